@@ -1,0 +1,96 @@
+"""Sites: the places of a network where an initializer acts."""
+
+import math
+from dataclasses import dataclass, field
+
+from mimetic.recipe.match import SiteKind
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A layer's weight as a linear map from patches (channel, row, column) to outputs.
+
+    Attributes:
+        in_channels: Input channels or features, over all groups.
+        out_channels: Output channels or features.
+        kernel_size: Sides of the kernel, empty for linear and embedding layers.
+        stride: Strides, one per side.
+        groups: Convolution groups.
+        transposed: Whether the weight is stored input first, as transposed convolutions and GPT-2's
+            Conv1D do.
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    groups: int = 1
+    transposed: bool = False
+
+    @property
+    def patch_channels(self) -> int:
+        """Return the channels one filter sees."""
+        return self.in_channels // self.groups
+
+    @property
+    def fan_in(self) -> int:
+        """Return the number of weights of one filter, the dimension d of its covariance."""
+        return self.patch_channels * math.prod(self.kernel_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter tensor of a site.
+
+    Attributes:
+        name: Canonical qualified name, e.g. `blocks.0.spatial.weight`.
+        local: Name below the site's layer, e.g. `weight`.
+        shape: Its shape.
+        dtype: Its dtype, e.g. `float32`.
+        aliases: Other canonical names of the same tensor (tied weights).
+    """
+
+    name: str
+    local: str
+    shape: tuple[int, ...]
+    dtype: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One layer's parameters with their geometry.
+
+    Attributes:
+        layer: Canonical layer name (wrapper segments removed); empty for the model itself.
+        kind: What the structure says it is.
+        classes: Names of the layer's class and its bases, nearest first.
+        geometry: The weight as a map over patches; None where there is no such reading.
+        parameters: The parameters the layer owns itself, tied ones only at their first owner.
+        depth: Fraction in [0, 1] among the sites of this kind, in order; 0 for a single one.
+        calls: How often one forward calls the layer; None if it could not be traced.
+    """
+
+    layer: str
+    kind: SiteKind
+    classes: tuple[str, ...]
+    geometry: Geometry | None
+    parameters: tuple[Parameter, ...]
+    depth: float = 0.0
+    calls: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """All sites of a network in execution order.
+
+    Attributes:
+        sites: The sites; together they own every parameter exactly once.
+        traced: Whether the order is that of a forward; else that of registration.
+        note: Why the forward could not be traced.
+    """
+
+    sites: tuple[Site, ...]
+    traced: bool
+    note: str | None = None
+    layers: tuple[str, ...] = field(default=())

@@ -1,0 +1,48 @@
+"""What an initializer promises and how it draws: the seam between `initializers` and `plan`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What the entries of a drawn tensor are expected to be, for the plan and for verification.
+
+    Attributes:
+        mean: Expected mean of the entries.
+        std: Expected root-mean-square deviation from that mean.
+        draws: Number of independent values the tensor amounts to; correlated entries count for fewer.
+            Zero where the values are certain and `std` must hold to rounding.
+    """
+
+    mean: float
+    std: float
+    draws: float
+
+
+Streams = Callable[[str, str], torch.Generator]
+"""`streams(local, slot)`: the generator of one parameter of the site, keyed by its canonical name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A resolved initializer for one site: a promise, and a function that keeps it.
+
+    Attributes:
+        name: Registered name, e.g. `gaussian` or `kaiming_normal`.
+        arguments: Resolved arguments as plain values; they enter the plan's hash.
+        sample: `sample(streams, layer)` returns new contiguous CPU tensors by local parameter name. It
+            is pure: it neither writes to the layer nor touches the global random stream.
+        moments: Expected moments by local parameter name, where the law is known.
+        notes: What was done on the way, for the reader of the plan ("resized 5→9").
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    sample: Callable[[Streams, nn.Module], Mapping[str, Tensor]]
+    moments: Mapping[str, Moments] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

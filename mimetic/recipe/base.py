@@ -1,0 +1,45 @@
+"""The shared base of every section of a recipe.
+
+Sections are data only: frozen, closed (an unknown key is an error) and strict (a number in quotes is
+a string, `true` is not 1), so that a recipe means the same to every reader. Nothing here imports torch.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+
+class Section(BaseModel):
+    """Base of all parts of a recipe: frozen, strict, closed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Spec(Section):
+    """Base of the parts chosen by `type:` (models, data, covariances, …); see `registry`."""
+
+    @classmethod
+    def type_name(cls) -> str:
+        """Return the registered name, the one value `type:` may have."""
+        return str(cls.model_fields["type"].default)
+
+
+def _as_tuple(value: Any) -> Any:
+    """Turn a YAML list into a tuple, and leave what is not a list to be rejected."""
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else value
+
+
+FromList = BeforeValidator(_as_tuple, json_schema_input_type=list[Any])
+"""A YAML list, kept as a tuple so that sections stay immutable: `Annotated[tuple[int, ...], FromList]`."""
+
+MAX_REGEX = 300
+"""Longest regular expression a recipe may hold, in characters."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+"""Names of recipes, arms and stages: they become folder names and MLflow parameters."""
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]

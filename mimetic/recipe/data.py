@@ -1,0 +1,122 @@
+"""Which images, how many of them, and how they are augmented."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mimetic.recipe.base import Count, Fraction, FromList, NonNegative, Spec
+from mimetic.recipe.registry import Registered, register
+
+
+@register("augment")
+class Flip(Spec):
+    """Mirror each image left to right with probability p."""
+
+    type: Literal["flip"] = "flip"
+    p: Fraction = Field(0.5, description="Probability.")
+
+
+@register("augment")
+class Crop(Spec):
+    """Pad each image and cut a window of the original size at a place of its own."""
+
+    type: Literal["crop"] = "crop"
+    padding: Count = Field(4, description="Pixels added on each side.")
+    fill: Literal["zero", "reflect"] = Field("zero", description="What the padding holds.")
+
+
+@register("augment")
+class Cutout(Spec):
+    """Set a square of each image to the mean colour (DeVries and Taylor, arXiv 1708.04552)."""
+
+    type: Literal["cutout"] = "cutout"
+    size: Count = Field(8, description="Side of the square in pixels.")
+
+
+@register("augment")
+class ColorJitter(Spec):
+    """Scale brightness, contrast and saturation of each image by factors in 1 ± strength."""
+
+    type: Literal["color_jitter"] = "color_jitter"
+    brightness: NonNegative = Field(0.2, description="Strength.")
+    contrast: NonNegative = Field(0.2, description="Strength.")
+    saturation: NonNegative = Field(0.2, description="Strength; ignored on grey images.")
+
+
+class Data(Spec):
+    """Base of the data sets."""
+
+    root: str | None = Field(
+        None, description="Folder that holds the set; `$MIMETIC_DATA` or ./data unless given."
+    )
+    download: bool = Field(False, description="Let torchvision download a missing set.")
+    train_size: Count | None = Field(None, description="Use this many training images, chosen once by `split_seed`.")
+    val_size: int = Field(0, ge=0, description="Hold this many training images out as a validation split.")
+    test_size: Count | None = Field(None, description="Use this many test images.")
+    split_seed: int = Field(0, ge=0, description="Seed of the subset and of the held-out split.")
+    image_size: Count | None = Field(None, description="Resize images to this side.")
+    augment: Annotated[tuple[Annotated[Spec, Registered("augment")], ...], FromList] = Field(
+        default=(), description="Augmentations of training images, in order, one draw per image."
+    )
+
+
+@register("data")
+class Digits(Data):
+    """scikit-learn's handwritten digits: 1,797 grey 8×8 images that need no download."""
+
+    type: Literal["digits"] = "digits"
+
+
+@register("data")
+class Cifar10(Data):
+    """CIFAR-10: 50,000 + 10,000 colour images of 32×32 (Krizhevsky, 2009)."""
+
+    type: Literal["cifar10"] = "cifar10"
+
+
+@register("data")
+class Cifar100(Data):
+    """CIFAR-100: 50,000 + 10,000 colour images of 32×32 (Krizhevsky, 2009)."""
+
+    type: Literal["cifar100"] = "cifar100"
+
+
+@register("data")
+class Svhn(Data):
+    """SVHN, cropped: 73,257 + 26,032 colour images of 32×32 (Netzer et al., 2011)."""
+
+    type: Literal["svhn"] = "svhn"
+
+
+@register("data")
+class FashionMnist(Data):
+    """Fashion-MNIST: 60,000 + 10,000 grey images of 28×28 (Xiao et al., arXiv 1708.07747)."""
+
+    type: Literal["fashion_mnist"] = "fashion_mnist"
+
+
+@register("data")
+class TinyImagenet(Data):
+    """Tiny ImageNet: 100,000 + 10,000 colour images of 64×64 in 200 classes (Stanford cs231n)."""
+
+    type: Literal["tiny_imagenet"] = "tiny_imagenet"
+
+
+@register("data")
+class ImageFolder(Data):
+    """A folder with one sub-folder of images per class; `train` and `test` below it where there are such."""
+
+    type: Literal["image_folder"] = "image_folder"
+    path: str = Field(min_length=1, description="The folder; a relative path starts at the data root.")
+    test_fraction: Fraction = Field(0.2, description="Share held out for testing where there is no test folder.")
+
+
+@register("data")
+class Synthetic(Data):
+    """Procedural coloured gratings, one orientation and frequency per class: for benchmarks and tests."""
+
+    type: Literal["synthetic"] = "synthetic"
+    shape: Annotated[tuple[Count, Count], FromList] = Field((3, 32), description="Channels and side of the images.")
+    classes: Count = Field(10, description="Number of classes.")
+    count: Count = Field(2048, description="Training images; a quarter as many for testing.")
+    noise: NonNegative = Field(0.3, description="Standard deviation of the pixel noise.")

@@ -1,0 +1,91 @@
+"""What a rule matches: conditions on a layer, all of which must hold."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from mimetic.recipe.base import MAX_REGEX, Fraction, FromList, Section
+
+SiteKind = Literal[
+    "conv", "depthwise_conv", "pointwise_conv", "conv_transpose", "linear", "norm", "embedding", "other"
+]
+"""Kinds of sites; see `mimetic.graph`."""
+
+Regex = Annotated[str, Field(min_length=1, max_length=MAX_REGEX)]
+
+
+class Range(Section):
+    """A closed range of whole numbers; an open end is left out."""
+
+    min: int | None = Field(None, description="Smallest value that matches.")
+    max: int | None = Field(None, description="Largest value that matches.")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.min is None and self.max is None:
+            message = "give `min`, `max` or both"
+            raise ValueError(message)
+        if self.min is not None and self.max is not None and self.min > self.max:
+            message = f"`min` {self.min} is larger than `max` {self.max}"
+            raise ValueError(message)
+        return self
+
+    def holds(self, value: int | None) -> bool:
+        """Tell whether a value lies in the range; a layer without the quantity never does."""
+        return (
+            value is not None
+            and (self.min is None or value >= self.min)
+            and (self.max is None or value <= self.max)
+        )
+
+
+def _exact(value: Any) -> Any:
+    """Let a plain number stand for the range that holds just it."""
+    return {"min": value, "max": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Size = Annotated[Range, BeforeValidator(_exact, json_schema_input_type=int | Range)]
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        message = f"the depth range starts at {value[0]}, after its end {value[1]}"
+        raise ValueError(message)
+    return value
+
+
+class Match(Section):
+    """Conditions on a layer and on the parameter of it a rule claims."""
+
+    layer: Regex | None = Field(
+        None, description="Regular expression for the whole canonical layer name, e.g. 'blocks\\.\\d+\\.spatial'."
+    )
+    kind: SiteKind | None = Field(None, description="Kind of the layer, told from its structure.")
+    class_: Annotated[str | None, Field(min_length=1)] = Field(
+        None, alias="class", description="Class name of the layer or of one of its bases, e.g. Conv2d."
+    )
+    depth: Annotated[tuple[Fraction, Fraction], FromList] | None = Field(
+        None, description="Range of the depth fraction among the layers of that kind, in execution order."
+    )
+    kernel_size: Size | None = Field(None, description="Kernel size (the largest side).")
+    in_channels: Size | None = Field(None, description="Input channels or features.")
+    out_channels: Size | None = Field(None, description="Output channels or features.")
+    stride: Size | None = Field(None, description="Stride (the largest side).")
+    groups: Size | None = Field(None, description="Convolution groups.")
+    param: Regex = Field(
+        "weight", description="Regular expression for the parameter's own name; `weight` unless said."
+    )
+
+    @model_validator(mode="after")
+    def _range_in_order(self) -> Self:
+        if self.depth is not None:
+            _ordered(self.depth)
+        return self
+
+
+def _as_layer(value: Any) -> Any:
+    """Let a plain string stand for a condition on the layer's name."""
+    return {"layer": value} if isinstance(value, str) else value
+
+
+MatchField = Annotated[Match, BeforeValidator(_as_layer, json_schema_input_type=str | Match)]

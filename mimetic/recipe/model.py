@@ -1,0 +1,76 @@
+"""Which network: one of ours, anything of torchvision or timm by name, or the user's own code."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from mimetic.recipe.base import Count, Spec
+from mimetic.recipe.registry import register
+
+
+class Model(Spec):
+    """Base of the models; channels and classes come from the data unless given."""
+
+    num_classes: Count | None = Field(None, description="Outputs; the data's number of classes unless given.")
+    in_channels: Count | None = Field(None, description="Input channels; the data's unless given.")
+
+
+@register("model")
+class ConvMixer(Model):
+    """ConvMixer (Trockman and Kolter, arXiv 2201.09792)."""
+
+    type: Literal["convmixer"] = "convmixer"
+    dim: Count = Field(256, description="Width.")
+    depth: Count = Field(8, description="Number of blocks.")
+    kernel_size: Count = Field(5, description="Side of the depthwise filters.")
+    patch_size: Count = Field(2, description="Side and stride of the patch embedding.")
+
+
+@register("model")
+class CifarResNet(Model):
+    """ResNet for 32-pixel images, 6n+2 layers in three stages (He et al., arXiv 1512.03385, §4.2)."""
+
+    type: Literal["cifar_resnet"] = "cifar_resnet"
+    depth: Literal[8, 14, 20, 32, 44, 56, 110] = Field(20, description="Number of layers, 6n+2.")
+    width: Count = Field(16, description="Channels of the first stage.")
+
+
+@register("model")
+class Vgg11(Model):
+    """VGG-11 (Simonyan and Zisserman, arXiv 1409.1556), with a small head for small images."""
+
+    type: Literal["vgg11"] = "vgg11"
+    width: Count = Field(64, description="Channels of the first stage.")
+    batch_norm: bool = Field(True, description="Batch normalization after each convolution.")
+    head: Literal["pooled", "classic"] = Field(
+        "pooled", description="Average pooling and one linear layer, or the original's three linear layers."
+    )
+
+
+@register("model")
+class Torchvision(Model):
+    """A classification model of torchvision by name, e.g. resnet18."""
+
+    type: Literal["torchvision"] = "torchvision"
+    name: str = Field(min_length=1, description="Name in `torchvision.models.list_models()`.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Arguments of its constructor.")
+
+
+@register("model")
+class Timm(Model):
+    """A model of timm by name, e.g. convmixer_768_32."""
+
+    type: Literal["timm"] = "timm"
+    name: str = Field(min_length=1, description="Name in `timm.list_models()`.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Arguments of `timm.create_model`.")
+
+
+@register("model")
+class PythonModel(Model):
+    """The user's own factory; runs code, so it needs `--allow-code` on the command line."""
+
+    type: Literal["python"] = "python"
+    call: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="Module and function, 'package.module:function'."
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the function.")

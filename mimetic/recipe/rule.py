@@ -1,0 +1,57 @@
+"""A rule: which layers, how their weights begin, and whether they stay frozen."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from mimetic.recipe.base import Name, Section, Spec
+from mimetic.recipe.match import MatchField
+from mimetic.recipe.registry import Registered
+from mimetic.recipe.scale import NoScale, expand_gain
+
+
+class Freeze(Section):
+    """What stays as it begins."""
+
+    params: bool = Field(True, description="The parameters the rule claims: no gradient, no decay.")
+    statistics: bool = Field(False, description="The running statistics of a norm layer as well.")
+
+    def __bool__(self) -> bool:
+        return self.params or self.statistics
+
+
+def _as_freeze(value: Any) -> Any:
+    return {"params": value, "statistics": False} if isinstance(value, bool) else value
+
+
+class Rule(Section):
+    """Match + (covariance + scale, or a named init) + freeze."""
+
+    id: Name = Field(description="Name of the rule: rules merge, and are overridden, by it.")
+    match: MatchField = Field(description="Conditions, or a plain string for the layer's name.")
+    init: Annotated[Spec, Registered("init")] | None = Field(None, description="A named initializer.")
+    covariance: Annotated[Spec, Registered("covariance")] | None = Field(
+        None, description="Draw the filters from a Gaussian with this covariance."
+    )
+    scale: Annotated[Spec, Registered("scale"), BeforeValidator(expand_gain)] = Field(
+        default_factory=NoScale, description="How large the weights are (with a covariance)."
+    )
+    freeze: Annotated[Freeze, BeforeValidator(_as_freeze, json_schema_input_type=bool | Freeze)] = Field(
+        default_factory=lambda: Freeze(params=False), description="Whether the parameters stay frozen."
+    )
+    expect: int | None = Field(
+        None, ge=1, description="Number of layers the rule must claim; anything else is an error."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_begin(self) -> Self:
+        if self.init is not None and self.covariance is not None:
+            message = "a rule has either `init` or `covariance`, not both"
+            raise ValueError(message)
+        if self.init is not None and "scale" in self.model_fields_set:
+            message = "`scale` belongs to a covariance; a named init has its own arguments"
+            raise ValueError(message)
+        if self.init is None and self.covariance is None and not self.freeze:
+            message = "the rule does nothing: give `init`, `covariance` or `freeze`"
+            raise ValueError(message)
+        return self

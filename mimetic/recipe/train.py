@@ -1,0 +1,127 @@
+"""How a network is trained."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mimetic.recipe.base import Count, Fraction, FromList, NonNegative, Positive, Section, Spec
+from mimetic.recipe.registry import Registered, register
+
+
+class Optimizer(Spec):
+    """Base of the optimizers."""
+
+    lr: Positive = Field(1e-3, description="Learning rate, the peak of the schedule.")
+    weight_decay: NonNegative = Field(0.0, description="Weight decay.")
+    decay: Literal["all", "weights"] = Field(
+        "all", description="What decays: every trained parameter, or only those of two or more dimensions."
+    )
+
+
+@register("optimizer")
+class Sgd(Optimizer):
+    """Stochastic gradient descent with momentum."""
+
+    type: Literal["sgd"] = "sgd"
+    lr: Positive = Field(0.1, description="Learning rate, the peak of the schedule.")
+    momentum: Fraction = Field(0.9, description="Momentum.")
+    nesterov: bool = Field(False, description="Nesterov momentum.")
+
+
+@register("optimizer")
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, arXiv 1412.6980)."""
+
+    type: Literal["adam"] = "adam"
+    betas: Annotated[tuple[Fraction, Fraction], FromList] = Field((0.9, 0.999), description="Decay rates of the two moments.")
+    eps: Positive = Field(1e-8, description="Added to the denominator.")
+
+
+@register("optimizer")
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101)."""
+
+    type: Literal["adamw"] = "adamw"
+    weight_decay: NonNegative = Field(0.01, description="Weight decay.")
+    betas: Annotated[tuple[Fraction, Fraction], FromList] = Field((0.9, 0.999), description="Decay rates of the two moments.")
+    eps: Positive = Field(1e-8, description="Added to the denominator.")
+
+
+@register("optimizer")
+class RmsProp(Optimizer):
+    """RMSprop (Tieleman and Hinton, 2012)."""
+
+    type: Literal["rmsprop"] = "rmsprop"
+    alpha: Fraction = Field(0.99, description="Decay rate of the second moment.")
+    momentum: Fraction = Field(0.0, description="Momentum.")
+    eps: Positive = Field(1e-8, description="Added to the denominator.")
+
+
+@register("schedule")
+class ConstantRate(Spec):
+    """The same learning rate throughout, after an optional linear warm-up."""
+
+    type: Literal["constant"] = "constant"
+    warmup: Fraction = Field(0.0, description="Share of training spent rising from zero.")
+
+
+@register("schedule")
+class Cosine(Spec):
+    """Half a cosine from the peak to the end, after an optional linear warm-up."""
+
+    type: Literal["cosine"] = "cosine"
+    warmup: Fraction = Field(0.0, description="Share of training spent rising from zero.")
+    end: Fraction = Field(0.0, description="Last learning rate as a share of the peak.")
+
+
+@register("schedule")
+class OneCycle(Spec):
+    """Cosine up, cosine down (Smith and Topin, arXiv 1708.07120), as `torch.optim.lr_scheduler.OneCycleLR`."""
+
+    type: Literal["one_cycle"] = "one_cycle"
+    rise: Fraction = Field(0.3, description="Share of training spent rising.")
+    start_div: Positive = Field(25.0, description="The first learning rate is the peak divided by this.")
+    end_div: Positive = Field(1e4, description="The last is the first divided by this.")
+
+
+@register("schedule")
+class Triangular(Spec):
+    """Linear between knots: 0 → peak → peak / 20 → 0 at 0, 2/5, 4/5 and 1 of training (ConvMixer on CIFAR-10)."""
+
+    type: Literal["triangular"] = "triangular"
+    rise: Fraction = Field(0.4, description="Where the peak stands.")
+    fall: Fraction = Field(0.8, description="Where the low value stands.")
+    low: Fraction = Field(0.05, description="The low value as a share of the peak.")
+
+
+class Checkpoint(Section):
+    """When the state of a trial is written."""
+
+    every: Count = Field(1, description="Epochs between checkpoints.")
+    keep_weights: bool = Field(True, description="Keep the final weights as an artifact.")
+
+
+class Train(Section):
+    """How a network is trained."""
+
+    epochs: Count = Field(10, description="Passes over the training images.")
+    batch_size: Count = Field(128, description="Images per step.")
+    optimizer: Annotated[Spec, Registered("optimizer")] = Field(
+        default_factory=AdamW, description="Optimizer."
+    )
+    schedule: Annotated[Spec, Registered("schedule")] = Field(
+        default_factory=Cosine, description="Learning rate over training, updated every step."
+    )
+    label_smoothing: Fraction = Field(0.0, description="Label smoothing of the cross-entropy.")
+    clip_norm: Positive | None = Field(None, description="Largest norm of the gradient.")
+    mixup: NonNegative = Field(0.0, description="Alpha of mixup (arXiv 1710.09412); 0 switches it off.")
+    cutmix: NonNegative = Field(0.0, description="Alpha of cutmix (arXiv 1905.04899); 0 switches it off.")
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
+        "auto", description="Arithmetic; auto is bf16 on a GPU and fp32 on a CPU."
+    )
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="Where to train.")
+    channels_last: bool = Field(True, description="Memory format of images and filters.")
+    compile: bool = Field(False, description="Compile the model with torch.compile.")
+    eval_every: Count = Field(1, description="Epochs between evaluations; the last is always evaluated.")
+    eval_batch_size: Count = Field(500, description="Images per step of evaluation.")
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="When state is written.")
