@@ -1,0 +1,51 @@
+"""mimetic: start networks where training would have taken them.
+
+The public surface, loaded when it is first used: importing `mimetic` imports neither torch nor MLflow.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mimetic.api import initialize, plan
+    from mimetic.errors import RunError, UserError
+    from mimetic.plan import Plan
+    from mimetic.recipe import Recipe, RecipeError, load
+    from mimetic.study import run
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "initialize": "mimetic.api",
+    "plan": "mimetic.api",
+    "Plan": "mimetic.plan",
+    "load": "mimetic.recipe",
+    "Recipe": "mimetic.recipe",
+    "RecipeError": "mimetic.recipe",
+    "run": "mimetic.study",
+    "RunError": "mimetic.errors",
+    "UserError": "mimetic.errors",
+}
+
+__all__ = [
+    "Plan",
+    "Recipe",
+    "RecipeError",
+    "RunError",
+    "UserError",
+    "__version__",
+    "initialize",
+    "load",
+    "plan",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'mimetic' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted((*globals(), *_HOME))

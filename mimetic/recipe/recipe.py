@@ -50,9 +50,6 @@ class Arm(Section):
 class Study(Section):
     """How the trials are executed and compared."""
 
-    executor: Literal["auto", "inline", "pool"] = Field(
-        "auto", description="In this process, or in worker processes; auto takes a pool for two or more trials."
-    )
     workers: Count | None = Field(
         None, description="Worker processes; one per core on a CPU and one per GPU unless given."
     )

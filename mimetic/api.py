@@ -1,0 +1,91 @@
+"""The calls for a training loop of one's own: plan a recipe against a model, and initialize with it."""
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
+
+from torch import Tensor, nn
+
+from mimetic.errors import UserError
+from mimetic.graph import find_sites
+from mimetic.plan import Plan, resolve
+from mimetic.recipe import Recipe, load
+
+Source = str | PathLike[str] | Mapping[str, Any] | Recipe
+
+
+def plan(
+    recipe: Source,
+    model: nn.Module,
+    *,
+    seed: int = 0,
+    arm: str | None = None,
+    example: Tensor | tuple[Any, ...] | None = None,
+) -> Plan:
+    """Compile a recipe against a model; nothing is written.
+
+    Args:
+        recipe: Path of a recipe, a mapping of the same form, or a loaded recipe.
+        model: Any module, on any device, the meta device included.
+        seed: Seed of the run.
+        arm: The arm; needed where the recipe has several.
+        example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
+
+    Returns:
+        The plan: readable, hashable, `plan.apply(model)` writes it.
+
+    Raises:
+        RecipeError: With every mistake at once, each with its place and a repair.
+        UserError: If the recipe has no such arm.
+    """
+    loaded = load(recipe)
+    name = choose_arm(loaded, arm)
+    graph = find_sites(model, example)
+    return resolve(
+        loaded.arms[name],
+        graph,
+        seed=seed,
+        name=name,
+        where=loaded.place_in(name),
+    )
+
+
+def initialize(
+    model: nn.Module,
+    recipe: Source,
+    *,
+    seed: int = 0,
+    arm: str | None = None,
+    example: Tensor | tuple[Any, ...] | None = None,
+) -> Plan:
+    """Initialize a model in place by a recipe, verify the result, and return the plan.
+
+    Parameters that no rule matches keep their values. The values drawn depend on the seed and the
+    parameters' names alone, so they are the same on every machine and for every number of threads.
+
+    Args:
+        model: Any module on a real device.
+        recipe: Path of a recipe, a mapping of the same form, or a loaded recipe.
+        seed: Seed of the run.
+        arm: The arm; needed where the recipe has several.
+        example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
+
+    Raises:
+        RecipeError: With every mistake at once, before a tensor is touched.
+        RunError: If the written values miss the plan's prediction.
+    """
+    made = plan(recipe, model, seed=seed, arm=arm, example=example)
+    made.apply(model)
+    return made
+
+
+def choose_arm(recipe: Recipe, arm: str | None) -> str:
+    """Return the arm asked for, or the only one."""
+    names = ", ".join(f"`{name}`" for name in recipe.arms)
+    if arm is None:
+        if len(recipe.arms) > 1:
+            raise UserError(f"recipe `{recipe.name}` has several arms, choose one with `arm`: {names}")
+        return next(iter(recipe.arms))
+    if arm not in recipe.arms:
+        raise UserError(f"recipe `{recipe.name}` has no arm `{arm}` (arms: {names})")
+    return arm

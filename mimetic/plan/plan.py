@@ -1,0 +1,122 @@
+"""The plan: parameter → rule, initializer, resolved arguments, expected std, seed, frozen."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from torch import nn
+
+from mimetic.plan.apply import Measured, apply
+from mimetic.plan.entry import Action, Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How every parameter of a model begins: resolved, immutable, readable, hashable.
+
+    Attributes:
+        seed: Seed of the run.
+        entries: One per parameter, in execution order.
+        actions: The draws that fill them.
+        held: Layers whose running statistics stay fixed.
+        traced: Whether the order is that of a forward; else that of registration.
+        note: Why the forward could not be traced.
+    """
+
+    seed: int
+    entries: tuple[Entry, ...]
+    actions: tuple[Action, ...]
+    held: tuple[str, ...] = ()
+    traced: bool = True
+    note: str | None = None
+
+    @property
+    def hash(self) -> str:
+        """Return a digest of what decides the initial weights: equal plans, equal digests.
+
+        Where a rule stands in its file, its id and its position among other rules do not enter.
+        """
+        content = {
+            "version": 1,
+            "seed": self.seed,
+            "held": sorted(self.held),
+            "entries": sorted((e.identity() for e in self.entries), key=lambda e: str(e["parameter"])),
+        }
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Return the names of the parameters that stay as they begin."""
+        return tuple(entry.parameter for entry in self.entries if entry.frozen)
+
+    def apply(self, model: nn.Module) -> tuple[Measured, ...]:
+        """Write the plan into a model; see `mimetic.plan.apply.apply`."""
+        return apply(self.entries, self.actions, model, seed=self.seed)
+
+    def entry(self, parameter: str) -> Entry | None:
+        """Return the entry of a parameter, by its canonical name or an alias."""
+        for entry in self.entries:
+            if parameter == entry.parameter or parameter in entry.aliases:
+                return entry
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain values, for files and trackers."""
+        return {
+            "hash": self.hash,
+            "seed": self.seed,
+            "order": "traced" if self.traced else "registered",
+            "note": self.note,
+            "held": list(self.held),
+            "entries": [_plain(entry) for entry in self.entries],
+        }
+
+
+def _plain(entry: Entry) -> dict[str, Any]:
+    moments = entry.moments
+    return {
+        **entry.identity(),
+        "layer": entry.layer,
+        "kind": entry.kind,
+        "aliases": list(entry.aliases),
+        "rule": entry.rule,
+        "where": entry.where,
+        "mean": None if moments is None else moments.mean,
+        "std": None if moments is None else moments.std,
+        "notes": list(entry.notes),
+    }
+
+
+def differences(one: Sequence[Entry], other: Sequence[Entry]) -> list[tuple[str, str, str]]:
+    """Return (parameter, in one, in the other) for each parameter that begins differently."""
+    left = {entry.parameter: entry for entry in one}
+    right = {entry.parameter: entry for entry in other}
+    rows = []
+    for name in dict.fromkeys((*left, *right)):
+        a, b = left.get(name), right.get(name)
+        if a is None or b is None or a.identity() != b.identity():
+            rows.append((name, _said(a), _said(b)))
+    return rows
+
+
+def _said(entry: Entry | None) -> str:
+    if entry is None:
+        return "absent"
+    shape = "×".join(str(side) for side in entry.shape)
+    frozen = " frozen" if entry.frozen else ""
+    return f"{shape} {describe(entry)}{frozen}"
+
+
+def describe(entry: Entry) -> str:
+    """Return the initializer and its arguments in one line, as the plan's table shows it."""
+    if entry.rule is None:
+        return "model's own"
+    arguments = ", ".join(f"{name}={_short(value)}" for name, value in entry.arguments.items())
+    return f"{entry.initializer}({arguments})" if arguments else entry.initializer
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

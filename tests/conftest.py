@@ -1,0 +1,21 @@
+"""One thread per process, set before torch is imported: two on a busy machine are many times slower."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("mimetic", deadline=None, max_examples=50, derandomize=True)
+settings.load_profile("mimetic")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, saying why."""
+    if not os.environ.get("MIMETIC_DATA"):
+        for item in items:
+            if "data" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs real data: set MIMETIC_DATA to its folder"))
