@@ -13,7 +13,8 @@ from torch.nn.init import calculate_gain
 from mimetic.covariance.covariance import Covariance
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
-from mimetic.recipe.scale import Gain, Kaiming, MatchDefault, NoScale, Scale, Trace, Xavier
+from mimetic.recipe.base import Spec
+from mimetic.recipe.scale import Gain, Kaiming, MatchDefault, NoScale, Trace, Xavier
 
 
 def fans(geometry: Geometry) -> tuple[int, int]:
@@ -46,7 +47,7 @@ def repeats(cov: Covariance, geometry: Geometry) -> int:
     raise UserError(f"{message} (channels × kernel); match other layers, or transfer the covariance")
 
 
-def scaled(cov: Covariance, spec: Scale, geometry: Geometry) -> Covariance:
+def scaled(cov: Covariance, spec: Spec, geometry: Geometry) -> Covariance:
     """Return the covariance at the size a `scale:` section asks for.
 
     Raises:
@@ -54,17 +55,18 @@ def scaled(cov: Covariance, spec: Scale, geometry: Geometry) -> Covariance:
     """
     times = repeats(cov, geometry)
     wanted = filter_trace(spec, geometry)
+    gain = float(getattr(spec, "gain", 1.0))
     if wanted is None:
-        return cov.scale_by(spec.gain)
+        return cov.scale_by(gain)
     found = times * cov.trace
     if found == 0.0:
         message = f"covariance `{cov.provenance.source}` is zero and cannot be scaled to trace {wanted:.4g}"
         raise UserError(f"{message}; check what it was measured on, or use `scale: none`")
-    return cov.scale_by(spec.gain * math.sqrt(wanted / found))
+    return cov.scale_by(gain * math.sqrt(wanted / found))
 
 
 @singledispatch
-def filter_trace(spec: Scale, geometry: Geometry) -> float | None:  # noqa: ARG001
+def filter_trace(spec: Spec, geometry: Geometry) -> float | None:  # noqa: ARG001
     """Return the trace a scale gives one filter before its gain; None where it leaves the source's.
 
     Other scales join by `filter_trace.register(TheirSpec)`.
@@ -74,7 +76,7 @@ def filter_trace(spec: Scale, geometry: Geometry) -> float | None:  # noqa: ARG0
 
 @filter_trace.register(NoScale)
 @filter_trace.register(Gain)
-def _(spec: Scale, geometry: Geometry) -> None:  # noqa: ARG001
+def _(spec: Spec, geometry: Geometry) -> None:  # noqa: ARG001
     return None
 
 

@@ -1,0 +1,18 @@
+"""Initializers: pure functions from a rule, a layer and keyed streams to tensors."""
+
+from mimetic.initializers.dispatch import draw, named
+from mimetic.initializers.draw import Draw, Moments, Streams
+from mimetic.initializers.gaussian import draw_filters, gaussian_moments
+from mimetic.initializers.laws import Law, law
+
+__all__ = [
+    "Draw",
+    "Law",
+    "Moments",
+    "Streams",
+    "draw",
+    "draw_filters",
+    "gaussian_moments",
+    "law",
+    "named",
+]

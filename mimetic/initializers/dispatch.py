@@ -1,0 +1,51 @@
+"""From a rule and a layer to the draw that carries it out."""
+
+from functools import singledispatch
+
+from mimetic.graph.site import Site
+from mimetic.initializers.default import default
+from mimetic.initializers.draw import Draw
+from mimetic.initializers.gaussian import gaussian
+from mimetic.initializers.keep import keep
+from mimetic.initializers.univariate import univariate
+from mimetic.recipe.base import Spec
+from mimetic.recipe.initializer import Default, Keep
+from mimetic.recipe.rule import Rule
+
+
+def draw(rule: Rule, site: Site, names: tuple[str, ...]) -> Draw:
+    """Return the draw by which a rule fills the parameters it claims of one layer; samples nothing.
+
+    Args:
+        rule: The rule.
+        site: The layer.
+        names: Local names of the claimed parameters.
+
+    Raises:
+        UserError: If the rule's initializer cannot fill them.
+    """
+    if rule.covariance is not None:
+        return gaussian(rule, site, names)
+    if rule.init is not None:
+        return named(rule.init, site, names)
+    return keep()
+
+
+@singledispatch
+def named(spec: Spec, site: Site, names: tuple[str, ...]) -> Draw:
+    """Return the draw of a named initializer: by its law, unless it registers a draw of its own.
+
+    Initializers that fill several parameters together join by `named.register(TheirSpec)`, those of one
+    tensor by `laws.law.register(TheirSpec)`.
+    """
+    return univariate(spec, site, names)
+
+
+@named.register
+def _(spec: Keep, site: Site, names: tuple[str, ...]) -> Draw:  # noqa: ARG001
+    return keep()
+
+
+@named.register
+def _(spec: Default, site: Site, names: tuple[str, ...]) -> Draw:  # noqa: ARG001
+    return default(site, names)

@@ -1,0 +1,111 @@
+"""Filters drawn from a Gaussian with a given covariance: f = ε·F, ε ~ N(0, I).
+
+Every filter is an independent draw; where the covariance is spatial (one channel), every input channel
+of every filter is. Means are zero and biases are never touched (arXiv 2210.03651).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mimetic.covariance import Covariance, repeats, scaled, source
+from mimetic.errors import UserError
+from mimetic.graph.site import Geometry, Site
+from mimetic.initializers.draw import Draw, Moments, Streams
+from mimetic.initializers.layout import filter_shape, stored, stored_shape
+from mimetic.recipe.rule import Rule
+
+SLOT = "filters"
+
+
+def gaussian(rule: Rule, site: Site, names: tuple[str, ...]) -> Draw:
+    """Return the draw of a layer's filters from the covariance and scale of a rule.
+
+    Args:
+        rule: A rule with a covariance.
+        site: The layer.
+        names: Local names of the parameters the rule claims there; only `weight` holds filters.
+
+    Raises:
+        UserError: If the layer has no filters, or the covariance is not one of such filters.
+    """
+    spec = rule.covariance
+    if spec is None:
+        message = f"{site.layer}: rule `{rule.id}` has no covariance to draw from"
+        raise UserError(message)
+    for name in names:
+        _check_filters(site, name)
+    unscaled = source(spec, site)
+    geometry = _geometry(site)
+    try:
+        cov = scaled(unscaled, rule.scale, geometry)
+    except UserError as error:
+        message = f"{site.layer}: {error}"
+        raise UserError(message) from error
+    arguments: dict[str, Any] = {"covariance": spec.model_dump(), "scale": rule.scale.model_dump()}
+    if cov.provenance.digest is not None:
+        arguments["digest"] = cov.provenance.digest
+    width = getattr(spec, "width", None)
+    if width is not None:
+        arguments["width"] = width.at(site.depth)
+    return Draw(
+        name="gaussian",
+        arguments=arguments,
+        sample=lambda streams, layer: _sample(cov, geometry, names, streams),  # noqa: ARG005
+        moments=dict.fromkeys(names, gaussian_moments(cov, geometry)),
+        notes=_notes(cov, geometry),
+    )
+
+
+def gaussian_moments(cov: Covariance, geometry: Geometry) -> Moments:
+    """Return what the entries of filters drawn from a covariance are expected to be.
+
+    std = √(tr Σ / d), the root mean square over the coordinates.
+    """
+    count = geometry.out_channels * repeats(cov, geometry)
+    return Moments(0.0, math.sqrt(cov.trace / cov.patch.size), count * cov.independent_entries)
+
+
+def draw_filters(cov: Covariance, geometry: Geometry, generator: torch.Generator) -> Tensor:
+    """Return filters drawn from a covariance in the layout the layer stores, float32 on the CPU."""
+    count = geometry.out_channels * repeats(cov, geometry)
+    filters_OIK = cov.sample(count, generator, dtype=torch.float32).view(filter_shape(geometry))
+    return stored(filters_OIK, geometry)
+
+
+def _sample(
+    cov: Covariance, geometry: Geometry, names: tuple[str, ...], streams: Streams
+) -> Mapping[str, Tensor]:
+    return {name: draw_filters(cov, geometry, streams(name, SLOT)) for name in names}
+
+
+def _geometry(site: Site) -> Geometry:
+    if site.geometry is None:
+        message = f"{site.layer}: a {site.kind} layer has no filters to draw from a covariance; "
+        raise UserError(message + "match convolution or linear layers, or use an `init` by name")
+    return site.geometry
+
+
+def _check_filters(site: Site, name: str) -> None:
+    """Refuse parameters that do not hold the layer's filters."""
+    shape = next(parameter.shape for parameter in site.parameters if parameter.local == name)
+    if name != "weight" or len(shape) < 2:  # noqa: PLR2004
+        message = f"{site.layer}: covariance rules draw filters, and `{name}` of shape {shape} is not one; "
+        raise UserError(message + "leave `param` at `weight`, or use an `init` by name for it")
+    expected = stored_shape(_geometry(site))
+    if shape != expected:
+        message = f"{site.layer}: `{name}` has shape {shape}, its geometry says {expected}; "
+        raise UserError(message + "use an `init` by name for this layer")
+
+
+def _notes(cov: Covariance, geometry: Geometry) -> tuple[str, ...]:
+    told = cov.provenance
+    notes = list(told.notes)
+    if told.repair is not None:
+        notes.append(told.repair)
+    if repeats(cov, geometry) > 1 and cov.patch.size > 1 and told.source != "identity":
+        notes.append(f"a spatial covariance: {geometry.patch_channels} input channels drawn independently")
+    return tuple(notes)

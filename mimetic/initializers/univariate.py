@@ -1,0 +1,53 @@
+"""Draws by a named law of `torch.nn.init`, one tensor and one stream per parameter."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mimetic.errors import UserError
+from mimetic.graph.site import Site
+from mimetic.initializers.draw import Draw, Moments, Streams
+from mimetic.initializers.laws import Law, law
+from mimetic.initializers.layout import flipped
+from mimetic.recipe.base import Spec
+
+SLOT = "values"
+
+
+def univariate(spec: Spec, site: Site, names: tuple[str, ...]) -> Draw:
+    """Return the draw of parameters by a named law, each from its own stream.
+
+    A matrix stored input first (GPT-2's Conv1D) is drawn as the equivalent linear layer's and turned, so
+    it has the same fans, and the same values.
+
+    Raises:
+        UserError: If the law cannot fill one of the parameters.
+    """
+    laws: dict[str, tuple[Law, tuple[int, ...], bool]] = {}
+    moments: dict[str, Moments] = {}
+    for parameter in site.parameters:
+        if parameter.local not in names:
+            continue
+        turned = flipped(site, parameter.shape)
+        shape = parameter.shape[::-1] if turned else parameter.shape
+        try:
+            found = law(spec, shape)
+        except UserError as error:
+            message = f"{parameter.name}: {error}"
+            raise UserError(message) from error
+        laws[parameter.local] = (found, shape, turned)
+        moments[parameter.local] = found.moments
+
+    def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:  # noqa: ARG001
+        return {name: _fill(*drawn, streams(name, SLOT)) for name, drawn in laws.items()}
+
+    arguments = spec.model_dump(exclude={"type"})
+    return Draw(name=spec.type_name(), arguments=arguments, sample=sample, moments=moments)
+
+
+def _fill(found: Law, shape: tuple[int, ...], turned: bool, stream: torch.Generator) -> Tensor:
+    tensor = torch.empty(shape, dtype=torch.float32, device="cpu")
+    if tensor.numel() > 0:
+        found.fill(tensor, stream)
+    return tensor.t().contiguous() if turned else tensor
