@@ -1,0 +1,54 @@
+"""Our own models as a recipe names them."""
+
+from torch import nn
+
+from mimetic.models.build import Request, by_layer, construct
+from mimetic.models.cifar_resnet import CifarResNet
+from mimetic.models.convmixer import ConvMixer
+from mimetic.models.vgg11 import Vgg11
+from mimetic.recipe import model as recipe
+
+
+@construct.register
+def convmixer(spec: recipe.ConvMixer, request: Request) -> nn.Module:
+    """Build a ConvMixer."""
+    return by_layer(
+        lambda: ConvMixer(
+            in_channels=request.in_channels,
+            num_classes=request.num_classes,
+            dim=spec.dim,
+            depth=spec.depth,
+            kernel_size=spec.kernel_size,
+            patch_size=spec.patch_size,
+        ),
+        request,
+    )
+
+
+@construct.register
+def cifar_resnet(spec: recipe.CifarResNet, request: Request) -> nn.Module:
+    """Build a CIFAR-ResNet."""
+    return by_layer(
+        lambda: CifarResNet(
+            in_channels=request.in_channels,
+            num_classes=request.num_classes,
+            depth=spec.depth,
+            width=spec.width,
+        ),
+        request,
+    )
+
+
+@construct.register
+def vgg11(spec: recipe.Vgg11, request: Request) -> nn.Module:
+    """Build a VGG-11."""
+    return by_layer(
+        lambda: Vgg11(
+            in_channels=request.in_channels,
+            num_classes=request.num_classes,
+            width=spec.width,
+            batch_norm=spec.batch_norm,
+            head=spec.head,
+        ),
+        request,
+    )
