@@ -1,0 +1,28 @@
+"""The graph: sites of any `nn.Module`, with names, geometry and order of execution."""
+
+from mimetic.graph.geometry import kind_and_geometry
+from mimetic.graph.names import (
+    canonical_buffers,
+    canonical_modules,
+    canonical_name,
+    canonical_names,
+    canonical_parameters,
+    parameters_with_aliases,
+)
+from mimetic.graph.site import Geometry, Graph, Parameter, Site
+from mimetic.graph.sites import find_sites
+
+__all__ = [
+    "Geometry",
+    "Graph",
+    "Parameter",
+    "Site",
+    "canonical_buffers",
+    "canonical_modules",
+    "canonical_name",
+    "canonical_names",
+    "canonical_parameters",
+    "find_sites",
+    "kind_and_geometry",
+    "parameters_with_aliases",
+]

@@ -1,0 +1,131 @@
+"""Geometry: what a layer's structure says it is.
+
+A layer is told by its class where it is one of torch's, else by its structure: attributes and shapes
+that agree. So timm's and transformers' layers are known without importing either library.
+"""
+
+from numbers import Integral
+
+from torch import Tensor, nn
+
+from mimetic.graph.site import Geometry
+from mimetic.recipe.match import SiteKind
+
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # noqa: SLF001
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+
+Reading = tuple[SiteKind, Geometry | None]
+
+
+def kind_and_geometry(module: nn.Module) -> Reading:
+    """Return the kind of a layer and its weight as a map over patches, None where there is no such map.
+
+    A convolution is depthwise if each input channel is a group of its own (any number of filters per
+    channel), pointwise if it has one group and all sides of its kernel are 1; a grouped 1×1 convolution
+    between the two is a `conv`. An embedding is read as a linear map of one-hot vectors, stored input
+    first. Anything else that owns parameters (a class token, LayerScale, the fused projection of
+    attention, an LSTM) is `other`. A weight that is not stored in the shape its layer declares (packed
+    by a quantizer) has no geometry; one computed by a parametrization keeps it.
+    """
+    for read in (_conv, _linear, _transposed_linear, _norm, _embedding):
+        reading = read(module)
+        if reading is not None:
+            return reading
+    return "other", None
+
+
+def conv_kind(geometry: Geometry) -> SiteKind:
+    """Return the kind of a convolution of this geometry."""
+    if geometry.transposed:
+        return "conv_transpose"
+    if geometry.groups > 1 and geometry.groups == geometry.in_channels:
+        return "depthwise_conv"
+    if geometry.groups == 1 and all(side == 1 for side in geometry.kernel_size):
+        return "pointwise_conv"
+    return "conv"
+
+
+def _conv(module: nn.Module) -> Reading | None:
+    sizes = _ints(module, "in_channels", "out_channels", "groups")
+    kernel_size, stride = getattr(module, "kernel_size", None), getattr(module, "stride", None)
+    if sizes is None or not isinstance(kernel_size, tuple) or not isinstance(stride, tuple):
+        return None
+    inputs, outputs, groups = sizes
+    if groups < 1:
+        return None
+    transposed = getattr(module, "transposed", False) is True
+    geometry = Geometry(inputs, outputs, kernel_size, stride, groups, transposed=transposed)
+    shape = (inputs, outputs // groups) if transposed else (outputs, inputs // groups)
+    return _read(module, conv_kind(geometry), geometry, (*shape, *kernel_size), _CONVS)
+
+
+def _linear(module: nn.Module) -> Reading | None:
+    sizes = _ints(module, "in_features", "out_features")
+    if sizes is None:
+        return None
+    inputs, outputs = sizes
+    return _read(module, "linear", Geometry(inputs, outputs), (outputs, inputs), (nn.Linear,))
+
+
+def _transposed_linear(module: nn.Module) -> Reading | None:
+    """Read GPT-2's `Conv1D`, a linear layer stored input first: weight (nx, nf), outputs `nf`."""
+    sizes, weight = _ints(module, "nf"), _own(module, "weight")
+    if sizes is None or weight is None or weight.ndim != 2 or weight.shape[1] != sizes[0]:  # noqa: PLR2004
+        return None
+    return "linear", Geometry(int(weight.shape[0]), sizes[0], transposed=True)
+
+
+def _norm(module: nn.Module) -> Reading | None:
+    """Read a normalization: torch's, or a 1-d weight over the features it declares or is named for."""
+    if isinstance(module, _NORMS):
+        return "norm", None
+    weight = _own(module, "weight")
+    if weight is None or weight.ndim != 1:
+        return None
+    attributes = module.__dict__
+    declared = any(
+        attributes.get(name) in (tuple(weight.shape), list(weight.shape), weight.shape[0])
+        for name in ("normalized_shape", "num_features", "num_channels")
+    )
+    flat = all(p is None or p.ndim == 1 for p in module._parameters.values())  # noqa: SLF001
+    named = any("norm" in base.__name__.lower() for base in type(module).__mro__)
+    return ("norm", None) if declared or (named and flat) else None
+
+
+def _embedding(module: nn.Module) -> Reading | None:
+    sizes = _ints(module, "num_embeddings", "embedding_dim")
+    if sizes is None:
+        return None
+    return _read(module, "embedding", Geometry(*sizes, transposed=True), sizes, _EMBEDDINGS)
+
+
+def _read(
+    module: nn.Module,
+    kind: SiteKind,
+    geometry: Geometry,
+    shape: tuple[int, ...],
+    classes: tuple[type[nn.Module], ...],
+) -> Reading | None:
+    """Believe attributes of torch's classes; of others, only if the weight has the shape they declare."""
+    weight = _own(module, "weight")
+    if weight is not None and tuple(weight.shape) == shape:
+        return kind, geometry
+    if isinstance(module, classes):
+        return kind, geometry if weight is None else None
+    return None
+
+
+def _own(module: nn.Module, name: str) -> Tensor | None:
+    """Return a parameter the module owns itself."""
+    return module._parameters.get(name)  # noqa: SLF001
+
+
+def _ints(module: nn.Module, *names: str) -> tuple[int, ...] | None:
+    """Return attributes of a module if all are whole numbers."""
+    values = [module.__dict__.get(name) for name in names]
+    return tuple(int(v) for v in values if isinstance(v, Integral)) if _whole(values) else None
+
+
+def _whole(values: list[object]) -> bool:
+    return all(isinstance(value, Integral) and not isinstance(value, bool) for value in values)

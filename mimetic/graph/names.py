@@ -1,0 +1,170 @@
+"""Canonical names: what a layer or parameter is called once wrappers are taken off.
+
+`torch.compile`, DDP, FSDP and checkpoint wrappers each put a segment into every name. Rules, seeds and
+checkpoints speak of canonical names, so a plan is the same with and without them. Segments are removed
+whole: `strip('module.')` eats letters, a mistake seen elsewhere.
+"""
+
+from collections.abc import Iterator
+
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from mimetic.errors import UserError
+
+WRAPPER_SEGMENTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+"""Segments that only wrappers make: torch.compile, FSDP, activation checkpointing."""
+
+MODULE_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+"""Classes that keep what they wrap under the honest name `module`."""
+
+Chain = tuple[nn.Module, "Chain"] | tuple[()]
+
+
+def canonical_name(name: str) -> str:
+    """Return a name without wrapper segments, read from the text alone, as a checkpoint's keys must be.
+
+    `module` is removed only at the front: further inside it may be a layer's own name. A model whose
+    first layer is honestly called `module` is told apart by `canonical_names`, which sees the model.
+
+    Guarantee: idempotent, and never removes part of a segment.
+    """
+    segments = [segment for segment in name.split(".") if segment not in WRAPPER_SEGMENTS]
+    first = next((i for i, segment in enumerate(segments) if segment != "module"), len(segments))
+    return ".".join(segments[first:])
+
+
+def walk(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
+    """Yield (raw name, canonical name, module) in the order of registration, under every name.
+
+    A module registered twice comes twice; wrappers come before what they wrap, under the same canonical
+    name.
+    """
+    seen: set[int] = set()
+    stack: list[tuple[str, str, nn.Module, Chain]] = [("", "", model, ())]
+    while stack:
+        raw, canonical, module, parents = stack.pop()
+        if id(module) in seen and _is_inside(module, parents):
+            continue  # registered below itself
+        seen.add(id(module))
+        yield raw, canonical, module
+        chain: Chain = (module, parents)
+        stack.extend(
+            (joined(raw, key), canonical if unwraps(module, key) else joined(canonical, key), child, chain)
+            for key, child in reversed(list(module._modules.items()))  # noqa: SLF001
+            if child is not None
+        )
+
+
+def unwraps(module: nn.Module, key: str) -> bool:
+    """Tell whether a child of this name is what the module wraps, and so bears the module's own name."""
+    return key in WRAPPER_SEGMENTS or (key == "module" and isinstance(module, MODULE_WRAPPERS))
+
+
+def joined(prefix: str, key: str) -> str:
+    """Join a name and a segment; the model itself has the empty name."""
+    return f"{prefix}.{key}" if prefix else key
+
+
+def canonical_names(model: nn.Module) -> dict[str, str]:
+    """Return the canonical name of every module, parameter and buffer by its raw name.
+
+    Raises:
+        UserError: If two different things have one canonical name.
+    """
+    names: dict[str, str] = {}
+    owner: dict[str, object] = {}
+    inner = _inner(model)
+    for raw, canonical, module in walk(model):
+        names[raw] = canonical
+        if id(module) in inner:
+            _claim(owner, canonical, module, raw)
+        for tensors in (module._parameters, module._buffers):  # noqa: SLF001
+            for key, tensor in tensors.items():
+                if tensor is not None:
+                    names[joined(raw, key)] = joined(canonical, key)
+                    _claim(owner, joined(canonical, key), tensor, joined(raw, key))
+    return names
+
+
+def canonical_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Return every module by its canonical name; of a wrapper and what it wraps, the latter.
+
+    Raises:
+        UserError: If two different modules have one canonical name.
+    """
+    modules: dict[str, object] = {}
+    inner = _inner(model)
+    for raw, canonical, module in walk(model):
+        if id(module) in inner:
+            _claim(modules, canonical, module, raw)
+    return {name: module for name, module in modules.items() if isinstance(module, nn.Module)}
+
+
+def canonical_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return every live parameter once, under the canonical name at its first owner.
+
+    Raises:
+        UserError: If two different parameters have one canonical name.
+    """
+    return {name: parameter for name, (parameter, _) in parameters_with_aliases(model).items()}
+
+
+def canonical_buffers(model: nn.Module) -> dict[str, object]:
+    """Return every live buffer by canonical name, under every name it has."""
+    buffers: dict[str, object] = {}
+    for raw, canonical, module in walk(model):
+        for key, buffer in module._buffers.items():  # noqa: SLF001
+            if buffer is not None:
+                _claim(buffers, joined(canonical, key), buffer, joined(raw, key))
+    return buffers
+
+
+def parameters_with_aliases(model: nn.Module) -> dict[str, tuple[nn.Parameter, tuple[str, ...]]]:
+    """Return every parameter once by canonical name, with the other canonical names it is tied to.
+
+    Raises:
+        UserError: If two different parameters have one canonical name.
+    """
+    owner: dict[str, object] = {}
+    first: dict[int, str] = {}
+    found: dict[str, tuple[nn.Parameter, tuple[str, ...]]] = {}
+    for raw, canonical, module in walk(model):
+        for key, parameter in module._parameters.items():  # noqa: SLF001
+            if parameter is None:
+                continue
+            name = joined(canonical, key)
+            known = name in owner
+            _claim(owner, name, parameter, joined(raw, key))
+            if id(parameter) not in first:
+                first[id(parameter)] = name
+                found[name] = (parameter, ())
+            elif not known:
+                _, aliases = found[first[id(parameter)]]
+                found[first[id(parameter)]] = (parameter, (*aliases, name))
+    return found
+
+
+def _is_inside(module: nn.Module, parents: Chain) -> bool:
+    while parents:
+        if parents[0] is module:
+            return True
+        parents = parents[1]
+    return False
+
+
+def _inner(model: nn.Module) -> set[int]:
+    """Return the ids of the modules that wrap nothing, for only these have a canonical name of their own."""
+    return {
+        id(module)
+        for _, _, module in walk(model)
+        if not any(unwraps(module, key) for key in module._modules)  # noqa: SLF001
+    }
+
+
+def _claim(owner: dict[str, object], name: str, thing: object, raw: str) -> None:
+    if owner.setdefault(name, thing) is not thing:
+        raise UserError(
+            f"`{raw}` is called `{name}` once the segments of wrappers are removed, and so is another tensor "
+            "or layer: rename one of them, or pass the model that the wrapper holds"
+        )
