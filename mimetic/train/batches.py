@@ -1,0 +1,70 @@
+"""From bytes that live on the device to what a model reads: order, decoding, splits moved once.
+
+Everything is keyed by counters: the order of epoch e and the draws of step t depend on the seed and on
+e or t alone, so arms are paired by seed and a resumed run needs no loader state.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own custom)
+
+from mimetic import streams
+from mimetic.data import Images, cutmix, mixup
+from mimetic.recipe.train import Train
+
+Decode = Callable[[Tensor], Tensor]
+Mix = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+
+
+def resident(images: Images, device: torch.device) -> Images:
+    """Return the images on a device: uint8 pixels and int64 labels; nothing is copied if they are there."""
+    return Images(pixels_NCHW=images.pixels_NCHW.to(device), labels_N=images.labels_N.to(device))
+
+
+def epoch_order(count: int, *, seed: int, epoch: int, device: torch.device) -> Tensor:
+    """Return a permutation of `count` images, drawn on the CPU, hence the same for every device."""
+    return torch.randperm(count, generator=streams.generator(seed, "order", epoch)).to(device)
+
+
+def decoder(
+    mean: Sequence[float], std: Sequence[float], *, device: torch.device, channels_last: bool
+) -> Decode:
+    """Return the function uint8 NCHW → float32 NCHW, (pixel / 255 - mean) / std per channel.
+
+    Args:
+        mean: Mean per channel of pixels in [0, 1].
+        std: Standard deviation per channel.
+        device: Where the pixels live.
+        channels_last: Whether the result is laid out with channels last.
+    """
+    mean_C11 = torch.tensor(mean, device=device)[:, None, None]
+    std_C11 = torch.tensor(std, device=device)[:, None, None]
+    scale_C11, shift_C11 = 1.0 / (255.0 * std_C11), -mean_C11 / std_C11
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    def decode(pixels_NCHW: Tensor) -> Tensor:
+        images_NCHW = pixels_NCHW.to(torch.float32, memory_format=layout)
+        return images_NCHW.mul_(scale_C11).add_(shift_C11)
+
+    return decode
+
+
+def mixer(spec: Train, *, classes: int, device: torch.device) -> Mix | None:
+    """Return the function (images, labels, key of the step) → (images, target_BK), or None if none is asked.
+
+    Where both mixup and cutmix are switched on, each step takes one of them, with equal chances.
+    """
+    kinds = [(mixup, spec.mixup), (cutmix, spec.cutmix)]
+    wanted = [(kind, alpha) for kind, alpha in kinds if alpha > 0.0]
+    if not wanted:
+        return None
+    draws = torch.Generator(device)
+
+    def mix(images_BCHW: Tensor, labels_B: Tensor, step_key: int) -> tuple[Tensor, Tensor]:
+        draws.manual_seed(step_key)
+        kind, alpha = wanted[step_key % len(wanted)]
+        return kind(images_BCHW, F.one_hot(labels_B, classes).float(), alpha, draws)
+
+    return mix

@@ -1,0 +1,87 @@
+"""Where and in which arithmetic a trial computes."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal
+
+import torch
+
+from mimetic.errors import UserError
+
+Precision = Literal["fp32", "tf32", "bf16"]
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device a recipe names; `auto` takes the GPU if there is one.
+
+    Raises:
+        UserError: If the machine has no such device.
+    """
+    if name == "auto":
+        return (
+            torch.device("cuda", torch.cuda.current_device())
+            if torch.cuda.is_available()
+            else torch.device("cpu")
+        )
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        index = device.index if device.index is not None else 0
+        if index >= count:
+            raise UserError(f"train.device: `{name}` asked for, but {_gpus(count)}; use `auto` or `cpu`")
+        return torch.device("cuda", index)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(
+            "train.device: `mps` asked for, but this machine has no Apple GPU; use `auto` or `cpu`"
+        )
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> Precision:
+    """Return the arithmetic a recipe names; `auto` is bf16 on a CUDA GPU and fp32 elsewhere.
+
+    A CPU has no tf32: it computes in fp32.
+    """
+    if name == "auto":
+        return "bf16" if device.type == "cuda" else "fp32"
+    if name == "tf32":
+        return "tf32" if device.type == "cuda" else "fp32"
+    return "bf16" if name == "bf16" else "fp32"
+
+
+def set_arithmetic(precision: Precision, device: torch.device) -> None:
+    """Allow or forbid tf32 in matrix products and convolutions; a setting of the whole process."""
+    if device.type == "cuda":
+        tf32 = "tf32" if precision == "tf32" else "ieee"
+        torch.backends.cuda.matmul.fp32_precision = tf32
+        torch.backends.cudnn.conv.fp32_precision = tf32  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = True
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context of a forward pass: bf16 for what stands it, or nothing."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def seed_layers(seed: int, device: torch.device) -> None:
+    """Seed the global streams that dropout and stochastic depth draw from.
+
+    Cheaper than `torch.manual_seed` (1 µs for 76 µs), which also visits devices that are not used.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+@contextmanager
+def keeping_global_streams() -> Iterator[None]:
+    """Restore torch's global streams after the block; a process that trains keeps its own draws."""
+    used = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(list(used)):
+        yield
+
+
+def _gpus(count: int) -> str:
+    return "torch sees no GPU here" if count == 0 else f"torch sees {count} GPU(s), numbered from 0"

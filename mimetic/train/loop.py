@@ -1,0 +1,283 @@
+"""The training loop, top to bottom.
+
+One trial: a model that holds its initial values, a data set, the training section of a recipe. Images stay
+on the device as bytes and are augmented and decoded there; nothing is read back before an epoch ends; order,
+augmentation and dropout are keyed by counters. So a step costs what its model costs, a killed trial
+continues bit for bit on a CPU, and two arms of one seed see the same images in the same order.
+
+An epoch takes as many whole batches as the training split holds. What remains of a permutation is left out;
+each epoch has another permutation. A split smaller than one batch is one batch.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 (torch's own custom)
+
+from mimetic import streams
+from mimetic.data import Dataset, augmenter
+from mimetic.errors import RunError
+from mimetic.recipe.base import Spec
+from mimetic.recipe.train import Train
+from mimetic.train.batches import decoder, epoch_order, mixer, resident
+from mimetic.train.checkpoint import (
+    Checkpoint,
+    UnreadableCheckpointError,
+    load_checkpoint,
+    remove_leftovers,
+    save_checkpoint,
+    save_weights,
+)
+from mimetic.train.devices import (
+    autocast,
+    keeping_global_streams,
+    pick_device,
+    pick_precision,
+    seed_layers,
+    set_arithmetic,
+)
+from mimetic.train.evaluate import evaluate
+from mimetic.train.freeze import check_frozen, hold_statistics
+from mimetic.train.journal import Journal, last_metrics, read_journal
+from mimetic.train.optimizers import make_optimizer, set_rate
+from mimetic.train.schedules import rate
+from mimetic.train.stopping import Stop, Stopped, never, stop_if
+
+CHECKPOINT = "state.safetensors"
+WEIGHTS = "weights.safetensors"
+PROGRESS_SECONDS = 1.0
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a trial ended.
+
+    Attributes:
+        status: FINISHED; FAILED, with the reason; KILLED, by what `stop` said.
+        metrics: Each metric at the last epoch that has it.
+        reason: Why it did not finish.
+    """
+
+    status: Literal["FINISHED", "FAILED", "KILLED"]
+    metrics: dict[str, float] = field(default_factory=dict)
+    reason: str | None = None
+
+
+@keeping_global_streams()
+def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up would hide the order of things)
+    model: nn.Module,
+    dataset: Dataset,
+    spec: Train,
+    *,
+    seed: int,
+    journal: Journal,
+    folder: Path,
+    plan_hash: str,
+    augment: Sequence[Spec] = (),
+    frozen: Mapping[str, str] = _NOTHING,
+    held: Sequence[str] = (),
+    facts: Mapping[str, object] = _NOTHING,
+    resume: bool = False,
+    stop: Stop = never,
+) -> Outcome:
+    """Train a model in place, and write its journal, checkpoints and final weights.
+
+    The journal gets the start, each epoch (0 is the evaluation before training), progress at most once a
+    second, checkpoints and the weights; its end is left to the caller. The checkpoint is removed once the
+    trial has finished and its weights are kept.
+
+    Args:
+        model: The model with its initial values; frozen parameters require no gradient.
+        dataset: The splits, with the statistics that normalize them.
+        spec: The training section of the recipe.
+        seed: Seed of order, augmentation, mixing and dropout.
+        journal: The trial's journal.
+        folder: The trial's folder.
+        plan_hash: What the checkpoint is bound to; another one is refused.
+        augment: Augmentations of training images, in order.
+        frozen: Name → `freeze.digest` of what must not change.
+        held: Names of norm layers whose statistics stay fixed.
+        facts: What else the start event says, e.g. the arm.
+        resume: Whether to continue from the checkpoint in the folder, where there is one.
+        stop: Asked before each step; a reason ends the trial as KILLED, at its last checkpoint.
+
+    Returns:
+        The outcome. A loss that is not finite, a frozen parameter that moved, a full disk and lack of
+        device memory are FAILED with a reason, not exceptions.
+
+    Raises:
+        UserError: If the device is missing or the checkpoint belongs to another plan.
+    """
+    # ------------------------------------------------------------------ device and arithmetic
+    device = pick_device(spec.device)
+    precision = pick_precision(spec.precision, device)
+    set_arithmetic(precision, device)
+
+    # ------------------------------------------------------------------ data, resident as bytes
+    images = resident(dataset.train, device)
+    held_out = {
+        name: resident(split, device)
+        for name, split in (("val", dataset.val), ("test", dataset.test))
+        if split is not None
+    }
+    decode = decoder(dataset.mean, dataset.std, device=device, channels_last=spec.channels_last)
+    augmented = augmenter(augment)
+    mixed = mixer(spec, classes=dataset.num_classes, device=device)
+    draws = torch.Generator(device)
+    batch = min(spec.batch_size, len(images.labels_N))
+    steps_per_epoch = len(images.labels_N) // batch
+    steps = steps_per_epoch * spec.epochs
+
+    # ------------------------------------------------------------------ model and optimizer
+    model.to(device)
+    if spec.channels_last:
+        model.to(memory_format=torch.channels_last)
+    forward = torch.compile(model) if spec.compile else model
+    optimizer = make_optimizer(spec.optimizer, model.parameters())
+    peak = optimizer.param_groups[0]["lr"]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def evaluate_all() -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name, split in held_out.items():
+            loss, accuracy = evaluate(
+                model, split, decode=decode, batch_size=spec.eval_batch_size, precision=precision, stop=stop
+            )
+            found |= {f"{name}/loss": loss, f"{name}/acc": accuracy}
+        return found
+
+    # ------------------------------------------------------------------ where to begin
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    checkpoint, note = _find_checkpoint(folder / CHECKPOINT, plan_hash=plan_hash) if resume else (None, None)
+    done = 0
+    metrics: dict[str, float] = {}
+    if checkpoint is not None:
+        checkpoint.restore(model, optimizer)
+        done = checkpoint.epoch
+        earlier = (e for e in read_journal(journal.path) if e["event"] != "epoch" or e["epoch"] <= done)
+        metrics = last_metrics(earlier)
+
+    journal.write(
+        "start",
+        **{"seed": seed, "plan": plan_hash, **facts},
+        device=str(device),
+        threads=torch.get_num_threads(),
+        precision=precision,
+        torch=torch.__version__,
+        resumed_from_epoch=None if checkpoint is None else done,
+        note=note,
+    )
+
+    try:
+        # -------------------------------------------------------------- before training
+        if checkpoint is None:
+            metrics = evaluate_all()
+            journal.write("epoch", epoch=0, step=0, metrics=metrics)
+
+        for epoch in range(done + 1, spec.epochs + 1):
+            # ---------------------------------------------------------- one epoch of steps
+            started = time.perf_counter()
+            model.train()
+            hold_statistics(model, held)
+            order_N = epoch_order(len(images.labels_N), seed=seed, epoch=epoch, device=device)
+            loss_sum, right_sum = torch.zeros((), device=device), torch.zeros((), device=device)
+            lr, told = 0.0, started
+
+            for number in range(steps_per_epoch):
+                stop_if(stop())
+                step = (epoch - 1) * steps_per_epoch + number
+
+                # what the step sees
+                chosen_B = order_N[number * batch : (number + 1) * batch]
+                pixels_NCHW, labels_B = images.pixels_NCHW[chosen_B], images.labels_N[chosen_B]
+                draws.manual_seed(streams.key(seed, "augment", step))
+                inputs_NCHW = decode(augmented(pixels_NCHW, draws))
+                answers_B = targets = labels_B
+                if mixed is not None:
+                    inputs_NCHW, targets = mixed(inputs_NCHW, labels_B, streams.key(seed, "mix", step))
+                    answers_B = targets.argmax(1)
+
+                # forward, backward, update
+                seed_layers(streams.key(seed, "step", step), device)
+                with autocast(precision, device):
+                    logits_NK = forward(inputs_NCHW)
+                loss = F.cross_entropy(logits_NK.float(), targets, label_smoothing=spec.label_smoothing)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                if spec.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(trained, spec.clip_norm)
+                lr = peak * rate(spec.schedule, step=step, steps=steps)
+                set_rate(optimizer, lr)
+                optimizer.step()
+
+                # what is remembered of the step: on the device, read once per epoch
+                loss_sum += loss.detach()
+                right_sum += (logits_NK.detach().argmax(1) == answers_B).sum()
+                now = time.perf_counter()
+                if now - told >= PROGRESS_SECONDS:
+                    pace = (number + 1) * batch / (now - started)
+                    journal.write("progress", epoch=epoch, step=step + 1, steps=steps, images_per_second=pace)
+                    told = now
+
+            # ---------------------------------------------------------- the epoch's figures
+            loss_of_epoch = loss_sum.item() / steps_per_epoch  # waits for the device
+            trained_for = time.perf_counter() - started
+            found = {
+                "train/loss": loss_of_epoch,
+                "train/acc": right_sum.item() / (steps_per_epoch * batch),
+                "lr": lr,
+                "images_per_second": steps_per_epoch * batch / trained_for,
+            }
+            if math.isfinite(loss_of_epoch) and (epoch % spec.eval_every == 0 or epoch == spec.epochs):
+                found |= evaluate_all()
+            found["epoch_seconds"] = time.perf_counter() - started
+            metrics |= found
+            journal.write("epoch", epoch=epoch, step=epoch * steps_per_epoch, metrics=found)
+            _refuse_nonfinite(found, epoch=epoch)
+
+            # ---------------------------------------------------------- the epoch's state
+            if epoch % spec.checkpoint.every == 0 or epoch == spec.epochs:
+                counters = {"epoch": epoch, "step": epoch * steps_per_epoch}
+                save_checkpoint(folder / CHECKPOINT, model, optimizer, plan_hash=plan_hash, **counters)
+                journal.write("checkpoint", **counters)
+
+        # -------------------------------------------------------------- after training
+        check_frozen(model, frozen)
+        if spec.checkpoint.keep_weights:
+            save_weights(folder / WEIGHTS, model, plan_hash=plan_hash)
+            journal.write("artifact", file=WEIGHTS, kind="weights")
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+    except Stopped as stopped:
+        return Outcome("KILLED", metrics, str(stopped))
+    except torch.OutOfMemoryError:
+        return Outcome("FAILED", metrics, f"out of memory on {device}: a smaller train.batch_size needs less")
+    except RunError as error:
+        return Outcome("FAILED", metrics, str(error))
+    return Outcome("FINISHED", metrics)
+
+
+def _find_checkpoint(path: Path, *, plan_hash: str) -> tuple[Checkpoint | None, str | None]:
+    """Return the checkpoint to continue from, or why the trial begins again; the result is the same."""
+    try:
+        return load_checkpoint(path, plan_hash=plan_hash), None
+    except UnreadableCheckpointError as error:
+        return None, f"{error}; the trial begins again"
+
+
+def _refuse_nonfinite(metrics: Mapping[str, float], *, epoch: int) -> None:
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise RunError(
+                f"{name} is {value} after epoch {epoch}: training diverged; lower train.optimizer.lr, "
+                "set train.clip_norm, or look at the initial scale with `mimetic plan`"
+            )

@@ -1,0 +1,250 @@
+"""The loop learns, is keyed by counters, resumes bit for bit, and ends in stated outcomes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from mimetic import streams
+from mimetic.data import Dataset, Images
+from mimetic.errors import UserError
+from mimetic.recipe.data import Crop, Flip
+from mimetic.recipe.train import AdamW, Checkpoint, OneCycle, Sgd, Train
+from mimetic.train.freeze import digest
+from mimetic.train.journal import Journal, history, read_journal
+from mimetic.train.loop import CHECKPOINT, WEIGHTS, Outcome, train
+
+EVERYTHING = Train(
+    epochs=4,
+    batch_size=16,
+    optimizer=AdamW(lr=0.01, weight_decay=0.05, decay="weights"),
+    schedule=OneCycle(),
+    label_smoothing=0.1,
+    clip_norm=1.0,
+    mixup=0.2,
+    cutmix=1.0,
+    eval_batch_size=20,
+    device="cpu",
+)
+"""All that draws, counts or remembers, at once."""
+
+PLAIN = Train(epochs=2, batch_size=16, optimizer=Sgd(lr=0.05), eval_batch_size=20, device="cpu")
+
+TIMED = {"images_per_second", "epoch_seconds"}
+"""Metrics that no two runs share."""
+
+
+def _images(count: int, seed: int) -> Images:
+    """Return 2 classes: dark pictures with a bright upper half, or a bright lower half."""
+    draws = streams.generator(seed)
+    labels_N = torch.arange(count) % 2
+    pixels_NCHW = torch.randint(0, 120, (count, 3, 8, 8), dtype=torch.uint8, generator=draws)
+    for number, label in enumerate(labels_N.tolist()):
+        pixels_NCHW[number, :, 4 * label : 4 * label + 4] += 100
+    return Images(pixels_NCHW=pixels_NCHW, labels_N=labels_N)
+
+
+def _dataset(count: int = 70) -> Dataset:
+    return Dataset(
+        name="halves",
+        train=_images(count, 0),
+        val=_images(30, 1),
+        test=_images(50, 2),
+        num_classes=2,
+        mean=(0.4, 0.4, 0.4),
+        std=(0.2, 0.2, 0.2),
+        digest="",
+    )
+
+
+def _model(seed: int = 0) -> nn.Module:
+    """Return a network with everything that keeps state or draws: norm statistics and dropout."""
+    with streams.keyed_global_rng(seed):
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.GELU(),
+            nn.Dropout(0.2),
+            nn.Flatten(),
+            nn.Linear(512, 2),
+        )
+
+
+def _train(folder: Path, spec: Train = PLAIN, **options: Any) -> tuple[Outcome, nn.Module]:
+    model = options.pop("model", None)
+    model = _model() if model is None else model
+    defaults: dict[str, Any] = {"seed": 3, "plan_hash": "plan", "augment": (Crop(padding=1), Flip())}
+    dataset = options.pop("dataset", _dataset())
+    with Journal(folder / "journal.jsonl") as journal:
+        settings = {**defaults, **options}
+        return train(model, dataset, spec, journal=journal, folder=folder, **settings), model
+
+
+def _curves(folder: Path) -> dict[str, dict[int, float]]:
+    curves = history(read_journal(folder / "journal.jsonl"))
+    return {name: curve for name, curve in curves.items() if name not in TIMED}
+
+
+def _bytes(model: nn.Module) -> dict[str, str]:
+    return {name: digest(tensor) for name, tensor in model.state_dict().items()}
+
+
+def _after(steps: int) -> Callable[[], str | None]:
+    """Return a `stop` that ends a trial when it is asked for the nth time."""
+    asked = iter(range(steps - 1))
+    return lambda: None if next(asked, None) is not None else "somebody pressed Ctrl-C"
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    """Two classes that are easy to tell apart are told apart, and every metric is there."""
+    outcome, _ = _train(tmp_path)
+    assert (outcome.status, outcome.reason) == ("FINISHED", None)
+    assert outcome.metrics["test/acc"] == 1.0
+    splits = {f"{split}/{metric}" for split in ("train", "val", "test") for metric in ("loss", "acc")}
+    assert splits | {"lr"} | TIMED == set(outcome.metrics)
+
+
+def test_journal_tells_the_story(tmp_path: Path) -> None:
+    """Start with its facts, evaluation before training, each epoch with its state, the weights."""
+    _train(tmp_path, facts={"arm": "a", "seed": 0})
+    events = [e for e in read_journal(tmp_path / "journal.jsonl") if e["event"] != "progress"]
+    told = [(event["event"], event.get("epoch")) for event in events]
+    epochs = [("epoch", 1), ("checkpoint", 1), ("epoch", 2), ("checkpoint", 2)]
+    assert told == [("start", None), ("epoch", 0), *epochs, ("artifact", None)]
+    start = {"arm": "a", "seed": 0, "plan": "plan", "device": "cpu", "precision": "fp32"}
+    assert start == {name: events[0][name] for name in start}
+    assert events[0]["resumed_from_epoch"] is None
+    assert {"val/loss", "val/acc", "test/loss", "test/acc"} == set(events[1]["metrics"])
+    assert [event["step"] for event in events if event["event"] == "epoch"] == [0, 4, 8]
+
+
+def test_weights_are_kept_and_the_checkpoint_goes(tmp_path: Path) -> None:
+    """A finished trial leaves its final weights."""
+    _, model = _train(tmp_path)
+    kept = load_file(tmp_path / WEIGHTS)
+    assert _bytes(model) == {name: digest(kept[name]) for name in model.state_dict()}
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_same_seed_same_bytes_and_global_streams_do_not_matter(tmp_path: Path) -> None:
+    """A trial depends on its seed alone, and leaves the process' own streams as they were."""
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    _, one = _train(tmp_path / "one", EVERYTHING)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(2)
+    _, two = _train(tmp_path / "two", EVERYTHING)
+    _, other = _train(tmp_path / "other", EVERYTHING, seed=4)
+    assert _bytes(one) == _bytes(two)
+    assert _curves(tmp_path / "one") == _curves(tmp_path / "two")
+    assert _bytes(one) != _bytes(other)
+
+
+@pytest.mark.parametrize("asked", [1, 4, 7, 12, 16, 23, 30])
+def test_resumed_equals_straight(tmp_path: Path, asked: int) -> None:
+    """Stopped anywhere (in a step or an evaluation) and resumed: the same bytes and the same metrics."""
+    _, straight = _train(tmp_path / "straight", EVERYTHING)
+    stopped, _ = _train(tmp_path / "resumed", EVERYTHING, stop=_after(asked))
+    assert (stopped.status, stopped.reason) == ("KILLED", "somebody pressed Ctrl-C")
+    finished, resumed = _train(tmp_path / "resumed", EVERYTHING, resume=True)
+    assert finished.status == "FINISHED"
+    assert _bytes(straight) == _bytes(resumed)
+    assert _curves(tmp_path / "straight") == _curves(tmp_path / "resumed")
+
+
+def test_resume_after_the_last_epoch_keeps_the_metrics(tmp_path: Path) -> None:
+    """Killed between the last checkpoint and the end, nothing is left to train but all is known."""
+    spec = PLAIN.model_copy(update={"checkpoint": Checkpoint(keep_weights=False)})
+    finished, straight = _train(tmp_path, spec)
+    again, resumed = _train(tmp_path, spec, resume=True)
+    assert finished == again
+    assert _bytes(straight) == _bytes(resumed)
+    starts = [
+        e["resumed_from_epoch"] for e in read_journal(tmp_path / "journal.jsonl") if e["event"] == "start"
+    ]
+    assert starts == [None, 2]
+
+
+def test_damaged_checkpoint_begins_again_with_a_note(tmp_path: Path) -> None:
+    """A checkpoint that cannot be read costs time, not the result."""
+    _, straight = _train(tmp_path / "straight")
+    _train(tmp_path / "resumed", stop=_after(16))
+    (tmp_path / "resumed" / CHECKPOINT).write_bytes(b"rubbish")
+    _, resumed = _train(tmp_path / "resumed", resume=True)
+    assert _bytes(straight) == _bytes(resumed)
+    starts = [e for e in read_journal(tmp_path / "resumed" / "journal.jsonl") if e["event"] == "start"]
+    assert starts[1]["note"].endswith("the trial begins again")
+
+
+def test_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
+    """Resuming under another plan is the user's mistake, before anything is trained."""
+    _train(tmp_path, stop=_after(16))
+    with pytest.raises(UserError, match="another plan"):
+        _train(tmp_path, plan_hash="other", resume=True)
+
+
+def test_divergence_fails_with_its_epoch(tmp_path: Path) -> None:
+    """A loss that is not finite ends the trial at its epoch, with what to do."""
+    spec = Train(epochs=3, batch_size=16, optimizer=Sgd(lr=1e30), device="cpu")
+    outcome, _ = _train(tmp_path, spec)
+    assert outcome.status == "FAILED"
+    assert outcome.reason is not None
+    assert outcome.reason.startswith("train/loss is ")
+    assert "after epoch 1: training diverged; lower train.optimizer.lr" in outcome.reason
+    assert [e["epoch"] for e in read_journal(tmp_path / "journal.jsonl") if e["event"] == "epoch"] == [0, 1]
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_frozen_stays_and_held_statistics_too(tmp_path: Path) -> None:
+    """A frozen convolution and held norm statistics have the same bytes after training."""
+    model = _model()
+    model[0].requires_grad_(False)
+    names = ["0.weight", "0.bias", "1.running_mean", "1.running_var"]
+    frozen = {name: digest(model.state_dict()[name]) for name in names}
+    outcome, _ = _train(tmp_path, EVERYTHING, model=model, frozen=frozen, held=["1"])
+    assert outcome.status == "FINISHED"
+    assert frozen == {name: digest(model.state_dict()[name]) for name in names}
+
+
+def test_frozen_that_moved_fails(tmp_path: Path) -> None:
+    """A parameter said to be frozen but trained fails the trial, by name, and its weights are not kept."""
+    model = _model()
+    outcome, _ = _train(tmp_path, model=model, frozen={"0.weight": digest(model[0].weight)})
+    assert outcome.status == "FAILED"
+    assert outcome.reason is not None
+    assert "frozen parameters changed during training: 0.weight" in outcome.reason
+    assert not (tmp_path / WEIGHTS).exists()
+
+
+def test_small_split_is_one_batch(tmp_path: Path) -> None:
+    """A training split smaller than a batch is used whole, one step an epoch."""
+    outcome, _ = _train(tmp_path, dataset=_dataset(10))
+    assert outcome.status == "FINISHED"
+    assert [e["step"] for e in read_journal(tmp_path / "journal.jsonl") if e["event"] == "epoch"] == [0, 1, 2]
+
+
+def test_evaluation_every_other_epoch_and_at_the_last(tmp_path: Path) -> None:
+    """Curves of held-out splits have the epochs asked for, the first and the last."""
+    _train(tmp_path, PLAIN.model_copy(update={"epochs": 5, "eval_every": 2}))
+    curves = _curves(tmp_path)
+    assert list(curves["val/acc"]) == [0, 2, 4, 5]
+    assert list(curves["train/acc"]) == [1, 2, 3, 4, 5]
+
+
+def test_bfloat16_on_a_cpu(tmp_path: Path) -> None:
+    """The arithmetic of the recipe is used, and weights stay in float32."""
+    outcome, model = _train(tmp_path, PLAIN.model_copy(update={"precision": "bf16"}))
+    assert outcome.metrics["test/acc"] == 1.0
+    assert {torch.float32} == {parameter.dtype for parameter in model.parameters()}
+    assert read_journal(tmp_path / "journal.jsonl")[0]["precision"] == "bf16"
+
+
+def test_missing_device_is_the_recipe_s_mistake(tmp_path: Path) -> None:
+    """A GPU that is not there is named, with what to write instead."""
+    count = torch.cuda.device_count()
+    with pytest.raises(UserError, match=rf"train\.device: `cuda:{count}` asked for, but torch sees"):
+        _train(tmp_path, PLAIN.model_copy(update={"device": f"cuda:{count}"}))

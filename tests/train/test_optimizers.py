@@ -1,0 +1,79 @@
+"""Optimizers against torch's plain ones, and what they leave alone."""
+
+import pytest
+import torch
+from torch import nn
+
+from mimetic.errors import RunError
+from mimetic.recipe.base import Spec
+from mimetic.recipe.train import Adam, AdamW, Optimizer, RmsProp, Sgd
+from mimetic.train.optimizers import build, make_optimizer, set_rate
+
+PLAIN = [
+    (
+        Sgd(lr=0.1, momentum=0.8, nesterov=True, weight_decay=0.01),
+        torch.optim.SGD,
+        {"momentum": 0.8, "nesterov": True},
+    ),
+    (Sgd(lr=0.1, momentum=0.0), torch.optim.SGD, {}),
+    (
+        Adam(lr=0.1, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.01),
+        torch.optim.Adam,
+        {"betas": (0.8, 0.9), "eps": 1e-6},
+    ),
+    (AdamW(lr=0.1, betas=(0.8, 0.9)), torch.optim.AdamW, {"betas": (0.8, 0.9)}),
+    (RmsProp(lr=0.1, alpha=0.9, momentum=0.5), torch.optim.RMSprop, {"alpha": 0.9, "momentum": 0.5}),
+]
+
+
+def _trained(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> torch.Tensor:
+    for number in range(1, 4):
+        weight.grad = torch.linspace(-1.0, 1.0, 12).view(3, 4) * number
+        optimizer.step()
+    return weight.detach()
+
+
+@pytest.mark.parametrize(("spec", "plain", "settings"), PLAIN, ids=lambda value: str(value)[:30])
+def test_fused_equals_plain(
+    spec: Optimizer, plain: type[torch.optim.Optimizer], settings: dict[str, object]
+) -> None:
+    """Three steps of ours equal three steps of torch's single-tensor form."""
+    ours, theirs = nn.Parameter(torch.ones(3, 4)), nn.Parameter(torch.ones(3, 4))
+    reference = plain([theirs], lr=spec.lr, weight_decay=spec.weight_decay, foreach=False, **settings)
+    torch.testing.assert_close(_trained(make_optimizer(spec, [ours]), ours), _trained(reference, theirs))
+
+
+def test_only_trained_parameters_are_handed_over() -> None:
+    """A frozen parameter is in no group."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    model[0].weight.requires_grad_(False)
+    groups = make_optimizer(AdamW(), model.parameters()).param_groups
+    expected = [id(model[0].bias), id(model[1].weight), id(model[1].bias)]
+    assert expected == [id(parameter) for group in groups for parameter in group["params"]]
+
+
+def test_decay_of_weights_spares_vectors() -> None:
+    """`decay: weights` decays tensors of two or more dimensions only."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    groups = make_optimizer(AdamW(weight_decay=0.3, decay="weights"), model.parameters()).param_groups
+    found = [(group["weight_decay"], [tuple(p.shape) for p in group["params"]]) for group in groups]
+    assert found == [(0.3, [(3, 2)]), (0.0, [(3,), (3,), (3,)])]
+
+
+def test_nothing_to_train_is_an_error() -> None:
+    """A plan that freezes everything is told so."""
+    with pytest.raises(RunError, match="every parameter is frozen"):
+        make_optimizer(AdamW(), [nn.Parameter(torch.ones(1), requires_grad=False)])
+
+
+def test_rate_is_set_in_every_group() -> None:
+    """Groups with and without decay share the learning rate."""
+    optimizer = make_optimizer(Sgd(decay="weights"), nn.Linear(2, 2).parameters())
+    set_rate(optimizer, 0.25)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
+
+
+def test_unknown_optimizer_is_refused() -> None:
+    """A section without an implementation says so."""
+    with pytest.raises(NotImplementedError, match="Spec"):
+        build(Spec(), [])
