@@ -46,7 +46,8 @@ def _one(site: Site, layer: nn.Module, name: str, stream: torch.Generator) -> Te
         raise UserError(message + "use `init: keep`, or another `init` by name")
     with keyed_global_rng(stream.initial_seed()), one_thread(), torch.no_grad():
         reset()
-    drawn = blank.get_parameter(name).detach().clone(memory_format=torch.contiguous_format)
+    drawn = blank.get_parameter(name).detach().contiguous()
+    drawn = drawn.float() if drawn.is_floating_point() else drawn
     if drawn.is_floating_point() and bool(torch.isnan(drawn).any()):
         message = f"{site.layer}: `reset_parameters` of {type(layer).__name__} does not set all of `{name}`; "
         raise UserError(message + "use `init: keep` for it, or another `init` by name")
@@ -77,12 +78,12 @@ def _blank_copy(layer: nn.Module) -> nn.Module:
 
 
 def _blank(value: nn.Parameter | None) -> nn.Parameter | None:
-    """Return a parameter of NaN in float32, in which initial values are drawn whatever the layer's dtype."""
+    """Return a parameter of NaN in float64, in which values are drawn whatever the layer's dtype."""
     if value is None:
         return None
     if not value.is_floating_point():
         return nn.Parameter(torch.zeros(value.shape, dtype=value.dtype, device="cpu"), requires_grad=False)
-    return nn.Parameter(torch.full(value.shape, torch.nan, dtype=torch.float32, device="cpu"))
+    return nn.Parameter(torch.full(value.shape, torch.nan, dtype=torch.float64, device="cpu"))
 
 
 def _zeros(value: Tensor | None) -> Tensor | None:
