@@ -16,6 +16,7 @@ from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site
 from mimetic.initializers.draw import Draw, Moments, Streams
 from mimetic.initializers.layout import filter_shape, stored, stored_shape
+from mimetic.recipe.base import Spec
 from mimetic.recipe.rule import Rule
 
 SLOT = "filters"
@@ -45,12 +46,9 @@ def gaussian(rule: Rule, site: Site, names: tuple[str, ...]) -> Draw:
     except UserError as error:
         message = f"{site.layer}: {error}"
         raise UserError(message) from error
-    arguments: dict[str, Any] = {"covariance": spec.model_dump(), "scale": rule.scale.model_dump()}
+    arguments: dict[str, Any] = {"covariance": _at(spec, site.depth), "scale": rule.scale.model_dump()}
     if cov.provenance.digest is not None:
         arguments["digest"] = cov.provenance.digest
-    width = getattr(spec, "width", None)
-    if width is not None:
-        arguments["width"] = width.at(site.depth)
     return Draw(
         name="gaussian",
         arguments=arguments,
@@ -99,6 +97,15 @@ def _check_filters(site: Site, name: str) -> None:
     if shape != expected:
         message = f"{site.layer}: `{name}` has shape {shape}, its geometry says {expected}; "
         raise UserError(message + "use an `init` by name for this layer")
+
+
+def _at(spec: Spec, depth: float) -> dict[str, Any]:
+    """Return what a covariance's arguments come to in one layer: a width over depth is a number there."""
+    arguments = spec.model_dump()
+    width = getattr(spec, "width", None)
+    if width is not None:
+        arguments["width"] = width.at(depth)
+    return arguments
 
 
 def _notes(cov: Covariance, geometry: Geometry) -> tuple[str, ...]:

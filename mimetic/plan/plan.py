@@ -1,7 +1,7 @@
 """The plan: parameter → rule, initializer, resolved arguments, expected std, seed, frozen."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -114,9 +114,15 @@ def describe(entry: Entry) -> str:
     """Return the initializer and its arguments in one line, as the plan's table shows it."""
     if entry.rule is None:
         return "model's own"
-    arguments = ", ".join(f"{name}={_short(value)}" for name, value in entry.arguments.items())
-    return f"{entry.initializer}({arguments})" if arguments else entry.initializer
+    return _called(entry.initializer, entry.arguments)
+
+
+def _called(name: str, arguments: Mapping[str, Any]) -> str:
+    said = ", ".join(f"{key}={_short(value)}" for key, value in arguments.items() if key != "type")
+    return f"{name}({said})" if said else name
 
 
 def _short(value: object) -> str:
+    if isinstance(value, Mapping):
+        return _called(str(value.get("type", "")), value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
