@@ -1,13 +1,13 @@
 """Inputs a network might take, guessed from its attributes and its first layers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mimetic.graph.geometry import kind_and_geometry
-from mimetic.graph.names import walk
+from mimetic.graph.names import Walked
 from mimetic.graph.site import Geometry
 
 _BATCH = 2  # batch statistics of one sample do not exist
@@ -18,42 +18,47 @@ _TOKENS = 16
 _SIZE_ATTRIBUTES = ("image_size", "img_size", "input_size")
 
 
-def guesses(model: nn.Module) -> tuple[tuple[Tensor, ...], ...]:
-    """Return inputs (as positional arguments, on the meta device) to try, the likeliest first.
+def guesses(walked: Sequence[Walked]) -> Iterator[tuple[Tensor, ...]]:
+    """Yield inputs (as positional arguments, on the meta device) to try, the likeliest first.
 
     Images (2, C, H, W) of the size timm's `pretrained_cfg` or attributes like `image_size` declare, else
     of common sizes, with the channels of the first convolution; clips and signals likewise; features
     (2, F) or (2, T, F) for the first linear or recurrent layer; token ids (2, T) for the first embedding.
     """
-    shapes: dict[tuple[tuple[int, ...], torch.dtype], None] = {}
-    for shape, dtype in _shapes(model):
-        shapes.setdefault((shape, dtype))
-    return tuple((torch.empty(shape, dtype=dtype, device="meta"),) for shape, dtype in shapes)
+    seen: set[tuple[tuple[int, ...], torch.dtype]] = set()
+    for shape, dtype in _shapes(walked):
+        if (shape, dtype) not in seen:
+            seen.add((shape, dtype))
+            yield (torch.empty(shape, dtype=dtype, device="meta"),)
 
 
-def _shapes(model: nn.Module) -> Iterator[tuple[tuple[int, ...], torch.dtype]]:
+def _shapes(walked: Sequence[Walked]) -> Iterator[tuple[tuple[int, ...], torch.dtype]]:
     seen: set[str] = set()
-    for _, _, module in walk(model):
+    for position, (_, _, module) in enumerate(walked):
         if not module._parameters:  # noqa: SLF001
             continue
         kind, geometry = kind_and_geometry(module)
-        dtype = next((p.dtype for p in module.parameters(recurse=False)), torch.float32)
-        family = "conv" if kind.endswith("conv") else kind
-        if family in seen:
+        family = "conv" if "conv" in kind else kind
+        if isinstance(module, nn.RNNBase):
+            yield (_BATCH, _TOKENS, module.input_size), _dtype(module)
+        if geometry is None or family in seen:
             continue
         seen.add(family)
-        if isinstance(module, nn.RNNBase):
-            yield (_BATCH, _TOKENS, module.input_size), dtype
-        elif geometry is not None and family == "embedding":
+        if family == "embedding":
             yield (_BATCH, _TOKENS), torch.int64
-        elif geometry is not None and family == "linear":
-            yield (_BATCH, geometry.in_channels), dtype
-            yield (_BATCH, _TOKENS, geometry.in_channels), dtype
-        elif geometry is not None and family in {"conv", "conv_transpose"}:
-            yield from ((shape, dtype) for shape in _grids(model, geometry))
+        elif family == "linear":
+            yield (_BATCH, geometry.in_channels), _dtype(module)
+            yield (_BATCH, _TOKENS, geometry.in_channels), _dtype(module)
+        else:
+            declared = _declared(module for _, _, module in walked[: position + 1])
+            yield from ((shape, _dtype(module)) for shape in _grids(declared, geometry))
 
 
-def _grids(model: nn.Module, geometry: Geometry) -> Iterator[tuple[int, ...]]:
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in module.parameters(recurse=False)), torch.float32)
+
+
+def _grids(declared: Iterator[tuple[int, int]], geometry: Geometry) -> Iterator[tuple[int, ...]]:
     """Return shapes of images, clips or signals for a first convolution."""
     channels = geometry.in_channels
     match len(geometry.kernel_size):
@@ -62,13 +67,13 @@ def _grids(model: nn.Module, geometry: Geometry) -> Iterator[tuple[int, ...]]:
         case 3:
             yield from ((_BATCH, channels, *sides) for sides in _CLIP_SIDES)
         case _:
-            sizes = dict.fromkeys((*_declared(model), *((side, side) for side in _SIDES)))
+            sizes = dict.fromkeys((*declared, *((side, side) for side in _SIDES)))
             yield from ((_BATCH, channels, *size) for size in sizes)
 
 
-def _declared(model: nn.Module) -> Iterator[tuple[int, int]]:
-    """Return image sizes the model or a part of it declares."""
-    for _, _, module in walk(model):
+def _declared(modules: Iterable[nn.Module]) -> Iterator[tuple[int, int]]:
+    """Return image sizes the model and its parts down to the first convolution declare."""
+    for module in modules:
         for config in ("pretrained_cfg", "default_cfg", "config"):
             yield from _sides(_entry(module.__dict__.get(config), "input_size"))
             yield from _sides(_entry(module.__dict__.get(config), "image_size"))

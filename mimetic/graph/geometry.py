@@ -97,7 +97,8 @@ def _embedding(module: nn.Module) -> Reading | None:
     sizes = _ints(module, "num_embeddings", "embedding_dim")
     if sizes is None:
         return None
-    return _read(module, "embedding", Geometry(*sizes, transposed=True), sizes, _EMBEDDINGS)
+    rows, width = sizes
+    return _read(module, "embedding", Geometry(rows, width, transposed=True), sizes, _EMBEDDINGS)
 
 
 def _read(
@@ -123,9 +124,12 @@ def _own(module: nn.Module, name: str) -> Tensor | None:
 
 def _ints(module: nn.Module, *names: str) -> tuple[int, ...] | None:
     """Return attributes of a module if all are whole numbers."""
-    values = [module.__dict__.get(name) for name in names]
-    return tuple(int(v) for v in values if isinstance(v, Integral)) if _whole(values) else None
-
-
-def _whole(values: list[object]) -> bool:
-    return all(isinstance(value, Integral) and not isinstance(value, bool) for value in values)
+    values = []
+    for name in names:
+        value = module.__dict__.get(name)
+        if type(value) is not int:
+            if not isinstance(value, Integral) or isinstance(value, bool):
+                return None
+            value = int(value)
+        values.append(value)
+    return tuple(values)

@@ -5,7 +5,7 @@ checkpoints speak of canonical names, so a plan is the same with and without the
 whole: `strip('module.')` eats letters, a mistake seen elsewhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -17,6 +17,9 @@ WRAPPER_SEGMENTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_
 
 MODULE_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 """Classes that keep what they wrap under the honest name `module`."""
+
+Walked = tuple[str, str, nn.Module]
+"""Raw name, canonical name, module."""
 
 Chain = tuple[nn.Module, "Chain"] | tuple[()]
 
@@ -34,7 +37,7 @@ def canonical_name(name: str) -> str:
     return ".".join(segments[first:])
 
 
-def walk(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
+def walk(model: nn.Module) -> Iterator[Walked]:
     """Yield (raw name, canonical name, module) in the order of registration, under every name.
 
     A module registered twice comes twice; wrappers come before what they wrap, under the same canonical
@@ -48,12 +51,13 @@ def walk(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
             continue  # registered below itself
         seen.add(id(module))
         yield raw, canonical, module
+        if not module._modules:  # noqa: SLF001
+            continue
         chain: Chain = (module, parents)
-        stack.extend(
-            (joined(raw, key), canonical if unwraps(module, key) else joined(canonical, key), child, chain)
-            for key, child in reversed(list(module._modules.items()))  # noqa: SLF001
-            if child is not None
-        )
+        for key, child in reversed(list(module._modules.items())):  # noqa: SLF001
+            if child is not None:
+                name = canonical if unwraps(module, key) else joined(canonical, key)
+                stack.append((joined(raw, key), name, child, chain))
 
 
 def unwraps(module: nn.Module, key: str) -> bool:
@@ -126,10 +130,15 @@ def parameters_with_aliases(model: nn.Module) -> dict[str, tuple[nn.Parameter, t
     Raises:
         UserError: If two different parameters have one canonical name.
     """
+    return owners(walk(model))
+
+
+def owners(walked: Iterable[Walked]) -> dict[str, tuple[nn.Parameter, tuple[str, ...]]]:
+    """Return what `parameters_with_aliases` does, for a walk that was made already."""
     owner: dict[str, object] = {}
     first: dict[int, str] = {}
     found: dict[str, tuple[nn.Parameter, tuple[str, ...]]] = {}
-    for raw, canonical, module in walk(model):
+    for raw, canonical, module in walked:
         for key, parameter in module._parameters.items():  # noqa: SLF001
             if parameter is None:
                 continue

@@ -5,8 +5,8 @@ A site is made for each layer that owns parameters itself. Order is that of one 
 """
 
 from collections import Counter
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -14,11 +14,20 @@ from torch.nn.parameter import is_lazy
 from mimetic.errors import UserError
 from mimetic.graph.example import guesses
 from mimetic.graph.geometry import kind_and_geometry
-from mimetic.graph.names import joined, parameters_with_aliases, walk
-from mimetic.graph.site import Graph, Parameter, Site
+from mimetic.graph.names import Walked, joined, owners, walk
+from mimetic.graph.site import Geometry, Graph, Parameter, Site
 from mimetic.graph.trace import Trace, trace
+from mimetic.recipe.match import SiteKind
 
-Places = list[tuple[Site, nn.Module]]
+
+class _Draft(NamedTuple):
+    """A site before its place among the others is known."""
+
+    layer: str
+    module: nn.Module
+    kind: SiteKind
+    geometry: Geometry | None
+    parameters: tuple[Parameter, ...]
 
 
 def find_sites(model: nn.Module, example: Tensor | tuple[Any, ...] | None = None) -> Graph:
@@ -37,46 +46,45 @@ def find_sites(model: nn.Module, example: Tensor | tuple[Any, ...] | None = None
     Raises:
         UserError: If a parameter has no shape yet (lazy modules), or two have the same canonical name.
     """
-    places = _places(model)
-    given = None if example is None else (example if isinstance(example, tuple) else (example,),)
-    inputs = guesses(model) if given is None else given
+    walked = list(walk(model))
+    drafts = _drafts(walked)
+    inputs = guesses(walked) if example is None else [example if isinstance(example, tuple) else (example,)]
     traced, reason = trace(model, inputs)
     if traced is not None:
-        places = _in_order(places, traced)
-    layers = dict.fromkeys(canonical for _, canonical, _ in walk(model))
+        drafts = _in_order(drafts, traced)
     return Graph(
-        sites=_with_depth([site for site, _ in places]),
+        sites=tuple(_placed(drafts, traced)),
         traced=traced is not None,
         note=None if reason is None else f"the forward could not be traced: {reason}",
-        layers=tuple(layers),
+        layers=tuple(dict.fromkeys(layer for _, layer, _ in walked)),
     )
 
 
-def _places(model: nn.Module) -> Places:
-    """Make the sites in order of registration, each with its module."""
-    parameters = parameters_with_aliases(model)
-    places: Places = []
+def _drafts(walked: Sequence[Walked]) -> list[_Draft]:
+    """Describe the sites in order of registration."""
+    parameters = owners(walked)
+    drafts: list[_Draft] = []
     seen: set[int] = set()
-    for _, layer, module in walk(model):
-        if id(module) in seen:
+    for _, layer, module in walked:
+        if id(module) in seen or not module._parameters:  # noqa: SLF001
             continue
         seen.add(id(module))
         owned = []
         for local, tensor in module._parameters.items():  # noqa: SLF001
             name = joined(layer, local)
-            if tensor is None or name not in parameters or parameters[name][0] is not tensor:
-                continue
-            owned.append(_parameter(name, local, tensor, parameters[name][1]))
+            if tensor is not None and name in parameters and parameters[name][0] is tensor:
+                owned.append(_parameter(name, local, tensor, parameters[name][1]))
         if owned:
             kind, geometry = kind_and_geometry(module)
-            places.append((Site(layer, kind, _classes(type(module)), geometry, tuple(owned)), module))
-    return places
+            drafts.append(_Draft(layer, module, kind, geometry, tuple(owned)))
+    return drafts
 
 
 def _parameter(name: str, local: str, tensor: nn.Parameter, aliases: tuple[str, ...]) -> Parameter:
     if is_lazy(tensor):
         raise UserError(
-            f"`{name}` has no shape yet, its layer is lazy: run one forward, `model(example)`, before planning"
+            f"`{name}` has no shape yet, for its layer is lazy: run one forward, "
+            "`model(example)`, before planning"
         )
     return Parameter(name, local, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), aliases)
 
@@ -89,28 +97,37 @@ def _classes(cls: type) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _in_order(places: Places, traced: Trace) -> Places:
+def _in_order(drafts: list[_Draft], traced: Trace) -> list[_Draft]:
     """Sort sites by first use; a layer whose parameters nobody was seen to use, by its first call."""
 
-    def position(place: tuple[Site, nn.Module]) -> float:
-        _, module = place
-        uses = [traced.first[id(p)] for p in module._parameters.values() if id(p) in traced.first]  # noqa: SLF001
-        return min(uses, default=traced.first.get(id(module), float("inf")))
+    def position(draft: _Draft) -> float:
+        own = [id(p) for p in draft.module._parameters.values()]  # noqa: SLF001
+        uses = [traced.first[identity] for identity in own if identity in traced.first]
+        return min(uses, default=traced.first.get(id(draft.module), float("inf")))
 
-    def calls(module: nn.Module) -> int:
-        uses = (traced.calls.get(id(p), 0) for p in module._parameters.values())  # noqa: SLF001
-        return traced.calls.get(id(module), 0) or max(uses, default=0)
-
-    return [(replace(site, calls=calls(module)), module) for site, module in sorted(places, key=position)]
+    return sorted(drafts, key=position)
 
 
-def _with_depth(sites: list[Site]) -> tuple[Site, ...]:
-    """Number the sites of each kind from 0 to 1, in order."""
-    totals = Counter(site.kind for site in sites)
+def _placed(drafts: list[_Draft], traced: Trace | None) -> Iterator[Site]:
+    """Make the sites, those of each kind numbered from depth 0 to 1 in order."""
+    totals = Counter(draft.kind for draft in drafts)
     passed: Counter[str] = Counter()
-    placed = []
-    for site in sites:
-        last = totals[site.kind] - 1
-        placed.append(replace(site, depth=passed[site.kind] / last if last else 0.0))
-        passed[site.kind] += 1
-    return tuple(placed)
+    classes = {cls: _classes(cls) for cls in {type(draft.module) for draft in drafts}}
+    for draft in drafts:
+        last = totals[draft.kind] - 1
+        yield Site(
+            layer=draft.layer,
+            kind=draft.kind,
+            classes=classes[type(draft.module)],
+            geometry=draft.geometry,
+            parameters=draft.parameters,
+            depth=passed[draft.kind] / last if last else 0.0,
+            calls=None if traced is None else _calls(draft.module, traced),
+        )
+        passed[draft.kind] += 1
+
+
+def _calls(module: nn.Module, traced: Trace) -> int:
+    """Count calls of a layer; where another module uses its parameters instead, count that."""
+    uses = (traced.calls.get(id(p), 0) for p in module._parameters.values())  # noqa: SLF001
+    return traced.calls.get(id(module), 0) or max(uses, default=0)
