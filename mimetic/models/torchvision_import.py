@@ -55,9 +55,9 @@ def _imported(name: str) -> ModuleType:
 
 
 def _declare_operators() -> None:
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for operator in ("nms", "qnms"):
-        library.define(operator + _SCHEMA)
+        library.define(operator + _SCHEMA)  # type: ignore[no-untyped-call]
     _declared.append(library)
 
 

@@ -89,8 +89,7 @@ def _input_channels(count: int, *, model: str) -> Iterator[None]:
     changed: list[nn.Module] = []
 
     def change(module: nn.Module, name: str, weight: torch.Tensor) -> nn.Parameter | None:
-        wanted = not changed and name == "weight" and isinstance(module, nn.Conv2d)
-        if not wanted or module.in_channels != _RGB:
+        if changed or name != "weight" or not isinstance(module, nn.Conv2d) or module.in_channels != _RGB:
             return None
         changed.append(module)
         module.in_channels = count

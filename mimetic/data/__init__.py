@@ -1,0 +1,39 @@
+"""Images: loaded as uint8 in memory, split, and augmented in batches on the device."""
+
+from mimetic.data import (  # registers their sections with `source` and `native_shape`
+    digits,
+    image_folder,
+    published,
+    synthetic,
+    tiny_imagenet,
+)
+from mimetic.data.augment import Augment, augmenter, operation
+from mimetic.data.dataset import Dataset, DataShape, Images, digest, statistics
+from mimetic.data.load import describe, load, native_shape, source
+from mimetic.data.mix import cutmix, mixup
+from mimetic.data.pool import Pool, Source, in_memory
+
+__all__ = [
+    "Augment",
+    "DataShape",
+    "Dataset",
+    "Images",
+    "Pool",
+    "Source",
+    "augmenter",
+    "cutmix",
+    "describe",
+    "digest",
+    "digits",
+    "image_folder",
+    "in_memory",
+    "load",
+    "mixup",
+    "native_shape",
+    "operation",
+    "published",
+    "source",
+    "statistics",
+    "synthetic",
+    "tiny_imagenet",
+]
