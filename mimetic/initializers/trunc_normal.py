@@ -24,10 +24,8 @@ def trunc_normal_moments(mean: float, std: float, *, lower: float, upper: float)
         raise UserError(message)
     low, high = (lower - mean) / std, (upper - mean) / std
     if low > _REACH or high < -_REACH:
-        message = (
-            f"trunc_normal's mean {mean} lies more than 2 standard deviations outside [{lower}, {upper}]"
-        )
-        raise UserError(f"{message}, where torch's sampler is not reliable; move the bounds or the mean")
+        message = f"trunc_normal's mean {mean} lies more than 2 std outside [{lower}, {upper}], "
+        raise UserError(message + "where torch's sampler is not reliable; move the bounds or the mean")
     if high - low < _NARROW:
         # Flat to one part in a thousand over so narrow a window, where the formula cancels.
         return 0.5 * (lower + upper), (upper - lower) / math.sqrt(12.0)
