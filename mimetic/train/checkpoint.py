@@ -24,7 +24,7 @@ from mimetic.files import write_atomically
 
 _MODEL = "model/"
 _OPTIMIZER = "optimizer/"
-_FORMAT = "mimetic/1"
+_HEADER = "mimetic/1"
 
 
 class UnreadableCheckpointError(RunError):
@@ -58,7 +58,10 @@ class Checkpoint:
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in self.moments.items():
             number, _, key = name.partition("/")
-            state.setdefault(int(number), {})[key] = _laid_out(tensor, like=parameters[int(number)])
+            parameter = parameters[int(number)]
+            state.setdefault(int(number), {})[key] = (
+                _laid_out(tensor, like=parameter) if tensor.ndim > 0 else tensor
+            )
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
@@ -74,8 +77,7 @@ def save_checkpoint(
     for number, values in optimizer.state_dict()["state"].items():
         moments = {key: value for key, value in values.items() if isinstance(value, Tensor)}
         tensors.update({f"{_OPTIMIZER}{number}/{key}": _portable(value) for key, value in moments.items()})
-    facts = {"format": _FORMAT, "plan": plan_hash, "epoch": epoch, "step": step, "digest": _digest(tensors)}
-    _save(path, tensors, facts)
+    _save(path, tensors, epoch=epoch, step=step, plan_hash=plan_hash)
 
 
 def load_checkpoint(path: Path, *, plan_hash: str) -> Checkpoint | None:
@@ -87,30 +89,32 @@ def load_checkpoint(path: Path, *, plan_hash: str) -> Checkpoint | None:
     """
     if not path.exists():
         return None
-    tensors, facts = _load(path)
-    if facts["plan"] != plan_hash:
-        raise UserError(
-            f"{path}: this checkpoint belongs to another plan ({facts['plan'][:12]}, not {plan_hash[:12]}): "
-            "the recipe changed since; resume with the recipe stored beside it, or start a new study"
-        )
-    if facts["digest"] != _digest(tensors):
-        raise UnreadableCheckpointError(f"{path}: the checkpoint is damaged (its digest does not match)")
-    return Checkpoint(
-        epoch=facts["epoch"],
-        step=facts["step"],
-        model=_below(_MODEL, tensors),
-        moments=_below(_OPTIMIZER, tensors),
-    )
+    tensors, facts = _load(path, plan_hash=plan_hash)
+    moments = _below(_OPTIMIZER, tensors)
+    return Checkpoint(facts["epoch"], facts["step"], model=_below(_MODEL, tensors), moments=moments)
 
 
-def save_weights(path: Path, model: nn.Module, *, plan_hash: str) -> None:
+def save_weights(path: Path, model: nn.Module, *, epoch: int, step: int, plan_hash: str) -> None:
     """Write parameters and buffers by their own names, readable by any safetensors reader.
 
     Raises:
         RunError: If the file cannot be written.
     """
     weights = {name: _portable(tensor) for name, tensor in _state(model).items()}
-    _save(path, weights, {"format": _FORMAT, "plan": plan_hash})
+    _save(path, weights, epoch=epoch, step=step, plan_hash=plan_hash)
+
+
+def load_weights(path: Path, *, plan_hash: str) -> Checkpoint | None:
+    """Return final weights as a checkpoint without moments, or None if there are none.
+
+    Raises:
+        UserError: If they were trained under another plan.
+        UnreadableCheckpointError: If the file is damaged.
+    """
+    if not path.exists():
+        return None
+    tensors, facts = _load(path, plan_hash=plan_hash)
+    return Checkpoint(facts["epoch"], facts["step"], model=tensors, moments={})
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -135,7 +139,9 @@ def _portable(tensor: Tensor) -> Tensor:
 
 def _laid_out(moment: Tensor, *, like: Tensor) -> Tensor:
     """Return an optimizer's tensor in its parameter's memory format, which fused steps rely on."""
-    return torch.empty_like(like, dtype=moment.dtype).copy_(moment) if moment.shape == like.shape else moment
+    if moment.shape != like.shape:
+        return moment
+    return torch.empty_like(like, dtype=moment.dtype, requires_grad=False).copy_(moment)
 
 
 @torch.no_grad()
@@ -162,8 +168,9 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def _save(path: Path, tensors: dict[str, Tensor], facts: Mapping[str, object]) -> None:
-    header = {"mimetic": json.dumps(facts)}
+def _save(path: Path, tensors: dict[str, Tensor], *, epoch: int, step: int, plan_hash: str) -> None:
+    facts = {"plan": plan_hash, "epoch": epoch, "step": step, "digest": _digest(tensors)}
+    header = {_HEADER: json.dumps(facts)}
     try:
         write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=header))
     except (OSError, SafetensorError) as error:
@@ -172,13 +179,20 @@ def _save(path: Path, tensors: dict[str, Tensor], facts: Mapping[str, object]) -
         ) from error
 
 
-def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _load(path: Path, *, plan_hash: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["mimetic"])
+            facts = json.loads((file.metadata() or {})[_HEADER])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise UnreadableCheckpointError(f"{path}: the checkpoint cannot be read ({error})") from error
     if not isinstance(facts, dict) or {"plan", "epoch", "step", "digest"} - set(facts):
-        raise UnreadableCheckpointError(f"{path}: this is no checkpoint of a trial")
+        raise UnreadableCheckpointError(f"{path}: this is no state of a trial")
+    if facts["plan"] != plan_hash:
+        raise UserError(
+            f"{path}: this state belongs to another plan ({facts['plan'][:12]}, not {plan_hash[:12]}): "
+            "the recipe changed since; resume with the recipe stored beside it, or start a new study"
+        )
+    if facts["digest"] != _digest(tensors):
+        raise UnreadableCheckpointError(f"{path}: the state is damaged (its digest does not match)")
     return tensors, facts

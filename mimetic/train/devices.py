@@ -78,8 +78,8 @@ def seed_layers(seed: int, device: torch.device) -> None:
 @contextmanager
 def keeping_global_streams() -> Iterator[None]:
     """Restore torch's global streams after the block; a process that trains keeps its own draws."""
-    used = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    with torch.random.fork_rng(list(used)):
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(list(range(torch.cuda.device_count())) if in_use else []):
         yield
 
 

@@ -36,12 +36,13 @@ def evaluate(
     model.eval()
     device = images.labels_N.device
     loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
-    batches = zip(images.pixels_NCHW.split(batch_size), images.labels_N.split(batch_size), strict=True)
-    for pixels_NCHW, labels_N in batches:
+    for first in range(0, len(images), batch_size):
+        pixels_NCHW = images.pixels_NCHW[first : first + batch_size]
+        labels_N = images.labels_N[first : first + batch_size]
         stop_if(stop())
         with autocast(precision, device):
             logits_NK: Tensor = model(decode(pixels_NCHW))
         loss += F.cross_entropy(logits_NK.float(), labels_N, reduction="sum")
         right += (logits_NK.argmax(1) == labels_N).sum()
-    count = len(images.labels_N)
+    count = len(images)
     return loss.item() / count, right.item() / count

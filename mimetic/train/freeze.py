@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.errors import RunError
+from mimetic.graph import canonical_buffers, canonical_modules, canonical_parameters
 
 
 def digest(tensor: Tensor) -> str:
@@ -22,7 +23,7 @@ def check_frozen(model: nn.Module, digests: Mapping[str, str]) -> None:
 
     Args:
         model: The trained model.
-        digests: Name of a parameter or buffer → its `digest` before training.
+        digests: Canonical name of a parameter or buffer → its `digest` before training.
 
     Raises:
         RunError: If one of them changed or is gone; all of them are named.
@@ -40,11 +41,18 @@ def hold_statistics(model: nn.Module, layers: Iterable[str]) -> None:
     """Put norm layers into evaluation mode: they use their running statistics and do not move them.
 
     `model.train()` undoes it, so call it after each. Replaces no module and changes no momentum.
+
+    Args:
+        model: The model.
+        layers: Canonical names of its norm layers.
     """
-    for name in layers:
-        model.get_submodule(name).eval()
+    names = set(layers)
+    if names:
+        modules = canonical_modules(model)
+        for name in names:
+            modules[name].eval()
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    return {**parameters, **dict(model.named_buffers(remove_duplicate=False))}
+    named = {**canonical_buffers(model), **canonical_parameters(model)}
+    return {name: tensor for name, tensor in named.items() if isinstance(tensor, Tensor)}

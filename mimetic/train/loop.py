@@ -31,6 +31,7 @@ from mimetic.train.checkpoint import (
     Checkpoint,
     UnreadableCheckpointError,
     load_checkpoint,
+    load_weights,
     remove_leftovers,
     save_checkpoint,
     save_weights,
@@ -104,8 +105,8 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         folder: The trial's folder.
         plan_hash: What the checkpoint is bound to; another one is refused.
         augment: Augmentations of training images, in order.
-        frozen: Name → `freeze.digest` of what must not change.
-        held: Names of norm layers whose statistics stay fixed.
+        frozen: Canonical name → `freeze.digest` of what must not change.
+        held: Canonical names of norm layers whose statistics stay fixed.
         facts: What else the start event says, e.g. the arm.
         resume: Whether to continue from the checkpoint in the folder, where there is one.
         stop: Asked before each step; a reason ends the trial as KILLED, at its last checkpoint.
@@ -130,11 +131,11 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         if split is not None
     }
     decode = decoder(dataset.mean, dataset.std, device=device, channels_last=spec.channels_last)
-    augmented = augmenter(augment)
+    augmented = augmenter(augment, mean=dataset.mean)
     mixed = mixer(spec, classes=dataset.num_classes, device=device)
     draws = torch.Generator(device)
-    batch = min(spec.batch_size, len(images.labels_N))
-    steps_per_epoch = len(images.labels_N) // batch
+    batch = min(spec.batch_size, len(images))
+    steps_per_epoch = len(images) // batch
     steps = steps_per_epoch * spec.epochs
 
     # ------------------------------------------------------------------ model and optimizer
@@ -158,7 +159,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     # ------------------------------------------------------------------ where to begin
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
-    checkpoint, note = _find_checkpoint(folder / CHECKPOINT, plan_hash=plan_hash) if resume else (None, None)
+    checkpoint, note = _find_state(folder, plan_hash=plan_hash) if resume else (None, None)
     done = 0
     metrics: dict[str, float] = {}
     if checkpoint is not None:
@@ -189,7 +190,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             started = time.perf_counter()
             model.train()
             hold_statistics(model, held)
-            order_N = epoch_order(len(images.labels_N), seed=seed, epoch=epoch, device=device)
+            order_N = epoch_order(len(images), seed=seed, epoch=epoch, device=device)
             loss_sum, right_sum = torch.zeros((), device=device), torch.zeros((), device=device)
             lr, told = 0.0, started
 
@@ -199,19 +200,20 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
 
                 # what the step sees
                 chosen_B = order_N[number * batch : (number + 1) * batch]
-                pixels_NCHW, labels_B = images.pixels_NCHW[chosen_B], images.labels_N[chosen_B]
+                pixels_BCHW = images.pixels_NCHW.index_select(0, chosen_B)  # ten times `pixels[chosen]`
+                labels_B = images.labels_N.index_select(0, chosen_B)
                 draws.manual_seed(streams.key(seed, "augment", step))
-                inputs_NCHW = decode(augmented(pixels_NCHW, draws))
+                inputs_BCHW = decode(augmented(pixels_BCHW, draws))
                 answers_B = targets = labels_B
                 if mixed is not None:
-                    inputs_NCHW, targets = mixed(inputs_NCHW, labels_B, streams.key(seed, "mix", step))
+                    inputs_BCHW, targets = mixed(inputs_BCHW, labels_B, streams.key(seed, "mix", step))
                     answers_B = targets.argmax(1)
 
                 # forward, backward, update
                 seed_layers(streams.key(seed, "step", step), device)
                 with autocast(precision, device):
-                    logits_NK = forward(inputs_NCHW)
-                loss = F.cross_entropy(logits_NK.float(), targets, label_smoothing=spec.label_smoothing)
+                    logits_BK = forward(inputs_BCHW)
+                loss = F.cross_entropy(logits_BK.float(), targets, label_smoothing=spec.label_smoothing)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 if spec.clip_norm is not None:
@@ -222,7 +224,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
 
                 # what is remembered of the step: on the device, read once per epoch
                 loss_sum += loss.detach()
-                right_sum += (logits_NK.detach().argmax(1) == answers_B).sum()
+                right_sum += (logits_BK.detach().argmax(1) == answers_B).sum()
                 now = time.perf_counter()
                 if now - told >= PROGRESS_SECONDS:
                     pace = (number + 1) * batch / (now - started)
@@ -254,7 +256,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         # -------------------------------------------------------------- after training
         check_frozen(model, frozen)
         if spec.checkpoint.keep_weights:
-            save_weights(folder / WEIGHTS, model, plan_hash=plan_hash)
+            save_weights(folder / WEIGHTS, model, epoch=spec.epochs, step=steps, plan_hash=plan_hash)
             journal.write("artifact", file=WEIGHTS, kind="weights")
             (folder / CHECKPOINT).unlink(missing_ok=True)
     except Stopped as stopped:
@@ -266,12 +268,18 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     return Outcome("FINISHED", metrics)
 
 
-def _find_checkpoint(path: Path, *, plan_hash: str) -> tuple[Checkpoint | None, str | None]:
-    """Return the checkpoint to continue from, or why the trial begins again; the result is the same."""
+def _find_state(folder: Path, *, plan_hash: str) -> tuple[Checkpoint | None, str | None]:
+    """Return the state to continue from, or why the trial begins again; the result is the same.
+
+    Final weights without a checkpoint are left by a trial that was killed just before it could say so.
+    """
     try:
-        return load_checkpoint(path, plan_hash=plan_hash), None
+        checkpoint = load_checkpoint(folder / CHECKPOINT, plan_hash=plan_hash)
+        if checkpoint is None:
+            checkpoint = load_weights(folder / WEIGHTS, plan_hash=plan_hash)
     except UnreadableCheckpointError as error:
         return None, f"{error}; the trial begins again"
+    return checkpoint, None
 
 
 def _refuse_nonfinite(metrics: Mapping[str, float], *, epoch: int) -> None:

@@ -13,6 +13,7 @@ from mimetic.train import checkpoint
 from mimetic.train.checkpoint import (
     UnreadableCheckpointError,
     load_checkpoint,
+    load_weights,
     remove_leftovers,
     save_checkpoint,
     save_weights,
@@ -120,11 +121,11 @@ def test_flipped_bit_is_noticed(tmp_path: Path) -> None:
 
 
 def test_foreign_file_is_unreadable(tmp_path: Path) -> None:
-    """A safetensors file of somebody else, a folder and final weights are no checkpoints."""
+    """A safetensors file of somebody else, a text and a folder are no checkpoints."""
     save_file({"weight": torch.ones(2)}, tmp_path / "foreign")
-    save_weights(tmp_path / "weights", Tied(), plan_hash="one-plan")
+    (tmp_path / "text").write_text("no tensors")
     (tmp_path / "folder").mkdir()
-    for name in ("foreign", "weights", "folder"):
+    for name in ("foreign", "text", "folder"):
         with pytest.raises(UnreadableCheckpointError):
             load_checkpoint(tmp_path / name, plan_hash="one-plan")
 
@@ -159,10 +160,24 @@ def test_failed_write_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: p
 def test_weights_are_readable_by_name(tmp_path: Path) -> None:
     """Final weights are plain safetensors, tied ones once."""
     model = Tied()
-    save_weights(tmp_path / "weights", model, plan_hash="p")
+    save_weights(tmp_path / "weights", model, epoch=4, step=8, plan_hash="p")
     found = load_file(tmp_path / "weights")
     assert sorted(set(model.state_dict()) - {"two.weight"}) == sorted(found)
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in found.items())
+
+
+def test_final_weights_come_back_as_a_state(tmp_path: Path) -> None:
+    """A trial that was killed after its last epoch finds everything in its final weights."""
+    model, other = Tied(), Tied(seed=1)
+    assert load_weights(tmp_path / "weights", plan_hash="p") is None
+    save_weights(tmp_path / "weights", model, epoch=4, step=8, plan_hash="p")
+    found = load_weights(tmp_path / "weights", plan_hash="p")
+    assert found is not None
+    assert (found.epoch, found.step) == (4, 8)
+    found.restore(other, make_optimizer(AdamW(), other.parameters()))
+    assert _equal(model, other)
+    with pytest.raises(UserError, match="another plan"):
+        load_weights(tmp_path / "weights", plan_hash="q")
 
 
 def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:

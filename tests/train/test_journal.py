@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,9 @@ def test_folder_that_cannot_be_made_is_a_stated_error(tmp_path: Path) -> None:
     (tmp_path / "arm").write_text("")
     with pytest.raises(RunError, match="the journal cannot be written"):
         Journal(tmp_path / "arm" / "journal.jsonl")
+
+
+def test_reading_journals_imports_no_torch() -> None:
+    """A coordinator that watches trials does not pay for torch."""
+    code = "import sys; from mimetic.train import read_journal; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -156,9 +156,10 @@ def test_resumed_equals_straight(tmp_path: Path, asked: int) -> None:
     assert _curves(tmp_path / "straight") == _curves(tmp_path / "resumed")
 
 
-def test_resume_after_the_last_epoch_keeps_the_metrics(tmp_path: Path) -> None:
-    """Killed between the last checkpoint and the end, nothing is left to train but all is known."""
-    spec = PLAIN.model_copy(update={"checkpoint": Checkpoint(keep_weights=False)})
+@pytest.mark.parametrize("keep", [True, False])
+def test_resume_after_the_last_epoch_trains_nothing(tmp_path: Path, keep: bool) -> None:
+    """Killed between the last epoch and the end, nothing is left to train and all is known."""
+    spec = PLAIN.model_copy(update={"checkpoint": Checkpoint(keep_weights=keep)})
     finished, straight = _train(tmp_path, spec)
     again, resumed = _train(tmp_path, spec, resume=True)
     assert finished == again
