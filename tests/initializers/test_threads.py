@@ -10,6 +10,7 @@ import pytest
 
 SCRIPT = """
 import hashlib
+import sys
 import torch
 import mimetic.recipe.covariance, mimetic.recipe.initializer
 from mimetic.covariance import Covariance, PatchGeometry, closed_form
@@ -18,6 +19,7 @@ from mimetic.initializers import draw, draw_filters
 from mimetic.recipe.rule import Rule
 from mimetic.streams import generator
 
+torch.set_num_threads(int(sys.argv[1]))
 digest = hashlib.sha256()
 factor = torch.randn(256, 1152, generator=generator("factor"), dtype=torch.float64)
 cov = Covariance(factor, PatchGeometry(128, (3, 3)))
@@ -38,7 +40,11 @@ def run(threads: int) -> tuple[str, str]:
     root = Path(__file__).parents[2]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(root)}
     result = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", SCRIPT, str(threads)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     found, digest = result.stdout.split()
     return found, digest
