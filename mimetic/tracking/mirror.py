@@ -1,0 +1,249 @@
+"""Mirrors: a trial's journal copied into its run, each line once.
+
+The journal stays the truth. A mirror reads what was appended since its last look, sends the metrics of
+all new epochs in one call, and remembers how far it came only after the store took it, so a store that is
+away for a while loses nothing. A fresh mirror asks the store what it already has: epochs a resumed
+trial repeats are never logged twice (MLflow appends, it does not replace), and an old journal can be
+mirrored later.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mimetic.errors import RunError
+from mimetic.tracking.pictures import log_picture, logged_pictures
+from mimetic.tracking.runs import REASON, end_run, set_tags
+from mimetic.tracking.store import Store
+from mimetic.tracking.trouble import store_trouble
+from mimetic.tracking.values import batches
+
+METRIC_LIMIT = 1000
+"""Points in one call."""
+
+NOTE = "mimetic.note"
+_OPEN = ("RUNNING", "SCHEDULED")
+_FACTS = ("plan", "device", "threads", "precision", "torch", "resumed_from_epoch")
+
+Event = dict[str, Any]
+
+
+class Mirror:
+    """Copies one journal into one run.
+
+    Args:
+        store: The open store.
+        run_id: The trial's run.
+        journal: Path of its journal; it need not exist yet.
+    """
+
+    def __init__(self, store: Store, run_id: str, journal: str | os.PathLike[str]) -> None:
+        self.store, self.run_id, self.journal = store, run_id, Path(journal)
+        self._offset = 0
+        self._known: _Known | None = None
+        self._epoch = 0
+
+    def pump(self) -> list[str]:
+        """Copy what was appended since the last call, and return notes, e.g. on missing artifacts.
+
+        Raises:
+            RunError: If the store does not take it; the same lines are tried again by the next call.
+        """
+        text, offset = _appended(self.journal, self._offset)
+        if offset == self._offset:
+            return []
+        events = [event for line in text.split("\n") if (event := _parse(line)) is not None]
+        with store_trouble(self.store.uri):
+            if self._known is None:
+                self._known = _Known.ask(self.store, self.run_id)
+            notes = [] if self._known.has_all(events) else self._copy(events, self._known)
+        self._offset = offset
+        return notes
+
+    def end(self, reason: str) -> None:
+        """End the run as KILLED if nothing has ended it: its trial never started, or its end is lost.
+
+        Raises:
+            RunError: If the store does not take it.
+        """
+        with store_trouble(self.store.uri):
+            if self._known is None:
+                self._known = _Known.ask(self.store, self.run_id)
+            open_still = self._known.status in _OPEN
+        if open_still:
+            end_run(self.store, self.run_id, "KILLED", reason=reason)
+            self._known.status = "KILLED"
+
+    def _copy(self, events: list[Event], known: "_Known") -> list[str]:
+        self._log_metrics([event for event in events if event["event"] == "epoch"], known)
+        notes: list[str] = []
+        tags: dict[str, str] = {}
+        status, ended = known.status, None
+        for event in events:
+            match event["event"]:
+                case "start":
+                    status, ended = "RUNNING", None
+                    tags |= {f"mimetic.{name}": str(event[name]) for name in _FACTS if event.get(name) is not None}
+                case "epoch":
+                    self._epoch = max(self._epoch, event["epoch"])
+                case "artifact":
+                    notes += self._log_artifact(event, known)
+                case "note":
+                    tags[NOTE] = str(event.get("text", ""))
+                case "end":
+                    status, ended = event["status"], event["time"]
+                    tags[REASON] = str(event["reason"]) if event.get("reason") else ""
+        if tags.get(REASON) == "" and not known.has_reason:
+            del tags[REASON]
+        if tags:
+            set_tags(self.store, self.run_id, tags)
+        known.has_reason = known.has_reason or REASON in tags
+        self._set_status(status, ended, known)
+        return notes
+
+    def _log_metrics(self, epochs: Iterable[Event], known: "_Known") -> None:
+        """Send the metrics of epochs the store does not have; the step is the epoch, equal for all arms."""
+        from mlflow.entities import Metric
+
+        points = []
+        last = known.epoch
+        for event in epochs:
+            if event["epoch"] > last:
+                last = event["epoch"]
+                stamp = int(event["time"] * 1000)
+                points += [Metric(key, value, stamp, last) for key, value in event["metrics"].items()]
+        for batch in batches(points, METRIC_LIMIT):
+            self.store.client.log_batch(self.run_id, metrics=batch)
+        known.epoch = last
+
+    def _log_artifact(self, event: Event, known: "_Known") -> list[str]:
+        name = str(event["file"])
+        path = self.journal.parent / name
+        if not path.is_file():
+            return [f"{path} is in the journal but not on the disk: not uploaded"]
+        place = Path(name).parent.as_posix()
+        self.store.client.log_artifact(self.run_id, str(path), None if place == "." else place)
+        if event.get("kind") == "picture":
+            log_picture(self.store, self.run_id, path, epoch=self._epoch, logged=known.pictures)
+        return []
+
+    def _set_status(self, status: str, ended: float | None, known: "_Known") -> None:
+        if status == known.status:
+            return
+        if status == "RUNNING":
+            self.store.client.update_run(self.run_id, status="RUNNING")
+        else:
+            stamp = None if ended is None else int(ended * 1000)
+            self.store.client.set_terminated(self.run_id, status, end_time=stamp)
+        known.status = status
+
+
+class Mirrors:
+    """All mirrors of a study, pumped together and at most once in a while.
+
+    A store that fails is left alone for a growing while, so that training is not held up by waiting
+    for it; the trouble is told once, and its end too.
+
+    Args:
+        every: Seconds between two rounds.
+        pause: Seconds a failing store is left alone at first, doubled up to ten minutes.
+        clock: Monotonic time in seconds.
+    """
+
+    def __init__(
+        self, *, every: float = 1.0, pause: float = 15.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.mirrors: list[Mirror] = []
+        self.trouble: str | None = None
+        self._every, self._first_pause, self._pause, self._clock = every, pause, pause, clock
+        self._next = float("-inf")
+
+    def add(self, store: Store, run_id: str, journal: str | os.PathLike[str]) -> None:
+        """Mirror one more journal."""
+        self.mirrors.append(Mirror(store, run_id, journal))
+
+    def pump(self, *, now: bool = False) -> list[str]:
+        """Copy what is new in all journals if it is time, and return what the user should read.
+
+        Never raises for a store that fails. `now` copies whatever the time, as at the end of a study.
+        """
+        if not now and self._clock() < self._next:
+            return []
+        said: list[str] = []
+        try:
+            for mirror in self.mirrors:
+                said += mirror.pump()
+        except RunError as error:
+            return said + self._failed(error)
+        self._next = self._clock() + self._every
+        if self.trouble is not None:
+            self.trouble, self._pause = None, self._first_pause
+            said.append("tracking works again; nothing was lost")
+        return said
+
+    def finish(self, reason: str) -> list[str]:
+        """Copy what is left, end runs that nothing ended as KILLED, and return what the user should read."""
+        said = self.pump(now=True)
+        if self.trouble is not None:
+            return said
+        try:
+            for mirror in self.mirrors:
+                mirror.end(reason)
+        except RunError as error:
+            said += self._failed(error)
+        return said
+
+    def _failed(self, error: RunError) -> list[str]:
+        new = self.trouble is None
+        self.trouble = str(error)
+        self._next = self._clock() + self._pause
+        self._pause = min(2 * self._pause, 600.0)
+        return [f"{error}. Training goes on, and the journals keep what is not mirrored yet"] if new else []
+
+
+class _Known:
+    """What the store already has of a run."""
+
+    def __init__(self, epoch: int, status: str, pictures: set[tuple[str, int]], *, has_reason: bool) -> None:
+        self.epoch, self.status, self.pictures, self.has_reason = epoch, status, pictures, has_reason
+
+    def has_all(self, events: Sequence[Event]) -> bool:
+        """Tell whether the store holds a finished trial in full: artifacts were uploaded before its end."""
+        ended = next((event["status"] for event in reversed(events) if event["event"] == "end"), None)
+        last = max((event["epoch"] for event in events if event["event"] == "epoch"), default=-1)
+        return self.status == ended == "FINISHED" and last <= self.epoch
+
+    @classmethod
+    def ask(cls, store: Store, run_id: str) -> "_Known":
+        run = store.client.get_run(run_id)
+        steps = (p.step for key in run.data.metrics for p in store.client.get_metric_history(run_id, key))
+        pictures = logged_pictures(store, run_id)
+        return cls(max(steps, default=-1), run.info.status, pictures, has_reason=REASON in run.data.tags)
+
+
+def _appended(path: Path, offset: int) -> tuple[str, int]:
+    """Return the whole lines after an offset, and the offset after them; a torn last line stays."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            text, newline, _ = file.read().rpartition(b"\n")
+    except FileNotFoundError:
+        return "", offset
+    whole = text + newline
+    return whole.decode("utf-8", errors="replace"), offset + len(whole)
+
+
+def _parse(line: str) -> Event | None:
+    """Return the event of a line; None for a line a killed writer left unfinished."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or "event" not in event or "time" not in event:
+        return None
+    if isinstance(event.get("metrics"), Mapping):
+        event["metrics"] = {name: float(value) for name, value in event["metrics"].items()}
+    return event
