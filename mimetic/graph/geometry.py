@@ -119,7 +119,8 @@ def _read(
 
 def _own(module: nn.Module, name: str) -> Tensor | None:
     """Return a parameter the module owns itself."""
-    return module._parameters.get(name)  # noqa: SLF001
+    parameters = module._parameters  # noqa: SLF001 - of TorchScript, less than a dictionary
+    return parameters[name] if name in parameters else None  # noqa: SIM401
 
 
 def _ints(module: nn.Module, *names: str) -> tuple[int, ...] | None:

@@ -27,6 +27,10 @@ from mimetic.graph.shapes import SHAPE_RULES
 from mimetic.graph.substitute import without_values
 from mimetic.streams import keyed_global_rng
 
+_CPU = torch.device("cpu")
+_DEVICE_OF = Tensor.device.__get__
+_MOVES = frozenset({Tensor.to, Tensor.cpu, Tensor.cuda})
+
 
 @dataclass(slots=True)
 class Trace:
@@ -153,7 +157,8 @@ def _makes_tensors(func: Any, result: Any) -> bool:
 class _Recorder(TorchFunctionMode):
     """Note every torch call that makes tensors from a parameter, and keep values out of it.
 
-    Constants a forward builds on a real device meet tensors without values: they lose theirs then.
+    Constants a forward builds on a real device lose their values when they meet a tensor without. To the
+    forward all tensors seem to be on the CPU: `torch.autocast(x.device.type)` knows no meta device.
     """
 
     def __init__(self, recorded: Trace, live: dict[int, int]) -> None:
@@ -164,11 +169,15 @@ class _Recorder(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run one torch call without values."""
+        if func == _DEVICE_OF:
+            return _CPU
         named = {} if kwargs is None else kwargs
         used: list[int] = []
         real, meta = _look(args, named, self.live, used)
         if real and meta:
             args, named = _mapped(args, _to_meta), _mapped(named, _to_meta)
+        if meta and (named or func in _MOVES):
+            args, named = _staying(func, args, named)
         rule = None if named else SHAPE_RULES.get(func)
         result = NotImplemented if rule is None else rule(*args)
         if result is NotImplemented:
@@ -177,6 +186,18 @@ class _Recorder(TorchFunctionMode):
             for identity in used:
                 self.recorded.record(identity)
         return result
+
+
+def _staying(
+    func: Any, args: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Direct a call that would move a tensor without values to another device to stay."""
+    named = {key: "meta" if key == "device" and value is not None else value for key, value in named.items()}
+    if func in {Tensor.cpu, Tensor.cuda}:
+        return args[:1], {}
+    if func == Tensor.to and len(args) > 1 and isinstance(args[1], str | int | torch.device):
+        args = (args[0], "meta", *args[2:])
+    return args, named
 
 
 def _look(
@@ -192,6 +213,7 @@ def _look(
                 real = True
             if id(value) in live:
                 used.append(live[id(value)])
+                meta = meta or live[id(value)] == id(value)  # the live tensor itself: keep off its values
         elif type(value) in {list, tuple}:
             inner_real, inner_meta = _look(value, {}, live, used)
             real, meta = real or inner_real, meta or inner_meta
