@@ -1,0 +1,37 @@
+"""The recipe language: from YAML to frozen, validated sections, without torch.
+
+Order matters here: the types come first, then those of plugins, then the sections that choose among
+them, because a choice is fixed when its section's schema is built.
+"""
+
+# ruff: noqa: E402
+from mimetic.recipe import covariance, data, initializer, model, scale, train
+from mimetic.recipe.registry import load_plugins
+
+load_plugins()
+
+from mimetic.recipe.dump import resolved
+from mimetic.recipe.errors import Issue, Mark, RecipeError
+from mimetic.recipe.json_schema import json_schema
+from mimetic.recipe.load import load, loads
+from mimetic.recipe.recipe import Arm, Recipe
+from mimetic.recipe.rule import Rule
+
+__all__ = [
+    "Arm",
+    "Issue",
+    "Mark",
+    "Recipe",
+    "RecipeError",
+    "Rule",
+    "covariance",
+    "data",
+    "initializer",
+    "json_schema",
+    "load",
+    "loads",
+    "model",
+    "resolved",
+    "scale",
+    "train",
+]

@@ -5,15 +5,22 @@ a string, `true` is not 1), so that a recipe means the same to every reader. Not
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
     """Base of all parts of a recipe: frozen, strict, closed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    shorthand: ClassVar[str | None] = None
+    """The key that a plain text in place of the section stands for."""
+
+    expected: ClassVar[str] = "a map"
+    """What may stand in place of the section, for messages."""
 
 
 class Spec(Section):
@@ -25,18 +32,35 @@ class Spec(Section):
         return str(cls.model_fields["type"].default)
 
 
+MISTAKE = "mistake"
+"""Type of the errors that validators of the language raise."""
+
+
+def mistake(message: str, *, at: str | None = None, hint: str | None = None) -> PydanticCustomError:
+    """Return an error for a validator to raise.
+
+    Args:
+        message: What is wrong.
+        at: Key of the section to point at; the section itself unless given.
+        hint: The repair.
+    """
+    return PydanticCustomError(MISTAKE, "{message}", {"message": message, "at": at, "hint": hint})
+
+
 def _as_tuple(value: Any) -> Any:
     """Turn a YAML list into a tuple, and leave what is not a list to be rejected."""
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else value
 
 
-FromList = BeforeValidator(_as_tuple, json_schema_input_type=list[Any])
+FromList = BeforeValidator(_as_tuple)
 """A YAML list, kept as a tuple so that sections stay immutable: `Annotated[tuple[int, ...], FromList]`."""
 
 MAX_REGEX = 300
 """Longest regular expression a recipe may hold, in characters."""
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """Names of recipes, arms and stages: they become folder names and MLflow parameters."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -1,6 +1,6 @@
 """Where the covariance of a rule comes from."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -10,6 +10,8 @@ from mimetic.recipe.registry import register
 
 class Width(Section):
     """Width of the closed form over depth d in [0, 1]: start + linear·d + ½·quadratic·d²."""
+
+    expected: ClassVar[str] = "a number or a map such as `{start: 0.15, linear: 0.5}`"
 
     start: NonNegative = Field(0.15, description="Width at the first layer.")
     linear: float = Field(0.5, description="Growth per unit of depth.")

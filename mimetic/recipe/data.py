@@ -50,7 +50,9 @@ class Data(Spec):
         None, description="Folder that holds the set; `$MIMETIC_DATA` or ./data unless given."
     )
     download: bool = Field(False, description="Let torchvision download a missing set.")
-    train_size: Count | None = Field(None, description="Use this many training images, chosen once by `split_seed`.")
+    train_size: Count | None = Field(
+        None, description="Use this many training images, chosen once by `split_seed`."
+    )
     val_size: int = Field(0, ge=0, description="Hold this many training images out as a validation split.")
     test_size: Count | None = Field(None, description="Use this many test images.")
     split_seed: int = Field(0, ge=0, description="Seed of the subset and of the held-out split.")
@@ -108,7 +110,9 @@ class ImageFolder(Data):
 
     type: Literal["image_folder"] = "image_folder"
     path: str = Field(min_length=1, description="The folder; a relative path starts at the data root.")
-    test_fraction: Fraction = Field(0.2, description="Share held out for testing where there is no test folder.")
+    test_fraction: Fraction = Field(
+        0.2, description="Share held out for testing where there is no test folder."
+    )
 
 
 @register("data")
@@ -116,7 +120,9 @@ class Synthetic(Data):
     """Procedural coloured gratings, one orientation and frequency per class: for benchmarks and tests."""
 
     type: Literal["synthetic"] = "synthetic"
-    shape: Annotated[tuple[Count, Count], FromList] = Field((3, 32), description="Channels and side of the images.")
+    shape: Annotated[tuple[Count, Count], FromList] = Field(
+        (3, 32), description="Channels and side of the images."
+    )
     classes: Count = Field(10, description="Number of classes.")
     count: Count = Field(2048, description="Training images; a quarter as many for testing.")
     noise: NonNegative = Field(0.3, description="Standard deviation of the pixel noise.")

@@ -1,21 +1,24 @@
 """What a rule matches: conditions on a layer, all of which must hold."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mimetic.recipe.base import MAX_REGEX, Fraction, FromList, Section
+from mimetic.recipe.base import Fraction, FromList, Section, mistake
+from mimetic.recipe.patterns import LayerRegex, Regex, fullmatch
 
 SiteKind = Literal[
     "conv", "depthwise_conv", "pointwise_conv", "conv_transpose", "linear", "norm", "embedding", "other"
 ]
 """Kinds of sites; see `mimetic.graph`."""
 
-Regex = Annotated[str, Field(min_length=1, max_length=MAX_REGEX)]
+__all__ = ["Match", "MatchField", "Range", "SiteKind", "Size", "fullmatch"]
 
 
 class Range(Section):
     """A closed range of whole numbers; an open end is left out."""
+
+    expected: ClassVar[str] = "a whole number or a range such as `{min: 3, max: 9}`"
 
     min: int | None = Field(None, description="Smallest value that matches.")
     max: int | None = Field(None, description="Largest value that matches.")
@@ -23,11 +26,9 @@ class Range(Section):
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if self.min is None and self.max is None:
-            message = "give `min`, `max` or both"
-            raise ValueError(message)
+            raise mistake("the range has no end", hint="give `min`, `max` or both")
         if self.min is not None and self.max is not None and self.min > self.max:
-            message = f"`min` {self.min} is larger than `max` {self.max}"
-            raise ValueError(message)
+            raise mistake(f"`min` {self.min} is larger than `max` {self.max}")
         return self
 
     def holds(self, value: int | None) -> bool:
@@ -47,18 +48,15 @@ def _exact(value: Any) -> Any:
 Size = Annotated[Range, BeforeValidator(_exact, json_schema_input_type=int | Range)]
 
 
-def _ordered(value: tuple[float, float]) -> tuple[float, float]:
-    if value[0] > value[1]:
-        message = f"the depth range starts at {value[0]}, after its end {value[1]}"
-        raise ValueError(message)
-    return value
-
-
 class Match(Section):
     """Conditions on a layer and on the parameter of it a rule claims."""
 
-    layer: Regex | None = Field(
-        None, description="Regular expression for the whole canonical layer name, e.g. 'blocks\\.\\d+\\.spatial'."
+    shorthand: ClassVar[str | None] = "layer"
+    expected: ClassVar[str] = "a layer's name (a regular expression) or a map of conditions"
+
+    layer: LayerRegex | None = Field(
+        None,
+        description="Regular expression for the whole canonical layer name, e.g. 'blocks\\.\\d+\\.spatial'.",
     )
     kind: SiteKind | None = Field(None, description="Kind of the layer, told from its structure.")
     class_: Annotated[str | None, Field(min_length=1)] = Field(
@@ -78,8 +76,10 @@ class Match(Section):
 
     @model_validator(mode="after")
     def _range_in_order(self) -> Self:
-        if self.depth is not None:
-            _ordered(self.depth)
+        if self.depth is not None and self.depth[0] > self.depth[1]:
+            start, end = self.depth
+            message = f"the depth range starts at {start}, after its end {end}"
+            raise mistake(message, at="depth", hint=f"write `[{end}, {start}]`")
         return self
 
 

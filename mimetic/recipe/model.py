@@ -71,6 +71,8 @@ class PythonModel(Model):
 
     type: Literal["python"] = "python"
     call: str = Field(
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="Module and function, 'package.module:function'."
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        examples=["package.module:function"],
+        description="Module and function, 'package.module:function'.",
     )
     args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the function.")

@@ -1,22 +1,51 @@
 """The whole recipe: what is trained, from which beginnings, on how many seeds."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from mimetic.recipe.base import Count, FromList, Name, Section, Spec
+from mimetic.recipe.base import Count, FromList, Name, Section, Spec, mistake
+from mimetic.recipe.errors import Mark, Step
 from mimetic.recipe.registry import Registered
 from mimetic.recipe.rule import Rule
+from mimetic.recipe.suggest import choice, listed
 from mimetic.recipe.train import Train
+from mimetic.recipe.tree import find, shown
 
 Unmatched = Literal["keep", "error"]
+
+MAX_SEEDS = 1000
+"""Most seeds of a recipe."""
 
 
 def _seed_list(value: Any) -> Any:
     """Let `seeds: 3` stand for the seeds 0, 1, 2."""
     if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= MAX_SEEDS:
+            raise mistake(f"the number of seeds must lie between 1 and {MAX_SEEDS}, found {shown(value)}")
         return tuple(range(value))
     return value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """Where a recipe came from; recipes that say the same are equal whatever their origin.
+
+    Attributes:
+        tree: The composed recipe, every value with the place it was written.
+        sources: Text of its files by name.
+    """
+
+    tree: Any = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Origin)
+
+    def __hash__(self) -> int:
+        return hash(Origin)
 
 
 Seeds = Annotated[
@@ -32,7 +61,9 @@ class Arm(Section):
     model: Annotated[Spec, Registered("model")] | None = Field(None, description="The network.")
     data: Annotated[Spec, Registered("data")] | None = Field(None, description="The images.")
     train: Train | None = Field(None, description="How the network is trained.")
-    init: Annotated[tuple[Rule, ...], FromList] = Field(default=(), description="Rules, first match wins per parameter.")
+    init: Annotated[tuple[Rule, ...], FromList] = Field(
+        default=(), description="Rules, first match wins per parameter."
+    )
     unmatched: Unmatched = Field(
         "keep", description="What no rule matches keeps the model's own initialization, or is an error."
     )
@@ -42,8 +73,7 @@ class Arm(Section):
         ids = [rule.id for rule in self.init]
         twice = sorted({i for i in ids if ids.count(i) > 1})
         if twice:
-            message = f"two rules have the id {', '.join(f'`{i}`' for i in twice)}"
-            raise ValueError(message)
+            raise mistake(f"two rules have the id {listed(twice)}", at="init")
         return self
 
 
@@ -54,7 +84,10 @@ class Study(Section):
         None, description="Worker processes; one per core on a CPU and one per GPU unless given."
     )
     metric: str = Field(
-        "test/acc", pattern=r"^(train|val|test)/(acc|loss)$", description="Metric the arms are compared by."
+        "test/acc",
+        pattern=r"^(train|val|test)/(acc|loss)$",
+        examples=["test/acc", "val/loss"],
+        description="Metric the arms are compared by.",
     )
 
 
@@ -64,20 +97,53 @@ class Recipe(Section):
     recipe: Literal[1] = Field(1, description="Version of the language.")
     name: Name = Field(description="Name of the recipe and of its MLflow experiment.")
     description: str | None = Field(None, max_length=2000, description="One paragraph on what it shows.")
-    seeds: Seeds = Field((0,), min_length=1, description="Number of seeds, or a list of them.")
-    baseline: str | None = Field(None, description="The arm the others are compared with; the first unless given.")
+    seeds: Seeds = Field(
+        (0,), min_length=1, max_length=MAX_SEEDS, description="Number of seeds, or a list of them."
+    )
+    baseline: str | None = Field(
+        None, description="The arm the others are compared with; the first unless given."
+    )
     study: Study = Field(default_factory=Study, description="Execution and comparison.")
     arms: dict[Name, Arm] = Field(min_length=1, description="The variants that are compared.")
 
-    _origin: Any = PrivateAttr(default=None)
+    _origin: Origin = PrivateAttr(default_factory=Origin)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.baseline is not None and self.baseline not in self.arms:
-            names = ", ".join(f"`{name}`" for name in self.arms)
-            message = f"`baseline` names no arm: `{self.baseline}` (arms: {names})"
-            raise ValueError(message)
-        if len(set(self.seeds)) < len(self.seeds):
-            message = "a seed stands twice in `seeds`"
-            raise ValueError(message)
+            hint = choice(self.baseline, self.arms, label="arms")
+            raise mistake(f"there is no arm `{self.baseline}`", at="baseline", hint=hint)
+        twice = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
+        if twice:
+            raise mistake(f"the seed {twice[0]} is given twice", at="seeds", hint="remove one of them")
         return self
+
+    def where(self, *path: Step) -> Mark | None:
+        """Return the place of a value in the file it was written in.
+
+        Args:
+            *path: Keys of the composed recipe, e.g. "arms", "small", "init", 0; rules by index or id.
+
+        Returns:
+            Its mark; None for defaults, and where the recipe came as a mapping.
+        """
+        spot = find(self._origin.tree, path)
+        return None if spot is None else spot.value
+
+    def place_in(self, arm: str) -> Callable[..., Mark | None]:
+        """Return `where` below an arm: `place_in("small")("init", 0)`; negative indices are left out."""
+
+        def where(*path: Step) -> Mark | None:
+            return self.where("arms", arm, *(s for s in path if isinstance(s, str) or s >= 0))
+
+        return where
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Return the files the recipe was read from, as written: its own first, then those it extends."""
+        return dict(self._origin.sources)
+
+    @property
+    def text(self) -> str | None:
+        """Return the recipe's own file as written; None where it came as a mapping."""
+        return next(iter(self._origin.sources.values()), None)

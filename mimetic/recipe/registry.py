@@ -14,6 +14,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from mimetic.errors import UserError
 from mimetic.recipe.base import Spec
 
 Family = Literal["init", "covariance", "scale", "model", "data", "augment", "optimizer", "schedule"]
@@ -53,13 +54,21 @@ def families() -> tuple[str, ...]:
 
 
 def load_plugins() -> None:
-    """Import every entry point of the group `mimetic.specs`; each registers its types."""
+    """Import every entry point of the group `mimetic.specs`; each registers its types.
+
+    Raises:
+        UserError: If a plugin cannot be imported; it names the plugin.
+    """
     for entry in entry_points(group="mimetic.specs"):
-        entry.load()
+        try:
+            entry.load()
+        except Exception as error:
+            message = f"the plugin `{entry.name}` ({entry.value}) cannot be imported: {error}"
+            raise UserError(message) from error
 
 
 class Registered:
-    """Annotation of a field that takes any type registered in a family: `Annotated[Spec, Registered("init")]`.
+    """Annotation of a field that takes any type of a family: `Annotated[Spec, Registered("init")]`.
 
     A plain string stands for `{type: string}`.
     """
@@ -68,14 +77,29 @@ class Registered:
         self.family: Family = family
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        choices = {name: handler.generate_schema(spec) for name, spec in registered(self.family).items()}
-        tagged = core_schema.tagged_union_schema(choices, discriminator="type")
+        choices = {
+            _tag(name): handler.generate_schema(spec) for name, spec in registered(self.family).items()
+        }
+        tagged = core_schema.tagged_union_schema(choices, discriminator=_chosen)
         return core_schema.no_info_before_validator_function(_expand, tagged)
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         return {"anyOf": [{"type": "string", "enum": list(registered(self.family))}, handler(schema)]}
+
+
+TAG = "type="
+"""Begins the step that a choice by `type` adds to the location of an error, so that it is told from a key."""
+
+
+def _tag(name: str) -> str:
+    return TAG + name
+
+
+def _chosen(value: Any) -> str | None:
+    name = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return _tag(name) if isinstance(name, str) else None
 
 
 def _expand(value: Any) -> Any:

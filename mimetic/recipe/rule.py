@@ -1,10 +1,10 @@
 """A rule: which layers, how their weights begin, and whether they stay frozen."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mimetic.recipe.base import Name, Section, Spec
+from mimetic.recipe.base import Name, Section, Spec, mistake
 from mimetic.recipe.match import MatchField
 from mimetic.recipe.registry import Registered
 from mimetic.recipe.scale import NoScale, expand_gain
@@ -12,6 +12,8 @@ from mimetic.recipe.scale import NoScale, expand_gain
 
 class Freeze(Section):
     """What stays as it begins."""
+
+    expected: ClassVar[str] = "true, false or a map such as `{params: true, statistics: true}`"
 
     params: bool = Field(True, description="The parameters the rule claims: no gradient, no decay.")
     statistics: bool = Field(False, description="The running statistics of a norm layer as well.")
@@ -33,9 +35,11 @@ class Rule(Section):
     covariance: Annotated[Spec, Registered("covariance")] | None = Field(
         None, description="Draw the filters from a Gaussian with this covariance."
     )
-    scale: Annotated[Spec, Registered("scale"), BeforeValidator(expand_gain)] = Field(
-        default_factory=NoScale, description="How large the weights are (with a covariance)."
-    )
+    scale: Annotated[
+        Spec,
+        Registered("scale"),
+        BeforeValidator(expand_gain, json_schema_input_type=float | Annotated[Spec, Registered("scale")]),
+    ] = Field(default_factory=NoScale, description="How large the weights are (with a covariance).")
     freeze: Annotated[Freeze, BeforeValidator(_as_freeze, json_schema_input_type=bool | Freeze)] = Field(
         default_factory=lambda: Freeze(params=False), description="Whether the parameters stay frozen."
     )
@@ -46,12 +50,12 @@ class Rule(Section):
     @model_validator(mode="after")
     def _one_way_to_begin(self) -> Self:
         if self.init is not None and self.covariance is not None:
-            message = "a rule has either `init` or `covariance`, not both"
-            raise ValueError(message)
+            raise mistake("a rule has either `init` or `covariance`, not both", hint="remove one of them")
         if self.init is not None and "scale" in self.model_fields_set:
-            message = "`scale` belongs to a covariance; a named init has its own arguments"
-            raise ValueError(message)
+            hint = "remove it; a named init has its own arguments"
+            raise mistake(
+                "`scale` belongs to a covariance, and this rule has an `init`", at="scale", hint=hint
+            )
         if self.init is None and self.covariance is None and not self.freeze:
-            message = "the rule does nothing: give `init`, `covariance` or `freeze`"
-            raise ValueError(message)
+            raise mistake("the rule does nothing", hint="give `init`, `covariance` or `freeze: true`")
         return self

@@ -33,7 +33,9 @@ class Adam(Optimizer):
     """Adam (Kingma and Ba, arXiv 1412.6980)."""
 
     type: Literal["adam"] = "adam"
-    betas: Annotated[tuple[Fraction, Fraction], FromList] = Field((0.9, 0.999), description="Decay rates of the two moments.")
+    betas: Annotated[tuple[Fraction, Fraction], FromList] = Field(
+        (0.9, 0.999), description="Decay rates of the two moments."
+    )
     eps: Positive = Field(1e-8, description="Added to the denominator.")
 
 
@@ -43,7 +45,9 @@ class AdamW(Optimizer):
 
     type: Literal["adamw"] = "adamw"
     weight_decay: NonNegative = Field(0.01, description="Weight decay.")
-    betas: Annotated[tuple[Fraction, Fraction], FromList] = Field((0.9, 0.999), description="Decay rates of the two moments.")
+    betas: Annotated[tuple[Fraction, Fraction], FromList] = Field(
+        (0.9, 0.999), description="Decay rates of the two moments."
+    )
     eps: Positive = Field(1e-8, description="Added to the denominator.")
 
 
@@ -76,7 +80,7 @@ class Cosine(Spec):
 
 @register("schedule")
 class OneCycle(Spec):
-    """Cosine up, cosine down (Smith and Topin, arXiv 1708.07120), as `torch.optim.lr_scheduler.OneCycleLR`."""
+    """Cosine up, cosine down (Smith and Topin, arXiv 1708.07120), as torch's `OneCycleLR`."""
 
     type: Literal["one_cycle"] = "one_cycle"
     rise: Fraction = Field(0.3, description="Share of training spent rising.")
@@ -86,7 +90,7 @@ class OneCycle(Spec):
 
 @register("schedule")
 class Triangular(Spec):
-    """Linear between knots: 0 → peak → peak / 20 → 0 at 0, 2/5, 4/5 and 1 of training (ConvMixer on CIFAR-10)."""
+    """Linear between knots: 0 → peak → peak / 20 → 0 at 0, 2/5, 4/5 and 1 of training (ConvMixer)."""
 
     type: Literal["triangular"] = "triangular"
     rise: Fraction = Field(0.4, description="Where the peak stands.")
@@ -119,7 +123,12 @@ class Train(Section):
     precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
         "auto", description="Arithmetic; auto is bf16 on a GPU and fp32 on a CPU."
     )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="Where to train.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+        examples=["auto", "cpu", "cuda:0"],
+        description="Where to train.",
+    )
     channels_last: bool = Field(True, description="Memory format of images and filters.")
     compile: bool = Field(False, description="Compile the model with torch.compile.")
     eval_every: Count = Field(1, description="Epochs between evaluations; the last is always evaluated.")

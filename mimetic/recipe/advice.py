@@ -1,0 +1,84 @@
+"""What to write instead of a key that a place does not have."""
+
+from collections.abc import Iterator, Sequence
+
+from mimetic.recipe.base import Section
+from mimetic.recipe.errors import Step
+from mimetic.recipe.grammar import Place, fields_of, homes, place
+from mimetic.recipe.recipe import Arm, Recipe
+from mimetic.recipe.registry import registered
+from mimetic.recipe.suggest import likeness, listed, nearest
+
+_SURE = 0.8
+
+
+def unknown_key(key: str, here: Place, path: Sequence[Step]) -> str:
+    """Return a hint for a key that its section does not have.
+
+    A near name in the section comes first, then a section that has the key, then the keys there are.
+
+    Args:
+        key: The unknown key.
+        here: The place whose section lacks it.
+        path: Keys that lead to the section.
+    """
+    keys = here.keys()
+    near = nearest(key, keys)
+    if near is not None and likeness(key, near) >= _SURE:
+        return f"did you mean `{near}`?"
+    other_types = _types_with(key, here)
+    if other_types:
+        return f"`{key}` belongs to {other_types}"
+    home = home_of(key, _schema_path(path))
+    if home is not None:
+        return home
+    if near is not None:
+        return f"did you mean `{near}`?"
+    return f"keys here: {listed(keys)}"
+
+
+def home_of(key: str, near: Sequence[str] = ()) -> str | None:
+    """Return a hint that names the sections which have a key, those close to a path first."""
+    found = [path for path, section in _sections() if key in fields_of(section)]
+    if key == "type" or not found:
+        return None
+    inner = [path for path in found if len(near) > 0 and path[: len(near)] == tuple(near)]
+    sibling = [path for path in found if len(near) > 0 and path[:1] == tuple(near)[:1]]
+    best = list(dict.fromkeys(inner or sibling or found))[:2]
+    return f"`{key}` belongs {' or '.join(_where(path) for path in best)}"
+
+
+def _sections() -> Iterator[tuple[tuple[str, ...], type[Section]]]:
+    for path, section in homes(place(Recipe)):
+        if path[:1] != ("arms",):
+            yield path, section
+    for path, section in homes(place(Arm)):
+        if path:
+            yield path, section
+
+
+def _where(path: tuple[str, ...]) -> str:
+    if not path:
+        return "at the top of the recipe"
+    if path == ("init",):
+        return "in a rule"
+    inside = path[1:] if path[0] == "init" else path
+    of_rule = " of a rule" if path[0] == "init" else ""
+    return f"under `{'.'.join(inside)}`{of_rule}"
+
+
+def _types_with(key: str, here: Place) -> str:
+    if here.family is None:
+        return ""
+    names = [name for name, section in registered(here.family).items() if key in fields_of(section)]
+    return listed(names)
+
+
+def _schema_path(path: Sequence[Step]) -> tuple[str, ...]:
+    """Leave names of arms and rules and indices out of a path."""
+    steps = list(path)
+    if steps[:1] == ["arms"]:
+        steps = steps[2:]
+    if steps[:1] == ["init"]:
+        del steps[1:2]
+    return tuple(step for step in steps if isinstance(step, str))

@@ -1,0 +1,90 @@
+"""The JSON Schema of a recipe file, for editors: completion, hover texts and squiggles while typing.
+
+It describes a file *before* composition: what a rule or an arm leaves out may be inherited, so nothing
+but the version is required. `mimetic validate` is the judge; the schema only helps to write.
+"""
+
+from typing import Any
+
+from mimetic.recipe.base import NAME_PATTERN
+from mimetic.recipe.layer import ARM_KEYS, FILE_KEYS, LAYER_ARM_KEYS, VERSION
+from mimetic.recipe.recipe import Recipe
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+_NAMES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_COMPOSING: dict[str, dict[str, Any]] = {
+    "extends": {**_NAMES, "description": "Files this one is laid over, relative to it; later ones win."},
+    "remove": {**_NAMES, "description": "Ids of inherited rules to leave out."},
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a recipe file, types of plugins included.
+
+    Guarantee: the same keys in the same order each time, so that the text can be compared.
+    """
+    composed = Recipe.model_json_schema(by_alias=True, mode="validation")
+    definitions = _loosened(composed["$defs"])
+    arm = definitions.pop("Arm")["properties"]
+    head = _loosened(composed["properties"])
+    definitions["Arm"] = _closed(
+        _arm(arm), "A named variant: what it changes of the recipe, or of another arm."
+    )
+    shared = {key: arm[key] for key in ARM_KEYS}
+    own = {"recipe": {"const": VERSION, "description": "Version of the language."}, "arms": _arms()}
+    known = {**head, **shared, **_COMPOSING, **own}
+    return {
+        "$schema": DRAFT,
+        "title": "mimetic recipe",
+        **_closed(
+            {key: known[key] for key in FILE_KEYS}, "A recipe: what is trained, from which beginnings."
+        ),
+        "required": ["recipe"],
+        "$defs": {name: definitions[name] for name in sorted(definitions)},
+    }
+
+
+def _arm(properties: dict[str, Any]) -> dict[str, Any]:
+    extends = {"type": "string", "description": "The arm this one begins as a copy of."}
+    known = {**properties, "extends": extends, "remove": _COMPOSING["remove"]}
+    return {key: known[key] for key in LAYER_ARM_KEYS}
+
+
+def _arms() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": "The variants that are compared, by name.",
+        "propertyNames": {"pattern": NAME_PATTERN},
+        "additionalProperties": {"anyOf": [{"$ref": "#/$defs/Arm"}, {"type": "null"}]},
+    }
+
+
+def _closed(properties: dict[str, Any], description: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": description,
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _loosened(schema: Any, *, names: bool = True) -> Any:
+    """Return a schema in which nothing is required and a map without `type` may be of several types.
+
+    Args:
+        schema: The schema.
+        names: Whether the keys of this map are names of the user's, not words of JSON Schema.
+    """
+    if isinstance(schema, list):
+        return [_loosened(item, names=False) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if names:
+        return {key: _loosened(value, names=False) for key, value in schema.items()}
+    loose = {}
+    for key, value in schema.items():
+        if key in {"required", "discriminator", "title"}:
+            continue
+        loose["anyOf" if key == "oneOf" else key] = _loosened(value, names=key in {"properties", "$defs"})
+    return loose

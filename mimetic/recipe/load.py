@@ -1,0 +1,182 @@
+"""Load a recipe: text → layers → arms → validated sections, with every mistake at once."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mimetic.errors import UserError
+from mimetic.recipe import yaml_source
+from mimetic.recipe.compose import ARM, RECIPE, Composition
+from mimetic.recipe.errors import Issue, Mark, RecipeError, clipped
+from mimetic.recipe.layer import check_version, checked_layer, named_entries
+from mimetic.recipe.overrides import layer_of
+from mimetic.recipe.problems import issues_of
+from mimetic.recipe.recipe import Arm, Origin, Recipe
+from mimetic.recipe.tree import Map, Spot, plain, wrapped
+
+Source = str | PathLike[str] | Mapping[str, Any] | Recipe
+
+MAX_FILES = 20
+"""Most files of one recipe, those it extends included."""
+
+
+def load(source: Source, *, overrides: Sequence[str] = ()) -> Recipe:
+    """Load a recipe.
+
+    Args:
+        source: Path of a recipe, a mapping of the same form, or a loaded recipe, which is returned as it is.
+        overrides: Changes such as "train.epochs=5", applied in order on top of the recipe.
+
+    Returns:
+        The recipe, every arm complete.
+
+    Raises:
+        RecipeError: With every mistake at once, each with its place and a repair.
+        UserError: If a loaded recipe is to be overridden.
+    """
+    if isinstance(source, Recipe):
+        if overrides:
+            raise UserError("a loaded recipe cannot be overridden: give its path or mapping")
+        return source
+    reading = _Reading()
+    if isinstance(source, Mapping):
+        reading.add_mapping(source)
+        stem = "recipe"
+    else:
+        path = fspath(source)
+        if "\n" in path:
+            raise UserError("this is the text of a recipe, not its path: use `mimetic.recipe.loads`")
+        reading.add_file(Path(path), name=path)
+        stem = Path(path).stem
+    return _composed(reading, stem, overrides)
+
+
+def loads(text: str, *, file: str = "recipe.yaml", overrides: Sequence[str] = ()) -> Recipe:
+    """Load a recipe from its text.
+
+    Args:
+        text: The text, as it would stand in a file.
+        file: What messages call it; files it extends are looked for beside it.
+        overrides: As in `load`.
+
+    Raises:
+        RecipeError: As `load`.
+    """
+    reading = _Reading()
+    reading.add_text(text, Path(file), name=file)
+    return _composed(reading, Path(file).stem, overrides)
+
+
+def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recipe:
+    issues = reading.issues
+    layers = list(reading.layers)
+    if "name" not in layers[-1]:
+        layers[-1].put("name", _as_name(stem), Spot(("name",), layers[-1].here.value))
+    for number, text in enumerate(overrides, start=1):
+        layer = layer_of(text, number, Composition(layers, []), issues)
+        if layer is not None:
+            layers.append(checked_layer(layer, issues))
+    composition = Composition(layers, issues)
+    tree = composition.tree()
+    issues += _found_in_shared(composition)
+    try:
+        recipe = Recipe.model_validate(plain(tree))
+    except ValidationError as error:
+        issues += issues_of(error, tree, RECIPE)
+    if issues:
+        raise RecipeError(_once(issues))
+    recipe._origin = Origin(tree, reading.sources)  # noqa: SLF001
+    return recipe
+
+
+def _as_name(stem: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:80]
+    return name or "recipe"
+
+
+def _found_in_shared(composition: Composition) -> list[Issue]:
+    """Return what is wrong in what all arms share, whether an arm uses it or not."""
+    shared = composition.shared()
+    try:
+        Arm.model_validate(plain(shared))
+    except ValidationError as error:
+        return issues_of(error, shared, ARM, complete=False)
+    return []
+
+
+def _once(issues: Iterable[Issue]) -> list[Issue]:
+    """Leave out what several arms inherit: the same mistake at the same place."""
+    return list({(issue.message, issue.path, issue.mark): issue for issue in issues}.values())
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The files of one recipe, read depth first: a file's layer lies above those it extends."""
+
+    issues: list[Issue] = field(default_factory=list)
+    layers: list[Map] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    seen: set[Path] = field(default_factory=set)
+    open: list[tuple[Path, str]] = field(default_factory=list)
+
+    def add_mapping(self, source: Mapping[str, Any]) -> None:
+        tree = named_entries(wrapped(source))
+        if "recipe" in tree:
+            check_version(tree, self.issues)
+        self._add(tree, Path())
+
+    def add_file(self, path: Path, *, name: str) -> None:
+        self.add_text(yaml_source.read(path, name=name), path, name=name)
+
+    def add_text(self, text: str, path: Path, *, name: str) -> None:
+        self.sources[name] = text
+        self.seen.add(path.resolve())
+        tree = named_entries(yaml_source.parse(text, file=name, issues=self.issues))
+        check_version(tree, self.issues)
+        self.open.append((path.resolve(), name))
+        self._add(tree, path.parent)
+        self.open.pop()
+
+    def _add(self, tree: Map, folder: Path) -> None:
+        layer = checked_layer(tree, self.issues)
+        for name, spot in layer["extends"].entries() if "extends" in layer else ():
+            self._extend(name, spot, folder)
+        self.layers.append(layer)
+
+    def _extend(self, name: str, spot: Spot, folder: Path) -> None:
+        path = folder / name
+        chain = [shown for where, shown in self.open if where == path.resolve() or shown != str(path)]
+        files = [where for where, _ in self.open]
+        if path.resolve() in files:
+            loop = [*(shown for _, shown in self.open[files.index(path.resolve()) :]), str(path)]
+            self._note(f"the file extends itself: {' → '.join(loop)}", spot, "remove one of these `extends`")
+        elif path.resolve() in self.seen:
+            return  # already a layer: to lay it over again would undo what lies between
+        elif len(self.seen) >= MAX_FILES:
+            self._note(f"more than {MAX_FILES} files ({len(chain)} deep)", spot, None)
+        else:
+            self._read_below(path, spot)
+
+    def _read_below(self, path: Path, spot: Spot) -> None:
+        """Read a file that is extended; that it cannot be read is a mistake of the one that extends it."""
+        above = len(self.layers)
+        try:
+            self.add_file(path, name=str(path))
+        except RecipeError as error:
+            whole = [issue for issue in error.issues if issue.mark is not None and issue.mark.line == 0]
+            if not whole:
+                raise
+            self._note(f"`{clipped(str(path))}`: {whole[0].message}", spot, whole[0].hint)
+            return
+        for index in range(above, len(self.layers)):
+            # The name and description say what the other file shows, not this one.
+            self.layers[index] = self.layers[index].without("name", "description")
+
+    def _note(self, message: str, spot: Spot, hint: str | None) -> None:
+        mark: Mark | None = spot.value
+        self.issues.append(Issue(message, spot.path, mark, hint))

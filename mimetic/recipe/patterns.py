@@ -1,0 +1,90 @@
+"""Regular expressions of recipes: checked when they are read, and matched with a time limit.
+
+Recipes may come from strangers, and some patterns take exponential time; `regex` can be told when to stop.
+"""
+
+from functools import lru_cache
+from typing import Annotated
+
+import regex
+from pydantic import AfterValidator, Field
+
+from mimetic.errors import UserError
+from mimetic.recipe.base import MAX_REGEX, mistake
+
+TIME_LIMIT = 0.1
+"""Longest time for one match, in seconds."""
+
+
+@lru_cache(maxsize=256)
+def compiled(pattern: str) -> "regex.Pattern[str]":
+    """Compile a pattern.
+
+    Raises:
+        ValueError: If it is none; the message is the reason.
+    """
+    try:
+        return regex.compile(pattern)
+    except regex.error as error:
+        message = str(error)
+        raise ValueError(message) from None
+    except Exception as error:  # noqa: BLE001 - a RecursionError, or a KeyError for a named list
+        message = f"{type(error).__name__}: {error}"
+        raise ValueError(message) from None
+
+
+def fullmatch(pattern: str, name: str) -> "regex.Match[str] | None":
+    """Match a whole name.
+
+    Raises:
+        UserError: If the match takes longer than the time limit.
+    """
+    try:
+        return compiled(pattern).fullmatch(name, timeout=TIME_LIMIT)
+    except TimeoutError:
+        message = (
+            f"the regular expression {pattern!r} takes more than {TIME_LIMIT} s on `{name}`; "
+            "avoid repetitions inside repetitions, such as (a+)+"
+        )
+        raise UserError(message) from None
+
+
+def _checked(pattern: str) -> str:
+    try:
+        compiled(pattern)
+    except ValueError as error:
+        glob = pattern.startswith("*") or ".*." in pattern or "[!" in pattern
+        hint = "this is a regular expression, not a file pattern: write `.*` for any text" if glob else None
+        raise mistake(f"not a regular expression: {error}", hint=hint) from None
+    return pattern
+
+
+Regex = Annotated[str, Field(min_length=1, max_length=MAX_REGEX), AfterValidator(_checked)]
+"""A regular expression that has been compiled once."""
+
+_PARAMETERS = (r"\.weight", r"\.bias", ".weight", ".bias")
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module")
+
+
+def _names_a_layer(pattern: str) -> str:
+    """Refuse patterns that no canonical layer name can match, for the usual reasons."""
+    if pattern.startswith("/"):
+        raise mistake(
+            "layer names do not begin with `/`", hint="segments are separated by dots: 'blocks\\.0\\.spatial'"
+        )
+    bare = pattern.removesuffix("$")
+    suffix = next((s for s in _PARAMETERS if bare.endswith(s)), None)
+    # A parametrized layer has a sub-module named after its parameter.
+    if suffix is not None and "parametrizations" not in pattern:
+        layer, param = bare.removesuffix(suffix), suffix.lstrip("\\.")
+        hint = f"layer names do not include the parameter: write `layer: '{layer}'` and `param: {param}`"
+        raise mistake(f"`layer` ends in the name of a parameter, `{param}`", hint=hint)
+    wrapper = next((w for w in _WRAPPERS if w in pattern), None)
+    if wrapper is not None:
+        hint = "names are canonical: the segments of torch.compile, DDP and FSDP are left out"
+        raise mistake(f"no layer name holds `{wrapper}`", hint=hint)
+    return pattern
+
+
+LayerRegex = Annotated[Regex, AfterValidator(_names_a_layer)]
+"""A regular expression for the whole canonical name of a layer."""

@@ -1,0 +1,37 @@
+"""Guesses at what was meant."""
+
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+
+_CLOSE = 0.6
+
+
+def likeness(word: str, other: str) -> float:
+    """Return how alike two names are, from 0 to 1; upper case and the kind of dash do not count."""
+    one, two = (w[:80].lower().replace("-", "_") for w in (word, other))
+    return SequenceMatcher(None, one, two).ratio()
+
+
+def nearest(word: str, names: Iterable[str], *, cutoff: float = _CLOSE) -> str | None:
+    """Return the name most like a word, or None where none is close."""
+    scored = [(likeness(word, name), name) for name in names]
+    best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))
+    return best[1] if best[0] >= cutoff else None
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str | None:
+    """Return the hint "did you mean …?", or None where no name is close."""
+    found = nearest(word, names)
+    return None if found is None else f"did you mean `{found}`?"
+
+
+def listed(names: Iterable[str]) -> str:
+    """List names for a message."""
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def choice(word: str, names: Iterable[str], *, label: str) -> str:
+    """Return the nearest name as a hint, or else the list of all of them after a label."""
+    names = list(names)
+    found = did_you_mean(word, names)
+    return f"{label}: {listed(names)}" if found is None else found
