@@ -177,7 +177,7 @@ class _Recorder(TorchFunctionMode):
         if real and meta:
             args, named = _mapped(args, _to_meta), _mapped(named, _to_meta)
         if meta and (named or func in _MOVES):
-            args, named = _staying(func, args, named)
+            func, args, named = _staying(func, args, named)
         rule = None if named else SHAPE_RULES.get(func)
         result = NotImplemented if rule is None else rule(*args)
         if result is NotImplemented:
@@ -190,14 +190,14 @@ class _Recorder(TorchFunctionMode):
 
 def _staying(
     func: Any, args: tuple[Any, ...], named: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Direct a call that would move a tensor without values to another device to stay."""
-    named = {key: "meta" if key == "device" and value is not None else value for key, value in named.items()}
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Make a call that would move a tensor without values to another device stay."""
     if func in {Tensor.cpu, Tensor.cuda}:
-        return args[:1], {}
+        return Tensor.to, (args[0], "meta"), {}
+    named = {key: "meta" if key == "device" and value is not None else value for key, value in named.items()}
     if func == Tensor.to and len(args) > 1 and isinstance(args[1], str | int | torch.device):
         args = (args[0], "meta", *args[2:])
-    return args, named
+    return func, args, named
 
 
 def _look(

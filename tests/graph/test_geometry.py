@@ -67,7 +67,7 @@ def test_conv_has_kernel_stride_and_groups() -> None:
     """A grouped convolution sees the channels of one group."""
     kind, geometry = kind_and_geometry(nn.Conv2d(8, 16, (3, 5), stride=2, groups=4))
     assert ("conv", Geometry(8, 16, (3, 5), (2, 2), 4)) == (kind, geometry)
-    assert (2, 30) == (geometry.patch_channels, geometry.fan_in)
+    assert (geometry.patch_channels, geometry.fan_in) == (2, 30)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_geometry(expected: Geometry | None, layer: nn.Module) -> None:
 
 def test_a_packed_linear_layer_is_still_linear() -> None:
     """Only the geometry is lost."""
-    assert ("linear", None) == kind_and_geometry(Packed())
+    assert kind_and_geometry(Packed()) == ("linear", None)
 
 
 def test_numpy_sizes_are_whole_numbers() -> None:
@@ -144,7 +144,7 @@ def test_a_parametrized_layer_keeps_its_geometry() -> None:
     """The computed weight has the declared shape; the stored tensors belong to the parametrization."""
     layer = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3))
     assert ("conv", Geometry(3, 8, (3, 3), (1, 1))) == kind_and_geometry(layer)
-    assert ("other", None) == kind_and_geometry(layer.parametrizations.weight)
+    assert kind_and_geometry(layer.parametrizations.weight) == ("other", None)
 
 
 @given(

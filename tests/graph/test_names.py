@@ -63,7 +63,9 @@ def test_canonical_name_of_examples(expected: str, name: str) -> None:
     assert expected == canonical_name(name)
 
 
-@pytest.mark.parametrize("wrap", [nn.DataParallel, AveragedModel, lambda m: AveragedModel(nn.DataParallel(m))])
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, AveragedModel, lambda m: AveragedModel(nn.DataParallel(m))]
+)
 def test_wrappers_leave_names_as_they_are(wrap: type[nn.Module]) -> None:
     """A wrapped model has the parameters and layers of the bare one, under the same names."""
     bare = small()
@@ -108,8 +110,8 @@ def test_canonical_names_lists_modules_parameters_and_buffers() -> None:
     raw = [name for name, _ in wrapped.named_modules()]
     raw += [name for name, _ in wrapped.named_parameters()] + [name for name, _ in wrapped.named_buffers()]
     assert set(raw) == set(named)
-    assert "1.running_mean" == named["module.1.running_mean"]
-    assert "" == named["module"]
+    assert named["module.1.running_mean"] == "1.running_mean"
+    assert named["module"] == ""
 
 
 class Doubled(nn.DataParallel):
@@ -143,12 +145,12 @@ def test_tied_parameters_come_once_with_their_aliases() -> None:
     """The first owner names the tensor; the others are aliases."""
     model = Tied()
     found = parameters_with_aliases(nn.DataParallel(model))
-    assert {
+    assert {name: aliases for name, (_, aliases) in found.items()} == {
         "embed.weight": ("head.weight",),
         "body.weight": ("again.weight",),
         "body.bias": ("again.bias",),
         "head.bias": (),
-    } == {name: aliases for name, (_, aliases) in found.items()}
+    }
     assert found["embed.weight"][0] is model.head.weight
 
 
@@ -162,7 +164,7 @@ def test_canonical_buffers_are_the_live_ones() -> None:
     """Buffers are named as parameters are."""
     model = small()
     buffers = canonical_buffers(nn.DataParallel(model))
-    assert ["1.running_mean", "1.running_var", "1.num_batches_tracked"] == list(buffers)
+    assert list(buffers) == ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
     assert model[1].running_var is buffers["1.running_var"]
 
 
@@ -170,17 +172,21 @@ def test_a_module_registered_below_itself_ends() -> None:
     """A cycle is walked once."""
     model = nn.Sequential(nn.Linear(2, 2))
     model[0].add_module("parent", model)
-    assert ["0.weight", "0.bias"] == list(canonical_parameters(model))
+    assert list(canonical_parameters(model)) == ["0.weight", "0.bias"]
 
 
 def test_torch_compile_leaves_names_as_they_are() -> None:
     """A compiled model, and one with a compiled part, has the bare model's names."""
     bare, part = small(), small()
     part[4] = torch.compile(part[4])
-    assert list(canonical_parameters(bare)) == list(canonical_parameters(torch.compile(nn.DataParallel(bare))))
+    assert list(canonical_parameters(bare)) == list(
+        canonical_parameters(torch.compile(nn.DataParallel(bare)))
+    )
     assert list(canonical_parameters(bare)) == list(canonical_parameters(part))
 
 
 def test_wrapper_classes_are_torchs() -> None:
     """Each class that is unwrapped keeps what it wraps under `module`."""
-    assert {"DataParallel", "DistributedDataParallel", "AveragedModel"} == {c.__name__ for c in MODULE_WRAPPERS}
+    assert {"DataParallel", "DistributedDataParallel", "AveragedModel"} == {
+        c.__name__ for c in MODULE_WRAPPERS
+    }
