@@ -7,7 +7,7 @@ whole: `strip('module.')` eats letters, a mistake seen elsewhere.
 
 from collections.abc import Iterable, Iterator
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from mimetic.errors import UserError
@@ -114,13 +114,19 @@ def canonical_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, (parameter, _) in parameters_with_aliases(model).items()}
 
 
-def canonical_buffers(model: nn.Module) -> dict[str, object]:
-    """Return every live buffer by canonical name, under every name it has."""
-    buffers: dict[str, object] = {}
+def canonical_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Return every live buffer by canonical name, under every name it has.
+
+    Raises:
+        UserError: If two different buffers have one canonical name.
+    """
+    owner: dict[str, object] = {}
+    buffers: dict[str, Tensor] = {}
     for raw, canonical, module in walk(model):
         for key, buffer in module._buffers.items():  # noqa: SLF001
             if buffer is not None:
-                _claim(buffers, joined(canonical, key), buffer, joined(raw, key))
+                _claim(owner, joined(canonical, key), buffer, joined(raw, key))
+                buffers[joined(canonical, key)] = buffer
     return buffers
 
 
