@@ -1,5 +1,11 @@
 """The loop learns, is keyed by counters, resumes bit for bit, and ends in stated outcomes."""
 
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -249,3 +255,47 @@ def test_missing_device_is_the_recipe_s_mistake(tmp_path: Path) -> None:
     count = torch.cuda.device_count()
     with pytest.raises(UserError, match=rf"train\.device: `cuda:{count}` asked for, but torch sees"):
         _train(tmp_path, PLAIN.model_copy(update={"device": f"cuda:{count}"}))
+
+
+KILLED = Path(__file__).with_name("killed.py")
+
+
+def _kill_after(epoch: int, folder: Path) -> None:
+    """Run the trial of `killed.py` in another process, and kill it once its journal holds an epoch."""
+    with subprocess.Popen([sys.executable, str(KILLED), str(folder)]) as process:
+        while process.poll() is None:
+            if any(event.get("epoch", -1) >= epoch for event in read_journal(folder / "journal.jsonl")):
+                process.kill()
+            time.sleep(0.001)
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("epochs", [(5,), pytest.param((1, 4, 9), marks=pytest.mark.slow)])
+def test_killed_equals_never_killed(tmp_path: Path, epochs: tuple[int, ...]) -> None:
+    """After SIGKILL and a resume, once or more, weights and metrics are those of a straight run."""
+    main = runpy.run_path(str(KILLED))["main"]
+    main(tmp_path / "straight")
+    for epoch in epochs:
+        _kill_after(epoch, tmp_path / "killed")
+    main(tmp_path / "killed")
+    assert _curves(tmp_path / "straight") == _curves(tmp_path / "killed")
+    expected, actual = (load_file(tmp_path / name / WEIGHTS) for name in ("straight", "killed"))
+    assert {n: digest(t) for n, t in expected.items()} == {n: digest(t) for n, t in actual.items()}
+    starts = [e for e in read_journal(tmp_path / "killed" / "journal.jsonl") if e["event"] == "start"]
+    assert len(starts) == len(epochs) + 1
+    assert starts[-1]["resumed_from_epoch"] >= epochs[-1] - 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_training_equals_eager(tmp_path: Path) -> None:
+    """A compiled model trains as the eager one does, up to rounding, and writes the same names."""
+    spec = PLAIN.model_copy(update={"epochs": 1})
+    _, eager = _train(tmp_path / "eager", spec)
+    _, compiled = _train(tmp_path / "compiled", spec.model_copy(update={"compile": True}))
+    assert list(eager.state_dict()) == list(compiled.state_dict())
+    assert sorted(load_file(tmp_path / "compiled" / WEIGHTS)) == sorted(compiled.state_dict())
+    expected, actual = _curves(tmp_path / "eager"), _curves(tmp_path / "compiled")
+    assert actual["val/loss"][0] == expected["val/loss"][0]
+    assert actual["train/loss"][1] == pytest.approx(expected["train/loss"][1], rel=0.2)

@@ -1,0 +1,44 @@
+"""Loss and accuracy of a split."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from mimetic import streams
+from mimetic.data import Images
+from mimetic.train.evaluate import evaluate
+from mimetic.train.stopping import Stopped
+
+
+class Means(nn.Module):
+    """Logits are the images' channel means, times three where the model trains."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Return logits (N, C)."""
+        return images_NCHW.mean((2, 3)) * (3.0 if self.training else 1.0)
+
+
+def _images() -> Images:
+    draws = streams.generator(0)
+    pixels = torch.randint(0, 256, (23, 3, 4, 4), dtype=torch.uint8, generator=draws)
+    return Images(pixels_NCHW=pixels, labels_N=torch.randint(0, 3, (23,), generator=draws))
+
+
+@pytest.mark.parametrize("batch_size", [1, 10, 23, 500])
+def test_any_batch_size_gives_the_split_s_means(batch_size: int) -> None:
+    """The last batch counts by its size, and the model is in evaluation mode."""
+    images = _images()
+    logits_NK = images.pixels_NCHW.float().mean((2, 3)) / 255
+    expected = F.cross_entropy(logits_NK, images.labels_N).item()
+    right = (logits_NK.argmax(1) == images.labels_N).float().mean().item()
+    found = evaluate(Means(), images, decode=lambda x: x / 255, batch_size=batch_size, precision="fp32")
+    assert pytest.approx((expected, right), rel=1e-6) == found
+
+
+def test_evaluation_can_be_stopped() -> None:
+    """A reason given between two batches leaves the evaluation."""
+    reasons = iter([None, "enough"])
+    settings = {"decode": lambda x: x / 255, "batch_size": 10, "precision": "fp32"}
+    with pytest.raises(Stopped, match="enough"):
+        evaluate(Means(), _images(), stop=lambda: next(reasons), **settings)
