@@ -1,0 +1,67 @@
+"""The embedded digits."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mimetic.data import digits, load
+from mimetic.errors import UserError
+from mimetic.recipe.data import Digits
+
+
+def test_are_scikit_learns() -> None:
+    """All 1,797 images and labels are those of `load_digits`, in 256 instead of 17 grey levels."""
+    from sklearn.datasets import load_digits
+
+    theirs = load_digits()
+    expected = sorted(
+        (bytes(image), int(label))
+        for image, label in zip(theirs.images.astype("uint8"), theirs.target, strict=True)
+    )
+
+    data = load(Digits())
+    pixels_NCHW = torch.cat([data.train.pixels_NCHW, data.test.pixels_NCHW])
+    labels_N = torch.cat([data.train.labels_N, data.test.labels_N])
+    levels_NHW = (pixels_NCHW[:, 0] * (16 / 255)).round().to(torch.uint8)
+    actual = sorted(
+        (image.numpy().tobytes(), label) for image, label in zip(levels_NHW, labels_N.tolist(), strict=True)
+    )
+
+    assert expected == actual
+
+
+def test_division_is_fixed() -> None:
+    """1,437 to train on, 360 to test on, whatever the split seed; black is 0 and white 255."""
+    first, second = load(Digits()), load(Digits(split_seed=3))
+
+    assert (len(first.train), len(first.test)) == (1437, 360)
+    assert first.digest == second.digest == "49399d113f8fbaf257782e1f0acf7a2a"
+    assert (first.train.pixels_NCHW.min(), first.train.pixels_NCHW.max()) == (0, 255)
+
+
+def test_scikit_learn_is_not_imported() -> None:
+    """The file is read without importing scikit-learn or torchvision."""
+    script = (
+        "import sys; from mimetic.data import load; from mimetic.recipe.data import Digits; "
+        "load(Digits()); print([name for name in ('sklearn', 'torchvision', 'scipy') if name in sys.modules])"
+    )
+    expected = "[]"
+
+    actual = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+    assert expected == actual
+
+
+def test_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is no archive of digits is told."""
+    file = tmp_path / "digits.csv.gz"
+    file.write_bytes(b"nothing")
+    monkeypatch.setattr(digits, "_file", lambda: file)
+
+    with pytest.raises(UserError, match=r"cannot be read .*; reinstall scikit-learn"):
+        load(Digits())

@@ -1,0 +1,104 @@
+"""Models of torchvision and timm by name."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mimetic.errors import UserError
+from mimetic.models import build, build_meta
+from mimetic.recipe.model import Model, Timm, Torchvision
+
+TORCHVISION = ["resnet18", "vgg11", "vit_b_16", "convnext_tiny", "swin_t", "googlenet", "densenet121"]
+TIMM = [
+    "convmixer_768_32",
+    "convnext_tiny",
+    "vit_tiny_patch16_224",
+    "mixer_s16_224",
+    "efficientnet_b0",
+]
+SPECS = [*(Torchvision(name=name) for name in TORCHVISION), *(Timm(name=name) for name in TIMM)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.type}:{spec.name}")
+def test_meta_models(spec: Torchvision | Timm, channels: int) -> None:
+    """Every family is built on the meta device, for color and for grey images, and classifies there."""
+    model = build_meta(spec, in_channels=channels, num_classes=10).eval()
+    expected = (2, 10)
+
+    actual = tuple(model(torch.empty(2, channels, 224, 224, device="meta")).shape)
+
+    assert expected == actual
+
+
+def test_grey_stem_keeps_its_law() -> None:
+    """SqueezeNet's stem is uniform within √(6/fan-in) at the fan-in of grey images, not of color ones."""
+    expected = math.sqrt(6 / (1 * 3 * 3))
+
+    model = build(Torchvision(name="squeezenet1_1"), in_channels=1, num_classes=10, seed=0)
+    weight_OIHW = model.features[0].weight
+    actual = weight_OIHW.abs().max().item()
+
+    assert tuple(weight_OIHW.shape) == (64, 1, 3, 3)
+    assert 0.98 * expected < actual <= expected
+
+
+def test_color_model_is_torchvisions_own() -> None:
+    """Three channels change nothing: the constructor under the same seed gives the same bits."""
+    from mimetic.models.torchvision_import import import_torchvision
+    from mimetic.streams import keyed_global_rng
+
+    with keyed_global_rng(0, "model"):
+        theirs = import_torchvision().models.squeezenet1_1(num_classes=10)
+
+    ours = build(Torchvision(name="squeezenet1_1"), in_channels=3, num_classes=10, seed=0)
+
+    assert all(torch.equal(a, b) for a, b in zip(theirs.parameters(), ours.parameters(), strict=True))
+
+
+def test_only_the_stem_changes() -> None:
+    """The hook is gone afterwards: other convolutions of three channels are left alone."""
+    build_meta(Torchvision(name="squeezenet1_1"), in_channels=1, num_classes=10)
+    expected = 3
+
+    actual = nn.Conv2d(3, 4, 1).in_channels
+
+    assert expected == actual
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (Torchvision(name="resnet81"), "no classification model `resnet81`; did you mean `resnet18`"),
+        (Torchvision(name="fasterrcnn_resnet50_fpn"), "no classification model"),
+        (Torchvision(name="zzz"), r"`torchvision\.models\.list_models\(\)` lists them"),
+        (Timm(name="convmixer_768"), "timm has no classification model `convmixer_768`; did you mean"),
+        (Timm(name="hf-hub:someone/something"), "no classification model"),
+        (
+            Torchvision(name="resnet18", args={"foo": 1}),
+            "with args foo=1 .*unexpected keyword argument 'foo'",
+        ),
+        (Timm(name="test_convnext", args={"foo": 1}), "with args foo=1 .*unexpected keyword argument 'foo'"),
+        (Torchvision(name="vit_b_16", args={"image_size": 30}), "image_size=30"),
+        (Torchvision(name="resnet18", args={"weights": "DEFAULT"}), "would be downloaded"),
+        (Timm(name="test_convnext", args={"pretrained": True}), "would be downloaded"),
+        (Timm(name="test_convnext", args={"in_chans": 1}), "write `in_channels: 1` beside `name`"),
+        (Torchvision(name="resnet18", args={"num_classes": 5}), "write `num_classes: 5` beside `name`"),
+    ],
+)
+def test_mistakes(spec: Model, message: str) -> None:
+    """Every mistake says what is wrong and what to do."""
+    with pytest.raises(UserError, match=message):
+        build(spec, in_channels=3, num_classes=10, seed=0)
+
+
+def test_untrained_weights_may_be_spelled_out() -> None:
+    """`checkpoint_path: null` asks for nothing and is taken."""
+    spec = Timm(name="test_convnext", args={"checkpoint_path": None})
+    expected = 2
+
+    actual = build_meta(spec, in_channels=3, num_classes=2).num_classes
+
+    assert expected == actual
