@@ -19,10 +19,7 @@ from mimetic.tracking.pictures import log_picture, logged_pictures
 from mimetic.tracking.runs import REASON, end_run, set_tags
 from mimetic.tracking.store import Store
 from mimetic.tracking.trouble import store_trouble
-from mimetic.tracking.values import batches
-
-METRIC_LIMIT = 1000
-"""Points in one call."""
+from mimetic.tracking.values import METRIC_LIMIT, batches
 
 NOTE = "mimetic.note"
 _OPEN = ("RUNNING", "SCHEDULED")
@@ -86,7 +83,9 @@ class Mirror:
             match event["event"]:
                 case "start":
                     status, ended = "RUNNING", None
-                    tags |= {f"mimetic.{name}": str(event[name]) for name in _FACTS if event.get(name) is not None}
+                    tags |= {
+                        f"mimetic.{name}": str(event[name]) for name in _FACTS if event.get(name) is not None
+                    }
                 case "epoch":
                     self._epoch = max(self._epoch, event["epoch"])
                 case "artifact":

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mimetic.tracking.processes import is_gone, owner_tags
 from mimetic.tracking.store import Store
 from mimetic.tracking.trouble import store_trouble
-from mimetic.tracking.values import BATCH_LIMIT, TAG_LIMIT, batches, clean_key, cut, flatten
+from mimetic.tracking.values import BATCH_LIMIT, METRIC_LIMIT, TAG_LIMIT, batches, clean_key, cut, flatten
 
 STUDY = "mimetic.study"
 KIND = "mimetic.kind"
@@ -102,14 +102,17 @@ def create_summary_run(
 
 
 def claim(store: Store, run_id: str) -> None:
-    """Mark an existing run as ours and running, when a study is resumed.
+    """Mark an existing run as ours and running, when a study is resumed; finished trials stay as they are.
 
     Raises:
         RunError: If the store does not work.
     """
-    set_tags(store, run_id, owner_tags())
     with store_trouble(store.uri):
+        run = store.client.get_run(run_id)
+        if run.data.tags.get(KIND) == "trial" and run.info.status == "FINISHED":
+            return
         store.client.update_run(run_id, status="RUNNING")
+    set_tags(store, run_id, owner_tags())
 
 
 def end_run(store: Store, run_id: str, status: Status, *, reason: str | None = None) -> None:
@@ -135,6 +138,21 @@ def set_tags(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
     with store_trouble(store.uri):
         for batch in batches(list(_fitting(tags).items()), BATCH_LIMIT):
             store.client.log_batch(run_id, tags=[RunTag(*item) for item in batch])
+
+
+def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
+    """Log figures of a whole run, e.g. those of the comparison.
+
+    Raises:
+        RunError: If the store does not work.
+    """
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    points = [Metric(clean_key(key), value, now, step) for key, value in metrics.items()]
+    with store_trouble(store.uri):
+        for batch in batches(points, METRIC_LIMIT):
+            store.client.log_batch(run_id, metrics=batch)
 
 
 def log_dataset(store: Store, run_id: str, *, name: str, digest: str, source: str = "") -> None:
@@ -166,7 +184,7 @@ def log_files(store: Store, run_id: str, files: Mapping[str, str] | list[str], *
     placed = files if isinstance(files, Mapping) else dict.fromkeys(files, folder)
     with store_trouble(store.uri):
         for path, place in placed.items():
-            store.client.log_artifact(run_id, str(path), place if place else None)
+            store.client.log_artifact(run_id, str(path), place or None)
 
 
 def find_runs(store: Store, study: str) -> tuple[dict[tuple[str, int], str], str | None]:
@@ -196,7 +214,9 @@ def reconcile(store: Store) -> list[str]:
         RunError: If the store does not work.
     """
     with store_trouble(store.uri):
-        open_still = [run for s in ("RUNNING", "SCHEDULED") for run in _search(store, f"attributes.status = '{s}'")]
+        open_still = [
+            run for s in ("RUNNING", "SCHEDULED") for run in _search(store, f"attributes.status = '{s}'")
+        ]
         stale = [run for run in open_still if is_gone(run.data.tags)]
     for run in stale:
         end_run(store, run.info.run_id, "KILLED", reason="its coordinator was gone; found at a later start")

@@ -53,7 +53,9 @@ def prepare(root: str | os.PathLike[str], *, port: int = 5000) -> Server:
     shown = [experiment for experiment in experiments if experiment.name != "Default"]
     if uri.startswith(("http://", "https://")):
         there = "".join(f"\n  {e.name}: {_link(uri, e)}" for e in shown)
-        raise UserError(f"$MLFLOW_TRACKING_URI is a server that shows its runs itself: open {redacted(uri)}{there}")
+        raise UserError(
+            f"$MLFLOW_TRACKING_URI is a server that shows its runs itself: open {redacted(uri)}{there}"
+        )
     free = free_port(port)
     address = f"http://{HOST}:{free}"
     links = {experiment.name: _link(address, experiment) for experiment in shown}
@@ -95,7 +97,9 @@ def free_port(first: int = 5000) -> int:
     for port in range(first, min(first + _PORTS, 65536)):
         if port not in _UNSAFE and _is_free(port):
             return port
-    raise RunError(f"the ports {first} to {first + _PORTS - 1} of {HOST} are taken; choose another with --port")
+    raise RunError(
+        f"the ports {first} to {first + _PORTS - 1} of {HOST} are taken; choose another with --port"
+    )
 
 
 def _is_free(port: int) -> bool:

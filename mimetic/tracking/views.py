@@ -82,7 +82,8 @@ def arms_state(study: str, metrics: Sequence[str]) -> dict[str, Any]:
     """Return the page's state with one line for each arm, its mean over seeds, in a chart per metric."""
     arm = {"mode": "param", "groupByData": "arm"}
     charts = [
-        _chart("LINE", metric, metricKey=metric, selectedMetricKeys=[metric], lineSmoothness=0) for metric in metrics
+        _chart("LINE", metric, metricKey=metric, selectedMetricKeys=[metric], lineSmoothness=0)
+        for metric in metrics
     ]
     page = _page(study, charts, columns=2, height=360)
     return page | {"groupBy": {"aggregateFunction": "average", "groupByKeys": [arm]}}

@@ -1,0 +1,138 @@
+"""The covariance over a filter's pixels: as a picture of blocks, its leading directions, its spectrum.
+
+Block (i, j) of the picture is the covariance of pixel (i, j) with all others, laid out where that pixel
+lies in the filter (Trockman, Willmott, Kolter 2023, arXiv 2210.03651).
+
+Shapes: H rows and W columns of a filter, P = H·W its pixels, N filters.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mimetic.analysis.mosaic import Array, mosaic, spatial_filters, symmetric_limit
+from mimetic.analysis.style import COLORS, DIVERGING, INK, TICK, bare_axes, new_figure, quiet_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEADING = 9
+"""How many eigenvectors are drawn."""
+
+_FLOOR = 1e-8
+
+
+def covariance_figure(weights: Mapping[str, ArrayLike], *, title: str = "Covariance over pixels") -> "Figure":
+    """Return a figure with the second moment of each layer's filters, Σ = (1/N) Σₙ fₙ fₙᵀ over pixels.
+
+    Args:
+        weights: Layer → weight (O, I, H, W); filters of all channels count alike.
+        title: Title of the figure.
+
+    Raises:
+        ValueError: If a weight has no two spatial dimensions, or there is none.
+    """
+    maps = {}
+    for layer, weight in weights.items():
+        filters_NHW = spatial_filters(weight)
+        flat_NP = filters_NHW.reshape(len(filters_NHW), -1)
+        maps[layer] = (flat_NP.T @ flat_NP / len(flat_NP), filters_NHW.shape[1:])
+    return covariance_maps(maps, title=title)
+
+
+def covariance_maps(
+    covariances: Mapping[str, tuple[ArrayLike, tuple[int, ...]]], *, title: str = "Covariance over pixels"
+) -> "Figure":
+    """Return a figure with one row for each covariance: blocks, leading eigenvectors, spectrum.
+
+    Args:
+        covariances: Name → (matrix (P, P), kernel size (H, W)).
+        title: Title of the figure.
+
+    Raises:
+        ValueError: If a matrix does not fit its kernel size, or there is none.
+    """
+    if not covariances:
+        raise ValueError("no covariance to draw")
+    width, row, head, foot = 9.6, 3.0, 0.5, 0.45
+    height = head + row * len(covariances) + foot
+    figure = new_figure(width, height, title)
+    for index, (name, (matrix, kernel)) in enumerate(covariances.items()):
+        matrix_PP = np.asarray(matrix, dtype=np.float64)
+        if len(kernel) != 2 or matrix_PP.shape != (np.prod(kernel), np.prod(kernel)):  # noqa: PLR2004
+            raise ValueError(f"{name}: a matrix {matrix_PP.shape} is no covariance over {kernel} pixels")
+        bottom = (foot + row * (len(covariances) - 1 - index) + 0.3) / height
+        tall = (row - 0.62) / height
+        panels = [
+            figure.add_axes((x / width, bottom, w / width, tall))
+            for x, w in ((0.2, 2.75), (3.6, 2.4), (7.1, 2.3))
+        ]
+        _row(figure, panels, name, matrix_PP, (kernel[0], kernel[1]))
+    return figure
+
+
+def blocks(matrix_PP: Array, kernel: tuple[int, int]) -> Array:
+    """Return the covariance as H×W blocks of H×W: entry (i·H + l, j·W + m) is Cov[(i, j), (l, m)]."""
+    height, width = kernel
+    map_HWHW = matrix_PP.reshape(height, width, height, width)
+    return map_HWHW.transpose(0, 2, 1, 3).reshape(height * height, width * width)
+
+
+def _row(
+    figure: "Figure", panels: "list[Axes]", name: str, matrix_PP: Array, kernel: tuple[int, int]
+) -> None:
+    values, vectors = np.linalg.eigh(matrix_PP)
+    values, vectors_RP = values[::-1], vectors.T[::-1]
+    _blocks_panel(figure, panels[0], matrix_PP, kernel)
+    panels[0].set_title(name, fontsize=10, color=INK, loc="left")
+    _eigenvectors_panel(panels[1], vectors_RP, values, kernel)
+    _spectrum_panel(panels[2], values)
+
+
+def _blocks_panel(figure: "Figure", axes: "Axes", matrix_PP: Array, kernel: tuple[int, int]) -> None:
+    limit = symmetric_limit(matrix_PP, quantile=1.0)
+    image = axes.imshow(
+        blocks(matrix_PP, kernel), cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest"
+    )
+    height, width = kernel
+    for line in range(1, height):
+        axes.axhline(line * height - 0.5, color="white", linewidth=1.2)
+    for line in range(1, width):
+        axes.axvline(line * width - 0.5, color="white", linewidth=1.2)
+    bare_axes(axes)
+    axes.set_anchor("W")
+    box = axes.get_position()
+    side = min(box.width * figure.get_figwidth(), box.height * figure.get_figheight())
+    bar_axes = figure.add_axes(
+        (box.x0 + (side + 0.08) / figure.get_figwidth(), box.y0, 0.09 / figure.get_figwidth(), box.height)
+    )
+    bar = figure.colorbar(image, cax=bar_axes, ticks=[-limit, 0.0, limit])
+    bar.ax.set_yticklabels([f"−{limit:.1g}", "0", f"{limit:.1g}"], fontsize=TICK, color=INK)
+    bar.outline.set_visible(False)
+
+
+def _eigenvectors_panel(axes: "Axes", vectors_RP: Array, values: Array, kernel: tuple[int, int]) -> None:
+    leading_NHW = vectors_RP[:LEADING].reshape(-1, *kernel)
+    scaled_NHW = leading_NHW / np.abs(leading_NHW).max(axis=(1, 2), keepdims=True)
+    axes.imshow(mosaic(scaled_NHW, columns=3), cmap=DIVERGING, vmin=-1.0, vmax=1.0, interpolation="nearest")
+    trace = float(values.sum())
+    share = f", {values[:LEADING].sum() / trace:.0%} of trace" if trace > 0.0 else ""
+    bare_axes(axes, title=f"leading {len(leading_NHW)}{share}")
+    axes.set_anchor("W")
+
+
+def _spectrum_panel(axes: "Axes", values: Array) -> None:
+    """Draw eigenvalues over their share of the largest; those at rounding error or below stay out."""
+    largest = float(values[0]) if values[0] > 0.0 else 1.0
+    relative = values / largest
+    order = np.arange(1, len(values) + 1)
+    kept = relative > _FLOOR
+    axes.semilogy(order[kept], relative[kept], color=COLORS[0], marker=".", markersize=4, linewidth=1.2)
+    axes.set_xlim(0, len(values) + 1)
+    lowest = float(relative[kept].min()) if kept.any() else 0.1
+    axes.set_ylim(min(lowest, 0.1) / 2, 2.0)
+    quiet_axes(axes, x="index", title=f"eigenvalue / largest ({largest:.2g})")
+    axes.minorticks_off()

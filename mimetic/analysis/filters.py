@@ -1,0 +1,71 @@
+"""The filters of a few layers, side by side, red above zero and blue below.
+
+Shapes: O output channels, I input channels (1 where depthwise), H rows, W columns, N filters.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from numpy.typing import ArrayLike
+
+from mimetic.analysis.mosaic import Array, mosaic, spatial_filters, symmetric_limit
+from mimetic.analysis.style import DIVERGING, INK, TICK, bare_axes, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLUMNS, _ROWS = 16, 4
+
+
+def filters_figure(weights: Mapping[str, ArrayLike], *, title: str = "Filters") -> "Figure":
+    """Return a figure with a strip of up to 64 filters for each layer.
+
+    Each layer has a colour range of its own, symmetric about zero, so that shapes can be compared where
+    scales differ; its bound stands beside the strip. What lies beyond it (0.1 % of values) is clipped.
+
+    Args:
+        weights: Layer → weight (O, I, H, W).
+        title: Title of the figure.
+
+    Raises:
+        ValueError: If a weight has no two spatial dimensions, or there is none.
+    """
+    if not weights:
+        raise ValueError("no layer to draw")
+    filters = {layer: spatial_filters(weight) for layer, weight in weights.items()}
+    strips = {layer: mosaic(f[: _COLUMNS * _ROWS], columns=_COLUMNS) for layer, f in filters.items()}
+    width, strip_width, head, between = 9.0, 8.1, 0.55, 0.42
+    heights = [strip_width * strip.shape[0] / strip.shape[1] for strip in strips.values()]
+    heights = [min(height, 6.0) for height in heights]
+    height = head + sum(heights) + between * len(heights)
+    figure = new_figure(width, height, title)
+    top = height - head
+    for (layer, strip), tall in zip(strips.items(), heights, strict=True):
+        top -= between * 0.6
+        box = (0.15 / width, (top - tall) / height, strip_width / width, tall / height)
+        _strip(figure, box, strip, filters[layer], layer)
+        top -= tall + between * 0.4
+    return figure
+
+
+def _strip(
+    figure: "Figure", box: tuple[float, float, float, float], strip: Array, filters_NHW: Array, layer: str
+) -> None:
+    left, bottom, wide, tall = box
+    axes = figure.add_axes(box)
+    limit = symmetric_limit(filters_NHW)
+    image = axes.imshow(strip, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
+    axes.set_anchor("NW")
+    count, rows, columns = filters_NHW.shape
+    shown = min(count, _COLUMNS * _ROWS)
+    many = f"{shown} of {count} filters" if shown < count else f"{count} filters"
+    bare_axes(axes, title=f"{layer}   {many} of {rows}×{columns}")
+    bar = figure.colorbar(image, cax=_beside(figure, left + wide, bottom, tall), ticks=[-limit, 0.0, limit])
+    bar.ax.set_yticklabels([f"−{limit:.2g}", "0", f"{limit:.2g}"], fontsize=TICK, color=INK)
+    bar.outline.set_visible(False)
+
+
+def _beside(figure: "Figure", left: float, bottom: float, tall: float) -> "Axes":
+    """Return narrow axes for a colour bar."""
+    return figure.add_axes((left + 0.012, bottom, 0.012, tall))
