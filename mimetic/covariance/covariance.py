@@ -14,7 +14,7 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from mimetic.covariance.linalg import eigh, one_thread, smaller_gram
+from mimetic.covariance.linalg import compact, eigh, one_thread, smaller_gram
 from mimetic.errors import UserError
 
 _CHUNK = 2**20
@@ -191,7 +191,7 @@ def measured(
     """Return a covariance estimated from data or weights, with its spectrum and digest in the provenance.
 
     Args:
-        factor_RD: Factor (r, d) of any float dtype and device.
+        factor_RD: Factor (r, d) of any float dtype and device; more than d rows are compacted.
         patch: What the coordinates mean.
         source: Name of the source, as messages should show it.
         samples: Number of filters, patches or images it was estimated from.
@@ -199,16 +199,32 @@ def measured(
     """
     factor = factor_RD.detach().to("cpu", torch.float64).contiguous()
     plain = Covariance(factor, patch, Provenance(source, samples=samples, notes=notes))
-    values = plain.eigenvalues()
+    return _described(replace(plain, factor_RD=compact(factor)), plain.digest())
+
+
+def derived(cov: Covariance, factor_RD: Tensor, patch: PatchGeometry, *, note: str) -> Covariance:
+    """Return what an operation made of a covariance, with the operation in its notes and its digest.
+
+    The digest is that of the operand and the note, so it does not depend on the last bits of the result.
+    """
+    told = replace(cov.provenance, notes=(*cov.provenance.notes, note))
+    before = cov.digest() if told.digest is None else told.digest
+    digest = blake2b(f"{before}|{note}".encode(), digest_size=16).hexdigest()
+    return _described(Covariance(compact(factor_RD.contiguous()), patch, told), digest)
+
+
+def _described(cov: Covariance, digest: str) -> Covariance:
+    """Fill rank, extreme eigenvalues and digest into the provenance."""
+    values = cov.eigenvalues()
     rank = int((values > values[0] * _RELATIVE_RANK).sum())
     told = replace(
-        plain.provenance,
+        cov.provenance,
         rank=rank,
-        smallest_eigenvalue=0.0 if rank < patch.size else float(values[-1]),
+        smallest_eigenvalue=0.0 if rank < cov.patch.size else float(values[-1]),
         largest_eigenvalue=float(values[0]),
-        digest=plain.digest(),
+        digest=digest,
     )
-    return replace(plain, provenance=told)
+    return replace(cov, provenance=told)
 
 
 def _times(value: float | None, factor: float) -> float | None:

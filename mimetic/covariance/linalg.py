@@ -63,3 +63,12 @@ def smaller_gram(factor_RD: Tensor) -> Tensor:
     """Return FFᵀ or FᵀF, whichever is smaller: both have the non-zero eigenvalues of Σ = FᵀF."""
     rows, columns = factor_RD.shape
     return multiply(factor_RD, factor_RD.T) if rows <= columns else multiply(factor_RD.T, factor_RD)
+
+
+def compact(factor_RD: Tensor) -> Tensor:
+    """Return a factor of the same Σ = FᵀF with at most d rows: F itself, or the symmetric root of FᵀF."""
+    rows, columns = factor_RD.shape
+    if rows <= columns:
+        return factor_RD
+    root_DD, _ = symmetric_root(smaller_gram(factor_RD))
+    return root_DD

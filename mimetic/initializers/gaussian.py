@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from mimetic.covariance import Covariance, repeats, scaled, source
+from mimetic.covariance.layout import filter_shape, stored, stored_shape
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site
 from mimetic.initializers.draw import Draw, Moments, Streams
-from mimetic.initializers.layout import filter_shape, stored, stored_shape
 from mimetic.recipe.base import Spec
 from mimetic.recipe.rule import Rule
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mimetic.covariance.layout import stored_shape
 from mimetic.errors import UserError
 from mimetic.graph.site import Site
 from mimetic.initializers.draw import Draw, Moments, Streams
 from mimetic.initializers.laws import Law, law
-from mimetic.initializers.layout import flipped
 from mimetic.recipe.base import Spec
 
 SLOT = "values"
@@ -33,7 +33,7 @@ def univariate(spec: Spec, site: Site, names: tuple[str, ...]) -> Draw:
     for parameter in site.parameters:
         if parameter.local not in names:
             continue
-        turned = flipped(site, parameter.shape)
+        turned = _input_first(site, parameter.shape)
         shape = parameter.shape[::-1] if turned else parameter.shape
         try:
             found = law(spec, shape)
@@ -55,3 +55,10 @@ def _fill(found: Law, shape: tuple[int, ...], turned: bool, stream: torch.Genera
     if tensor.numel() > 0:
         found.fill(tensor, stream)
     return (tensor.t() if turned else tensor).to(torch.float32, memory_format=torch.contiguous_format)
+
+
+def _input_first(site: Site, shape: tuple[int, ...]) -> bool:
+    """Tell whether a parameter is a linear layer's matrix stored input first, as GPT-2's Conv1D does."""
+    geometry = site.geometry
+    linear = geometry is not None and geometry.transposed and not geometry.kernel_size
+    return linear and len(shape) > 1 and geometry is not None and shape == stored_shape(geometry)

@@ -6,7 +6,8 @@ convolutions store (inputs, outputs of a group, *kernel).
 
 from torch import Tensor
 
-from mimetic.graph.site import Geometry, Site
+from mimetic.errors import UserError
+from mimetic.graph.site import Geometry
 
 
 def filter_shape(geometry: Geometry) -> tuple[int, ...]:
@@ -30,13 +31,17 @@ def stored(filters_OIK: Tensor, geometry: Geometry) -> Tensor:
     return grouped_GOIK.transpose(1, 2).reshape(stored_shape(geometry)).contiguous()
 
 
-def flipped(site: Site, shape: tuple[int, ...]) -> bool:
-    """Tell whether a parameter is a linear layer's matrix stored input first, as GPT-2's Conv1D does."""
-    geometry = site.geometry
-    return (
-        geometry is not None
-        and geometry.transposed
-        and not geometry.kernel_size
-        and shape == stored_shape(geometry)
-        and len(shape) > 1
-    )
+def filters_of(weight: Tensor, geometry: Geometry) -> Tensor:
+    """Return the filters (O, I, *kernel) of a stored weight, contiguous; the inverse of `stored`.
+
+    Raises:
+        UserError: If the weight has not the shape in which such a layer stores its filters.
+    """
+    if tuple(weight.shape) != stored_shape(geometry):
+        message = f"a weight of shape {tuple(weight.shape)} is not one of {geometry}; "
+        raise UserError(message + "give the layer's own weight and geometry")
+    if not geometry.transposed:
+        return weight.contiguous()
+    groups, kernel = geometry.groups, geometry.kernel_size
+    grouped_GIOK = weight.reshape(groups, geometry.patch_channels, -1, *kernel)
+    return grouped_GIOK.transpose(1, 2).reshape(filter_shape(geometry)).contiguous()

@@ -1,0 +1,159 @@
+"""Algebra of covariances in factor form: mixtures, powers, likeness, distance.
+
+Nothing here forms a d×d matrix where a factor has fewer than d rows. With factors A = FᵀF and B = GᵀG,
+⟨A, B⟩ = ‖F·Gᵀ‖²_F, the sum of all entries of A is ‖F·1‖², and the singular values of A^½·B^½ are those of
+F·Gᵀ.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mimetic.covariance.covariance import Covariance, Provenance, derived
+from mimetic.covariance.linalg import eigh, multiply, one_thread, smaller_gram
+from mimetic.errors import UserError
+
+_NEGLIGIBLE = 1e-12
+
+
+def mixed(covariances: Sequence[Covariance], weights: Sequence[float]) -> Covariance:
+    """Return Σ_i w_i·Σ_i, PSD for weights of at least 0: the factors √w_i·F_i on top of each other.
+
+    Raises:
+        UserError: If the patches differ, a weight is negative, or there is nothing to mix.
+    """
+    if len(covariances) != len(weights) or not covariances:
+        message = f"a mixture needs one weight per covariance, not {len(weights)} for {len(covariances)}"
+        raise UserError(message)
+    if min(weights) < 0.0 or sum(weights) <= 0.0:
+        message = f"the weights of a mixture must be at least 0 and not all 0, not {list(weights)}"
+        raise UserError(message)
+    for other in covariances[1:]:
+        _same_patch(covariances[0], other)
+    factor_RD = torch.cat(
+        [
+            math.sqrt(weight) * cov.factor_RD
+            for cov, weight in zip(covariances, weights, strict=True)
+            if weight > 0.0
+        ]
+    )
+    return derived(_joined(covariances), factor_RD, covariances[0].patch, note=_recipe(covariances, weights))
+
+
+def powered(cov: Covariance, power: float) -> Covariance:
+    """Return Σ^p on its range: with K = FFᵀ, the factor K^((p−1)/2)·F, which carries no arbitrary signs.
+
+    p = ½ is the square root of arXiv 2212.13881 and of the NFM study's AGOP. Directions whose eigenvalue
+    is below 1e-12 of the largest count as absent, for negative powers too.
+    """
+    rows, columns = cov.factor_RD.shape
+    values, vectors = eigh(smaller_gram(cov.factor_RD))
+    kept = values > _NEGLIGIBLE * values[-1]
+    exponent = 0.5 * (power - 1.0) if rows <= columns else 0.5 * power
+    raised = torch.where(kept, values.clamp(min=torch.finfo(values.dtype).tiny), 1.0) ** exponent
+    root = multiply(vectors * torch.where(kept, raised, 0.0), vectors.T)
+    factor_RD = multiply(root, cov.factor_RD) if rows <= columns else root
+    return derived(cov, factor_RD, cov.patch, note=f"power {power:g}")
+
+
+def truncated(cov: Covariance, rank: int) -> Covariance:
+    """Return the best approximation of Σ of a rank, its leading eigenvectors alone."""
+    rows, columns = cov.factor_RD.shape
+    _, vectors = eigh(smaller_gram(cov.factor_RD))
+    leading = vectors[:, -rank:]
+    projector = multiply(leading, leading.T)
+    factor = cov.factor_RD
+    factor_RD = multiply(projector, factor) if rows <= columns else multiply(factor, projector)
+    return derived(cov, factor_RD, cov.patch, note=f"rank {rank}")
+
+
+def cosine(left: Covariance, right: Covariance) -> float:
+    """Return ⟨A, B⟩ / (‖A‖·‖B‖), the cosine of the flattened matrices; 0 where one is zero."""
+    _same_patch(left, right)
+    product, square_left, square_right = _products(left, right)
+    return _ratio(product, square_left, square_right)
+
+
+def correlation(left: Covariance, right: Covariance) -> float:
+    """Return the Pearson correlation over all d² entries, the measure of arXiv 2309.00570.
+
+    (⟨A, B⟩ − ΣA·ΣB/d²) / √((‖A‖² − (ΣA)²/d²)·(‖B‖² − (ΣB)²/d²)); 0 where a matrix is constant.
+    """
+    _same_patch(left, right)
+    product, square_left, square_right = _products(left, right)
+    sum_left, sum_right = _total(left), _total(right)
+    entries = left.patch.size**2
+    return _ratio(
+        product - sum_left * sum_right / entries,
+        square_left - sum_left * sum_left / entries,
+        square_right - sum_right * sum_right / entries,
+    )
+
+
+def bures_wasserstein(left: Covariance, right: Covariance) -> tuple[float, float]:
+    """Return the squared Bures-Wasserstein distance and its cosine (arXiv 2409.19460).
+
+    d² = tr A + tr B − 2‖A^½·B^½‖_*, cosine = ‖A^½·B^½‖_* / √(tr A · tr B), and ‖·‖_* from F·Gᵀ.
+    """
+    _same_patch(left, right)
+    with one_thread():
+        nuclear = float(torch.linalg.svdvals(left.factor_RD @ right.factor_RD.T).sum())
+    energy = left.trace * right.trace
+    distance = left.trace + right.trace - 2.0 * nuclear
+    return max(0.0, distance), nuclear / math.sqrt(energy) if energy > 0.0 else 0.0
+
+
+def _products(left: Covariance, right: Covariance) -> tuple[float, float, float]:
+    """Return ⟨A, B⟩, ‖A‖² and ‖B‖²."""
+    return (
+        float(multiply(left.factor_RD, right.factor_RD.T).square().sum()),
+        float(smaller_gram(left.factor_RD).square().sum()),
+        float(smaller_gram(right.factor_RD).square().sum()),
+    )
+
+
+def _total(cov: Covariance) -> float:
+    """Return the sum of all entries of Σ."""
+    return float(cov.factor_RD.sum(dim=1).square().sum())
+
+
+def _ratio(product: float, left: float, right: float) -> float:
+    return product / math.sqrt(left * right) if left > 0.0 and right > 0.0 else 0.0
+
+
+def _same_patch(left: Covariance, right: Covariance) -> None:
+    if left.patch != right.patch:
+        message = f"covariance `{left.provenance.source}` is over patches {left.patch}, "
+        message += f"`{right.provenance.source}` over {right.patch}; transfer one to the other's patch first"
+        raise UserError(message)
+
+
+def _joined(covariances: Sequence[Covariance]) -> Covariance:
+    """Return the first covariance with the sources, samples and digests of all of them."""
+    told = [cov.provenance for cov in covariances]
+    samples = [p.samples for p in told if p.samples is not None]
+    repairs = [p.repair for p in told if p.repair is not None]
+    notes = [note for p in told for note in p.notes]
+    digests = [c.digest() if c.provenance.digest is None else c.provenance.digest for c in covariances]
+    together = Provenance(
+        source=" and ".join(dict.fromkeys(p.source for p in told)),
+        samples=sum(samples) if samples else None,
+        repair=repairs[0] if repairs else None,
+        notes=tuple(dict.fromkeys(notes)),
+        digest=" ".join(digests),
+    )
+    return replace(covariances[0], provenance=together)
+
+
+def _recipe(covariances: Sequence[Covariance], weights: Sequence[float]) -> str:
+    parts = (f"{w:.4g}·{c.provenance.source}" for c, w in zip(covariances, weights, strict=True))
+    return "mixed " + " + ".join(parts)
+
+
+def effective_rank(values_K: Tensor) -> float:
+    """Return Σ_k k·λ_k / Σ_k λ_k of descending eigenvalues, k from 1 (arXiv 2409.19460)."""
+    index_K = torch.arange(1, len(values_K) + 1, dtype=values_K.dtype)
+    return float((index_K * values_K).sum() / values_K.sum())
