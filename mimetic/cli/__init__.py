@@ -1,0 +1,67 @@
+"""The command line: one file per verb, each parses, calls the library and prints.
+
+Exit codes: 0 ok, 1 a run failed, 2 the recipe or the request is wrong, 130 stopped by Ctrl-C.
+"""
+
+import os
+import sys
+
+import click
+import typer
+
+from mimetic.cli import compare, diff, explain, ls, new, plan, run, schema, ui, validate
+from mimetic.errors import UserError
+
+VERBS = (run, plan, validate, explain, diff, ls, new, schema, compare, ui)
+
+app = typer.Typer(
+    name="mimetic",
+    help="Start networks where training would have taken them: initialization recipes in YAML, "
+    "compiled against any model, compared in MLflow.",
+    epilog="Start here:\n\n\b\n  mimetic new first.yaml\n  mimetic plan first.yaml\n  mimetic run first.yaml\n  mimetic ui",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for verb in VERBS:
+    verb.register(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from mimetic import __version__
+
+        typer.echo(f"mimetic {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Take the options that stand before a verb."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit; a user's mistake never ends in a traceback."""
+    code = 0
+    try:
+        code = app(args=arguments, standalone_mode=False) or 0
+    except UserError as error:
+        typer.echo(str(error), err=True)
+        code = error.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        typer.echo("stopped", err=True)
+        code = 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        typer.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except BrokenPipeError:
+        # The reader went away (`mimetic ls | head`); Python must not complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

@@ -10,6 +10,7 @@ from torch import nn
 
 from mimetic.plan.apply import Measured, apply
 from mimetic.plan.entry import Action, Entry
+from mimetic.recipe.registry import Family, registered
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +112,23 @@ def _said(entry: Entry | None) -> str:
 
 
 def describe(entry: Entry) -> str:
-    """Return the initializer and its arguments in one line, as the plan's table shows it."""
+    """Return the initializer and its arguments in one line, defaults left out: how tables show it."""
     if entry.rule is None:
         return "model's own"
-    return _called(entry.initializer, entry.arguments)
+    covariance = entry.arguments.get("covariance")
+    if covariance is None:
+        return _called("init", entry.initializer, entry.arguments)
+    said = _called("covariance", covariance["type"], covariance)
+    scale = _called("scale", entry.arguments["scale"]["type"], entry.arguments["scale"])
+    return said if scale == "none" else f"{said} · {scale}"
 
 
-def _called(name: str, arguments: Mapping[str, Any]) -> str:
-    said = ", ".join(f"{key}={_short(value)}" for key, value in arguments.items() if key != "type")
+def _called(family: Family, name: str, arguments: Mapping[str, Any]) -> str:
+    section = registered(family).get(name)
+    fields = {} if section is None else section.model_fields
+    said = ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in arguments.items()
+        if key != "type" and not (key in fields and value == fields[key].default)
+    )
     return f"{name}({said})" if said else name
-
-
-def _short(value: object) -> str:
-    if isinstance(value, Mapping):
-        return _called(str(value.get("type", "")), value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,55 @@
+"""`mimetic explain`: why one parameter begins as it does."""
+
+from typing import Annotated
+
+import typer
+
+from mimetic.cli.console import AllowCode, ArmName, ModelName, Overrides, RecipePath, console, example
+from mimetic.recipe import load
+
+EPILOG = example(
+    """  $ mimetic explain recipes/quickstart.yaml blocks.0.spatial.weight --arm closed-form
+  closed-form: blocks.0.spatial.weight, 64×1×5×5, a depthwise_conv at depth 0
+    filters       applies (recipes/quickstart.yaml:24)
+    → gaussian(covariance=closed_form, …), expected std 0.152"""
+)
+
+
+def explain(
+    recipe: RecipePath,
+    name: Annotated[str, typer.Argument(help="Name of a parameter or of a layer.", show_default=False)],
+    arm: ArmName = None,
+    model: ModelName = None,
+    overrides: Overrides = None,
+    allow_code: AllowCode = False,
+) -> None:
+    """Show the verdict of every rule on a parameter or on all parameters of a layer."""
+    loaded = load(recipe, overrides=overrides if overrides is not None else ())
+    from mimetic.api import choose_arm
+    from mimetic.cli.models import graph_of, plans_of
+    from mimetic.plan import describe
+    from mimetic.plan.explain import explain as verdicts
+
+    out = console()
+    for chosen in list(loaded.arms) if arm is None else [choose_arm(loaded, arm)]:
+        graph = graph_of(loaded, chosen, model=model, allow_code=allow_code)
+        found = verdicts(loaded.arms[chosen], graph, name)
+        plan = plans_of(loaded, arm=chosen, seed=None, model=model, allow_code=allow_code)[chosen]
+        for item in found:
+            entry = plan.entry(item.parameter.name)
+            assert entry is not None
+            shape = "×".join(str(side) for side in item.parameter.shape)
+            out.print(
+                f"{chosen}: {item.parameter.name}, {shape}, a {item.site.kind} at depth {item.site.depth:.3g}"
+            )
+            for verdict in item.verdicts:
+                said = f"applies ({entry.where})" if verdict.reason is None else f"no: {verdict.reason}"
+                out.print(f"  {verdict.rule:<16} {said}")
+            std = "" if entry.moments is None else f", expected std {entry.moments.std:.4g}"
+            frozen = ", frozen" if entry.frozen else ""
+            out.print(f"  → {describe(entry)}{std}{frozen}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=EPILOG)(explain)

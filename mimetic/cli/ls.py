@@ -1,0 +1,106 @@
+"""`mimetic ls`: what there is: recipes, types a recipe may name, studies."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mimetic.cli.console import Root, console, example
+from mimetic.errors import UserError
+from mimetic.recipe.registry import Family, families, registered
+
+EPILOG = example(
+    """  $ mimetic ls                     recipes, types and studies
+  $ mimetic ls covariance          the covariances a rule may name
+  $ mimetic ls closed_form         the arguments of one type"""
+)
+
+
+def ls(
+    what: Annotated[
+        str | None, typer.Argument(help="`recipes`, `studies`, a family of types, or a type.", show_default=False)
+    ] = None,
+    root: Root = Path("mlruns"),
+) -> None:
+    """List shipped recipes, the types a recipe may name with their arguments, and studies."""
+    from mimetic import recipe as _  # noqa: F401 - registers the types
+
+    if what is None or what == "recipes":
+        _recipes()
+    if what is None or what == "studies":
+        _studies(root)
+    if what in ("recipes", "studies"):
+        return
+    if what is None:
+        for family in families():
+            _family(family)  # type: ignore[arg-type]
+    elif what in families():
+        _family(what)  # type: ignore[arg-type]
+    elif not _type(what):
+        from difflib import get_close_matches
+
+        names = ["recipes", "studies", *families(), *(n for f in families() for n in registered(f))]  # type: ignore[arg-type]
+        close = get_close_matches(what, names, n=3)
+        hint = f"; did you mean {' or '.join(f'`{n}`' for n in close)}?" if close else f": try {', '.join(names[:9])}"
+        raise UserError(f"nothing is called `{what}`{hint}")
+
+
+def _recipes() -> None:
+    from mimetic.recipe.shipped import shipped
+
+    out = console()
+    out.print("recipes (mimetic new FILE --from NAME)")
+    for name, path in shipped().items():
+        out.print(f"  {name:<28} {_headline(path)}")
+
+
+def _headline(path: Path) -> str:
+    """Return the first line of a recipe's header comment that is not the editor's modeline."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        text = line.removeprefix("#").strip()
+        if line.startswith("#") and text and not text.startswith("yaml-language-server"):
+            return text
+    return ""
+
+
+def _studies(root: Path) -> None:
+    from mimetic.study.layout import read_record, studies
+
+    out = console()
+    found = list(studies(root))
+    out.print(f"studies below {root}" if found else f"no studies below {root}")
+    for folder in found:
+        record = read_record(folder)
+        out.print(f"  {folder}  {len(record['arms'])} arms × {len(record['seeds'])} seeds")
+
+
+def _family(family: Family) -> None:
+    out = console()
+    out.print(family)
+    for name, section in registered(family).items():
+        out.print(f"  {name:<18} {_first_line(section.__doc__)}")
+
+
+def _type(name: str) -> bool:
+    out = console()
+    found = False
+    for family in families():
+        section = registered(family).get(name)  # type: ignore[arg-type]
+        if section is None:
+            continue
+        found = True
+        out.print(f"{family} `{name}`: {_first_line(section.__doc__)}")
+        for key, field in section.model_fields.items():
+            if key != "type":
+                default = "required" if field.is_required() else f"default {field.get_default(call_default_factory=True)!r}"
+                out.print(f"  {key:<16} {field.description} ({default})")
+    return found
+
+
+def _first_line(text: str | None) -> str:
+    return text.strip().splitlines()[0] if text else ""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=EPILOG)(ls)

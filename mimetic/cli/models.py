@@ -1,0 +1,66 @@
+"""How the verbs that plan get from a recipe to sites: the arm's own model, or one named on the command line."""
+
+from typing import TYPE_CHECKING
+
+from mimetic.errors import UserError
+
+if TYPE_CHECKING:
+    from mimetic.graph import Graph
+    from mimetic.plan import Plan
+    from mimetic.recipe import Recipe
+
+IMAGENET_CLASSES = 1000
+
+
+def graph_of(recipe: "Recipe", arm: str, *, model: str | None, allow_code: bool) -> "Graph":
+    """Return the sites of an arm's model, built on the meta device.
+
+    Raises:
+        UserError: If neither the recipe nor the command line names a model.
+    """
+    import torch
+
+    from mimetic import data, models
+    from mimetic.graph import find_sites
+
+    spec = models.parse_model_argument(model) if model is not None else recipe.arms[arm].model
+    if spec is None:
+        raise UserError(
+            f"arm `{arm}` of `{recipe.name}` names no model; give one with --model, e.g. --model timm:convmixer_768_32"
+        )
+    images = recipe.arms[arm].data
+    if images is None or model is not None:
+        built = models.build_meta(spec, in_channels=3, num_classes=IMAGENET_CLASSES, allow_code=allow_code)
+        return find_sites(built)
+    shape = data.describe(images)
+    built = models.build_meta(
+        spec, in_channels=shape.channels, num_classes=shape.num_classes, allow_code=allow_code
+    )
+    return find_sites(built, torch.empty(2, shape.channels, shape.height, shape.width, device="meta"))
+
+
+def plans_of(
+    recipe: "Recipe", *, arm: str | None, seed: int | None, model: str | None, allow_code: bool
+) -> dict[str, "Plan"]:
+    """Return the plan of one arm or of all, with the mistakes of all of them at once."""
+    from mimetic.api import choose_arm
+    from mimetic.plan import resolve
+    from mimetic.recipe import RecipeError
+
+    names = list(recipe.arms) if arm is None else [choose_arm(recipe, arm)]
+    plans, issues = {}, []
+    for name in names:
+        graph = graph_of(recipe, name, model=model, allow_code=allow_code)
+        try:
+            plans[name] = resolve(
+                recipe.arms[name],
+                graph,
+                seed=recipe.seeds[0] if seed is None else seed,
+                name=name,
+                where=recipe.place_in(name),
+            )
+        except RecipeError as error:
+            issues += error.issues
+    if issues:
+        raise RecipeError(issues)
+    return plans

@@ -1,0 +1,99 @@
+"""`mimetic plan`: how every parameter of the model would begin; nothing is built or written."""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mimetic.cli.console import AllowCode, ArmName, ModelName, Overrides, RecipePath, console, example
+from mimetic.recipe import load
+
+if TYPE_CHECKING:
+    from mimetic.plan import Plan
+
+EPILOG = example(
+    """  $ mimetic plan recipes/quickstart.yaml --arm closed-form
+  closed-form: 4 of 40 parameters by 1 rule, seed 0, plan 5c0c…
+   parameter                shape      begins                                   std     rule
+   blocks.0.spatial.weight  64×1×5×5   gaussian(covariance=closed_form, width=0.15, …)  0.152  filters
+
+  $ mimetic plan my.yaml --model timm:convmixer_768_32 --all"""
+)
+
+
+def plan(
+    recipe: RecipePath,
+    arm: ArmName = None,
+    model: ModelName = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed; the recipe's first unless given.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show the parameters no rule matches, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    overrides: Overrides = None,
+    allow_code: AllowCode = False,
+) -> None:
+    """Show how every parameter begins: rule, initializer, arguments, expected std, frozen or not."""
+    loaded = load(recipe, overrides=overrides if overrides is not None else ())
+    from mimetic.cli.models import plans_of
+
+    plans = plans_of(loaded, arm=arm, seed=seed, model=model, allow_code=allow_code)
+    if as_json:
+        typer.echo(json.dumps({name: made.to_dict() for name, made in plans.items()}, indent=1))
+        return
+    for name, made in plans.items():
+        _print(name, made, every=every)
+
+
+def _print(name: str, made: "Plan", *, every: bool) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from mimetic.plan import describe
+
+    out = console()
+    claimed = [entry for entry in made.entries if entry.rule is not None]
+    rules = len({entry.rule for entry in claimed})
+    out.print(
+        f"{name}: {len(claimed)} of {len(made.entries)} parameters by {rules} rule{'s' if rules != 1 else ''}, "
+        f"seed {made.seed}, plan {made.hash[:12]}"
+    )
+    if made.note is not None:
+        out.print(f"  order of registration, not of execution: {made.note}")
+    shown = made.entries if every else claimed
+    if shown:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in ("parameter", "shape", "kind", "begins", "std", "rule", "at"):
+            table.add_column(column, overflow="fold")
+        for entry in shown:
+            tied = f" (tied: {', '.join(entry.aliases)})" if entry.aliases else ""
+            table.add_row(
+                entry.parameter + tied,
+                "×".join(str(side) for side in entry.shape),
+                entry.kind,
+                describe(entry) + (", frozen" if entry.frozen else ""),
+                "" if entry.moments is None else f"{entry.moments.std:.4g}",
+                entry.rule or "",
+                entry.where or "",
+            )
+        out.print(table)
+    for note, parameters in _notes(made).items():
+        more = f" and {len(parameters) - 1} more" if len(parameters) > 1 else ""
+        out.print(f"  {parameters[0]}{more}: {note}")
+    if made.held:
+        out.print(f"  running statistics held: {', '.join(made.held)}")
+    left = len(made.entries) - len(claimed)
+    if left and not every:
+        out.print(f"  {left} parameters keep the model's own initialization (--all shows them)")
+
+
+def _notes(made: "Plan") -> dict[str, list[str]]:
+    """Return each note with the parameters it was made of."""
+    notes: dict[str, list[str]] = {}
+    for entry in made.entries:
+        for note in entry.notes:
+            notes.setdefault(note, []).append(entry.parameter)
+    return notes
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=EPILOG)(plan)

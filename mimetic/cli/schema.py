@@ -1,0 +1,39 @@
+"""`mimetic schema`: the JSON Schema of recipes, for editors."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mimetic.cli.console import example
+from mimetic.errors import UserError
+from mimetic.files import write_text
+from mimetic.recipe import json_schema
+
+EPILOG = example(
+    """  $ mimetic schema --output recipe.schema.json
+  $ head -1 my.yaml
+  # yaml-language-server: $schema=recipe.schema.json"""
+)
+
+
+def schema(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to a file.")] = None,
+    check: Annotated[Path | None, typer.Option("--check", help="Fail if this file is not up to date.")] = None,
+) -> None:
+    """Print the JSON Schema of recipes; registered types are in it, plugins' too."""
+    text = json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+    if check is not None:
+        if not check.is_file() or check.read_text(encoding="utf-8") != text:
+            raise UserError(f"{check} is not up to date; run `mimetic schema --output {check}`")
+        typer.echo(f"{check}: up to date")
+    elif output is not None:
+        write_text(output, text)
+    else:
+        typer.echo(text, nl=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=EPILOG)(schema)

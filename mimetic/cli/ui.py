@@ -1,0 +1,36 @@
+"""`mimetic ui`: MLflow's own interface on the runs, with one worker and no job runner."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mimetic.cli.console import Root, console, example
+
+EPILOG = example(
+    """  $ mimetic ui
+  MLflow on sqlite:///…/mlruns/mlflow.db
+  open http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=…   (Ctrl-C ends it)"""
+)
+
+
+def ui(
+    root: Root = Path("mlruns"),
+    port: Annotated[int, typer.Option("--port", help="First port to try.")] = 5000,
+) -> None:
+    """Open MLflow's interface on the runs: two processes and half a gigabyte instead of fifteen and three."""
+    from mimetic.tracking.ui import prepare
+
+    server = prepare(root, port=port)
+    out = console()
+    out.print(f"MLflow on {server.store}")
+    for name, link in server.links.items():
+        out.print(f"{name}: {link}", soft_wrap=True)
+    out.print("Ctrl-C ends it")
+    os.execvpe(server.command[0], list(server.command), dict(server.environment))  # noqa: S606 - our own interpreter
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=EPILOG)(ui)

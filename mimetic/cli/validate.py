@@ -1,0 +1,56 @@
+"""`mimetic validate`: is the recipe well formed? Needs neither torch nor the model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mimetic.cli.console import Overrides, example
+from mimetic.errors import UserError
+from mimetic.recipe import load
+
+EPILOG = example(
+    """  $ mimetic validate recipes/quickstart.yaml
+  recipes/quickstart.yaml: ok, 3 arms × 3 seeds
+
+  $ mimetic validate wrong.yaml
+  wrong.yaml:7:26: init.filters.match.kind: `depthwise` is not one of `conv`, `depthwise_conv`, …
+      7 |     match: {layer: a, kind: depthwise}
+        |                             ^
+      hint: did you mean `depthwise_conv`?"""
+)
+
+
+def validate(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="RECIPE...", help="Recipes, or folders of recipes.", show_default=False)
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Check recipes for mistakes; every one is shown with its place and a repair."""
+    wrong = 0
+    for path in _recipes(paths):
+        try:
+            recipe = load(path, overrides=overrides if overrides is not None else ())
+        except UserError as error:
+            typer.echo(str(error), err=True)
+            wrong += 1
+            continue
+        typer.echo(f"{path}: ok, {len(recipe.arms)} arms × {len(recipe.seeds)} seeds")
+    if wrong:
+        raise typer.Exit(2)
+
+
+def _recipes(paths: list[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        below = sorted(path.rglob("*.yaml")) if path.is_dir() else [path]
+        if not below:
+            raise UserError(f"{path} holds no recipe (*.yaml)")
+        found += below
+    return found
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=EPILOG)(validate)

@@ -1,0 +1,53 @@
+"""What a study ran on: versions, machine, commit."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("mimetic", "torch", "torchvision", "timm", "mlflow", "numpy", "pydantic")
+
+
+def environment() -> dict[str, str]:
+    """Return versions of what computes, the machine and the commit, as flat strings."""
+    found = {name: _version(name) for name in PACKAGES}
+    found |= {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": str(bool(_git("status", "--porcelain"))).lower(),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return platform.processor()
+    lines = (line for line in info.read_text().splitlines() if line.startswith("model name"))
+    return next(lines, "").partition(":")[2].strip()
+
+
+def _git(*words: str) -> str:
+    """Ask git about the folder the recipe is run in; silent where there is no repository."""
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed words, no shell
+            ["git", *words],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

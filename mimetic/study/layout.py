@@ -1,0 +1,107 @@
+"""Where a study keeps its files: `<root>/studies/<recipe>/<id>/<arm>/seed-<n>/`.
+
+The journals there are the truth about every trial; MLflow mirrors them.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mimetic.errors import UserError
+from mimetic.files import write_text
+
+JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One arm on one seed: what a worker needs to train it, as plain values.
+
+    Attributes:
+        study: Folder of the study.
+        arm: Name of the arm.
+        seed: The seed.
+        device: Where to train, `auto` or a torch device.
+        allow_code: Whether `type: python` models may run.
+    """
+
+    study: str
+    arm: str
+    seed: int
+    device: str = "auto"
+    allow_code: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return the name people read."""
+        return f"{self.arm} · seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Return the trial's own folder."""
+        return Path(self.study) / self.arm / f"seed-{self.seed}"
+
+    @property
+    def journal(self) -> Path:
+        """Return the path of the trial's journal."""
+        return self.folder / JOURNAL
+
+    def to_json(self) -> str:
+        """Return the trial as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Trial":
+        """Read what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+def new_folder(root: Path, recipe: str) -> Path:
+    """Make the folder of a new study, named by the time in UTC."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    parent = root / "studies" / recipe
+    for suffix in ("", *(f"-{n}" for n in range(2, 100))):
+        folder = parent / f"{stamp}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder.resolve()
+    raise UserError(f"{parent} already holds a hundred studies of this second; remove some")
+
+
+def study_id(folder: Path) -> str:
+    """Return the name of a study in the tracker: recipe and time."""
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def studies(root: Path, recipe: str | None = None) -> Iterator[Path]:
+    """Yield the folders of studies below a root, oldest first, of one recipe or of all."""
+    pattern = f"studies/{recipe if recipe is not None else '*'}/*/study.json"
+    yield from sorted((path.parent for path in root.glob(pattern)), key=lambda folder: folder.name)
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write what is known of a study when it starts; what becomes of it stands in the journals."""
+    write_text(folder / "study.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read the record of a study.
+
+    Raises:
+        UserError: If the folder holds no readable study.
+    """
+    path = folder / "study.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder} is not the folder of a study: it has no study.json") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{path} does not hold the record of a study")
+    return record

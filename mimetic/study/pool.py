@@ -1,0 +1,164 @@
+"""The pool: worker processes, each with a queue of trials, and a supervisor that ends runs honestly.
+
+On a CPU there is one worker per core with one thread each: `OMP_NUM_THREADS=1` is set before torch is
+imported there, since two threads on a busy machine were measured up to 13 times slower than one.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import IO
+
+from mimetic.study.layout import Trial
+from mimetic.train import Journal, read_journal, status
+
+GRACE = 20.0
+"""Seconds a worker has to end its trial after SIGTERM before it is killed."""
+
+Tick = Callable[[], None]
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: "subprocess.Popen[str]"
+    log: Path
+    trial: Trial | None = None
+
+
+def cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Pool:
+    """Runs trials in worker processes until all have ended or it is told to stop."""
+
+    def __init__(self, *, workers: int, gpus: int, logs: Path) -> None:
+        self.workers, self.gpus, self.logs = workers, gpus, logs
+        self.reports: SimpleQueue[tuple[int, bool]] = SimpleQueue()
+        self.pool: dict[int, _Worker] = {}
+
+    def run(self, trials: Sequence[Trial], tick: Tick) -> None:
+        """Train every trial; `tick` is called a few times a second.
+
+        A worker that dies takes its own trial with it (FAILED, with the reason), and a fresh one goes on
+        with the rest. An exception out of `tick`, Ctrl-C among them, stops all workers within a step.
+        """
+        waiting = list(reversed(trials))
+        try:
+            for slot in range(min(self.workers, len(trials))):
+                self._start(slot)
+                self._next(slot, waiting)
+            while any(worker.trial is not None for worker in self.pool.values()):
+                self._collect(waiting)
+                tick()
+        finally:
+            self._stop()
+            tick_safely(tick)
+
+    def _start(self, slot: int) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        log = self.logs / f"worker-{slot}.log"
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg"}
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = _visible(slot % self.gpus)
+        else:
+            environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        with log.open("ab") as sink:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mimetic.study.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                text=True,
+                bufsize=1,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches the coordinator alone, which ends its workers
+            )
+        self.pool[slot] = _Worker(process, log)
+        assert process.stdout is not None
+        threading.Thread(target=self._listen, args=(slot, process.stdout), daemon=True).start()
+
+    def _listen(self, slot: int, lines: IO[str]) -> None:
+        for _ in lines:
+            self.reports.put((slot, True))
+        self.reports.put((slot, False))
+
+    def _next(self, slot: int, waiting: list[Trial]) -> None:
+        worker = self.pool[slot]
+        worker.trial = waiting.pop() if waiting else None
+        line = "end" if worker.trial is None else worker.trial.to_json()
+        assert worker.process.stdin is not None
+        try:
+            worker.process.stdin.write(f"{line}\n")
+            worker.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died; `_collect` finds that out
+
+    def _collect(self, waiting: list[Trial]) -> None:
+        """Give the next trial to each worker whose trial ended, and replace workers that died."""
+        try:
+            slot, ended = self.reports.get(timeout=0.2)
+        except Empty:
+            return
+        worker = self.pool[slot]
+        if worker.trial is None:
+            return
+        if ended:
+            self._next(slot, waiting)
+            return
+        worker.process.wait()
+        _record_death(worker)
+        worker.trial = None
+        if waiting:
+            self._start(slot)
+            self._next(slot, waiting)
+
+    def _stop(self) -> None:
+        """End every worker that still lives: politely, then by force; then record what was cut off."""
+        alive = [worker for worker in self.pool.values() if worker.process.poll() is None]
+        for worker in alive:
+            if worker.trial is not None:
+                worker.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        for worker in alive:
+            try:
+                worker.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+        for worker in self.pool.values():
+            if worker.trial is not None and status(read_journal(worker.trial.journal)) in ("PENDING", "RUNNING"):
+                _record_death(worker, killed=True)
+
+
+def tick_safely(tick: Tick) -> None:
+    """Let the display and the tracker take in the last events; a second interrupt must not lose them."""
+    try:
+        tick()
+    except KeyboardInterrupt:
+        tick()
+
+
+def _record_death(worker: _Worker, *, killed: bool = False) -> None:
+    """Write the end a dead worker could not write into its trial's journal."""
+    assert worker.trial is not None
+    code = worker.process.returncode
+    cause = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+    tail = worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+    reason = f"its worker process ended with {cause}" + (f": {tail[0]}" if tail else "")
+    with Journal(worker.trial.journal) as journal:
+        journal.write("end", status="KILLED" if killed else "FAILED", reason=reason, seconds=None)
+
+
+def _visible(index: int) -> str:
+    """Return the id of one of the GPUs this process may see."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[index] if visible else str(index)

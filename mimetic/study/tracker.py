@@ -1,0 +1,124 @@
+"""A study in MLflow: every run made up front, journals mirrored while it runs, a summary at the end.
+
+Workers never speak to MLflow: this process alone does, so there is one writer whatever the number of
+workers, and a store that is away costs no trial anything.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mimetic.errors import RunError
+from mimetic.recipe import Recipe
+from mimetic.recipe.base import Section
+from mimetic.study.comparison import Comparison
+from mimetic.study.display import Display
+from mimetic.study.layout import Trial, read_record, study_id
+from mimetic.tracking import runs
+from mimetic.tracking.mirror import Mirrors
+from mimetic.tracking.store import Store, open_store
+from mimetic.tracking.views import save_views, view_link
+
+SERVER = "http://127.0.0.1:5000"
+"""Where `mimetic ui` answers unless the port is taken; it prints the true address itself."""
+
+
+class Tracker:
+    """Mirrors one study into an MLflow experiment.
+
+    Raises:
+        RunError: If the store does not work.
+    """
+
+    def __init__(
+        self, recipe: Recipe, folder: Path, trials: Sequence[Trial], *, root: Path, display: Display
+    ) -> None:
+        self.recipe, self.folder, self.display = recipe, folder, display
+        self.study = study_id(folder)
+        self.store = open_store(
+            root, experiment=recipe.name, note=recipe.description, metric=recipe.study.metric
+        )
+        for name in runs.reconcile(self.store):
+            display.say(f"a run that was left open is now KILLED: {name}")
+        trouble = save_views(self.store)
+        if trouble is not None:
+            display.say(f"the saved view could not be written: {trouble}")
+        self.mirrors = Mirrors()
+        self.summary = self._open(trials)
+
+    def _open(self, trials: Sequence[Trial]) -> str:
+        """Make the runs that are missing, take over those that are there, and return the summary's id."""
+        record = read_record(self.folder)
+        origin = runs.Origin(
+            recipe=next(iter(self.recipe.sources), None),
+            commit=record["environment"].get("git_commit"),
+        )
+        versions = {f"mimetic.{name}": text for name, text in record["environment"].items()}
+        there, summary = runs.find_runs(self.store, self.study)
+        for trial in trials:
+            run_id = there.get((trial.arm, trial.seed))
+            if run_id is None:
+                run_id = self._create(trial, origin, versions, record)
+            else:
+                runs.claim(self.store, run_id)
+            self.mirrors.add(self.store, run_id, trial.journal)
+        if summary is None:
+            note = f"{self.recipe.description or ''}\n\nFiles: {self.folder}".strip()
+            return runs.create_summary_run(self.store, study=self.study, tags=versions, origin=origin, note=note)
+        runs.claim(self.store, summary)
+        return summary
+
+    def _create(
+        self, trial: Trial, origin: runs.Origin, versions: Mapping[str, str], record: Mapping[str, Any]
+    ) -> str:
+        arm = self.recipe.arms[trial.arm]
+        run_id = runs.create_trial_run(
+            self.store,
+            study=self.study,
+            arm=trial.arm,
+            seed=trial.seed,
+            params=settings(model=arm.model, data=arm.data, train=arm.train),
+            tags=versions,
+            origin=origin,
+        )
+        if arm.data is not None:
+            digest = record["data"].get(trial.arm, "")
+            runs.log_dataset(self.store, run_id, name=arm.data.type_name(), digest=digest)
+        files = [self.folder / "recipe.yaml", self.folder / "resolved.yaml", self.folder / trial.arm / "plan.json"]
+        runs.log_files(self.store, run_id, [str(file) for file in files if file.is_file()], folder="recipe")
+        return run_id
+
+    def pump(self, *, now: bool = False) -> None:
+        """Send what the journals gained since the last call."""
+        for said in self.mirrors.pump(now=now):
+            self.display.say(said)
+
+    def finish(self, comparison: Comparison, files: Sequence[Path], *, interrupted: bool) -> str:
+        """Send the rest, end what is open, keep the comparison in the summary run, and return the link."""
+        reason = "the study was stopped before it started" if interrupted else "it never started"
+        for said in self.mirrors.finish(reason):
+            self.display.say(said)
+        try:
+            self._summarize(comparison, files, interrupted=interrupted)
+        except RunError as error:
+            self.display.say(f"the summary is not tracked: {error}; it lies in {self.folder}")
+        return self.link()
+
+    def _summarize(self, comparison: Comparison, files: Sequence[Path], *, interrupted: bool) -> None:
+        runs.log_files(self.store, self.summary, [str(file) for file in files])
+        runs.log_metrics(self.store, self.summary, comparison.metrics())
+        runs.end_run(self.store, self.summary, "KILLED" if interrupted else "FINISHED")
+
+    def link(self) -> str:
+        """Return the address of the arms' charts."""
+        base = self.store.uri if self.store.uri.startswith("http") else SERVER
+        return view_link(base, self.store.experiment_id, study=self.study)
+
+
+def settings(**sections: Section | None) -> dict[str, Any]:
+    """Return the settings that become parameters: few, flat and stable; rules go into artifacts."""
+    return {
+        name: section.model_dump(mode="json", exclude_none=True)
+        for name, section in sections.items()
+        if section is not None
+    }

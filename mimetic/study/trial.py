@@ -1,0 +1,138 @@
+"""One trial from start to end: data → model → plan → apply → train → check → keep.
+
+It says everything in its journal and returns only how it ended; no mistake leaves it as a traceback.
+"""
+
+import json
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mimetic import data, models
+from mimetic.data import Dataset
+from mimetic.errors import RunError, UserError
+from mimetic.files import write_text
+from mimetic.graph import canonical_parameters, find_sites
+from mimetic.plan import Plan, resolve
+from mimetic.recipe import Arm, Recipe, load
+from mimetic.study.layout import Trial
+from mimetic.study.pictures import draw_pictures
+from mimetic.train import Journal, digest, train
+
+Stop = Callable[[], str | None]
+
+
+class Shelf:
+    """What a worker keeps between trials: the recipe and the data sets it has read."""
+
+    def __init__(self) -> None:
+        self._recipes: dict[str, Recipe] = {}
+        self._data: dict[str, Dataset] = {}
+
+    def recipe(self, study: str) -> Recipe:
+        """Return the resolved recipe of a study."""
+        if study not in self._recipes:
+            self._recipes[study] = load(Path(study) / "resolved.yaml")
+        return self._recipes[study]
+
+    def dataset(self, arm: Arm) -> Dataset:
+        """Return the data an arm is trained on."""
+        assert arm.data is not None
+        name = arm.data.model_dump_json()
+        if name not in self._data:
+            self._data.clear()  # one data set at a time: several may not fit
+            self._data[name] = data.load(arm.data)
+        return self._data[name]
+
+
+def run_trial(trial: Trial, shelf: Shelf, stop: Stop) -> str:
+    """Train one trial, or continue it from its checkpoint, and return how it ended.
+
+    Args:
+        trial: The trial.
+        shelf: What earlier trials of this process left.
+        stop: Returns why training should stop, if it should; asked once a step.
+
+    Returns:
+        FINISHED, FAILED or KILLED; the journal holds the reason.
+    """
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with Journal(trial.journal) as journal:
+        try:
+            ended, reason = _trained(trial, shelf, journal, stop)
+        except UserError as error:
+            ended, reason = "FAILED", str(error)
+        except torch.OutOfMemoryError as error:
+            ended, reason = "FAILED", f"out of memory; try a smaller `train.batch_size` ({error})"
+        except Exception as error:  # noqa: BLE001 - the other trials go on; the trace is kept beside the journal
+            write_text(trial.folder / "error.txt", traceback.format_exc())
+            ended, reason = "FAILED", f"{type(error).__name__}: {error} (see {trial.folder / 'error.txt'})"
+        journal.write("end", status=ended, reason=reason, seconds=round(time.monotonic() - began, 3))
+    return ended
+
+
+def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[str, str | None]:
+    recipe = shelf.recipe(trial.study)
+    arm = recipe.arms[trial.arm]
+    assert arm.model is not None
+    assert arm.train is not None
+    dataset = shelf.dataset(arm)
+    model = build(arm, dataset.train.pixels_NCHW, dataset.num_classes, trial)
+    plan = plan_for(arm, model, dataset.train.pixels_NCHW, trial)
+    write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
+    plan.apply(model)
+    _draw(trial, plan, model, journal, "start")
+    parameters = canonical_parameters(model)
+    frozen = {name: digest(parameters[name]) for name in plan.frozen}
+    outcome = train(
+        model,
+        dataset,
+        arm.train.model_copy(update={"device": trial.device}),
+        seed=trial.seed,
+        journal=journal,
+        folder=trial.folder,
+        plan_hash=plan.hash,
+        augment=getattr(arm.data, "augment", ()),
+        frozen=frozen,
+        held=plan.held,
+        facts={"arm": trial.arm},
+        resume=True,
+        stop=stop,
+    )
+    if outcome.status == "FINISHED":
+        _draw(trial, plan, model, journal, "end")
+    return outcome.status, outcome.reason
+
+
+def build(arm: Arm, pixels_NCHW: Tensor, classes: int, trial: Trial) -> nn.Module:
+    """Build the arm's model with its own initialization, on the CPU."""
+    assert arm.model is not None
+    return models.build(
+        arm.model,
+        in_channels=pixels_NCHW.shape[1],
+        num_classes=classes,
+        seed=trial.seed,
+        allow_code=trial.allow_code,
+    )
+
+
+def plan_for(arm: Arm, model: nn.Module, pixels_NCHW: Tensor, trial: Trial) -> Plan:
+    """Plan the arm for a model, traced on an input of the data's shape."""
+    example = torch.empty(2, *pixels_NCHW.shape[1:], device="meta")
+    return resolve(arm, find_sites(model, example), seed=trial.seed, name=trial.arm)
+
+
+def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal, moment: str) -> None:
+    """Keep pictures of the filters; a picture that fails is no reason to lose a trial."""
+    try:
+        files = draw_pictures(plan, canonical_parameters(model), trial.folder / "pictures", moment)
+    except (RunError, OSError, ValueError) as error:
+        journal.write("note", text=f"no pictures at the {moment}: {error}")
+        return
+    for file in files:
+        journal.write("artifact", file=str(file.relative_to(trial.folder)), kind="picture")

@@ -1,0 +1,62 @@
+"""A worker: one process that trains a queue of trials, one after another.
+
+Trials come in on standard input, one line of JSON each; one line goes out for each that ended.
+Everything else is said in the trials' journals. Data and imports are kept between trials.
+The worker stops within a step when it gets SIGTERM, or when its input closes while a trial runs, which
+means that the coordinator is gone.
+"""
+
+import signal
+import sys
+import threading
+from queue import SimpleQueue
+from types import FrameType
+
+from mimetic.study.layout import Trial
+from mimetic.study.trial import Shelf, run_trial
+
+
+class _Stop:
+    """Why training should stop, if it should; called once a step."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def __call__(self) -> str | None:
+        return self.reason
+
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.reason = f"stopped by {signal.Signals(number).name}"
+
+
+def _read(queue: "SimpleQueue[str | None]", stop: _Stop) -> None:
+    """Hand on lines of input; its end stops the trial that runs, unless a plain `end` announced it."""
+    for line in sys.stdin:
+        if line.strip() == "end":
+            queue.put(None)
+            return
+        queue.put(line)
+    stop.reason = "the coordinator is gone"
+    queue.put(None)
+
+
+def work() -> None:
+    """Train trials until told to end."""
+    stop = _Stop()
+    signal.signal(signal.SIGTERM, stop.on_signal)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    queue: SimpleQueue[str | None] = SimpleQueue()
+    threading.Thread(target=_read, args=(queue, stop), daemon=True).start()
+    shelf = Shelf()
+    while stop.reason is None:
+        line = queue.get()
+        if line is None:
+            break
+        trial = Trial.from_json(line)
+        status = run_trial(trial, shelf, stop)
+        sys.stdout.write(f"{status}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    work()
