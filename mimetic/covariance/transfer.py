@@ -1,0 +1,229 @@
+"""Carry covariances to networks of other depth, kernel size and channels (arXiv 2210.03651).
+
+Every operator is linear in the filters, Σ' = L·Σ·Lᵀ, so in factor form F' = F·Lᵀ: positive
+semidefiniteness is kept by construction and nothing of size d×d is formed. Width and patch size need no
+operator: draw as many filters as there are channels.
+
+Shapes: R rows of a factor, C channels, K one side of a kernel.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mimetic.covariance.algebra import mixed
+from mimetic.covariance.covariance import Covariance, PatchGeometry, derived
+from mimetic.covariance.linalg import one_thread
+from mimetic.errors import UserError
+
+Keep = Literal["nothing", "trace", "pixel"]
+"""What a resize keeps: `nothing` (plain interpolation), the trace (a filter's energy), or the mean
+variance of a pixel."""
+
+Channels = Literal["marginal", "tile", "grey", "exact"]
+
+_RGB = 3
+
+
+def interpolation(target: int, source: int, *, align_corners: bool = False) -> Tensor:
+    """Return the linear interpolation matrix R (target, source) along one axis.
+
+    Row a places (1 − t, t) on ⌊x⌋ and ⌊x⌋ + 1 with x = (a + ½)·source/target − ½ clamped to the axis, or
+    x = a·(source − 1)/(target − 1) with aligned corners: what torch's bilinear interpolation does.
+    """
+    place = torch.arange(target, dtype=torch.float64)
+    if not align_corners:
+        place = ((place + 0.5) * (source / target) - 0.5).clamp(0.0, source - 1.0)
+    elif target > 1:
+        place = place * ((source - 1) / (target - 1))
+    left = place.floor().clamp(max=max(source - 2, 0)).long()
+    share = place - left
+    rows = torch.arange(target)
+    matrix = torch.zeros(target, source, dtype=torch.float64)
+    matrix[rows, left] = 1.0 - share
+    if source > 1:
+        matrix[rows, left + 1] = share
+    return matrix
+
+
+def resized(
+    cov: Covariance, kernel_size: tuple[int, ...], *, align_corners: bool = False, keep: Keep = "nothing"
+) -> Covariance:
+    """Return the covariance of filters resized by linear interpolation, (R⊗R)·Σ·(R⊗R)ᵀ.
+
+    Args:
+        cov: A covariance over patches with as many kernel sides.
+        kernel_size: The new sides.
+        align_corners: Whether the outer pixels stay on the outer pixels.
+        keep: What is held by a factor afterwards; the paper's own choice is not known.
+
+    Raises:
+        UserError: If the number of sides differs.
+    """
+    before, rank = cov.patch.kernel_size, cov.rank
+    if before == kernel_size:
+        return cov
+    if len(before) != len(kernel_size) or min(kernel_size, default=0) < 1:
+        message = f"covariance `{cov.provenance.source}` over a kernel {_sides(before)} cannot be resized to "
+        raise UserError(f"{message}{_sides(kernel_size)}: the number of sides differs")
+    factor = cov.factor_RD.view(rank, cov.patch.channels, *before)
+    with one_thread():
+        for axis, (old, new) in enumerate(zip(before, kernel_size, strict=True), start=2):
+            matrix = interpolation(new, old, align_corners=align_corners)
+            factor = torch.tensordot(factor, matrix, dims=([axis], [1])).movedim(-1, axis)
+    flat_RD = factor.reshape(rank, -1)
+    if keep != "nothing":
+        pixels = math.prod(kernel_size) / math.prod(before) if keep == "pixel" else 1.0
+        flat_RD = flat_RD * math.sqrt(pixels * cov.trace / max(float(flat_RD.square().sum()), 1e-300))
+    return derived(
+        cov,
+        flat_RD,
+        PatchGeometry(cov.patch.channels, kernel_size),
+        note=f"resized {_sides(before)}→{_sides(kernel_size)}"
+        + (" by corners" if align_corners else "")
+        + ("" if keep == "nothing" else f", {keep} kept"),
+    )
+
+
+def depth_position(depth: float, layers: int) -> tuple[int, float]:
+    """Return the pair (⌊t⌋, frac t) of t = depth·(layers − 1), the place of a depth among layers.
+
+    depth = l/(D' − 1) of a target network gives the pairs of arXiv 2210.03651; the last layer is
+    (layers − 1, 0).
+    """
+    place = min(max(depth, 0.0), 1.0) * (layers - 1)
+    # The product of a fraction l/(D' − 1) can miss a whole number by its last bit.
+    lower = math.floor(place + 1e-9)
+    return lower, max(0.0, place - lower)
+
+
+def at_depth(covariances: Sequence[Covariance], depth: float, names: Sequence[str] = ()) -> Covariance:
+    """Return the covariance at a depth in [0, 1] among those of layers in order, linearly interpolated.
+
+    Args:
+        covariances: Of the source network's layers in execution order, over equal patches.
+        depth: Place in the target network.
+        names: Names of those layers, for the note.
+
+    Raises:
+        UserError: If there are none, or the two neighbors have other patches.
+    """
+    if not covariances:
+        message = "there is no covariance to interpolate over depth; harvest a network with such layers"
+        raise UserError(message)
+    lower, share = depth_position(depth, len(covariances))
+    labels = names or [str(index) for index in range(len(covariances))]
+    if share == 0.0:
+        return covariances[lower].noted(f"depth {depth:.2f} at {labels[lower]}")
+    pair = (covariances[lower], covariances[lower + 1])
+    found = mixed(pair, (1.0 - share, share))
+    return found.noted(f"depth {depth:.2f} between {labels[lower]} and {labels[lower + 1]}")
+
+
+def with_channels(cov: Covariance, matrix_NC: Tensor, *, note: str) -> Covariance:
+    """Return the covariance of filters whose channel axis a matrix maps, (M⊗I)·Σ·(M⊗I)ᵀ.
+
+    Args:
+        cov: A covariance over C channels.
+        matrix_NC: The map M to N channels.
+        note: What it does, for the provenance.
+
+    Raises:
+        UserError: If M does not start from the covariance's channels.
+    """
+    if matrix_NC.shape[1] != cov.patch.channels:
+        message = f"covariance `{cov.provenance.source}` has {cov.patch.channels} channels; "
+        raise UserError(message + f"a map from {matrix_NC.shape[1]} channels does not apply")
+    factor = cov.factor_RD.view(cov.rank, cov.patch.channels, -1)
+    with one_thread():
+        mapped_RND = torch.einsum("nc,rcd->rnd", matrix_NC.double(), factor)
+    patch = PatchGeometry(len(matrix_NC), cov.patch.kernel_size)
+    return derived(cov, mapped_RND.reshape(cov.rank, -1), patch, note=note)
+
+
+def marginal(cov: Covariance) -> Covariance:
+    """Return the spatial covariance of one input channel, the mean over the channels' diagonal blocks.
+
+    Each input channel of a target filter draws from it independently, so it fits any number of them.
+    """
+    channels = cov.patch.channels
+    if channels == 1:
+        return cov
+    factor_RD = cov.factor_RD.view(cov.rank * channels, -1) / math.sqrt(channels)
+    patch = PatchGeometry(1, cov.patch.kernel_size)
+    return derived(cov, factor_RD, patch, note=f"{channels} input channels to their mean spatial covariance")
+
+
+def tiled(cov: Covariance, channels: int) -> Covariance:
+    """Return the covariance of filters whose channels are repeated cyclically, w'[c] = w[c mod C]·√(C/C').
+
+    A filter's energy is kept where C divides C'; repeated channels are fully correlated.
+    """
+    own = cov.patch.channels
+    matrix_NC = torch.zeros(channels, own, dtype=torch.float64)
+    matrix_NC[torch.arange(channels), torch.arange(channels) % own] = math.sqrt(own / channels)
+    return with_channels(cov, matrix_NC, note=f"{own} input channels tiled to {channels}")
+
+
+def grey_from_rgb(cov: Covariance) -> Covariance:
+    """Return the covariance of filters on grey images: w' = w_R + w_G + w_B.
+
+    The filter then answers a grey image as the original answers it copied into three channels.
+    """
+    _needs(cov, _RGB, "RGB")
+    return with_channels(cov, torch.ones(1, _RGB, dtype=torch.float64), note="RGB summed to grey")
+
+
+def rgb_from_grey(cov: Covariance) -> Covariance:
+    """Return the covariance of filters on RGB images: a third of the grey filter in every channel."""
+    _needs(cov, 1, "grey")
+    matrix_NC = torch.full((_RGB, 1), 1.0 / _RGB, dtype=torch.float64)
+    return with_channels(cov, matrix_NC, note="grey spread over RGB")
+
+
+def adapted(
+    cov: Covariance,
+    patch: PatchGeometry,
+    *,
+    channels: Channels = "marginal",
+    align_corners: bool = False,
+    keep: Keep = "nothing",
+) -> Covariance:
+    """Return a covariance that fits filters over a patch: channels first, then the kernel.
+
+    A covariance of one channel fits any number of them, each drawn independently.
+
+    Args:
+        cov: Any covariance.
+        patch: What the target's filters see.
+        channels: What to do where the numbers differ: the mean spatial covariance, cyclic tiling, RGB to
+            grey, or an error.
+        align_corners: See `resized`.
+        keep: See `resized`.
+
+    Raises:
+        UserError: If no transfer of these geometries fits; both are shown.
+    """
+    found = cov
+    if cov.patch.channels not in (1, patch.channels):
+        if channels == "exact":
+            message = f"covariance `{cov.provenance.source}` over patches {cov.patch} does not fit {patch}; "
+            raise UserError(message + "allow a transfer of channels (`marginal` or `tile`)")
+        if channels == "grey" and patch.channels == 1:
+            found = grey_from_rgb(cov)
+        else:
+            found = tiled(cov, patch.channels) if channels == "tile" else marginal(cov)
+    return resized(found, patch.kernel_size, align_corners=align_corners, keep=keep)
+
+
+def _needs(cov: Covariance, channels: int, what: str) -> None:
+    if cov.patch.channels != channels:
+        message = f"covariance `{cov.provenance.source}` has {cov.patch.channels} input channels, "
+        raise UserError(message + f"not the {channels} of {what} images")
+
+
+def _sides(kernel_size: tuple[int, ...]) -> str:
+    return "×".join(str(side) for side in kernel_size) if kernel_size else "without sides"

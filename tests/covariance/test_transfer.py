@@ -1,0 +1,219 @@
+"""Transfer over depth, kernel size and channels: torch's interpolation, spot values, PSD and traces."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mimetic.covariance import Covariance, PatchGeometry, closed_form, closed_form_matrix, transfer
+from mimetic.covariance.linalg import multiply
+from mimetic.errors import UserError
+
+SIDES = st.integers(1, 9)
+
+# Trace and sum of the k = 7, width 1 matrix resized to another side.
+RESIZED = {
+    (9, False): (5.9441370101, 55.2357505639),
+    (5, False): (2.1465013175, 5.6923887215),
+    (3, False): (0.8330100483, 0.9262134236),
+    (9, True): (6.2432890444, 60.2558180258),
+    (5, True): (1.8049949787, 4.3213390167),
+    (3, True): (0.5446827753, 0.5737608729),
+}
+
+
+@given(SIDES, SIDES, st.booleans())
+def test_interpolation_is_that_of_torch(target: int, source: int, align: bool) -> None:
+    """R applied to both axes is torch's bilinear interpolation to 1e-12, and its rows sum to one."""
+    image = torch.randn(1, 1, source, source, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = torch.nn.functional.interpolate(image, (target, target), mode="bilinear", align_corners=align)
+    matrix = transfer.interpolation(target, source, align_corners=align)
+    assert torch.allclose(expected[0, 0], matrix @ image[0, 0] @ matrix.T, atol=1e-12)
+    assert torch.allclose(torch.ones(target, dtype=torch.float64), matrix.sum(dim=1))
+
+
+@pytest.mark.parametrize(("side", "align"), RESIZED)
+def test_resize_spot_values(side: int, align: bool) -> None:
+    """(R⊗R) on the raw closed form of side seven has the reference's trace and sum."""
+    matrix = transfer.interpolation(side, 7, align_corners=align)
+    double = torch.kron(matrix, matrix)
+    found = multiply(multiply(double, closed_form_matrix((7, 7), 1.0)), double.T)
+    assert pytest.approx((float(found.trace()), float(found.sum())), abs=1e-9) == RESIZED[side, align]
+    assert float(found[side * side // 2, side * side // 2]) == pytest.approx(0.5)
+
+
+@given(
+    st.integers(1, 12), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6), SIDES, SIDES, st.booleans()
+)
+def test_resizing_a_factor_is_the_kronecker_product(
+    make: SimpleNamespace,
+    rank: int,
+    channels: int,
+    height: int,
+    width: int,
+    new_height: int,
+    new_width: int,
+    align: bool,
+) -> None:
+    """The separable resize of the factor is (I⊗R⊗R)·Σ·(I⊗R⊗R)ᵀ, PSD, for any sides."""
+    cov = make.random_covariance(rank, channels, (height, width))
+    rows = transfer.interpolation(new_height, height, align_corners=align)
+    columns = transfer.interpolation(new_width, width, align_corners=align)
+    operator = torch.kron(torch.eye(channels, dtype=torch.float64), torch.kron(rows, columns))
+    found = transfer.resized(cov, (new_height, new_width), align_corners=align)
+    expected = operator @ cov.dense() @ operator.T
+    assert torch.allclose(expected, found.dense(), atol=1e-10 * cov.trace)
+    assert float(torch.linalg.eigvalsh(found.dense())[0]) >= -1e-10 * cov.trace
+
+
+@given(st.integers(2, 7), st.integers(1, 9), st.sampled_from(["trace", "pixel"]))
+def test_resizing_keeps_what_is_asked(make: SimpleNamespace, side: int, new: int, keep: str) -> None:
+    """The trace, or the mean variance of a pixel, is that of before."""
+    cov = make.random_covariance(6, 2, (side, side))
+    found = transfer.resized(cov, (new, new), keep=keep)
+    expected = cov.trace if keep == "trace" else cov.trace / side**2 * new**2
+    assert expected == pytest.approx(found.trace)
+
+
+def test_resizing_is_resizing_each_filter(make: SimpleNamespace) -> None:
+    """The rows of the factor, seen as filters, are interpolated as images are; the note says so."""
+    cov = make.random_covariance(4, 3, (5, 5))
+    filters = cov.factor_RD.view(4, 3, 5, 5)
+    expected = torch.nn.functional.interpolate(filters, (9, 9), mode="bilinear", align_corners=False)
+    found = transfer.resized(cov, (9, 9))
+    assert torch.allclose(expected.flatten(1), found.factor_RD)
+    assert found.provenance.notes == ("resized 5×5→9×9",)
+    assert transfer.resized(cov, (5, 5)) is cov
+
+
+def test_other_numbers_of_sides_are_refused(make: SimpleNamespace) -> None:
+    """A square kernel does not become a linear layer."""
+    with pytest.raises(UserError, match="5×5 cannot be resized to 7"):
+        transfer.resized(make.random_covariance(4, 3, (5, 5)), (7,))
+    with pytest.raises(UserError, match="without sides"):
+        transfer.resized(make.random_covariance(4, 3, (5, 5)), ())
+
+
+def test_depth_pairs_from_eight_to_twelve() -> None:
+    """The places of twelve layers among eight are the reference's."""
+    expected = [
+        (0, 0.0), (0, 0.636364), (1, 0.272727), (1, 0.909091), (2, 0.545455), (3, 0.181818),
+        (3, 0.818182), (4, 0.454545), (5, 0.090909), (5, 0.727273), (6, 0.363636), (7, 0.0),
+    ]  # fmt: skip
+    found = [transfer.depth_position(layer / 11, 8) for layer in range(12)]
+    assert [pair[0] for pair in expected] == [pair[0] for pair in found]
+    assert [pair[1] for pair in expected] == pytest.approx([pair[1] for pair in found], abs=1e-6)
+
+
+@given(st.integers(1, 30), st.integers(1, 30))
+def test_depth_is_a_place_among_the_layers(source: int, target: int) -> None:
+    """Every place is one of the source's layers or between two, and equal depths map one to one."""
+    for layer in range(target):
+        lower, share = transfer.depth_position(layer / max(target - 1, 1), source)
+        assert 0 <= lower < source
+        assert 0.0 <= share < 1.0
+        assert share == 0.0 or lower + 1 < source
+        assert source != target or (lower == layer and share < 1e-9)
+
+
+@given(st.floats(0, 1), st.integers(1, 5))
+def test_interpolation_over_depth(make: SimpleNamespace, depth: float, layers: int) -> None:
+    """Between two layers the covariance and its trace are the weighted means, and it is PSD."""
+    covs = [make.random_covariance(5, 1, (3, 3), seed) for seed in range(layers)]
+    lower, share = transfer.depth_position(depth, layers)
+    upper = min(lower + 1, layers - 1)
+    found = transfer.at_depth(covs, depth)
+    expected = (1.0 - share) * covs[lower].dense() + share * covs[upper].dense()
+    assert torch.allclose(expected, found.dense(), atol=1e-10)
+    assert float(expected.trace()) == pytest.approx(found.trace)
+
+
+def test_the_note_names_the_layers(make: SimpleNamespace) -> None:
+    """The plan's reader sees between which layers a covariance was taken."""
+    covs = [make.random_covariance(5, 1, (3, 3), seed) for seed in range(3)]
+    between = transfer.at_depth(covs, 0.25, ["a", "b", "c"]).provenance.notes
+    assert between[-1] == "depth 0.25 between a and b"
+    assert transfer.at_depth(covs, 1.0, ["a", "b", "c"]).provenance.notes == ("depth 1.00 at c",)
+    with pytest.raises(UserError, match="no covariance"):
+        transfer.at_depth([], 0.5)
+
+
+def test_contracting_channels_spot_values(make: SimpleNamespace) -> None:
+    """Mapping the channel axis by a 4×3 matrix contracts a weight as the official rainbow code does."""
+    left = make.lcg((40, 3), 63, 2.0)
+    right = left @ make.lcg((3, 4), 64, 2.0) + 0.1 * make.lcg((40, 4), 65, 2.0)
+    u, _, v = torch.linalg.svd(left.T @ right / 40, full_matrices=False)
+    cov = Covariance(make.lcg((2, 3, 3, 3), 66).flatten(1), PatchGeometry(3, (3, 3)))
+    found = transfer.with_channels(cov, (u @ v).T, note="aligned")
+    weight = found.factor_RD.view(2, 4, 3, 3)
+    assert float((u @ v)[2, 3]) == pytest.approx(0.905917763723, abs=1e-9)
+    assert float(weight.sum()) == pytest.approx(0.931611872435, abs=1e-9)
+    assert float(weight.norm()) == pytest.approx(1.931106867881, abs=1e-9)
+    assert float(weight[1, 3, 2, 2]) == pytest.approx(0.299867129744, abs=1e-9)
+
+
+def test_marginals_are_the_mean_diagonal_block(make: SimpleNamespace) -> None:
+    """The spatial covariance is the mean over channels, of a C-th of the trace, and fits any channels."""
+    cov = make.random_covariance(7, 4, (3, 3))
+    blocks = cov.dense().view(4, 9, 4, 9)
+    found = transfer.marginal(cov)
+    assert torch.allclose(sum(blocks[c, :, c] for c in range(4)) / 4, found.dense())
+    assert cov.trace / 4 == pytest.approx(found.trace)
+    assert (found.patch.channels, found.rank) == (1, 9)
+    assert transfer.marginal(found) is found
+
+
+@given(st.integers(1, 4), st.integers(1, 4))
+def test_tiling_keeps_the_energy(make: SimpleNamespace, own: int, times: int) -> None:
+    """Repeated channels carry the blocks of the original, at the same energy of a filter."""
+    cov = make.random_covariance(5, own, (3,))
+    found = transfer.tiled(cov, own * times)
+    assert cov.trace == pytest.approx(found.trace)
+    assert torch.allclose(cov.dense() / times, found.dense()[: own * 3, : own * 3])
+
+
+def test_grey_filters_answer_as_rgb_ones(make: SimpleNamespace) -> None:
+    """Summed filters give on a grey image what the original gives on its three copies."""
+    cov = make.random_covariance(6, 3, (3, 3))
+    grey = transfer.grey_from_rgb(cov)
+    image = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    original = torch.nn.functional.conv2d(image.expand(1, 3, 8, 8), cov.factor_RD.view(6, 3, 3, 3))
+    found = torch.nn.functional.conv2d(image, grey.factor_RD.view(6, 1, 3, 3))
+    assert torch.allclose(original, found)
+    assert torch.allclose(grey.dense(), transfer.grey_from_rgb(transfer.rgb_from_grey(grey)).dense())
+
+
+def test_channel_maps_need_their_channels(make: SimpleNamespace) -> None:
+    """Four channels are not RGB, and a map starts where the covariance is."""
+    cov = make.random_covariance(6, 4, (3, 3))
+    with pytest.raises(UserError, match="4 input channels.*RGB"):
+        transfer.grey_from_rgb(cov)
+    with pytest.raises(UserError, match="from 3 channels"):
+        transfer.with_channels(cov, torch.ones(1, 3), note="")
+
+
+def test_adapting_says_what_it_did(make: SimpleNamespace) -> None:
+    """Channels and kernel are brought to a layer's, each step noted, and the digest follows."""
+    cov = make.random_covariance(6, 3, (5, 5))
+    found = transfer.adapted(cov, PatchGeometry(16, (7, 7)))
+    assert found.patch == PatchGeometry(1, (7, 7))
+    assert found.provenance.notes == (
+        "3 input channels to their mean spatial covariance",
+        "resized 5×5→7×7",
+    )
+    assert transfer.adapted(cov, PatchGeometry(16, (7, 7)), channels="tile").patch.channels == 16
+    assert transfer.adapted(cov, PatchGeometry(1, (5, 5)), channels="grey").provenance.notes == (
+        "RGB summed to grey",
+    )
+    assert transfer.adapted(cov, cov.patch) is cov
+    assert found.provenance.digest != transfer.adapted(cov, PatchGeometry(16, (9, 9))).provenance.digest
+    with pytest.raises(UserError, match=r"3×5×5 does not fit 16×5×5"):
+        transfer.adapted(cov, PatchGeometry(16, (5, 5)), channels="exact")
+
+
+def test_spatial_covariances_fit_any_channels() -> None:
+    """A closed form of one channel needs no transfer of channels."""
+    cov = closed_form((7, 7), 0.5)
+    assert transfer.adapted(cov, PatchGeometry(64, (7, 7)), channels="exact") is cov
