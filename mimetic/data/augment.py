@@ -114,13 +114,10 @@ def _padded(pixels_NCHW: Tensor, padding: int, fill: str) -> Tensor:
             f"crop: reflecting {padding} pixels needs images larger than that, they are {height}×{width}; "
             "use less padding or `fill: zero`"
         )
-    rows, columns = (_reflected(side, padding, pixels_NCHW.device) for side in (height, width))
-    return pixels_NCHW.index_select(2, rows).index_select(3, columns).contiguous()
-
-
-def _reflected(side: int, padding: int, device: torch.device) -> Tensor:
-    place = torch.arange(-padding, side + padding, device=device).abs()
-    return torch.where(place < side, place, 2 * (side - 1) - place)
+    left, right = pixels_NCHW[..., 1 : padding + 1].flip(3), pixels_NCHW[..., -padding - 1 : -1].flip(3)
+    wide_NCHW = torch.cat((left, pixels_NCHW, right), dim=3)
+    top, bottom = wide_NCHW[:, :, 1 : padding + 1].flip(2), wide_NCHW[:, :, -padding - 1 : -1].flip(2)
+    return torch.cat((top, wide_NCHW, bottom), dim=2).contiguous()
 
 
 def cutout(

@@ -22,14 +22,12 @@ def color_jitter(
     images are rounded and clamped to 0…255 at the end; floats are read as intensities whose black is 0, and
     are not clamped. Saturation leaves images that are not RGB as they are.
     """
-    values_NCHW = pixels_NCHW.float()
     unit_3N111 = torch.rand(3, len(pixels_NCHW), 1, 1, 1, generator=draws, device=pixels_NCHW.device)
-    values_NCHW = values_NCHW * _factor(unit_3N111[0], brightness)
+    values_NCHW = pixels_NCHW.float() * _factor(unit_3N111[0], brightness)
     mean_N111 = _grey(values_NCHW).mean((2, 3), keepdim=True)
-    values_NCHW = mean_N111 + (values_NCHW - mean_N111) * _factor(unit_3N111[1], contrast)
+    _scale_about(mean_N111, values_NCHW, _factor(unit_3N111[1], contrast))
     if values_NCHW.shape[1] == len(_LUMA):
-        grey_N1HW = _grey(values_NCHW)
-        values_NCHW = grey_N1HW + (values_NCHW - grey_N1HW) * _factor(unit_3N111[2], saturation)
+        _scale_about(_grey(values_NCHW), values_NCHW, _factor(unit_3N111[2], saturation))
     if pixels_NCHW.is_floating_point():
         return values_NCHW.to(pixels_NCHW.dtype)
     return values_NCHW.round_().clamp_(0, 255).to(pixels_NCHW.dtype)
@@ -40,9 +38,16 @@ def _factor(unit_N111: Tensor, strength: float) -> Tensor:
     return low + unit_N111 * (1.0 + strength - low)
 
 
+def _scale_about(center: Tensor, values_NCHW: Tensor, factor_N111: Tensor) -> None:
+    """Write center + (values - center)·factor into the values."""
+    values_NCHW.mul_(factor_N111).add_(center * (1.0 - factor_N111))
+
+
 def _grey(values_NCHW: Tensor) -> Tensor:
     """Return the luma (N, 1, H, W) of RGB images, the mean over channels of others."""
     if values_NCHW.shape[1] != len(_LUMA):
         return values_NCHW.mean(1, keepdim=True)
-    red, green, blue = (weight * values_NCHW[:, c, None] for c, weight in enumerate(_LUMA))
-    return red + green + blue
+    grey_N1HW = _LUMA[0] * values_NCHW[:, 0, None]
+    for channel, weight in enumerate(_LUMA[1:], start=1):
+        grey_N1HW.add_(values_NCHW[:, channel, None], alpha=weight)
+    return grey_N1HW
