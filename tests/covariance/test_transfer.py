@@ -44,25 +44,17 @@ def test_resize_spot_values(side: int, align: bool) -> None:
     assert float(found[side * side // 2, side * side // 2]) == pytest.approx(0.5)
 
 
-@given(
-    st.integers(1, 12), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6), SIDES, SIDES, st.booleans()
-)
+@given(st.integers(1, 12), st.integers(1, 3), st.tuples(*[st.integers(1, 6)] * 2), st.tuples(SIDES, SIDES))
 def test_resizing_a_factor_is_the_kronecker_product(
-    make: SimpleNamespace,
-    rank: int,
-    channels: int,
-    height: int,
-    width: int,
-    new_height: int,
-    new_width: int,
-    align: bool,
+    make: SimpleNamespace, rank: int, channels: int, old: tuple[int, int], new: tuple[int, int]
 ) -> None:
     """The separable resize of the factor is (I⊗R⊗R)·Σ·(I⊗R⊗R)ᵀ, PSD, for any sides."""
-    cov = make.random_covariance(rank, channels, (height, width))
-    rows = transfer.interpolation(new_height, height, align_corners=align)
-    columns = transfer.interpolation(new_width, width, align_corners=align)
+    cov = make.random_covariance(rank, channels, old)
+    align = rank % 2 == 0
+    rows = transfer.interpolation(new[0], old[0], align_corners=align)
+    columns = transfer.interpolation(new[1], old[1], align_corners=align)
     operator = torch.kron(torch.eye(channels, dtype=torch.float64), torch.kron(rows, columns))
-    found = transfer.resized(cov, (new_height, new_width), align_corners=align)
+    found = transfer.resized(cov, new, align_corners=align)
     expected = operator @ cov.dense() @ operator.T
     assert torch.allclose(expected, found.dense(), atol=1e-10 * cov.trace)
     assert float(torch.linalg.eigvalsh(found.dense())[0]) >= -1e-10 * cov.trace
@@ -188,7 +180,7 @@ def test_grey_filters_answer_as_rgb_ones(make: SimpleNamespace) -> None:
 def test_channel_maps_need_their_channels(make: SimpleNamespace) -> None:
     """Four channels are not RGB, and a map starts where the covariance is."""
     cov = make.random_covariance(6, 4, (3, 3))
-    with pytest.raises(UserError, match="4 input channels.*RGB"):
+    with pytest.raises(UserError, match=r"4 input channels.*RGB"):
         transfer.grey_from_rgb(cov)
     with pytest.raises(UserError, match="from 3 channels"):
         transfer.with_channels(cov, torch.ones(1, 3), note="")

@@ -1,0 +1,268 @@
+"""Gram matrices of pre-activation gradients, for all layers from one backward pass.
+
+With z = W·p (+ b) the pre-activation at one position and p its patch, the gradient of an output f_o with
+respect to the patch is Wᵀδ, δ = ∂f_o/∂z. The patch-AGOP of a layer (arXiv 2309.00570) is therefore
+
+    AGOP = Wᵀ·S·W,   S = Σ_images Σ_positions Σ_outputs δδᵀ,
+
+an exact identity: only the C_out×C_out matrices S need data, and neither patches nor d×d matrices appear.
+
+Exact mode sends every output back. Probe mode sends random signs v back, f ↦ Σ_o v_o·f_o with one draw per
+image: E[δ_v δ_vᵀ] = Σ_o δ_o δ_oᵀ, one backward per probe whatever the number of outputs (Hutchinson).
+
+Shapes: N images, K outputs, C cotangents, G groups, O outputs of a group, M positions.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mimetic.errors import UserError
+from mimetic.streams import generator
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gram:
+    """The Gram matrix of one layer's pre-activation gradients.
+
+    Attributes:
+        gram_GOO: S per group, float64 on the CPU; one group for layers without.
+        images: Number of images it is summed over.
+        probes: Random probes per image; None where all outputs were sent back.
+    """
+
+    gram_GOO: Tensor  # noqa: N815  the shape is part of the name
+    images: int
+    probes: int | None = None
+
+
+def gradient_grams(
+    model: nn.Module,
+    layers: Sequence[str],
+    batches: Iterable[Tensor],
+    *,
+    outputs: int | None = None,
+    basis_CK: Tensor | None = None,
+    probes: int | None = None,
+    seed: int = 0,
+    chunk: int = 1,
+    drop_bias: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Gram]:
+    """Return the Gram matrices S of layers, summed over images, positions and outputs.
+
+    The model runs in eval mode (dropout off, BatchNorm by its running statistics), and its parameters,
+    gradients and flags are as before afterwards. Batches are streamed: memory is that of one.
+
+    Args:
+        model: Maps a batch to a tensor whose first axis is the images; the rest are its outputs.
+        layers: Names of convolutions and linear layers.
+        batches: Inputs, on the model's device.
+        outputs: Take the first so many outputs only.
+        basis_CK: Cotangents to send back instead of the K unit vectors, see `heads.output_basis`.
+        probes: Send back so many random sign vectors per image instead of all outputs.
+        seed: Seed of the probes, keyed by batch and probe.
+        chunk: Outputs sent back together by a batched backward; 1 for a plain loop, which is as fast on a
+            CPU unless the images are tiny.
+        drop_bias: Leave out each layer's own bias while its gradient is taken, as the published scripts of
+            arXiv 2309.00570 do. One forward per layer then, for comparison with them only.
+        progress: Called with the number of images after each batch.
+
+    Raises:
+        UserError: If there is no data, a layer is missing, of another kind or never called, the output is
+            no tensor of finite numbers, or a gradient is not finite.
+    """
+    modules = {name: _layer(model, name) for name in layers}
+    sums = {name: _zeros(module) for name, module in modules.items()}
+    passes = [{name: module} for name, module in modules.items()] if drop_bias else [modules]
+    images = 0
+    with eval_mode(model):
+        for index, batch in enumerate(batches):
+            cotangents = _Cotangents(outputs, basis_CK, probes, seed, index)
+            for watched in passes:
+                _accumulate(model, watched, batch, cotangents, sums, chunk=chunk, drop_bias=drop_bias)
+            images += len(batch)
+            if progress is not None:
+                progress(images)
+    if images == 0:
+        message = "there is no data to measure gradients on; give at least one batch"
+        raise UserError(message)
+    for name, total in sums.items():
+        if not bool(torch.isfinite(total).all()):
+            message = f"{name}: its gradients are not finite; check the weights, the data and the precision"
+            raise UserError(message)
+    scale = 1.0 if probes is None else 1.0 / probes
+    return {name: Gram((scale * total).cpu(), images, probes) for name, total in sums.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Cotangents:
+    """What is sent back for a batch."""
+
+    outputs: int | None
+    basis_CK: Tensor | None  # noqa: N815
+    probes: int | None
+    seed: int
+    index: int
+
+    def of(self, logits_NK: Tensor) -> Iterator[Tensor]:
+        """Yield cotangents of the shape of the logits, one per backward."""
+        basis_CK = self._basis(logits_NK)
+        if self.probes is None:
+            for row_K in basis_CK:
+                yield row_K.expand_as(logits_NK)
+            return
+        for probe in range(self.probes):
+            stream = generator(self.seed, "probe", self.index, probe)
+            bits = torch.randint(0, 2, (len(logits_NK), len(basis_CK)), generator=stream)
+            yield (2 * bits - 1).to(logits_NK) @ basis_CK
+
+    def _basis(self, logits_NK: Tensor) -> Tensor:
+        count = logits_NK.shape[1]
+        if self.basis_CK is not None:
+            if self.basis_CK.shape[1] != count:
+                message = f"the output basis is for {self.basis_CK.shape[1]} outputs, the model has {count}"
+                raise UserError(message)
+            return self.basis_CK.to(logits_NK)
+        kept = count if self.outputs is None else min(self.outputs, count)
+        return torch.eye(kept, count, dtype=logits_NK.dtype, device=logits_NK.device)
+
+
+def _accumulate(
+    model: nn.Module,
+    watched: Mapping[str, nn.Module],
+    batch: Tensor,
+    cotangents: _Cotangents,
+    sums: dict[str, Tensor],
+    *,
+    chunk: int,
+    drop_bias: bool,
+) -> None:
+    """Add one batch to the sums of the watched layers: one forward, then the backwards."""
+    with torch.enable_grad(), ExitStack() as stack:
+        seen: list[tuple[str, Tensor]] = []
+        for name, module in watched.items():
+            hook = _watch(name, seen, drop_bias=drop_bias)
+            stack.callback(module.register_forward_hook(hook).remove)
+        # Detached parameters: no weight gradients, and no inputs kept for them.
+        frozen = {name: value.detach() for name, value in model.named_parameters()}
+        result = functional_call(model, frozen, (batch,))
+    logits_NK = _logits(result, len(batch))
+    missing = sorted(set(watched) - {name for name, _ in seen})
+    if missing:
+        message = f"{missing[0]}: the forward pass never calls this layer; leave it out"
+        raise UserError(message)
+    points = [point for _, point in seen]
+    for gradients in _gradients(logits_NK, points, list(cotangents.of(logits_NK)), chunk):
+        for (name, _), gradient in zip(seen, gradients, strict=True):
+            sums[name] += _gram(gradient, watched[name], len(sums[name]))
+
+
+def _gradients(
+    logits_NK: Tensor, points: list[Tensor], cotangents: list[Tensor], chunk: int
+) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the gradients at the points, a chunk of cotangents at a time on a new first axis."""
+    for start in range(0, len(cotangents), chunk):
+        part = cotangents[start : start + chunk]
+        keep = start + chunk < len(cotangents)
+        if len(part) == 1:
+            found = torch.autograd.grad(logits_NK, points, part[0], retain_graph=keep, allow_unused=True)
+        else:
+            found = torch.autograd.grad(
+                logits_NK,
+                points,
+                torch.stack(part),
+                retain_graph=keep,
+                allow_unused=True,
+                is_grads_batched=True,
+            )
+        yield tuple(
+            torch.zeros_like(point) if gradient is None else gradient
+            for gradient, point in zip(found, points, strict=True)
+        )
+
+
+def _watch(
+    name: str, seen: list[tuple[str, Tensor]], *, drop_bias: bool
+) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    """Return a forward hook that keeps the pre-activation as a point to differentiate at.
+
+    The clone keeps it from an in-place activation; the first layers become leaves of the graph.
+    """
+
+    def hook(called: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        point = output - _bias(called) if drop_bias else output
+        if not point.requires_grad:
+            point = point.detach().requires_grad_()
+        seen.append((name, point))
+        return point.clone()
+
+    return hook
+
+
+def _bias(module: nn.Module) -> Tensor | float:
+    """Return a layer's bias in a shape that broadcasts over its output; 0 without one."""
+    bias = module.bias
+    if not isinstance(bias, Tensor):
+        return 0.0
+    return bias if isinstance(module, nn.Linear) else bias.view(-1, *[1] * len(module.kernel_size))  # type: ignore[arg-type]
+
+
+def _gram(gradient: Tensor, module: nn.Module, groups: int) -> Tensor:
+    """Return Σ δδᵀ (groups, O, O) of gradients whose channels are the second axis, or the last for linear."""
+    if isinstance(module, nn.Linear):
+        delta_GOM = gradient.flatten(0, -2).T.unsqueeze(0)
+    else:
+        # A batched backward brings one more leading axis: channels are counted from the end.
+        channel = gradient.ndim - len(module.kernel_size) - 1  # type: ignore[arg-type]
+        delta_GOM = gradient.movedim(channel, 0).flatten(1).unflatten(0, (groups, -1))  # type: ignore[no-untyped-call]
+    return (delta_GOM @ delta_GOM.mT).double()
+
+
+def _layer(model: nn.Module, name: str) -> nn.Module:
+    modules = dict(model.named_modules())
+    if name not in modules:
+        message = f"the model has no layer `{name}` to measure gradients at; its layers are "
+        raise UserError(message + ", ".join(f"`{known}`" for known in modules if known))
+    module = modules[name]
+    if not isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
+        message = f"{name}: gradients are measured at convolutions and linear layers, and this is a "
+        raise UserError(message + f"{type(module).__name__}; leave it out")
+    return module
+
+
+def _zeros(module: nn.Module) -> Tensor:
+    groups = 1 if isinstance(module, nn.Linear) else module.groups
+    outputs = len(module.weight) // groups  # type: ignore[arg-type, operator]
+    device = module.weight.device
+    return torch.zeros(groups, outputs, outputs, dtype=torch.float64, device=device)  # type: ignore[arg-type]
+
+
+def _logits(result: Any, images: int) -> Tensor:
+    if not isinstance(result, Tensor) or result.ndim < 2 or len(result) != images:  # noqa: PLR2004
+        kind = type(result).__name__ if not isinstance(result, Tensor) else f"shape {tuple(result.shape)}"
+        message = f"the model returns {kind}; gradients need a tensor (images, outputs)"
+        raise UserError(message)
+    if not bool(torch.isfinite(result).all()):
+        message = "the model's outputs are not finite; check its weights and the data"
+        raise UserError(message)
+    return result.flatten(1)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode inside the block, and every module back as it was afterwards."""
+    before = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training

@@ -1,0 +1,129 @@
+"""Covariance files: factors as safetensors, what they mean as JSON in the header.
+
+A file holds the covariances of several layers by name. It is written in one step and read without
+unpickling anything; nothing from it is used before shapes, dtypes, finiteness and digests have been
+checked.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
+from mimetic.errors import RunError, UserError
+from mimetic.files import write_atomically
+
+FORMAT = "mimetic.covariance/1"
+MAX_BYTES = 8 * 2**30
+"""Largest file that is read."""
+
+_KEY = "mimetic"
+
+
+def save(
+    path: Path, covariances: Mapping[str, Covariance], *, about: Mapping[str, Any] | None = None
+) -> None:
+    """Write covariances by layer name, in full or not at all.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        covariances: At least one.
+        about: Plain values for the reader: model, data, statistic, images.
+
+    Raises:
+        RunError: If there is nothing to write.
+    """
+    if not covariances:
+        message = f"{path}: there are no covariances to write; nothing was measured"
+        raise RunError(message)
+    header = {
+        "format": FORMAT,
+        "about": dict(about) if about is not None else {},
+        "layers": {name: _described(cov) for name, cov in covariances.items()},
+    }
+    tensors = {name: cov.factor_RD.contiguous() for name, cov in covariances.items()}
+    metadata = {_KEY: json.dumps(header, ensure_ascii=False, sort_keys=False)}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+
+def load(path: Path) -> dict[str, Covariance]:
+    """Read the covariances of a file by layer name, in the order they were written.
+
+    Raises:
+        UserError: If the file is missing, not one of ours, too large, damaged, or does not hold what its
+            header says.
+    """
+    header = describe(path)
+    with safe_open(path, framework="pt") as opened:
+        names = set(opened.keys())
+        layers = header["layers"]
+        if names != set(layers):
+            odd = min(names.symmetric_difference(layers))
+            raise _damaged(path, f"header and tensors disagree about `{odd}`")
+        return {name: _read(path, name, told, opened.get_tensor(name)) for name, told in layers.items()}
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return the header of a file: `format`, `about`, and patch and provenance of each of `layers`.
+
+    Raises:
+        UserError: If it is not a covariance file of ours.
+    """
+    if not path.is_file():
+        message = f"{path}: there is no such covariance file; `mimetic harvest` writes one"
+        raise UserError(message)
+    if path.stat().st_size > MAX_BYTES:
+        message = f"{path}: the file is larger than {MAX_BYTES / 2**30:.0f} GiB, no covariances are; not read"
+        raise UserError(message)
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata()
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, f"not a safetensors file ({error})") from error
+    try:
+        header = json.loads((metadata or {})[_KEY])
+        known = header["format"] == FORMAT and isinstance(header["layers"], dict)
+    except (KeyError, TypeError, ValueError):
+        known = False
+    if not known:
+        message = f"{path}: holds no covariances of this version (`{FORMAT}`); harvest it again, or use a "
+        raise UserError(message + "source that reads weights if it is a checkpoint")
+    return dict(header)
+
+
+def _described(cov: Covariance) -> dict[str, Any]:
+    return {
+        "channels": cov.patch.channels,
+        "kernel_size": list(cov.patch.kernel_size),
+        "rank": cov.rank,
+        "provenance": asdict(cov.provenance),
+        "digest": cov.digest(),
+    }
+
+
+def _read(path: Path, name: str, told: Any, factor_RD: torch.Tensor) -> Covariance:
+    try:
+        patch = PatchGeometry(int(told["channels"]), tuple(int(side) for side in told["kernel_size"]))
+        kept = dict(told["provenance"])
+        provenance = Provenance(**{**kept, "notes": tuple(kept.get("notes", ()))})
+        digest = told["digest"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, f"the header of `{name}` is not readable ({error})") from error
+    try:
+        cov = Covariance(factor_RD, patch, provenance)
+    except UserError as error:
+        message = f"{path}: `{name}`: {error}"
+        raise UserError(message) from error
+    if cov.digest() != digest:
+        raise _damaged(path, f"the numbers of `{name}` are not those that were written")
+    return cov
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: {what}; the file is damaged, harvest it again")
