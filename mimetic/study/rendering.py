@@ -35,8 +35,8 @@ def to_markdown(comparison: Comparison) -> str:
     legend = (
         f"Mean ± standard deviation over seeds at the last epoch; {better} is better. Differences are paired "
         f"by seed, in {points}, with Student's {comparison.level:.0%} interval. Epochs: median over seeds of "
-        f"the first epoch as good as the final mean of `{comparison.baseline}`, and in brackets how many seeds "
-        "reached it. Trials that did not finish are left out."
+        f"the first epoch as good as the final mean of `{comparison.baseline}`, and in brackets how many "
+        "seeds reached it. Trials that did not finish are left out."
     )
     return "\n".join([*lines, "", legend, ""])
 

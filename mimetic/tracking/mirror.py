@@ -24,6 +24,11 @@ from mimetic.tracking.values import METRIC_LIMIT, batches
 NOTE = "mimetic.note"
 _OPEN = ("RUNNING", "SCHEDULED")
 _FACTS = ("plan", "device", "threads", "precision", "torch", "resumed_from_epoch")
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "epoch": ("epoch", "metrics"),
+    "artifact": ("file",),
+    "end": ("status",),
+}
 
 Event = dict[str, Any]
 
@@ -121,12 +126,13 @@ class Mirror:
     def _log_artifact(self, event: Event, known: "_Known") -> list[str]:
         name = str(event["file"])
         path = self.journal.parent / name
-        if not path.is_file():
-            return [f"{path} is in the journal but not on the disk: not uploaded"]
+        trouble = _unreadable(path)
+        if trouble is not None:
+            return [f"{path} is in the journal, but {trouble}: not uploaded"]
         place = Path(name).parent.as_posix()
         self.store.client.log_artifact(self.run_id, str(path), None if place == "." else place)
         if event.get("kind") == "picture":
-            log_picture(self.store, self.run_id, path, epoch=self._epoch, logged=known.pictures)
+            return log_picture(self.store, self.run_id, path, epoch=self._epoch, logged=known.pictures)
         return []
 
     def _set_status(self, status: str, ended: float | None, known: "_Known") -> None:
@@ -172,11 +178,15 @@ class Mirrors:
         if not now and self._clock() < self._next:
             return []
         said: list[str] = []
-        try:
-            for mirror in self.mirrors:
+        for mirror in list(self.mirrors):
+            try:
                 said += mirror.pump()
-        except RunError as error:
-            return said + self._failed(error)
+            except RunError as error:
+                self.mirrors.remove(
+                    mirror
+                )  # to the end: what fails for one alone must not hold up the others
+                self.mirrors.append(mirror)
+                return said + self._failed(error)
         self._next = self._clock() + self._every
         if self.trouble is not None:
             self.trouble, self._pause = None, self._first_pause
@@ -235,14 +245,23 @@ def _appended(path: Path, offset: int) -> tuple[str, int]:
     return whole.decode("utf-8", errors="replace"), offset + len(whole)
 
 
+def _unreadable(path: Path) -> str | None:
+    """Return why a file cannot be read, None if it can."""
+    try:
+        with path.open("rb"):
+            return None
+    except OSError as error:
+        return str(error.strerror).lower()
+
+
 def _parse(line: str) -> Event | None:
-    """Return the event of a line; None for a line a killed writer left unfinished."""
+    """Return the event of a line; None for a line a killed writer left unfinished or that lacks something."""
     try:
         event = json.loads(line)
-    except ValueError:
+        if any(name not in event for name in ("event", "time", *_NEEDED.get(event["event"], ()))):
+            return None
+        if event["event"] == "epoch":
+            event["metrics"] = {name: float(value) for name, value in event["metrics"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    if not isinstance(event, dict) or "event" not in event or "time" not in event:
-        return None
-    if isinstance(event.get("metrics"), Mapping):
-        event["metrics"] = {name: float(value) for name, value in event["metrics"].items()}
-    return event
+    return dict(event)

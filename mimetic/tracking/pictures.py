@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from mimetic.tracking.store import Store
+from mimetic.tracking.values import clean_key
 
 _MOMENT = re.compile(r"-(start|end|epoch-\d+)$")
 _FOLDER = "images"
 
 
-def log_picture(store: Store, run_id: str, path: Path, *, epoch: int, logged: set[tuple[str, int]]) -> None:
-    """Log a picture file under `pictures/<name>` at an epoch, unless the run has it.
+def log_picture(
+    store: Store, run_id: str, path: Path, *, epoch: int, logged: set[tuple[str, int]]
+) -> list[str]:
+    """Log a picture file under `pictures/<name>` at an epoch, unless the run has it; return notes.
 
     Args:
         store: The open store.
@@ -20,16 +23,17 @@ def log_picture(store: Store, run_id: str, path: Path, *, epoch: int, logged: se
         epoch: The epoch it was drawn after; one drawn at the start belongs to epoch 0.
         logged: (key, epoch) of the pictures the run has; the new one is added.
     """
-    from PIL import Image
-
     stem = path.stem
-    key = f"pictures/{_MOMENT.sub('', stem)}"
+    key = clean_key(f"pictures/{_MOMENT.sub('', stem)}")
     step = 0 if stem.endswith("-start") else epoch
     if (key, step) in logged:
-        return
-    with Image.open(path) as picture:
-        store.client.log_image(run_id, picture.convert("RGB"), key=key, step=step)
+        return []
+    picture = _read(path)
+    if picture is None:
+        return [f"{path} is no picture: uploaded as a plain file"]
+    store.client.log_image(run_id, picture, key=key, step=step)
     logged.add((key, step))
+    return []
 
 
 def logged_pictures(store: Store, run_id: str) -> set[tuple[str, int]]:
@@ -41,3 +45,14 @@ def logged_pictures(store: Store, run_id: str) -> set[tuple[str, int]]:
 
 def _name(item: Any) -> str:
     return str(item.path).rpartition("/")[2]
+
+
+def _read(path: Path) -> Any:
+    """Return the picture in a file, None where it is broken."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError):  # Pillow's words for damage
+        return None

@@ -26,6 +26,8 @@ DATABASE = "mlflow.db"
 EXPERIMENT_TAG_LIMIT = 20_000
 PATIENCE = 60.0
 """Seconds to wait for another process that creates the store."""
+LOCK_PATIENCE = 5.0
+"""Seconds to wait for another process that writes to it."""
 
 _REMOTE = ("http", "https")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -173,7 +175,7 @@ def _check(path: Path) -> None:
     if not path.exists():
         return
     try:
-        with closing(sqlite3.connect(path, timeout=5.0, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(path, timeout=LOCK_PATIENCE, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("SELECT count(*) FROM sqlite_master")
             connection.execute("ROLLBACK")
@@ -183,7 +185,7 @@ def _check(path: Path) -> None:
 
 def _write_ahead(path: Path) -> None:
     """Let readers and the writer work at once; a file system that cannot keeps the default."""
-    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=5.0)) as connection:
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=LOCK_PATIENCE)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 
 

@@ -38,7 +38,7 @@ def store_trouble(uri: str) -> Iterator[None]:
 
 def describe(error: BaseException, *, uri: str) -> str:
     """Return one sentence: the store, what happened, and the repair."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).replace(uri, redacted(uri))
     known = (repair for sign, repair in _REPAIRS if sign in text.lower())
     repair = next(known, _OTHERWISE).format(uri=uri)
     said = _essence(text) if text else type(error).__name__

@@ -1,0 +1,327 @@
+"""The mirror: every line of a journal reaches its run once, whatever happens on the way."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mimetic.tracking import runs
+from mimetic.tracking.mirror import Mirror, Mirrors
+from mimetic.tracking.store import Store
+
+Write = Callable[..., None]
+START = {"event": "start", "device": "cpu", "threads": 1, "precision": "fp32", "resumed_from_epoch": None}
+
+
+def epoch(number: int, **metrics: Any) -> dict[str, Any]:
+    """Return an epoch event."""
+    values = metrics or {"test/acc": number / 10}
+    return {"event": "epoch", "epoch": number, "step": 7 * number, "metrics": values}
+
+
+def end(status: str = "FINISHED", reason: str | None = None) -> dict[str, Any]:
+    """Return an end event."""
+    return {"event": "end", "status": status, "reason": reason, "seconds": 1.0}
+
+
+@pytest.fixture
+def run_id(store: Store) -> str:
+    """Return a run to mirror into."""
+    return runs.create_trial_run(store, study="s", arm="a", seed=0, params={})
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """Return the path of a journal that does not exist yet."""
+    return tmp_path / "trial" / "journal.jsonl"
+
+
+def steps(store: Store, run_id: str, metric: str = "test/acc") -> list[tuple[int, float]]:
+    """Return the points of a metric as the store holds them."""
+    return [(point.step, point.value) for point in store.client.get_metric_history(run_id, metric)]
+
+
+def test_a_whole_trial_is_mirrored(store: Store, run_id: str, journal: Path, write: Write) -> None:
+    """Metrics per epoch, facts of the start as tags, and the end with its time."""
+    write(journal, epoch(0), START, {"event": "progress", "epoch": 1, "step": 1}, epoch(1), end())
+
+    assert Mirror(store, run_id, journal).pump() == []
+
+    run = store.client.get_run(run_id)
+    assert steps(store, run_id) == [(0, 0.0), (1, 0.1)]
+    assert (run.info.status, run.info.end_time) == ("FINISHED", 1_240_000)
+    assert (run.data.tags["mimetic.device"], run.data.tags["mimetic.precision"]) == ("cpu", "fp32")
+    assert "mimetic.resumed_from_epoch" not in run.data.tags
+    assert "mimetic.reason" not in run.data.tags
+
+
+def test_a_pump_sends_only_what_is_new(store: Store, run_id: str, journal: Path, write: Write) -> None:
+    """A journal that grows is followed; one that does not exist yet is empty."""
+    mirror = Mirror(store, run_id, journal)
+    assert mirror.pump() == []
+    write(journal, START, epoch(0))
+    mirror.pump()
+    assert store.client.get_run(run_id).info.status == "RUNNING"
+    write(journal, epoch(1))
+    mirror.pump()
+    mirror.pump()
+
+    assert steps(store, run_id) == [(0, 0.0), (1, 0.1)]
+
+
+def test_a_torn_line_waits_for_its_end(store: Store, run_id: str, journal: Path, write: Write) -> None:
+    """A line the writer has not finished is read when it is whole; one that never is, is skipped."""
+    mirror = Mirror(store, run_id, journal)
+    write(journal, START, epoch(0))
+    with journal.open("a") as file:
+        file.write('{"event": "epoch", "time": 5, "epoch": 1, "step": 7, "metr')
+    mirror.pump()
+    assert steps(store, run_id) == [(0, 0.0)]
+    with journal.open("a") as file:
+        file.write("\n")
+    write(journal, epoch(2))
+    mirror.pump()
+
+    assert steps(store, run_id) == [(0, 0.0), (2, 0.2)]
+
+
+def test_repeated_epochs_are_logged_once(store: Store, run_id: str, journal: Path, write: Write) -> None:
+    """A resumed trial repeats the epochs after its checkpoint; MLflow would append them."""
+    write(journal, START, epoch(0), epoch(1), epoch(2))
+    Mirror(store, run_id, journal).pump()
+    write(journal, START | {"resumed_from_epoch": 1}, epoch(2), epoch(3), end())
+
+    Mirror(store, run_id, journal).pump()  # another coordinator: it only knows what the store knows
+
+    assert steps(store, run_id) == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
+
+
+def test_a_killed_trial_that_is_resumed_ends_finished(
+    store: Store, run_id: str, journal: Path, write: Write
+) -> None:
+    """The status follows the journal, and the old reason goes."""
+    write(journal, START, epoch(0), end("KILLED", "stopped by SIGTERM"))
+    Mirror(store, run_id, journal).pump()
+    run = store.client.get_run(run_id)
+    assert (run.info.status, run.data.tags["mimetic.reason"]) == ("KILLED", "stopped by SIGTERM")
+
+    runs.claim(store, run_id)
+    mirror = Mirror(store, run_id, journal)
+    write(journal, START)
+    mirror.pump()
+    assert store.client.get_run(run_id).info.status == "RUNNING"
+    write(journal, epoch(1), end())
+    mirror.pump()
+
+    run = store.client.get_run(run_id)
+    assert (run.info.status, run.data.tags["mimetic.reason"]) == ("FINISHED", "")
+
+
+def test_a_mirrored_trial_costs_nothing_again(
+    store: Store, run_id: str, journal: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study that is resumed mirrors its finished trials without uploading their weights again."""
+    write(journal, START, epoch(0), {"event": "artifact", "file": "w.bin", "kind": "weights"}, end())
+    (journal.parent / "w.bin").write_bytes(b"1")
+    Mirror(store, run_id, journal).pump()
+    monkeypatch.setattr(store.client, "log_artifact", lambda *_: pytest.fail("uploaded again"))
+
+    assert Mirror(store, run_id, journal).pump() == []
+
+
+def test_many_points_are_sent_in_batches(
+    store: Store, run_id: str, journal: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow takes 1000 points a call."""
+    sizes = []
+    send = store.client.log_batch
+    monkeypatch.setattr(
+        store.client,
+        "log_batch",
+        lambda *a, metrics=(), **k: (sizes.append(len(metrics)), send(*a, metrics=metrics, **k)),
+    )
+    write(journal, *(epoch(number, **{f"m{i}": 1.0 for i in range(30)}) for number in range(40)))
+
+    Mirror(store, run_id, journal).pump()
+
+    assert sizes == [1000, 200]
+    assert len(steps(store, run_id, "m29")) == 40
+
+
+def test_numbers_that_are_not_finite_pass(store: Store, run_id: str, journal: Path, write: Write) -> None:
+    """Journals write them as strings."""
+    write(journal, epoch(0, **{"train/loss": "nan"}), epoch(1, **{"train/loss": "inf"}))
+
+    Mirror(store, run_id, journal).pump()
+
+    values = [value for _, value in steps(store, run_id, "train/loss")]
+    assert values[0] != values[0]
+    assert values[1] > 1e300
+
+
+def test_pictures_get_a_step_slider_once(store: Store, run_id: str, journal: Path, write: Write) -> None:
+    """A picture of the start is of epoch 0, one of the end of the last; resuming adds none."""
+    pictures = journal.parent / "pictures"
+    pictures.mkdir(parents=True)
+    for moment in ("start", "end"):
+        Image.new("RGBA", (20, 10), "red").save(pictures / f"filters-{moment}.png")
+    first = {"event": "artifact", "file": "pictures/filters-start.png", "kind": "picture"}
+    last = {"event": "artifact", "file": "pictures/filters-end.png", "kind": "picture"}
+    write(journal, first, START, epoch(0), epoch(1), end("KILLED", "stopped"))
+    Mirror(store, run_id, journal).pump()
+    write(journal, first, START, epoch(2), last, end())
+    Mirror(store, run_id, journal).pump()
+
+    plain = [item.path for item in store.client.list_artifacts(run_id, "pictures")]
+    images = [
+        item.path for item in store.client.list_artifacts(run_id, "images") if item.path.endswith("png")
+    ]
+    assert plain == ["pictures/filters-end.png", "pictures/filters-start.png"]
+    assert sorted(path.partition("+timestamp")[0] for path in images) == [
+        "images/pictures~filters+step+0",
+        "images/pictures~filters+step+2",
+    ]
+
+
+def test_a_missing_artifact_is_noted(store: Store, run_id: str, journal: Path, write: Write) -> None:
+    """The rest is mirrored, and the note names the file."""
+    write(journal, START, {"event": "artifact", "file": "weights.safetensors", "kind": "weights"}, end())
+
+    notes = Mirror(store, run_id, journal).pump()
+
+    file = journal.parent / "weights.safetensors"
+    assert notes == [f"{file} is in the journal, but no such file or directory: not uploaded"]
+    assert store.client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_broken_picture_holds_nothing_up(store: Store, run_id: str, journal: Path, write: Write) -> None:
+    """It is uploaded as a plain file, and said."""
+    write(journal, START, {"event": "artifact", "file": "filters-end.png", "kind": "picture"}, end())
+    (journal.parent / "filters-end.png").write_bytes(b"no png")
+
+    notes = Mirror(store, run_id, journal).pump()
+
+    assert notes == [f"{journal.parent}/filters-end.png is no picture: uploaded as a plain file"]
+    assert store.client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_lines_that_lack_something_are_skipped(
+    store: Store, run_id: str, journal: Path, write: Write
+) -> None:
+    """A journal somebody edited is no reason to stop a study."""
+    write(journal, epoch(0), {"event": "epoch"}, {"event": "epoch", "epoch": 1, "metrics": {"a": "x"}})
+    with journal.open("a") as file:
+        file.write('[]\n7\n"end"\n{"event": []}\nno json\n')
+    write(journal, {"event": "end"}, {"event": "artifact"}, epoch(2))
+
+    assert Mirror(store, run_id, journal).pump() == []
+    assert steps(store, run_id) == [(0, 0.0), (2, 0.2)]
+
+
+def test_what_fails_for_one_trial_holds_up_no_other(
+    store: Store, run_id: str, journal: Path, write: Write
+) -> None:
+    """The failing mirror goes to the end of the round."""
+    mirrors = Mirrors(every=0.0, pause=0.0)
+    mirrors.add(store, "no-such-run", journal)
+    mirrors.add(store, run_id, journal)
+    write(journal, epoch(0))
+
+    mirrors.pump()
+    mirrors.pump()
+
+    assert steps(store, run_id) == [(0, 0.0)]
+
+
+class Failing:
+    """A client that fails until it is mended."""
+
+    def __init__(self, client: Any) -> None:
+        self.client, self.broken, self.calls = client, True, 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls += 1
+        if self.broken:
+            raise ConnectionError("the server is away")
+        return getattr(self.client, name)
+
+
+def refuse(*_: object) -> None:
+    """Fail as a server does that is away."""
+    raise ConnectionError("the server is away")
+
+
+def test_a_store_that_goes_away_loses_nothing(store: Store, run_id: str, journal: Path, write: Write) -> None:
+    """The trouble is told once, the store is left alone for a while, and then everything arrives."""
+    clock = [0.0]
+    failing = Failing(store.client)
+    broken = Store(store.uri, failing, store.experiment_id, store.experiment)  # type: ignore[arg-type]
+    mirrors = Mirrors(pause=15.0, clock=lambda: clock[0])
+    mirrors.add(broken, run_id, journal)
+    write(journal, START, epoch(0))
+
+    told = mirrors.pump()
+    assert len(told) == 1
+    assert "the server is away" in told[0]
+    assert told[0].endswith("the journals keep what is not mirrored yet")
+    clock[0] = 10.0
+    asked = failing.calls
+    assert (mirrors.pump(), failing.calls) == ([], asked)
+    clock[0] = 16.0
+    assert mirrors.pump() == []
+    write(journal, epoch(1), end())
+    failing.broken = False
+    clock[0] = 60.0
+
+    assert mirrors.pump() == ["tracking works again; nothing was lost"]
+    assert steps(store, run_id) == [(0, 0.0), (1, 0.1)]
+    assert store.client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_failure_on_the_way_repeats_nothing(
+    store: Store, run_id: str, journal: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metrics arrived, then the upload failed: the next pump uploads and logs no point twice."""
+    mirrors = Mirrors(every=0.0, pause=0.0)
+    mirrors.add(store, run_id, journal)
+    write(journal, START, epoch(0), {"event": "artifact", "file": "journal.jsonl", "kind": "other"}, end())
+    with monkeypatch.context() as patch:
+        patch.setattr(store.client, "log_artifact", refuse)
+        assert len(mirrors.pump()) == 1
+
+    assert mirrors.pump() == ["tracking works again; nothing was lost"]
+    assert steps(store, run_id) == [(0, 0.0)]
+    assert [item.path for item in store.client.list_artifacts(run_id)] == ["journal.jsonl"]
+
+
+def test_rounds_are_spaced(store: Store, run_id: str, journal: Path, write: Write) -> None:
+    """The coordinator ticks a few times a second; the store is asked once a second, and at the end."""
+    clock = [0.0]
+    mirrors = Mirrors(every=1.0, clock=lambda: clock[0])
+    mirrors.add(store, run_id, journal)
+    mirrors.pump()
+    write(journal, epoch(0))
+    clock[0] = 0.5
+    mirrors.pump()
+    assert steps(store, run_id) == []
+
+    mirrors.pump(now=True)
+
+    assert steps(store, run_id) == [(0, 0.0)]
+
+
+def test_finishing_ends_what_never_started(store: Store, run_id: str, journal: Path, write: Write) -> None:
+    """Ctrl-C before a trial began leaves no journal; its run is KILLED, others keep their end."""
+    other = runs.create_trial_run(store, study="s", arm="a", seed=1, params={})
+    write(journal, START, epoch(0), end("FAILED", "diverged"))
+    mirrors = Mirrors()
+    mirrors.add(store, run_id, journal)
+    mirrors.add(store, other, journal.parent / "none.jsonl")
+
+    assert mirrors.finish("the study was stopped") == []
+
+    ends = [store.client.get_run(each) for each in (run_id, other)]
+    assert [run.info.status for run in ends] == ["FAILED", "KILLED"]
+    assert [run.data.tags["mimetic.reason"] for run in ends] == ["diverged", "the study was stopped"]

@@ -1,0 +1,138 @@
+"""Runs: flat, with what MLflow's pages show, and never left dangling."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mimetic.errors import RunError
+from mimetic.tracking import runs
+from mimetic.tracking.store import Store
+
+STUDY = "20261121-021500"
+
+
+def trial(store: Store, arm: str = "closed-form", seed: int = 0, **more: object) -> str:
+    """Create a run."""
+    return runs.create_trial_run(store, study=STUDY, arm=arm, seed=seed, **({"params": {}} | more))
+
+
+def test_a_trial_run_carries_arm_seed_and_settings(store: Store) -> None:
+    """Params are flat strings; the interface groups by the param `arm`."""
+    settings = {"model": {"type": "convmixer", "dim": 64}, "train": {"compile": False, "betas": (0.9, 0.99)}}
+
+    run = store.client.get_run(trial(store, params=settings))
+
+    assert run.info.run_name == "closed-form · seed 0"
+    assert run.info.status == "SCHEDULED"
+    assert run.data.params == {
+        "arm": "closed-form",
+        "seed": "0",
+        "model.type": "convmixer",
+        "model.dim": "64",
+        "train.compile": "false",
+        "train.betas": "[0.9, 0.99]",
+    }
+
+
+def test_a_run_says_where_it_comes_from(store: Store) -> None:
+    """Recipe, commit and user fill MLflow's own columns."""
+    origin = runs.Origin(recipe="recipes/quickstart.yaml", commit="0b1490e", user="ada")
+
+    run_id = trial(store, origin=origin, note="One trial.", tags={"mimetic.torch": "2.15"})
+    tags = store.client.get_run(run_id).data.tags
+
+    assert tags["mlflow.source.name"] == "recipes/quickstart.yaml"
+    assert tags["mlflow.source.type"] == "LOCAL"
+    assert tags["mlflow.source.git.commit"] == "0b1490e"
+    assert tags["mlflow.user"] == "ada"
+    assert tags["mlflow.note.content"] == "One trial."
+    assert (tags["mimetic.study"], tags["mimetic.kind"]) == (STUDY, "trial")
+    assert tags["mimetic.torch"] == "2.15"
+
+
+def test_long_values_are_cut_and_many_are_sent_in_batches(store: Store) -> None:
+    """MLflow takes 6000 characters a param, 8000 a tag, and 100 params a call."""
+    params = {f"p{i}": i for i in range(205)} | {"long": "x" * 7000}
+
+    run = store.client.get_run(trial(store, params=params, tags={"long": "y" * 9000}))
+
+    assert len(run.data.params) == 208
+    assert run.data.params["long"] == "x" * 5999 + "…"
+    assert run.data.tags["long"] == "y" * 7999 + "…"
+
+
+def test_the_runs_of_a_study_are_found_again(store: Store) -> None:
+    """A study that is resumed takes up its own runs, not those of another."""
+    mine = {("default", 0): trial(store, "default", 0), ("default", 1): trial(store, "default", 1)}
+    summary = runs.create_summary_run(store, study=STUDY, params={"arms": 1})
+    runs.create_trial_run(store, study="20261122-000000", arm="default", seed=0, params={})
+
+    assert runs.find_runs(store, STUDY) == (mine, summary)
+    assert runs.find_runs(store, "20200101-000000") == ({}, None)
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
+def test_a_run_ends_with_its_reason(store: Store, status: runs.Status) -> None:
+    """The reason is a tag."""
+    run_id = trial(store)
+
+    runs.end_run(store, run_id, status, reason="out of memory")
+
+    run = store.client.get_run(run_id)
+    assert (run.info.status, run.data.tags["mimetic.reason"]) == (status, "out of memory")
+    assert run.info.end_time is not None
+
+
+def test_a_resumed_study_claims_what_did_not_finish(store: Store) -> None:
+    """A finished trial stays finished; a killed one runs again, and so does the summary."""
+    finished, killed = trial(store, seed=0), trial(store, seed=1)
+    summary = runs.create_summary_run(store, study=STUDY)
+    runs.end_run(store, finished, "FINISHED")
+    runs.end_run(store, killed, "KILLED")
+    runs.end_run(store, summary, "FINISHED")
+
+    for run_id in (finished, killed, summary):
+        runs.claim(store, run_id)
+
+    statuses = [store.client.get_run(run_id).info.status for run_id in (finished, killed, summary)]
+    assert statuses == ["FINISHED", "RUNNING", "RUNNING"]
+
+
+def test_runs_of_dead_processes_are_ended(store: Store) -> None:
+    """`kill -9` on a coordinator leaves runs open; the next start ends them, and only them."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pid = process.pid
+    dead, alive, elsewhere = trial(store, seed=0), trial(store, seed=1), trial(store, seed=2)
+    for run_id in (dead, elsewhere):
+        runs.set_tags(store, run_id, {"mimetic.pid": str(pid), "mimetic.process": "1"})
+    runs.set_tags(store, elsewhere, {"mimetic.host": "another-host"})
+
+    assert runs.reconcile(store) == ["closed-form · seed 0"]
+    statuses = [store.client.get_run(run_id).info.status for run_id in (dead, alive, elsewhere)]
+    assert statuses == ["KILLED", "SCHEDULED", "SCHEDULED"]
+
+
+def test_files_metrics_and_data_are_kept(store: Store, tmp_path: Path) -> None:
+    """The summary run holds the comparison's files and figures; trials name their data."""
+    (tmp_path / "comparison.md").write_text("| arm |")
+    run_id = runs.create_summary_run(store, study=STUDY)
+
+    runs.log_files(store, run_id, [str(tmp_path / "comparison.md")], folder="tables")
+    runs.log_metrics(store, run_id, {"mean/closed-form": 95.0, "mean/σ=1": 94.0})
+    runs.log_dataset(store, run_id, name="digits", digest="abc")
+
+    run = store.client.get_run(run_id)
+    assert [item.path for item in store.client.list_artifacts(run_id, "tables")] == ["tables/comparison.md"]
+    assert run.data.metrics == {"mean/closed-form": 95.0, "mean/__1": 94.0}
+    data = run.inputs.dataset_inputs[0].dataset
+    assert (data.name, data.digest) == ("digits", "abc")
+
+
+def test_a_missing_file_is_a_run_error(store: Store, tmp_path: Path) -> None:
+    """No traceback for a file that went away."""
+    run_id = runs.create_summary_run(store, study=STUDY)
+
+    with pytest.raises(RunError, match=r"gone\.md"):
+        runs.log_files(store, run_id, [str(tmp_path / "gone.md")])

@@ -1,0 +1,92 @@
+"""Saved views: the page's state for a study, and links to it."""
+
+import json
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from mimetic.tracking import views
+from mimetic.tracking.store import Store
+
+STUDY = "20261121-021500"
+
+
+def saved(store: Store) -> dict[str, dict[str, object]]:
+    """Return the saved views of the experiment, state unpacked."""
+    tags = store.client.get_experiment(store.experiment_id).tags
+    start = "mlflow.sharedViewState."
+    found = {key.removeprefix(start): json.loads(text) for key, text in tags.items() if key.startswith(start)}
+    return {key: shared | json.loads(shared["state"]) for key, shared in found.items()}
+
+
+def test_a_study_gets_two_views(store: Store) -> None:
+    """One groups runs by arm, one shows pictures ungrouped; both show the study's trials alone."""
+    assert views.save_views(store, STUDY) is None
+
+    found = saved(store)
+    assert {key: view["name"] for key, view in found.items()} == {
+        f"arms-{STUDY}": f"Arms, mean over seeds · {STUDY}",
+        f"filters-{STUDY}": f"Filters · {STUDY}",
+    }
+    assert found[f"arms-{STUDY}"]["groupBy"] == {
+        "aggregateFunction": "average",
+        "groupByKeys": [{"mode": "param", "groupByData": "arm"}],
+    }
+    assert found[f"filters-{STUDY}"]["groupBy"] is None
+    for view in found.values():
+        assert view["searchFilter"] == f"tags.`mimetic.kind` = 'trial' AND tags.`mimetic.study` = '{STUDY}'"
+        assert view["runsHiddenMode"] == "SHOW_ALL"
+
+
+def test_charts_lie_in_sections_that_exist(store: Store) -> None:
+    """A chart without its section would not be drawn."""
+    views.save_views(store, STUDY, metrics=["test/acc", "lr"])
+
+    view = saved(store)[f"arms-{STUDY}"]
+    sections = {section["uuid"]: section["name"] for section in view["compareRunSections"]}
+    placed = {chart["metricKey"]: sections[chart["metricSectionId"]] for chart in view["compareRunCharts"]}
+    assert placed == {"test/acc": "test", "lr": "Model metrics"}
+
+
+def test_a_link_opens_a_view_as_a_chart_page() -> None:
+    """No filter stands beside the key: it would switch the view off."""
+    link = views.view_link("http://127.0.0.1:5000/", "7", study=STUDY)
+
+    path, _, query = urlsplit(link).fragment.partition("?")
+    assert link.startswith("http://127.0.0.1:5000/#/")
+    assert path == "/experiments/7/runs"
+    assert parse_qs(query) == {
+        "viewStateShareKey": [f"arms-{STUDY}"],
+        "compareRunsMode": ["CHART"],
+        "workflowType": ["machine_learning"],
+    }
+
+
+def test_old_views_are_taken_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow sends all tags of an experiment with every page."""
+    monkeypatch.setattr(views, "KEPT", 2)
+    for day in (1, 2, 3):
+        views.save_views(store, f"2026110{day}-000000")
+
+    assert sorted(saved(store)) == [
+        "arms-20261102-000000",
+        "arms-20261103-000000",
+        "filters-20261102-000000",
+        "filters-20261103-000000",
+    ]
+    tags = store.client.get_experiment(store.experiment_id).tags
+    assert views.latest_study(tags) == "20261103-000000"
+
+
+def test_a_view_that_fails_is_no_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The format is not ours: a study goes on, and the reason is returned."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("refused")
+
+    monkeypatch.setattr(store.client, "set_experiment_tag", refuse)
+
+    told = views.save_views(store, STUDY)
+
+    assert told is not None
+    assert "refused" in told
