@@ -17,5 +17,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, saying why."""
     if not os.environ.get("MIMETIC_DATA"):
         for item in items:
-            if "data" in item.keywords:
+            if item.get_closest_marker("data") is not None:
                 item.add_marker(pytest.mark.skip(reason="needs real data: set MIMETIC_DATA to its folder"))

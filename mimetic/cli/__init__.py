@@ -6,10 +6,10 @@ Exit codes: 0 ok, 1 a run failed, 2 the recipe or the request is wrong, 130 stop
 import os
 import sys
 
-import click
 import typer
 
 from mimetic.cli import compare, diff, explain, ls, new, plan, run, schema, ui, validate
+from mimetic.cli.console import example
 from mimetic.errors import UserError
 
 VERBS = (run, plan, validate, explain, diff, ls, new, schema, compare, ui)
@@ -18,7 +18,10 @@ app = typer.Typer(
     name="mimetic",
     help="Start networks where training would have taken them: initialization recipes in YAML, "
     "compiled against any model, compared in MLflow.",
-    epilog="Start here:\n\n\b\n  mimetic new first.yaml\n  mimetic plan first.yaml\n  mimetic run first.yaml\n  mimetic ui",
+    epilog=example("""  $ mimetic new first.yaml
+  $ mimetic plan first.yaml
+  $ mimetic run first.yaml
+  $ mimetic ui"""),
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -39,29 +42,21 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _main(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     """Take the options that stand before a verb."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; a user's mistake never ends in a traceback."""
-    code = 0
     try:
-        code = app(args=arguments, standalone_mode=False) or 0
+        app(args=arguments)
     except UserError as error:
         typer.echo(str(error), err=True)
-        code = error.exit_code
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        typer.echo("stopped", err=True)
-        code = 130
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.format_message())
-        code = 2
-    except click.ClickException as error:
-        error.show()
-        code = 2
+        sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader went away (`mimetic ls | head`); Python must not complain again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+        sys.exit(0)

@@ -58,4 +58,4 @@ def _find(study: str | None, root: Path) -> Path:
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog=EPILOG)(compare)
+    app.command(epilog=EPILOG, short_help="Compare the arms of a study.")(compare)

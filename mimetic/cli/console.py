@@ -15,7 +15,9 @@ PIPE_WIDTH = 140
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="Path of the recipe.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Change one value, e.g. train.epochs=5; may be repeated."),
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Change one value, e.g. train.epochs=5; may be repeated."
+    ),
 ]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let a `type: python` model run its code.")]
 Root = Annotated[Path, typer.Option("--root", help="Folder of the runs.")]

@@ -28,7 +28,9 @@ class _Side:
 
 
 def diff(
-    one: Annotated[str, typer.Argument(metavar="RECIPE[#ARM]", show_default=False, help="A recipe, and its arm.")],
+    one: Annotated[
+        str, typer.Argument(metavar="RECIPE[#ARM]", show_default=False, help="A recipe, and its arm.")
+    ],
     other: Annotated[
         str, typer.Argument(metavar="RECIPE[#ARM]", show_default=False, help="Another, or another arm of it.")
     ],
@@ -71,4 +73,4 @@ def _side(text: str, *, model: str | None, allow_code: bool) -> _Side:
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog=EPILOG)(diff)
+    app.command(epilog=EPILOG, short_help="Compare two plans.")(diff)

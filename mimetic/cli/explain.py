@@ -52,4 +52,4 @@ def explain(
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog=EPILOG)(explain)
+    app.command(epilog=EPILOG, short_help="Show why a parameter begins as it does.")(explain)

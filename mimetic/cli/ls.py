@@ -18,7 +18,8 @@ EPILOG = example(
 
 def ls(
     what: Annotated[
-        str | None, typer.Argument(help="`recipes`, `studies`, a family of types, or a type.", show_default=False)
+        str | None,
+        typer.Argument(help="`recipes`, `studies`, a family of types, or a type.", show_default=False),
     ] = None,
     root: Root = Path("mlruns"),
 ) -> None:
@@ -41,7 +42,11 @@ def ls(
 
         names = ["recipes", "studies", *families(), *(n for f in families() for n in registered(f))]  # type: ignore[arg-type]
         close = get_close_matches(what, names, n=3)
-        hint = f"; did you mean {' or '.join(f'`{n}`' for n in close)}?" if close else f": try {', '.join(names[:9])}"
+        hint = (
+            f"; did you mean {' or '.join(f'`{n}`' for n in close)}?"
+            if close
+            else f": try {', '.join(names[:9])}"
+        )
         raise UserError(f"nothing is called `{what}`{hint}")
 
 
@@ -92,7 +97,11 @@ def _type(name: str) -> bool:
         out.print(f"{family} `{name}`: {_first_line(section.__doc__)}")
         for key, field in section.model_fields.items():
             if key != "type":
-                default = "required" if field.is_required() else f"default {field.get_default(call_default_factory=True)!r}"
+                default = (
+                    "required"
+                    if field.is_required()
+                    else f"default {field.get_default(call_default_factory=True)!r}"
+                )
                 out.print(f"  {key:<16} {field.description} ({default})")
     return found
 
@@ -103,4 +112,4 @@ def _first_line(text: str | None) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog=EPILOG)(ls)
+    app.command(epilog=EPILOG, short_help="List recipes, types and studies.")(ls)

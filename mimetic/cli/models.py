@@ -1,4 +1,4 @@
-"""How the verbs that plan get from a recipe to sites: the arm's own model, or one named on the command line."""
+"""From a recipe to sites and plans: with the arm's own model, or one named on the command line."""
 
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,8 @@ def graph_of(recipe: "Recipe", arm: str, *, model: str | None, allow_code: bool)
     spec = models.parse_model_argument(model) if model is not None else recipe.arms[arm].model
     if spec is None:
         raise UserError(
-            f"arm `{arm}` of `{recipe.name}` names no model; give one with --model, e.g. --model timm:convmixer_768_32"
+            f"arm `{arm}` of `{recipe.name}` names no model; give one with --model, "
+            "e.g. --model timm:convmixer_768_32"
         )
     images = recipe.arms[arm].data
     if images is None or model is not None:
@@ -44,11 +45,12 @@ def plans_of(
 ) -> dict[str, "Plan"]:
     """Return the plan of one arm or of all, with the mistakes of all of them at once."""
     from mimetic.api import choose_arm
-    from mimetic.plan import resolve
-    from mimetic.recipe import RecipeError
+    from mimetic.plan import Plan, resolve
+    from mimetic.recipe import Issue, RecipeError
 
     names = list(recipe.arms) if arm is None else [choose_arm(recipe, arm)]
-    plans, issues = {}, []
+    plans: dict[str, Plan] = {}
+    issues: list[Issue] = []
     for name in names:
         graph = graph_of(recipe, name, model=model, allow_code=allow_code)
         try:

@@ -19,7 +19,9 @@ EPILOG = example(
 
 def new(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.", show_default=False)],
-    source: Annotated[str, typer.Option("--from", help="Shipped recipe to copy; see `mimetic ls recipes`.")] = "quickstart",
+    source: Annotated[
+        str, typer.Option("--from", help="Shipped recipe to copy; see `mimetic ls recipes`.")
+    ] = "quickstart",
 ) -> None:
     """Copy a shipped recipe as the start of one's own; an existing file is never overwritten."""
     recipes = shipped()
@@ -36,4 +38,4 @@ def new(
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog=EPILOG)(new)
+    app.command(epilog=EPILOG, short_help="Start a recipe from a shipped one.")(new)

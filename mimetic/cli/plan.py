@@ -53,7 +53,7 @@ def _print(name: str, made: "Plan", *, every: bool) -> None:
     claimed = [entry for entry in made.entries if entry.rule is not None]
     rules = len({entry.rule for entry in claimed})
     out.print(
-        f"{name}: {len(claimed)} of {len(made.entries)} parameters by {rules} rule{'s' if rules != 1 else ''}, "
+        f"{name}: {len(claimed)} of {len(made.entries)} parameters claimed ({rules} of the rules apply), "
         f"seed {made.seed}, plan {made.hash[:12]}"
     )
     if made.note is not None:
@@ -96,4 +96,4 @@ def _notes(made: "Plan") -> dict[str, list[str]]:
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog=EPILOG)(plan)
+    app.command(epilog=EPILOG, short_help="Show how every parameter begins.")(plan)

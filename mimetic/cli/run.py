@@ -24,8 +24,12 @@ INTERRUPTED = 130
 def run(
     recipe: RecipePath,
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the latest study of this recipe.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Use no tracking server; journals only.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the latest study of this recipe.")
+    ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use no tracking server; journals only.")
+    ] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     root: Root = Path("mlruns"),
@@ -63,4 +67,4 @@ def run(
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog=EPILOG)(run)
+    app.command(epilog=EPILOG, short_help="Train every arm on every seed and compare.")(run)

@@ -20,7 +20,9 @@ EPILOG = example(
 
 def schema(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to a file.")] = None,
-    check: Annotated[Path | None, typer.Option("--check", help="Fail if this file is not up to date.")] = None,
+    check: Annotated[
+        Path | None, typer.Option("--check", help="Fail if this file is not up to date.")
+    ] = None,
 ) -> None:
     """Print the JSON Schema of recipes; registered types are in it, plugins' too."""
     text = json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
@@ -36,4 +38,4 @@ def schema(
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog=EPILOG)(schema)
+    app.command(epilog=EPILOG, short_help="Print the JSON Schema of recipes.")(schema)

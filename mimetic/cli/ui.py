@@ -33,4 +33,4 @@ def ui(
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog=EPILOG)(ui)
+    app.command(epilog=EPILOG, short_help="Open the MLflow interface.")(ui)

@@ -23,7 +23,8 @@ EPILOG = example(
 
 def validate(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="RECIPE...", help="Recipes, or folders of recipes.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="RECIPE...", help="Recipes, or folders of recipes.", show_default=False),
     ],
     overrides: Overrides = None,
 ) -> None:
@@ -53,4 +54,4 @@ def _recipes(paths: list[Path]) -> list[Path]:
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog=EPILOG)(validate)
+    app.command(epilog=EPILOG, short_help="Check recipes for mistakes.")(validate)

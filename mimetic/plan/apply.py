@@ -72,7 +72,9 @@ def _check_same(entries: Sequence[Entry], parameters: dict[str, nn.Parameter]) -
     planned = {entry.parameter: entry.shape for entry in entries}
     wrong = [name for name in planned if name not in parameters]
     wrong += [
-        name for name, shape in planned.items() if name in parameters and tuple(parameters[name].shape) != shape
+        name
+        for name, shape in planned.items()
+        if name in parameters and tuple(parameters[name].shape) != shape
     ]
     wrong += [name for name in parameters if name not in planned]
     if wrong:
@@ -84,7 +86,8 @@ def _check_same(entries: Sequence[Entry], parameters: dict[str, nn.Parameter]) -
     meta = [name for name, parameter in parameters.items() if parameter.is_meta]
     if meta:
         raise UserError(
-            f"`{meta[0]}` is on the meta device and holds no values; build the model on a real device to apply a plan"
+            f"`{meta[0]}` is on the meta device and holds no values; "
+            "build the model on a real device to apply a plan"
         )
 
 
@@ -103,7 +106,9 @@ def _local(drawn: Tensor, parameter: nn.Parameter) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     mesh = parameter.device_mesh  # type: ignore[attr-defined]
-    return distribute_tensor(drawn.to(mesh.device_type, parameter.dtype), mesh, placements, src_data_rank=None)
+    return distribute_tensor(
+        drawn.to(mesh.device_type, parameter.dtype), mesh, placements, src_data_rank=None
+    )
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ earlier ones, an `expect` that fails, two rules on one tied tensor and an initia
 its layer are errors, reported together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
 from mimetic.errors import UserError
@@ -15,6 +15,7 @@ from mimetic.plan.entry import Action, Entry
 from mimetic.plan.matching import claims, mismatch
 from mimetic.plan.plan import Plan
 from mimetic.recipe.errors import Issue, Mark, RecipeError
+from mimetic.recipe.match import Match
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.rule import Rule
 from mimetic.streams import key
@@ -68,7 +69,9 @@ class _Resolution:
             fits = [mismatch(rule.match, site) is None for rule in self.arm.init]
             for parameter in site.parameters:
                 candidates = [
-                    i for i, rule in enumerate(self.arm.init) if fits[i] and claims(rule.match, parameter.local)
+                    i
+                    for i, rule in enumerate(self.arm.init)
+                    if fits[i] and claims(rule.match, parameter.local)
                 ]
                 if parameter.aliases:
                     candidates = self._with_aliases(site, parameter, candidates)
@@ -139,12 +142,9 @@ class _Resolution:
                     "move it further up or narrow the earlier rule: the first match wins",
                 )
             elif rule.expect is not None and rule.expect != len(self.layers[index]):
-                shown = _listing(sorted(self.layers[index]))
-                self._issue(
-                    index,
-                    f"rule `{rule.id}` expects {rule.expect} layers and claims {len(self.layers[index])}: {shown}",
-                    None,
-                )
+                count, shown = len(self.layers[index]), _listing(sorted(self.layers[index]))
+                message = f"rule `{rule.id}` expects {rule.expect} layers and claims {count}: {shown}"
+                self._issue(index, message, None)
         self._check_unmatched()
 
     def _check_unmatched(self) -> None:
@@ -169,7 +169,7 @@ class _Resolution:
         pattern = rule.match.layer
         named = rule.match.model_copy(update={"layer": None})
         if pattern is not None:
-            by_name = rule.match.model_construct(layer=pattern, param=rule.match.param)
+            by_name = Match(layer=pattern)
             sites = [s for s in self.graph.sites if mismatch(by_name, s) is None]
             if not sites:
                 return f"{message}: no layer is named like {pattern!r}", self._similar(pattern, names)
@@ -247,7 +247,7 @@ class _Resolution:
         )
 
 
-def _listing(names: list[str]) -> str:
+def _listing(names: Sequence[str]) -> str:
     """List names, at most a handful."""
     shown = ", ".join(f"`{name}`" for name in names[:_SHOWN])
     return shown if len(names) <= _SHOWN else f"{shown} … ({len(names)} in all)"

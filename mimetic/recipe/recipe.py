@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
-from mimetic.recipe.base import Count, FromList, Name, Section, Spec, mistake
+from mimetic.recipe.base import Count, FromList, Name, Section, mistake
+from mimetic.recipe.data import Data
 from mimetic.recipe.errors import Mark, Step
+from mimetic.recipe.model import Model
 from mimetic.recipe.registry import Registered
 from mimetic.recipe.rule import Rule
-from mimetic.recipe.suggest import choice, listed
+from mimetic.recipe.suggest import choice
 from mimetic.recipe.train import Train
 from mimetic.recipe.tree import find, shown
 
@@ -26,6 +28,16 @@ def _seed_list(value: Any) -> Any:
         if not 1 <= value <= MAX_SEEDS:
             raise mistake(f"the number of seeds must lie between 1 and {MAX_SEEDS}, found {shown(value)}")
         return tuple(range(value))
+    if not isinstance(value, list | tuple):
+        message = f"expected a number of seeds or a list of them, found {shown(value)}"
+        raise mistake(message, hint="write `seeds: 3` or `seeds: [0, 1, 2]`")
+    return value
+
+
+def _distinct(value: tuple[int, ...]) -> tuple[int, ...]:
+    for index, seed in enumerate(value):
+        if seed in value[:index]:
+            raise mistake(f"the seed {seed} is given twice", at=(index,), hint="remove one of them")
     return value
 
 
@@ -52,29 +64,30 @@ Seeds = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...],
     FromList,
     BeforeValidator(_seed_list, json_schema_input_type=int | list[int]),
+    AfterValidator(_distinct),
 ]
+
+
+def _ids_differ(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    ids = [rule.id for rule in rules]
+    for index, name in enumerate(ids):
+        if name in ids[:index]:
+            raise mistake(f"two rules have the id `{name}`", at=(index,), hint="give one of them another id")
+    return rules
 
 
 class Arm(Section):
     """A named variant, complete: what the recipe says for all arms is already merged in."""
 
-    model: Annotated[Spec, Registered("model")] | None = Field(None, description="The network.")
-    data: Annotated[Spec, Registered("data")] | None = Field(None, description="The images.")
+    model: Annotated[Model, Registered("model")] | None = Field(None, description="The network.")
+    data: Annotated[Data, Registered("data")] | None = Field(None, description="The images.")
     train: Train | None = Field(None, description="How the network is trained.")
-    init: Annotated[tuple[Rule, ...], FromList] = Field(
+    init: Annotated[tuple[Rule, ...], FromList, AfterValidator(_ids_differ)] = Field(
         default=(), description="Rules, first match wins per parameter."
     )
     unmatched: Unmatched = Field(
         "keep", description="What no rule matches keeps the model's own initialization, or is an error."
     )
-
-    @model_validator(mode="after")
-    def _ids_differ(self) -> Self:
-        ids = [rule.id for rule in self.init]
-        twice = sorted({i for i in ids if ids.count(i) > 1})
-        if twice:
-            raise mistake(f"two rules have the id {listed(twice)}", at="init")
-        return self
 
 
 class Study(Section):
@@ -112,10 +125,7 @@ class Recipe(Section):
     def _consistent(self) -> Self:
         if self.baseline is not None and self.baseline not in self.arms:
             hint = choice(self.baseline, self.arms, label="arms")
-            raise mistake(f"there is no arm `{self.baseline}`", at="baseline", hint=hint)
-        twice = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
-        if twice:
-            raise mistake(f"the seed {twice[0]} is given twice", at="seeds", hint="remove one of them")
+            raise mistake(f"there is no arm `{self.baseline}`", at=("baseline",), hint=hint)
         return self
 
     def where(self, *path: Step) -> Mark | None:

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import mimetic
-
 
 def folder() -> Path:
     """Return the folder of shipped recipes: inside the installed package, or beside it in a checkout."""
-    package = Path(mimetic.__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "shipped"
     return inside if inside.is_dir() else package.parent / "recipes"
 

@@ -37,7 +37,10 @@ def draw_pictures(plan: Plan, parameters: Mapping[str, Tensor], folder: Path, mo
     files = []
     for name, figure in (
         ("filters", filters_figure(weights, title=f"Filters at the {moment}")),
-        ("covariance", covariance_figure(weights, title=f"Covariance over the filters' pixels at the {moment}")),
+        (
+            "covariance",
+            covariance_figure(weights, title=f"Covariance over the filters' pixels at the {moment}"),
+        ),
     ):
         path = folder / f"{name}-{moment}.png"
         write_atomically(path, partial(figure.savefig, format="png", dpi=100))
@@ -49,7 +52,9 @@ def _chosen(plan: Plan) -> list[Entry]:
     spatial = [
         entry
         for entry in plan.entries
-        if entry.kind in _SPATIAL and entry.parameter.endswith("weight") and len(entry.shape) == 4  # noqa: PLR2004
+        if entry.kind in _SPATIAL
+        and entry.parameter.endswith("weight")
+        and len(entry.shape) == 4  # noqa: PLR2004
         and min(entry.shape[2:]) > 1
     ]
     depthwise = [entry for entry in spatial if entry.kind == "depthwise_conv"]

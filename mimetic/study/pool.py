@@ -135,7 +135,10 @@ class Pool:
                 worker.process.kill()
                 worker.process.wait()
         for worker in self.pool.values():
-            if worker.trial is not None and status(read_journal(worker.trial.journal)) in ("PENDING", "RUNNING"):
+            if worker.trial is not None and status(read_journal(worker.trial.journal)) in (
+                "PENDING",
+                "RUNNING",
+            ):
                 _record_death(worker, killed=True)
 
 

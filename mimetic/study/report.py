@@ -24,18 +24,12 @@ def _figures(comparison: Comparison, trials: Sequence[Journaled], folder: Path) 
     from mimetic.analysis.comparison import comparison_figure
     from mimetic.analysis.curves import curves_figure
 
-    label = f"{comparison.metric} [{comparison.unit}]" if comparison.unit else comparison.metric
-    arms = [row.arm for row in comparison.rows]
-    curves = {a: list(finished_curves(trials, arm=a, metric=comparison.metric).values()) for a in arms}
-    values = {row.arm: list(row.values.values()) for row in comparison.rows}
-    differences = {
-        row.arm: (row.difference.mean, row.difference.low, row.difference.high)
-        for row in comparison.rows
-        if row.difference is not None and row.difference.mean is not None
+    curves = {
+        row.arm: finished_curves(trials, arm=row.arm, metric=comparison.metric) for row in comparison.rows
     }
     figures = {
-        "comparison": comparison_figure(values, differences, baseline=comparison.baseline, label=label),
-        "curves": curves_figure(curves, label=label),
+        "comparison": comparison_figure(comparison.to_dict()),
+        "curves": curves_figure(curves, metric=comparison.metric, unit=comparison.unit),
     }
     for name, figure in figures.items():
         write_atomically(folder / f"{name}.png", partial(figure.savefig, format="png", dpi=120))

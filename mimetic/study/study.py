@@ -27,7 +27,7 @@ from mimetic.study.environment import environment
 from mimetic.study.layout import Trial, new_folder, read_record, studies, write_record
 from mimetic.study.pool import Pool, cores
 from mimetic.study.report import write_comparison
-from mimetic.train import read_journal, status
+from mimetic.train import Follower, read_journal, status
 
 DEFAULT_ROOT = Path("mlruns")
 
@@ -70,7 +70,9 @@ def plan_arms(recipe: Recipe, *, allow_code: bool = False, seed: int | None = No
         except RecipeError as error:
             issues += error.issues
         except UserError as error:
-            issues.append(Issue(str(error), ("arms", name, "model"), recipe.where("arms", name, "model"), None))
+            issues.append(
+                Issue(str(error), ("arms", name, "model"), recipe.where("arms", name, "model"), None)
+            )
     if issues:
         raise RecipeError(issues)
     return plans
@@ -208,7 +210,9 @@ def _continued(root: Path, recipe: Recipe) -> Path:
     """Return the latest study of the recipe, which must be of the same recipe."""
     found = list(studies(root, recipe.name))
     if not found:
-        raise UserError(f"there is no study of `{recipe.name}` below {root} to resume; run it without --resume")
+        raise UserError(
+            f"there is no study of `{recipe.name}` below {root} to resume; run it without --resume"
+        )
     folder = found[-1].resolve()
     read_record(folder)
     before = (folder / "resolved.yaml").read_text(encoding="utf-8").splitlines()
@@ -243,14 +247,15 @@ def _execute(
     """Run the trials; return whether the user stopped them."""
     if not trials:
         return False
-    seen = dict.fromkeys(trials, 0)
+    followers = {trial: Follower(trial.journal) for trial in trials}
+    for follower in followers.values():
+        follower.new()  # what an earlier run said is not news
 
     def tick() -> None:
-        for trial in trials:
-            events = read_journal(trial.journal)
-            if len(events) > seen[trial]:
-                display.update(trial, events[seen[trial] :])
-                seen[trial] = len(events)
+        for trial, follower in followers.items():
+            events = follower.new()
+            if events:
+                display.update(trial, events)
         if tracker is not None:
             tracker.pump()
 
@@ -264,4 +269,3 @@ def _execute(
     except KeyboardInterrupt:
         return True
     return False
-

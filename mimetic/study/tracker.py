@@ -16,7 +16,7 @@ from mimetic.study.display import Display
 from mimetic.study.layout import Trial, read_record, study_id
 from mimetic.tracking import runs
 from mimetic.tracking.mirror import Mirrors
-from mimetic.tracking.store import Store, open_store
+from mimetic.tracking.store import open_store
 from mimetic.tracking.views import save_views, view_link
 
 SERVER = "http://127.0.0.1:5000"
@@ -40,7 +40,7 @@ class Tracker:
         )
         for name in runs.reconcile(self.store):
             display.say(f"a run that was left open is now KILLED: {name}")
-        trouble = save_views(self.store)
+        trouble = save_views(self.store, self.study)
         if trouble is not None:
             display.say(f"the saved view could not be written: {trouble}")
         self.mirrors = Mirrors()
@@ -64,7 +64,9 @@ class Tracker:
             self.mirrors.add(self.store, run_id, trial.journal)
         if summary is None:
             note = f"{self.recipe.description or ''}\n\nFiles: {self.folder}".strip()
-            return runs.create_summary_run(self.store, study=self.study, tags=versions, origin=origin, note=note)
+            return runs.create_summary_run(
+                self.store, study=self.study, tags=versions, origin=origin, note=note
+            )
         runs.claim(self.store, summary)
         return summary
 
@@ -84,7 +86,11 @@ class Tracker:
         if arm.data is not None:
             digest = record["data"].get(trial.arm, "")
             runs.log_dataset(self.store, run_id, name=arm.data.type_name(), digest=digest)
-        files = [self.folder / "recipe.yaml", self.folder / "resolved.yaml", self.folder / trial.arm / "plan.json"]
+        files = [
+            self.folder / "recipe.yaml",
+            self.folder / "resolved.yaml",
+            self.folder / trial.arm / "plan.json",
+        ]
         runs.log_files(self.store, run_id, [str(file) for file in files if file.is_file()], folder="recipe")
         return run_id
 

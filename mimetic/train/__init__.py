@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mimetic.train.freeze import check_frozen, digest, hold_statistics
-    from mimetic.train.journal import Journal, history, last_metrics, read_journal, status
+    from mimetic.train.journal import Follower, Journal, history, last_metrics, read_journal, status
     from mimetic.train.loop import CHECKPOINT, WEIGHTS, Outcome, train
 
 _HOME = {
     "CHECKPOINT": "loop",
     "WEIGHTS": "loop",
+    "Follower": "journal",
     "Journal": "journal",
     "Outcome": "loop",
     "check_frozen": "freeze",
@@ -29,6 +30,7 @@ _HOME = {
 __all__ = [
     "CHECKPOINT",
     "WEIGHTS",
+    "Follower",
     "Journal",
     "Outcome",
     "check_frozen",

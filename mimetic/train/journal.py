@@ -91,6 +91,25 @@ def read_journal(path: str | os.PathLike[str]) -> list[Event]:
     return [event for line in lines if (event := _parse(line)) is not None]
 
 
+class Follower:
+    """Reads a journal that grows: each call of `new` returns the events appended since the last."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._offset = 0
+
+    def new(self) -> list[Event]:
+        """Return the events of whole lines since the last call; a line still being written waits."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                whole, newline, _ = file.read().rpartition(b"\n")
+        except FileNotFoundError:
+            return []
+        self._offset += len(whole) + len(newline)
+        return [event for line in whole.split(b"\n") if (event := _parse(line)) is not None]
+
+
 def history(events: Iterable[Event]) -> dict[str, dict[int, float]]:
     """Return metric → epoch → value, epochs ascending; of an epoch written twice the later one."""
     last = {event["epoch"]: event["metrics"] for event in events if event["event"] == "epoch"}

@@ -38,7 +38,13 @@ def test_first_match_wins_per_parameter(small: Small) -> None:
 
 def test_depth_is_the_fraction_among_a_kind(small: Small) -> None:
     """The width schedule of the closed form is read at each filter's depth."""
-    plan = plan_of(small, {**DEPTHWISE, "covariance": {"type": "closed_form", "width": {"start": 0.2, "linear": 1.0, "quadratic": 0.0}}})
+    plan = plan_of(
+        small,
+        {
+            **DEPTHWISE,
+            "covariance": {"type": "closed_form", "width": {"start": 0.2, "linear": 1.0, "quadratic": 0.0}},
+        },
+    )
     widths = [e.arguments["covariance"]["width"] for e in plan.entries if e.rule == "filters"]
 
     assert widths == pytest.approx([0.2, 1.2])
@@ -62,10 +68,10 @@ def test_all_mistakes_at_once(small: Small) -> None:
             {"id": "dead", "match": "blocks.0.conv", "init": "zeros"},
         )
 
-    assert messages(caught.value) == [
+    assert sorted(messages(caught.value)) == [
+        "rule `dead` matches nothing in this model: no layer is named like 'blocks.0.conv'",
         "rule `filters` expects 3 layers and claims 2: `blocks.0.0`, `blocks.1.0`",
         "rule `late` never applies: everything it matches is claimed by `filters` before it",
-        "rule `dead` matches nothing in this model: no layer is named like 'blocks.0.conv'",
     ]
 
 
@@ -75,8 +81,10 @@ def test_dead_rule_says_which_condition_failed(small: Small) -> None:
         plan_of(small, {"id": "x", "match": {"layer": r"blocks\.\d+\.0", "kind": "conv"}, "init": "zeros"})
 
     assert messages(caught.value) == [
-        "rule `x` matches nothing in this model: 2 layers have such a name, but for `blocks.0.0`, "
-        "it is of kind `depthwise_conv`, not `conv`"
+        (
+            "rule `x` matches nothing in this model: 2 layers have such a name, but for `blocks.0.0`, "
+            "it is of kind `depthwise_conv`, not `conv`"
+        )
     ]
 
 
@@ -94,13 +102,19 @@ def test_prefix_of_a_name_is_not_a_match(small: Small) -> None:
         plan_of(small, {"id": "x", "match": r"blocks\.0", "init": "zeros"})
 
     assert caught.value.issues[0].hint is not None
-    assert caught.value.issues[0].hint.startswith("the whole name must match; below `blocks.0` there are `blocks.0.0`")
+    assert caught.value.issues[0].hint.startswith(
+        "the whole name must match; below `blocks.0` there are `blocks.0.0`"
+    )
 
 
 def test_unmatched_error(small: Small) -> None:
     """`unmatched: error` lists what no rule speaks of."""
     with pytest.raises(RecipeError) as caught:
-        plan_of(small, {"id": "x", "match": {"class": "Module", "param": "weight"}, "init": "zeros"}, unmatched="error")
+        plan_of(
+            small,
+            {"id": "x", "match": {"class": "Module", "param": "weight"}, "init": "zeros"},
+            unmatched="error",
+        )
 
     assert messages(caught.value)[0].startswith("no rule matches 8 parameters: `stem.bias`")
 
