@@ -71,7 +71,9 @@ def _types_with(key: str, here: Place) -> str:
     if here.family is None:
         return ""
     names = [name for name, section in registered(here.family).items() if key in fields_of(section)]
-    return listed(names)
+    if not names:
+        return ""
+    return f"the type{'s' if len(names) > 1 else ''} {listed(names)}"
 
 
 def _schema_path(path: Sequence[Step]) -> tuple[str, ...]:

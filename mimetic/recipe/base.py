@@ -4,10 +4,11 @@ Sections are data only: frozen, closed (an unknown key is an error) and strict (
 a string, `true` is not 1), so that a recipe means the same to every reader. Nothing here imports torch.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 
@@ -36,15 +37,20 @@ MISTAKE = "mistake"
 """Type of the errors that validators of the language raise."""
 
 
-def mistake(message: str, *, at: str | None = None, hint: str | None = None) -> PydanticCustomError:
+def mistake(
+    message: str, *, at: tuple[str | int, ...] = (), offset: int | None = None, hint: str | None = None
+) -> PydanticCustomError:
     """Return an error for a validator to raise.
 
     Args:
         message: What is wrong.
-        at: Key of the section to point at; the section itself unless given.
+        at: Keys from the validated value to the one to point at; the validated one itself unless given.
+        offset: Character of a text to point at, from 0.
         hint: The repair.
     """
-    return PydanticCustomError(MISTAKE, "{message}", {"message": message, "at": at, "hint": hint})
+    return PydanticCustomError(
+        MISTAKE, "{message}", {"message": message, "at": at, "offset": offset, "hint": hint}
+    )
 
 
 def _as_tuple(value: Any) -> Any:
@@ -54,6 +60,27 @@ def _as_tuple(value: Any) -> Any:
 
 FromList = BeforeValidator(_as_tuple)
 """A YAML list, kept as a tuple so that sections stay immutable: `Annotated[tuple[int, ...], FromList]`."""
+
+
+def _odd(value: Any, path: tuple[str | int, ...] = ()) -> tuple[str | int, ...] | None:
+    """Return the path to a value that YAML cannot hold, or that equals nothing, such as nan."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return next((odd for key, item in items if (odd := _odd(item, (*path, key))) is not None), None)
+    if isinstance(value, float):
+        return None if math.isfinite(value) else path
+    return None if value is None or isinstance(value, bool | int | str) else path
+
+
+def _only_plain(value: dict[str, Any]) -> dict[str, Any]:
+    odd = _odd(value)
+    if odd is not None:
+        raise mistake("arguments are text, finite numbers, booleans, null, lists and maps", at=odd)
+    return value
+
+
+Arguments = Annotated[dict[str, Any], AfterValidator(_only_plain)]
+"""Arguments for a function that is not ours: any keys, plain values."""
 
 MAX_REGEX = 300
 """Longest regular expression a recipe may hold, in characters."""

@@ -136,7 +136,11 @@ class Composition:
         baseline = tree.get("baseline")
         if isinstance(baseline, str) and baseline not in arms:
             spot = tree.spots["baseline"]
-            hint = choice(baseline, arms, label="arms")
+            hint = (
+                choice(baseline, arms, label="arms")
+                if len(self.names()) > 1
+                else "the recipe has one arm: leave it out"
+            )
             self.issues.append(Issue(f"there is no arm `{clipped(baseline)}`", spot.path, spot.value, hint))
             tree.put("baseline", None, spot)
 

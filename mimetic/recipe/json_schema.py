@@ -87,4 +87,15 @@ def _loosened(schema: Any, *, names: bool = True) -> Any:
         if key in {"required", "discriminator", "title"}:
             continue
         loose["anyOf" if key == "oneOf" else key] = _loosened(value, names=key in {"properties", "$defs"})
-    return loose
+    return _flattened(loose)
+
+
+def _flattened(schema: dict[str, Any]) -> dict[str, Any]:
+    """Draw choices among choices together."""
+    if "anyOf" not in schema:
+        return schema
+    choices: list[Any] = []
+    for choice in schema["anyOf"]:
+        inner = choice["anyOf"] if set(choice) == {"anyOf"} else [choice]
+        choices += [item for item in inner if item not in choices]
+    return {**schema, "anyOf": choices}

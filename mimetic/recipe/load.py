@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def loads(text: str, *, file: str = "recipe.yaml", overrides: Sequence[str] = ()
 
 def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recipe:
     issues = reading.issues
+    reported = {issue.path for issue in issues if issue.path}
     layers = list(reading.layers)
     if "name" not in layers[-1]:
         layers[-1].put("name", _as_name(stem), Spot(("name",), layers[-1].here.value))
@@ -83,11 +85,12 @@ def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recip
             layers.append(checked_layer(layer, issues))
     composition = Composition(layers, issues)
     tree = composition.tree()
-    issues += _found_in_shared(composition)
+    issues += [issue for issue in _found_in_shared(composition) if issue.path not in reported]
     try:
         recipe = Recipe.model_validate(plain(tree))
     except ValidationError as error:
-        issues += issues_of(error, tree, RECIPE)
+        # What could not be read was replaced: its value means nothing.
+        issues += [issue for issue in issues_of(error, tree, RECIPE) if issue.path not in reported]
     if issues:
         raise RecipeError(_once(issues))
     recipe._origin = Origin(tree, reading.sources)  # noqa: SLF001
@@ -149,17 +152,17 @@ class _Reading:
         self.layers.append(layer)
 
     def _extend(self, name: str, spot: Spot, folder: Path) -> None:
-        path = folder / name
-        chain = [shown for where, shown in self.open if where == path.resolve() or shown != str(path)]
-        files = [where for where, _ in self.open]
-        if path.resolve() in files:
-            loop = [*(shown for _, shown in self.open[files.index(path.resolve()) :]), str(path)]
+        if "\0" in name or name == "":
+            self._note(f"{name!r} is not a path", spot, None)
+            return
+        path = Path(normpath(folder / name))
+        where = path.resolve()
+        if where in (above := [file for file, _ in self.open]):
+            loop = [*(shown for _, shown in self.open[above.index(where) :]), str(path)]
             self._note(f"the file extends itself: {' → '.join(loop)}", spot, "remove one of these `extends`")
-        elif path.resolve() in self.seen:
-            return  # already a layer: to lay it over again would undo what lies between
         elif len(self.seen) >= MAX_FILES:
-            self._note(f"more than {MAX_FILES} files ({len(chain)} deep)", spot, None)
-        else:
+            self._note(f"a recipe may extend {MAX_FILES - 1} files at most", spot, None)
+        elif where not in self.seen:  # laid over again, a file would undo what lies between
             self._read_below(path, spot)
 
     def _read_below(self, path: Path, spot: Spot) -> None:

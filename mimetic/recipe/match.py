@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mimetic.recipe.base import Fraction, FromList, Section, mistake
 from mimetic.recipe.patterns import LayerRegex, Regex, fullmatch
@@ -48,6 +48,14 @@ def _exact(value: Any) -> Any:
 Size = Annotated[Range, BeforeValidator(_exact, json_schema_input_type=int | Range)]
 
 
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    start, end = value
+    if start > end:
+        message = f"the depth range starts at {start}, after its end {end}"
+        raise mistake(message, hint=f"write `[{end}, {start}]`")
+    return value
+
+
 class Match(Section):
     """Conditions on a layer and on the parameter of it a rule claims."""
 
@@ -62,7 +70,7 @@ class Match(Section):
     class_: Annotated[str | None, Field(min_length=1)] = Field(
         None, alias="class", description="Class name of the layer or of one of its bases, e.g. Conv2d."
     )
-    depth: Annotated[tuple[Fraction, Fraction], FromList] | None = Field(
+    depth: Annotated[tuple[Fraction, Fraction], FromList, AfterValidator(_ordered)] | None = Field(
         None, description="Range of the depth fraction among the layers of that kind, in execution order."
     )
     kernel_size: Size | None = Field(None, description="Kernel size (the largest side).")
@@ -73,14 +81,6 @@ class Match(Section):
     param: Regex = Field(
         "weight", description="Regular expression for the parameter's own name; `weight` unless said."
     )
-
-    @model_validator(mode="after")
-    def _range_in_order(self) -> Self:
-        if self.depth is not None and self.depth[0] > self.depth[1]:
-            start, end = self.depth
-            message = f"the depth range starts at {start}, after its end {end}"
-            raise mistake(message, at="depth", hint=f"write `[{end}, {start}]`")
-        return self
 
 
 def _as_layer(value: Any) -> Any:

@@ -1,10 +1,10 @@
 """Which network: one of ours, anything of torchvision or timm by name, or the user's own code."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from mimetic.recipe.base import Count, Spec
+from mimetic.recipe.base import Arguments, Count, Spec
 from mimetic.recipe.registry import register
 
 
@@ -53,7 +53,7 @@ class Torchvision(Model):
 
     type: Literal["torchvision"] = "torchvision"
     name: str = Field(min_length=1, description="Name in `torchvision.models.list_models()`.")
-    args: dict[str, Any] = Field(default_factory=dict, description="Arguments of its constructor.")
+    args: Arguments = Field(default_factory=dict, description="Arguments of its constructor.")
 
 
 @register("model")
@@ -62,7 +62,7 @@ class Timm(Model):
 
     type: Literal["timm"] = "timm"
     name: str = Field(min_length=1, description="Name in `timm.list_models()`.")
-    args: dict[str, Any] = Field(default_factory=dict, description="Arguments of `timm.create_model`.")
+    args: Arguments = Field(default_factory=dict, description="Arguments of `timm.create_model`.")
 
 
 @register("model")
@@ -75,4 +75,4 @@ class PythonModel(Model):
         examples=["package.module:function"],
         description="Module and function, 'package.module:function'.",
     )
-    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the function.")
+    args: Arguments = Field(default_factory=dict, description="Keyword arguments of the function.")

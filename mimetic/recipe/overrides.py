@@ -13,7 +13,7 @@ from mimetic.recipe.errors import Issue, Mark, RecipeError, Step, clipped
 from mimetic.recipe.grammar import Place
 from mimetic.recipe.layer import ARM_KEYS, FILE_KEYS, LAYER_ARM_KEYS
 from mimetic.recipe.suggest import choice, did_you_mean, listed
-from mimetic.recipe.tree import List, Map, Spot, shown
+from mimetic.recipe.tree import List, Map, Spot, reach, shown
 from mimetic.recipe.yaml_source import parse_value
 
 FILE = "--set"
@@ -190,7 +190,7 @@ class _Patch:
         here, below = (*above, key), kind.below(key)
         inner = path.after(key)
         if key == "":
-            raise self._refusal("a key is missing between two dots", above, None, path)
+            raise self._refusal("a key is missing here", above, None, path)
         if inner.ended:
             value = self._parsed(here, below)
         elif below.items is not None:
@@ -208,13 +208,9 @@ class _Patch:
         if kind.family is None:
             return kind
         arm = str(here[1]) if here[0] == "arms" else None
-        node: Any = self.below.shared() if arm is None else self.below.arm(arm)
-        for step in here[0 if arm is None else 2 :]:
-            if isinstance(node, Map):
-                node = node.get(str(step))
-            elif isinstance(node, List):
-                node = next((rule for rule in node if rule.get("id") == step), None)
-        return kind.chosen(node)
+        base = self.below.shared() if arm is None else self.below.arm(arm)
+        found = reach(base, here if arm is None else here[2:])
+        return kind.chosen(None if found is None else found[0])
 
     def _parsed(self, here: tuple[Step, ...], kind: Place) -> Any:
         def locate(line: int, column: int) -> Mark:

@@ -16,6 +16,14 @@ TIME_LIMIT = 0.1
 """Longest time for one match, in seconds."""
 
 
+class _PatternError(ValueError):
+    """Why a pattern is none, and at which character."""
+
+    def __init__(self, reason: str, at: int | None) -> None:
+        super().__init__(reason)
+        self.at = at
+
+
 @lru_cache(maxsize=256)
 def compiled(pattern: str) -> "regex.Pattern[str]":
     """Compile a pattern.
@@ -26,11 +34,9 @@ def compiled(pattern: str) -> "regex.Pattern[str]":
     try:
         return regex.compile(pattern)
     except regex.error as error:
-        message = str(error)
-        raise ValueError(message) from None
+        raise _PatternError(str(getattr(error, "msg", error)), getattr(error, "pos", None)) from None
     except Exception as error:  # noqa: BLE001 - a RecursionError, or a KeyError for a named list
-        message = f"{type(error).__name__}: {error}"
-        raise ValueError(message) from None
+        raise _PatternError(f"{type(error).__name__}: {error}", None) from None
 
 
 def fullmatch(pattern: str, name: str) -> "regex.Match[str] | None":
@@ -52,10 +58,10 @@ def fullmatch(pattern: str, name: str) -> "regex.Match[str] | None":
 def _checked(pattern: str) -> str:
     try:
         compiled(pattern)
-    except ValueError as error:
-        glob = pattern.startswith("*") or ".*." in pattern or "[!" in pattern
+    except _PatternError as error:
+        glob = pattern.startswith("*") or "[!" in pattern
         hint = "this is a regular expression, not a file pattern: write `.*` for any text" if glob else None
-        raise mistake(f"not a regular expression: {error}", hint=hint) from None
+        raise mistake(f"not a regular expression: {error}", offset=error.at, hint=hint) from None
     return pattern
 
 

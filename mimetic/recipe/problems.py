@@ -1,7 +1,7 @@
 """The schema's errors as issues: our words, the place in the file, a repair."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,10 +11,10 @@ from mimetic.recipe.advice import unknown_key
 from mimetic.recipe.base import MISTAKE, NAME_PATTERN
 from mimetic.recipe.errors import Issue, Mark, Step, clipped
 from mimetic.recipe.grammar import Place, fields_of, type_of
-from mimetic.recipe.registry import TAG, registered
+from mimetic.recipe.registry import TAG, Family, registered
 from mimetic.recipe.scalars import meant_bool, meant_number
-from mimetic.recipe.suggest import choice, did_you_mean, listed
-from mimetic.recipe.tree import List, Map, Spot, shown
+from mimetic.recipe.suggest import did_you_mean, likeness, listed, nearest
+from mimetic.recipe.tree import List, Map, Spot, find, shown
 
 INCOMPLETE = "missing", "union_tag_not_found", "too_short"
 """Types of errors that an arm may still mend, so that they do not count in what all arms share."""
@@ -98,10 +98,8 @@ def _issue(site: _Site) -> Issue:
     if kind == "extra_forbidden":
         return _unknown(site)
     if site.rest[-1:] == ("[key]",):
-        name = str(site.rest[0])
-        spot = site.node.spots.get(name, site.spot) if isinstance(site.node, Map) else site.spot
-        message, hint = _name(name)
-        return Issue(message, spot.path, spot.key or spot.value, hint)
+        message, hint = _name(str(site.error["loc"][-2]))
+        return Issue(message, site.spot.path, site.spot.key or site.spot.value, hint)
     if kind == MISTAKE:
         return _mistake(site)
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
@@ -126,38 +124,55 @@ def _unknown(site: _Site) -> Issue:
 
 def _mistake(site: _Site) -> Issue:
     message, at, hint = site.limits["message"], site.limits["at"], site.limits["hint"]
-    spot = site.spot
-    if isinstance(site.node, Map):
-        spot = site.node.spots.get(at, site.node.last) if at is not None else site.node.last
-    return Issue(message, spot.path, spot.value, hint)
+    # A map that was changed by a later layer was right before: the change is at fault.
+    spot = site.node.last if isinstance(site.node, Map) and not site.rest else site.spot
+    found = find(site.node, at) if at else None
+    spot = spot if found is None else found
+    return Issue(message, spot.path, _shifted(spot.value, site.node, site.limits["offset"]), hint)
+
+
+def _shifted(mark: Mark | None, text: Any, offset: int | None) -> Mark | None:
+    """Move a mark from the beginning of a text to one of its characters, where it is written on one line."""
+    if mark is None or mark.text is None or offset is None or not isinstance(text, str):
+        return mark
+    start = mark.text.find(text, mark.column - 1)
+    return mark if start < 0 else replace(mark, column=start + offset + 1)
 
 
 def _type(site: _Site) -> Issue:
     family = site.kind.family
+    kind = _FAMILIES.get(family, f"a {family} type")
     names = [] if family is None else list(registered(family))
     name = type_of(site.node)
     spot = site.node.spots["type"] if isinstance(site.node, Map) and "type" in site.node else site.spot
     if isinstance(name, str):
-        hint = choice(name, names, label="types")
-        return Issue(
-            f"`{clipped(name)}` is no type of {_FAMILIES.get(family, family)}", spot.path, spot.value, hint
-        )
+        message = f"there is no {kind.partition(' ')[2]} `{clipped(name)}`"
+        return Issue(message, spot.path, spot.value, _near_type(name, names, family))
+    types = f"types: {listed(names)}"
     if isinstance(site.node, Map) and "type" not in site.node:
-        return Issue("missing key `type`", spot.path, site.node.here.value, f"types: {listed(names)}")
+        return Issue("missing key `type`", spot.path, site.node.here.value, types)
     found = site.node.get("type") if isinstance(site.node, Map) else site.node
-    message = f"expected a type of {_FAMILIES.get(family, family)}, found {shown(found)}"
-    return Issue(message, spot.path, spot.value, f"types: {listed(names)}")
+    return Issue(f"expected {kind}, found {shown(found)}", spot.path, spot.value, types)
 
+
+def _near_type(name: str, names: list[str], family: Family | None) -> str:
+    near = nearest(name, names)
+    if family == "model" and (near is None or likeness(name, near) < _SURE):
+        return f"a model of torchvision or timm is written `{{type: torchvision, name: {clipped(name)}}}`"
+    return f"types: {listed(names)}" if near is None else f"did you mean `{near}`?"
+
+
+_SURE = 0.8
 
 _FAMILIES: dict[Any, str] = {
-    "init": "initializer",
-    "covariance": "covariance",
-    "scale": "scale",
-    "model": "model",
-    "data": "data",
-    "augment": "augmentation",
-    "optimizer": "optimizer",
-    "schedule": "schedule",
+    "init": "an initializer type",
+    "covariance": "a covariance type",
+    "scale": "a scale type",
+    "model": "a model type",
+    "data": "a data type",
+    "augment": "an augmentation type",
+    "optimizer": "an optimizer type",
+    "schedule": "a schedule type",
 }
 
 
@@ -166,7 +181,9 @@ def _missing(site: _Site) -> _Said:
     if isinstance(step, int) and isinstance(site.node, List):
         return _length(site)
     field = None if site.kind.section is None else fields_of(site.kind.section).get(str(step))
-    said = None if field is None or field.description is None else f"`{step}`: {field.description}"
+    said = f"add `{step}: …`"
+    if field is not None and field.description is not None:
+        said += f" ({field.description.rstrip('.')})"
     name = type_of(site.node) if site.kind.family is not None else None
     if isinstance(site.node, str):
         return f"`{name}` needs the key `{step}`", f"write `{{type: {name}, {step}: …}}`"
@@ -186,7 +203,10 @@ def _length(site: _Site) -> _Said:
 def _expected(what: str, mend: Callable[[Any], str | None]) -> Callable[[_Site], _Said]:
     def say(site: _Site) -> _Said:
         found = site.found if site.rest else site.node
-        return f"expected {what}, found {shown(found)}", mend(found)
+        hint = mend(found)
+        if found is None and site.field is not None and not site.field.is_required():
+            hint = "leave the key out to take the default"
+        return f"expected {what}, found {shown(found)}", hint
 
     return say
 
@@ -214,24 +234,27 @@ def _mend_text(found: Any) -> str | None:
     return None
 
 
-def _mend_list(found: Any) -> str | None:
-    if isinstance(found, bool | int | float):
-        return f"write `[{shown(found)}]`"
-    if isinstance(found, str):
-        return f"write `[{clipped(found, 40)}]`"
-    return None
+def _list(site: _Site) -> _Said:
+    message = f"expected a list, found {shown(site.node)}"
+    if site.kind.length is not None:
+        return f"expected a list of {site.kind.length} values, found {shown(site.node)}", None
+    if isinstance(site.node, bool | int | float | str) and site.node != "":
+        value = site.node if isinstance(site.node, str) else shown(site.node)
+        return message, f"write `[{clipped(value, 40)}]`"
+    return message, None
 
 
 def _section(site: _Site) -> _Said:
     section = site.kind.section
-    message = f"expected {'a map' if section is None else section.expected}, found {shown(site.node)}"
+    expected = "a map" if section is None else section.expected
+    message = f"expected {expected}, found {shown(site.node)}"
     if site.node is None:
         return message, "leave the key out to take the defaults"
-    keys = site.kind.keys()
-    return (
-        message,
-        f"keys: {listed(keys)}" if keys and section is not None and section.expected == "a map" else None,
-    )
+    if isinstance(site.node, str) and expected.startswith("true"):
+        return message, _mend_bool(site.node)
+    if isinstance(site.node, str) and expected.startswith(("a number", "a whole number")):
+        return message, _mend_float(site.node)
+    return message, f"keys: {listed(site.kind.keys())}" if expected == "a map" and site.kind.keys() else None
 
 
 def _literal(site: _Site) -> _Said:
@@ -277,7 +300,7 @@ def _pattern(site: _Site) -> _Said:
 
 def _name(name: str) -> _Said:
     return (
-        f"{clipped(repr(name))} is no name",
+        f"{clipped(repr(name))} is not a valid name",
         "names are up to 80 letters, digits, `.`, `_` and `-`, and begin with a letter or a digit",
     )
 
@@ -296,8 +319,8 @@ _WORDS: dict[str, Callable[[_Site], _Said]] = {
     "float_type": _expected("a number", _mend_float),
     "bool_type": _expected("true or false", _mend_bool),
     "string_type": _expected("text", _mend_text),
-    "tuple_type": _expected("a list", _mend_list),
-    "list_type": _expected("a list", _mend_list),
+    "tuple_type": _list,
+    "list_type": _list,
     "dict_type": _expected("a map", lambda _: None),
     "model_type": _section,
     "model_attributes_type": _section,

@@ -1,8 +1,8 @@
 """A rule: which layers, how their weights begin, and whether they stay frozen."""
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from mimetic.recipe.base import Name, Section, Spec, mistake
 from mimetic.recipe.match import MatchField
@@ -41,21 +41,33 @@ class Rule(Section):
         BeforeValidator(expand_gain, json_schema_input_type=float | Annotated[Spec, Registered("scale")]),
     ] = Field(default_factory=NoScale, description="How large the weights are (with a covariance).")
     freeze: Annotated[Freeze, BeforeValidator(_as_freeze, json_schema_input_type=bool | Freeze)] = Field(
-        default_factory=lambda: Freeze(params=False), description="Whether the parameters stay frozen."
+        default_factory=lambda: Freeze(params=False),
+        validate_default=True,
+        description="Whether the parameters stay frozen.",
     )
     expect: int | None = Field(
         None, ge=1, description="Number of layers the rule must claim; anything else is an error."
     )
 
-    @model_validator(mode="after")
-    def _one_way_to_begin(self) -> Self:
-        if self.init is not None and self.covariance is not None:
+    @field_validator("covariance")
+    @classmethod
+    def _one_way_to_begin(cls, value: Spec | None, info: ValidationInfo) -> Spec | None:
+        if value is not None and info.data.get("init") is not None:
             raise mistake("a rule has either `init` or `covariance`, not both", hint="remove one of them")
-        if self.init is not None and "scale" in self.model_fields_set:
+        return value
+
+    @field_validator("scale")
+    @classmethod
+    def _scale_of_a_covariance(cls, value: Spec, info: ValidationInfo) -> Spec:
+        if info.data.get("init") is not None:
             hint = "remove it; a named init has its own arguments"
-            raise mistake(
-                "`scale` belongs to a covariance, and this rule has an `init`", at="scale", hint=hint
-            )
-        if self.init is None and self.covariance is None and not self.freeze:
+            raise mistake("`scale` belongs to a covariance, and this rule has an `init`", hint=hint)
+        return value
+
+    @field_validator("freeze")
+    @classmethod
+    def _something_to_do(cls, value: Freeze, info: ValidationInfo) -> Freeze:
+        nothing = all(key in info.data and info.data[key] is None for key in ("init", "covariance"))
+        if nothing and not value:
             raise mistake("the rule does nothing", hint="give `init`, `covariance` or `freeze: true`")
-        return self
+        return value

@@ -104,6 +104,7 @@ _KNOWN = (
         "a key stands among the entries of a list",
         "align the keys of a map, and begin each entry of a list with `- `",
     ),
+    _Known(r"expected <block end>, but found ':'", "a key is missing before this `:`", None),
     _Known(
         r"expected <block end>, but found '(?P<c>[\]\}])'",
         "this `{c}` closes nothing",
@@ -163,8 +164,23 @@ def explain_syntax(error: yaml.MarkedYAMLError, locate: Callable[[int, int], Mar
         if known.context and error.context_mark is not None:
             place = error.context_mark
         break
-    mark = None if place is None else locate(*_within(text, place.line, place.column))
-    return Issue(message, (), mark, hint)
+    if place is None:
+        return Issue(message, (), None, hint)
+    if problem.startswith("expected ',' or") and error.context_mark is not None:
+        opened = error.context_mark.line
+        hint = f"{hint}; or close the bracket of line {opened + 1}" if opened < place.line else hint
+    if problem.startswith("mapping values"):
+        before = _glued(text, place.line)
+        if before is not None:
+            return Issue("a space is missing after this `:`", (), locate(*before), "write `key: value`")
+    return Issue(message, (), locate(*_within(text, place.line, place.column)), hint)
+
+
+def _glued(text: str, line: int) -> tuple[int, int] | None:
+    """Find `key:value` on the last line before one: YAML reads it as text that goes on."""
+    lines = text.splitlines()[:line]
+    found = re.fullmatch(r"(\s*(?:- )?[\w.-]+):\S.*", lines[-1]) if lines else None
+    return None if found is None else (line - 1, len(found[1]))
 
 
 def _within(text: str, line: int, column: int) -> tuple[int, int]:

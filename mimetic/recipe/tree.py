@@ -147,22 +147,24 @@ def _address(node: Any, at: Spot | None, name: Callable[[tuple[Step, ...], int, 
         here = node.here if at is None else at
         tree = Map(here)
         for key, value, spot in node.entries():
-            below = spot._replace(path=(*here.path, key))
+            below = Spot((*here.path, key), spot.value, spot.key)
             tree.put(key, _address(value, below, name), below)
         return tree
     if isinstance(node, List):
         here = node.here if at is None else at
         entries = List(here)
         for index, (value, spot) in enumerate(node.entries()):
-            below = spot._replace(path=(*here.path, name(here.path, index, value)))
+            below = Spot((*here.path, name(here.path, index, value)), spot.value, spot.key)
             entries.add(_address(value, below, name), below)
         return entries
     return node
 
 
-def find(node: Any, path: Sequence[Step]) -> Spot | None:
-    """Return the spot of the value a path leads to; rules are found by index or by id."""
-    spot: Spot | None = node.here if isinstance(node, Map | List) else None
+def reach(node: Any, path: Sequence[Step]) -> tuple[Any, Spot] | None:
+    """Return the value a path leads to and its spot; rules are found by index or by id."""
+    if not isinstance(node, Map | List):
+        return None
+    spot = node.here
     for step in path:
         if isinstance(node, Map) and isinstance(step, str) and step in node:
             node, spot = node[step], node.spots[step]
@@ -170,7 +172,13 @@ def find(node: Any, path: Sequence[Step]) -> Spot | None:
             node, spot = node[index], node.spots[index]
         else:
             return None
-    return spot
+    return node, spot
+
+
+def find(node: Any, path: Sequence[Step]) -> Spot | None:
+    """Return the spot of the value a path leads to; see `reach`."""
+    found = reach(node, path)
+    return None if found is None else found[1]
 
 
 def _index(entries: List, step: Step) -> int | None:

@@ -16,7 +16,7 @@ import yaml
 
 from mimetic.recipe.errors import Issue, Mark, RecipeError, Step, clipped
 from mimetic.recipe.scalars import resolve
-from mimetic.recipe.suggest import did_you_mean
+from mimetic.recipe.suggest import did_you_mean, nearest
 from mimetic.recipe.syntax import explain_syntax
 from mimetic.recipe.tree import MAX_DEPTH, List, Map, Spot, is_unicode
 
@@ -51,7 +51,7 @@ def read(path: Path, *, name: str) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise RecipeError([Issue("there is no such file", (), whole, _near_file(path))]) from None
+        raise RecipeError([Issue("there is no such file", (), whole, _near_file(path, name))]) from None
     except IsADirectoryError:
         inside = ", ".join(sorted(f"`{p.name}`" for p in path.glob("*.y*ml"))[:5])
         hint = f"it holds {inside}" if inside else None
@@ -66,12 +66,13 @@ def read(path: Path, *, name: str) -> str:
     return _decoded(content, name)
 
 
-def _near_file(path: Path) -> str | None:
+def _near_file(path: Path, name: str) -> str | None:
     try:
         names = [p.name for p in path.parent.iterdir() if p.suffix in {".yaml", ".yml"}]
     except OSError:
         return f"there is no folder `{path.parent}` either"
-    return did_you_mean(path.name, names)
+    found = nearest(path.name, names)
+    return None if found is None else f"did you mean `{Path(name).with_name(found)}`?"
 
 
 def _decoded(content: bytes, name: str) -> str:
@@ -132,9 +133,14 @@ def parse_value(
         return _Builder(loader, locate, issues).document(path)
     except yaml.MarkedYAMLError as error:
         raise RecipeError([*issues, explain_syntax(error, locate, text)]) from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # e.g. the escape "\U00110000"
+    except yaml.YAMLError as error:
         place = loader.get_mark()
-        issue = Issue(f"this is not YAML: {error}", (), locate(place.line, place.column))
+        raise RecipeError(
+            [*issues, Issue(f"this is not YAML: {error}", (), locate(place.line, place.column))]
+        ) from None
+    except (ValueError, OverflowError):  # PyYAML makes a character of "\U00110000" without a look
+        place = loader.get_mark()
+        issue = Issue("this escape stands for no character", (), locate(place.line, place.column))
         raise RecipeError([*issues, issue]) from None
     finally:
         loader.dispose()
@@ -280,6 +286,7 @@ class _Builder:
         if self.aliases > MAX_ALIASES:
             self._fatal(f"more than {MAX_ALIASES} aliases", mark, "use `extends` instead")
         anchor = self.anchors.get(event.anchor)
+        self._count(1 if anchor is None else anchor.size, mark)
         if anchor is None:
             hint = did_you_mean(event.anchor, list(self.anchors))
             if hint is None:
@@ -288,7 +295,6 @@ class _Builder:
             return None
         if anchor.size == 0:
             self._fatal(f"the alias `*{event.anchor}` stands inside its own anchor", mark, None)
-        self._count(anchor.size, mark)
         return self._repeated(anchor.value, at, mark)
 
     def _repeated(self, value: Any, at: Spot, mark: Mark | None) -> Any:
