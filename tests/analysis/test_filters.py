@@ -1,0 +1,62 @@
+"""The figure of filters."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mimetic.analysis.filters import filters_figure
+
+Draw = Callable[[Any], np.ndarray]
+
+
+def test_each_layer_has_a_strip_with_a_symmetric_range(drawn: Draw) -> None:
+    """Titles say how many filters there are and how many are shown."""
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        "stem": torch.randn(8, 3, 3, 3, generator=generator),
+        "blocks.0.spatial": torch.randn(100, 1, 7, 7, generator=generator),
+    }
+
+    figure = filters_figure(weights, title="Filters at the start")
+
+    strips = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title(loc="left") for axes in strips] == [
+        "stem   24 filters of 3×3",
+        "blocks.0.spatial   64 of 100 filters of 7×7",
+    ]
+    for axes in strips:
+        low, high = axes.images[0].get_clim()
+        assert low == -high
+    assert figure.get_suptitle() == "Filters at the start"
+    assert drawn(figure).std() > 0
+
+
+def test_red_is_above_zero_and_blue_below(drawn: Draw) -> None:
+    """The colours keep their meaning."""
+    weight = np.ones((16, 1, 3, 3))
+
+    red, _, blue = drawn(filters_figure({"a": weight})).reshape(-1, 3).mean(axis=0)
+    red_below, _, blue_below = drawn(filters_figure({"a": -weight})).reshape(-1, 3).mean(axis=0)
+
+    assert red > blue
+    assert red_below < blue_below
+
+
+def test_odd_shapes_are_drawn(drawn: Draw) -> None:
+    """One filter, rectangular kernels, zeros and missing values."""
+    weights = {
+        "one": np.zeros((1, 1, 3, 3)),
+        "wide": np.ones((5, 1, 1, 7)),
+        "holes": np.full((2, 1, 3, 3), np.nan),
+    }
+
+    assert drawn(filters_figure(weights)).std() > 0
+
+
+def test_nothing_to_draw_is_refused() -> None:
+    """A network without spatial filters has no such picture."""
+    with pytest.raises(ValueError, match="no layer"):
+        filters_figure({})
