@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -29,7 +30,16 @@ Tick = Callable[[], None]
 class _Worker:
     process: "subprocess.Popen[str]"
     log: Path
+    listener: threading.Thread
     trial: Trial | None = None
+
+    def close(self) -> None:
+        """Close the pipes of a worker that has ended."""
+        self.listener.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
 
 def cores() -> int:
@@ -82,9 +92,10 @@ class Pool:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the coordinator alone, which ends its workers
             )
-        self.pool[slot] = _Worker(process, log)
         assert process.stdout is not None
-        threading.Thread(target=self._listen, args=(slot, process.stdout), daemon=True).start()
+        listener = threading.Thread(target=self._listen, args=(slot, process.stdout), daemon=True)
+        listener.start()
+        self.pool[slot] = _Worker(process, log, listener)
 
     def _listen(self, slot: int, lines: IO[str]) -> None:
         for _ in lines:
@@ -96,11 +107,9 @@ class Pool:
         worker.trial = waiting.pop() if waiting else None
         line = "end" if worker.trial is None else worker.trial.to_json()
         assert worker.process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # it died; `_collect` finds that out
             worker.process.stdin.write(f"{line}\n")
             worker.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it died; `_collect` finds that out
 
     def _collect(self, waiting: list[Trial]) -> None:
         """Give the next trial to each worker whose trial ended, and replace workers that died."""
@@ -115,6 +124,7 @@ class Pool:
             self._next(slot, waiting)
             return
         worker.process.wait()
+        worker.close()
         _record_death(worker)
         worker.trial = None
         if waiting:
@@ -135,6 +145,7 @@ class Pool:
                 worker.process.kill()
                 worker.process.wait()
         for worker in self.pool.values():
+            worker.close()
             if worker.trial is not None and status(read_journal(worker.trial.journal)) in (
                 "PENDING",
                 "RUNNING",

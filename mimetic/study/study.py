@@ -85,6 +85,10 @@ def _plan_arm(recipe: Recipe, name: str, *, allow_code: bool, seed: int | None) 
         said = " and ".join(f"`{part}`" for part in missing)
         where = recipe.where("arms", name)
         raise RecipeError([Issue(f"to be run, arm `{name}` needs {said}", ("arms", name), where, None)])
+    if recipe.study.metric.startswith("val/") and arm.data.val_size == 0:
+        where = recipe.where("study", "metric")
+        message = f"`{recipe.study.metric}` needs validation images, and arm `{name}` holds none out"
+        raise RecipeError([Issue(message, ("study", "metric"), where, "set `data.val_size`")])
     shape = data.describe(arm.data)
     model = models.build_meta(
         arm.model, in_channels=shape.channels, num_classes=shape.num_classes, allow_code=allow_code

@@ -1,0 +1,59 @@
+"""Every shipped recipe resolves, and to the plan that was recorded: a change of meaning shows in a diff.
+
+To record anew after a change that is meant: `MIMETIC_RECORD=1 pytest tests/study/test_golden_plans.py`.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mimetic.plan import Plan, describe
+from mimetic.recipe import load
+from mimetic.study import plan_arms
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def text(plans: dict[str, Plan]) -> str:
+    """Return plans as text: one line for each parameter a rule claims, and each plan's hash."""
+    lines = []
+    for name, plan in plans.items():
+        lines.append(f"{name}: {len(plan.entries)} parameters, plan {plan.hash}")
+        for entry in plan.entries:
+            if entry.rule is not None:
+                std = "" if entry.moments is None else f" std={entry.moments.std:.6g}"
+                frozen = " frozen" if entry.frozen else ""
+                shape = "×".join(map(str, entry.shape))
+                lines.append(f"  {entry.parameter} {shape} {entry.rule}: {describe(entry)}{std}{frozen}")
+    return "\n".join(lines) + "\n"
+
+
+def test_there_are_recipes() -> None:
+    """The search below is not vacuous."""
+    assert len(RECIPES) >= 2
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.relative_to(ROOT / "recipes").as_posix())
+def test_recipe_resolves_to_its_golden_plan(path: Path) -> None:
+    """Arms, rules, arguments, expected deviations, seeds and freezing are those recorded."""
+    golden = GOLDEN / path.relative_to(ROOT / "recipes").with_suffix(".txt")
+    actual = text(plan_arms(load(path)))
+    if os.environ.get("MIMETIC_RECORD"):
+        golden.parent.mkdir(parents=True, exist_ok=True)
+        golden.write_text(actual, encoding="utf-8")
+
+    assert actual == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.relative_to(ROOT / "recipes").as_posix())
+def test_recipe_says_how_it_is_run(path: Path) -> None:
+    """Each recipe carries the editor's modeline, a headline and the exact command."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+
+    assert lines[0].startswith("# yaml-language-server: $schema=")
+    assert lines[1].startswith("# ")
+    assert any(line.startswith("#   ") and "mimetic run recipes/" in line for line in lines[:8])
+    assert (path.parent / lines[0].partition("=")[2]).resolve() == ROOT / "docs" / "recipe.schema.json"

@@ -1,0 +1,264 @@
+"""A whole study, offline: workers, journals, statuses, resume, and what a user can get wrong."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mimetic.errors import UserError
+from mimetic.recipe import RecipeError, load
+from mimetic.study import plan_arms, run
+from mimetic.study.layout import Trial, studies
+from mimetic.study.trial import Shelf, run_trial
+from mimetic.train import read_journal
+
+TINY: dict[str, Any] = {
+    "recipe": 1,
+    "name": "tiny",
+    "model": {"type": "convmixer", "dim": 8, "depth": 2, "kernel_size": 3, "patch_size": 2},
+    "data": {"type": "digits", "train_size": 64, "test_size": 32},
+    "train": {"epochs": 2, "batch_size": 32},
+    "seeds": 2,
+    "arms": {
+        "default": {},
+        "frozen": {
+            "init": [
+                {"id": "f", "match": {"kind": "depthwise_conv"}, "covariance": "closed_form", "freeze": True}
+            ]
+        },
+    },
+}
+
+
+class Recorder:
+    """A display that remembers what it is told."""
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self.trials: list[Trial] = []
+        self.ends: dict[str, str] = {}
+        self.said: list[str] = []
+        self.on_epoch: Any = None
+
+    def begin(self, study: Path, trials: Sequence[Trial]) -> None:
+        """Keep the trials."""
+        self.trials = list(trials)
+
+    def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:
+        """Keep how each trial ended."""
+        for event in events:
+            if event["event"] == "end":
+                self.ends[trial.name] = event["status"]
+            elif event["event"] == "epoch" and self.on_epoch is not None:
+                self.on_epoch(trial, event)
+
+    def say(self, text: str) -> None:
+        """Keep a message."""
+        self.said.append(text)
+
+
+def weights(folder: Path) -> dict[str, str]:
+    """Return a digest of the final weights of every trial below a study."""
+    return {
+        str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("weights.safetensors"))
+    }
+
+
+def metrics(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
+    """Return epoch, training loss and test accuracy of every trial, last word of each epoch."""
+    found = {}
+    for path in sorted(folder.rglob("journal.jsonl")):
+        epochs = {e["epoch"]: e["metrics"] for e in read_journal(path) if e["event"] == "epoch"}
+        found[str(path.relative_to(folder))] = [
+            (n, m.get("train/loss", 0.0), m["test/acc"]) for n, m in sorted(epochs.items())
+        ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a study that ran without interruption, in two workers."""
+    root = tmp_path_factory.mktemp("straight")
+    result = run(load(TINY), root=root, offline=True, workers=2)
+
+    assert result.complete
+    return result.folder
+
+
+def test_study_leaves_what_it_promises(straight: Path) -> None:
+    """Journals end FINISHED; plans, weights, pictures and the comparison lie beside them."""
+    trials = [straight / arm / f"seed-{seed}" for arm in ("default", "frozen") for seed in (0, 1)]
+
+    assert [read_journal(t / "journal.jsonl")[-1]["status"] for t in trials] == ["FINISHED"] * 4
+    for trial in trials:
+        assert (trial / "weights.safetensors").is_file()
+        assert {p.name for p in (trial / "pictures").iterdir()} == {
+            f"{what}-{when}.png" for what in ("filters", "covariance") for when in ("start", "end")
+        }
+    comparison = json.loads((straight / "comparison.json").read_text())
+    assert [arm["n"] for arm in comparison["arms"]] == [2, 2]
+    assert load(straight / "resolved.yaml") == load(TINY)
+
+
+def test_arms_are_paired_by_seed(straight: Path) -> None:
+    """Parameters no rule names begin with the same bytes in both arms."""
+    plans = {
+        arm: json.loads((straight / arm / "seed-0" / "plan.json").read_text()) for arm in ("default", "frozen")
+    }
+    different = [
+        a["parameter"]
+        for a, b in zip(plans["default"]["entries"], plans["frozen"]["entries"], strict=True)
+        if (a["initializer"], a["frozen"]) != (b["initializer"], b["frozen"])
+    ]
+
+    assert different == ["blocks.0.spatial.weight", "blocks.1.spatial.weight"]
+
+
+def test_queue_in_one_process_gives_the_same_bytes(straight: Path, tmp_path: Path) -> None:
+    """One trial after another in this process ends with the weights of the pool."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "resolved.yaml").write_text((straight / "resolved.yaml").read_text())
+    shelf = Shelf()
+    ended = [
+        run_trial(Trial(str(folder), arm, seed), shelf, lambda: None)
+        for arm in ("default", "frozen")
+        for seed in (0, 1)
+    ]
+
+    assert ended == ["FINISHED"] * 4
+    assert weights(folder) == weights(straight)
+
+
+def test_killed_worker_fails_its_trial_alone_and_resume_completes(straight: Path, tmp_path: Path) -> None:
+    """`kill -9` of a worker costs one trial; `resume` then gives the metrics of an uninterrupted run."""
+    display = Recorder()
+    killed: list[int] = []
+
+    def kill(_trial: Trial, event: Mapping[str, Any]) -> None:
+        if event["epoch"] == 1 and not killed:
+            worker = next(iter(_children()))
+            killed.append(worker)
+            os.kill(worker, signal.SIGKILL)
+
+    display.on_epoch = kill
+    first = run(load(TINY), root=tmp_path, offline=True, workers=1, display=display)
+
+    assert sorted(first.statuses.values()) == ["FAILED", "FINISHED", "FINISHED", "FINISHED"]
+    second = run(load(TINY), root=tmp_path, offline=True, workers=1, resume=True)
+    assert second.complete
+    assert second.folder == first.folder
+    assert weights(second.folder) == weights(straight)
+    assert metrics(second.folder) == metrics(straight)
+
+
+def _children() -> list[int]:
+    """Return the worker processes of this process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        command = (path.parent / "cmdline").read_bytes()
+        if int(fields[1]) == os.getpid() and b"mimetic.study.worker" in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_interrupt_ends_trials_as_killed(tmp_path: Path) -> None:
+    """Ctrl-C ends what runs within a step, says so, and keeps a comparison of what there is."""
+    long = {**TINY, "train": {"epochs": 2000, "batch_size": 32}, "seeds": 1}
+    display = Recorder()
+    display.on_epoch = lambda _t, e: _interrupt() if e["epoch"] == 2 else None
+    began = time.monotonic()
+    result = run(load(long), root=tmp_path, offline=True, workers=1, display=display)
+
+    assert result.interrupted
+    assert result.statuses == {"default · seed 0": "KILLED", "frozen · seed 0": "PENDING"}
+    assert time.monotonic() - began < 60
+    assert not _children()
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_second_run_is_a_new_study(straight: Path, tmp_path: Path) -> None:
+    """Running again overwrites nothing."""
+    one = run(load({**TINY, "seeds": 1}), root=tmp_path, offline=True)
+    other = run(load({**TINY, "seeds": 1}), root=tmp_path, offline=True)
+
+    assert one.folder != other.folder
+    assert list(studies(tmp_path, "tiny")) == [p.relative_to(Path.cwd()) if not p.is_absolute() else p for p in (one.folder, other.folder)]
+
+
+def test_resume_refuses_a_changed_recipe(straight: Path) -> None:
+    """A study continues only as what it was; the first difference is shown."""
+    changed = {**TINY, "train": {"epochs": 3, "batch_size": 32}}
+    with pytest.raises(UserError, match=r"the recipe changed since .*`epochs: 2` and now says `epochs: 3`"):
+        run(load(changed), root=straight.parents[2], offline=True, resume=True)
+
+
+def test_resume_without_a_study(tmp_path: Path) -> None:
+    """There is nothing to resume in an empty folder."""
+    with pytest.raises(UserError, match="there is no study of `tiny`"):
+        run(load(TINY), root=tmp_path, offline=True, resume=True)
+
+
+def test_mistakes_of_all_arms_come_before_anything_is_written(tmp_path: Path) -> None:
+    """A rule that does not fit is found for every arm, and no folder is made."""
+    wrong = {
+        **TINY,
+        "arms": {
+            "one": {"init": [{"id": "a", "match": "nowhere", "init": "zeros"}]},
+            "two": {"init": [{"id": "b", "match": {"kind": "conv_transpose"}, "init": "zeros"}]},
+        },
+    }
+    with pytest.raises(RecipeError) as caught:
+        run(load(wrong), root=tmp_path / "runs", offline=True)
+
+    assert [issue.path for issue in caught.value.issues] == [("arms", "one", "init", "a"), ("arms", "two", "init", "b")]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_missing_data_are_said_before_anything_starts(tmp_path: Path) -> None:
+    """A missing set is one clear error that says where to put the files."""
+    with pytest.raises(RecipeError, match="cifar-10-batches-py"):
+        run(load({**TINY, "data": {"type": "cifar10", "root": str(tmp_path)}}), root=tmp_path / "runs", offline=True)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_arm_without_a_model_is_said(tmp_path: Path) -> None:
+    """A recipe of rules alone cannot be run, and says what is missing."""
+    with pytest.raises(RecipeError, match="arm `main` needs `model` and `data` and `train`"):
+        plan_arms(load({"recipe": 1, "name": "x", "init": [{"id": "a", "match": "b", "init": "zeros"}]}))
+
+
+def test_diverged_trial_fails_and_the_others_go_on(tmp_path: Path) -> None:
+    """A loss that is not finite ends its trial as FAILED, with the reason."""
+    wild = {
+        **TINY,
+        "seeds": 1,
+        "arms": {"default": {}, "wild": {"train": {"optimizer": {"type": "sgd", "lr": 1e30}}}},
+    }
+    display = Recorder()
+    result = run(load(wild), root=tmp_path, offline=True, workers=1, display=display)
+
+    assert result.statuses == {"default · seed 0": "FINISHED", "wild · seed 0": "FAILED"}
+    end = read_journal(result.folder / "wild" / "seed-0" / "journal.jsonl")[-1]
+    assert "diverged" in end["reason"]
+
+
+def test_no_thread_is_left(straight: Path) -> None:
+    """The pool's listeners end with their workers."""
+    time.sleep(0.2)
+    assert [t.name for t in threading.enumerate() if "listen" in t.name] == []
