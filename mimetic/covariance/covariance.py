@@ -14,7 +14,7 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from mimetic.covariance.linalg import compact, eigh, one_thread, smaller_gram
+from mimetic.covariance.linalg import compact, eigvalsh, one_thread, smaller_gram
 from mimetic.errors import UserError
 
 _CHUNK = 2**20
@@ -81,7 +81,7 @@ class Covariance:
         UserError: If the factor has another shape than the patch, or holds values that are not finite.
     """
 
-    factor_RD: Tensor  # noqa: N815  the shape is part of the name
+    factor_RD: Tensor
     patch: PatchGeometry
     provenance: Provenance = field(default_factory=lambda: Provenance("given"))
 
@@ -94,7 +94,7 @@ class Covariance:
         if factor.dtype != torch.float64 or factor.device.type != "cpu":
             message = f"{where}: its factor is {factor.dtype} on {factor.device}; give float64 on the CPU"
             raise UserError(message)
-        if not bool(torch.isfinite(factor).all()):
+        if not all(math.isfinite(extreme) for extreme in factor.aminmax()):
             message = f"{where}: its factor holds NaN or infinity; check the weights or data it came from"
             raise UserError(message)
 
@@ -106,12 +106,15 @@ class Covariance:
     @property
     def trace(self) -> float:
         """Return tr Σ = ‖F‖²_F, the expected energy E‖f‖² of one draw."""
-        return float(self.factor_RD.square().sum())
+        flat = self.factor_RD.flatten()
+        with one_thread():
+            return float(flat @ flat)
 
     @property
     def variance(self) -> Tensor:
         """Return the diagonal of Σ, the variance of each coordinate."""
-        return self.factor_RD.square().sum(dim=0)
+        with one_thread():
+            return self.factor_RD.square().sum(dim=0)
 
     @property
     def independent_entries(self) -> float:
@@ -123,16 +126,16 @@ class Covariance:
         trace = self.trace
         if trace == 0.0:
             return 0.0
-        squared = float(smaller_gram(self.factor_RD).square().sum())
-        total = float(self.factor_RD.sum(dim=1).square().sum())
+        with one_thread():
+            squared = float(smaller_gram(self.factor_RD).square().sum())
+            total = float(self.factor_RD.sum(dim=1).square().sum())
         energy = trace * (trace / squared)
         mean = self.patch.size * trace / total if total > 0.0 else math.inf
         return min(energy, mean)
 
     def eigenvalues(self) -> Tensor:
         """Return the min(r, d) eigenvalues of Σ that can differ from zero, largest first."""
-        values, _ = eigh(smaller_gram(self.factor_RD))
-        return values.flip(0).clamp(min=0.0)
+        return eigvalsh(smaller_gram(self.factor_RD)).flip(0).clamp(min=0.0)
 
     def sample(self, count: int, generator: torch.Generator, *, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return independent draws ε·F ~ N(0, Σ) as a contiguous (count, d) tensor.

@@ -10,10 +10,12 @@ from typing import Literal
 from torch import Tensor
 
 from mimetic.covariance.covariance import Covariance, PatchGeometry, measured
+from mimetic.covariance.linalg import one_thread
 from mimetic.covariance.shrinkage import Target, intensity, shrunk
 from mimetic.errors import UserError
 
 
+@one_thread()
 def filter_covariance(
     weight_OIK: Tensor,
     *,

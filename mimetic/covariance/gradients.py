@@ -38,7 +38,7 @@ class Gram:
         probes: Random probes per image; None where all outputs were sent back.
     """
 
-    gram_GOO: Tensor  # noqa: N815  the shape is part of the name
+    gram_GOO: Tensor
     images: int
     probes: int | None = None
 
@@ -107,7 +107,7 @@ class _Cotangents:
     """What is sent back for a batch."""
 
     outputs: int | None
-    basis_CK: Tensor | None  # noqa: N815
+    basis_CK: Tensor | None
     probes: int | None
     seed: int
     index: int
@@ -219,10 +219,16 @@ def _gram(gradient: Tensor, module: nn.Module, groups: int) -> Tensor:
     """Return Σ δδᵀ (groups, O, O) of gradients whose channels are the second axis, or the last for linear."""
     if isinstance(module, nn.Linear):
         delta_GOM = gradient.flatten(0, -2).T.unsqueeze(0)
-    else:
-        # A batched backward brings one more leading axis: channels are counted from the end.
-        channel = gradient.ndim - len(module.kernel_size) - 1  # type: ignore[arg-type]
-        delta_GOM = gradient.movedim(channel, 0).flatten(1).unflatten(0, (groups, -1))  # type: ignore[no-untyped-call]
+        return (delta_GOM @ delta_GOM.mT).double()
+    # A batched backward brings one more leading axis: channels are counted from the end.
+    sides = len(module.kernel_size)  # type: ignore[arg-type]
+    delta_NCM = gradient.flatten(-sides).flatten(0, -3)
+    images, channels, positions = delta_NCM.shape
+    outputs = channels // groups
+    if positions >= outputs:
+        delta_NGOM = delta_NCM.reshape(images, groups, outputs, positions)
+        return (delta_NGOM @ delta_NGOM.mT).double().sum(dim=0)
+    delta_GOM = delta_NCM.transpose(0, 1).reshape(groups, outputs, -1)
     return (delta_GOM @ delta_GOM.mT).double()
 
 

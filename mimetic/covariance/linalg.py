@@ -2,7 +2,7 @@
 
 LAPACK's `eigh` and `qr` give other last bits with one thread than with eight (measured with MKL 2024.2),
 and a value that lies close to a rounding boundary of float32 then moves. Initial values may not depend
-on that, so whatever enters a draw runs in `one_thread`.
+on that, so whatever enters a draw runs in `one_thread`, sums over many entries included.
 """
 
 from collections.abc import Iterator
@@ -41,6 +41,13 @@ def eigh(matrix_DD: Tensor) -> tuple[Tensor, Tensor]:
     with one_thread():
         values_D, vectors_DD = torch.linalg.eigh(matrix_DD)
     return values_D, vectors_DD
+
+
+def eigvalsh(matrix_DD: Tensor) -> Tensor:
+    """Return the ascending eigenvalues (d,) of a symmetric matrix."""
+    with one_thread():
+        values_D: Tensor = torch.linalg.eigvalsh(matrix_DD)
+    return values_D
 
 
 def repaired(values_D: Tensor, psd: Repair) -> Tensor:

@@ -61,6 +61,7 @@ def nfm_per_group(
     )
 
 
+@one_thread()
 def entry_centered_nfm(weight_OIK: Tensor, *, source: str = "entry-centered nfm") -> Covariance:
     """Return WᵀW minus the mean of its d² entries, made PSD by the NFM study's shift.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.covariance.covariance import Covariance, PatchGeometry, measured
-from mimetic.covariance.linalg import eigh, smaller_gram, symmetric_root
+from mimetic.covariance.linalg import eigh, one_thread, smaller_gram, symmetric_root
 from mimetic.errors import UserError
 
 EPSILON = 5e-4
@@ -45,8 +45,9 @@ def patch_covariance(
             channels, size = batch_NCHW.shape[1], patches_MD.shape[1]
             total_DD = torch.zeros(size, size, dtype=torch.float64)
             mean_D = torch.zeros(size, dtype=torch.float64)
-        total_DD += (patches_MD.T @ patches_MD).double().cpu()
-        mean_D += patches_MD.sum(dim=0).double().cpu()
+        with one_thread():
+            total_DD += (patches_MD.T @ patches_MD).double().cpu()
+            mean_D += patches_MD.sum(dim=0).double().cpu()
         count += len(patches_MD)
     if count == 0:
         message = f"{source}: there are no images, or they are smaller than {kernel_size}; give at least one"

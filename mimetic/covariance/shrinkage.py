@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mimetic.covariance.covariance import Covariance, derived
-from mimetic.covariance.linalg import smaller_gram
+from mimetic.covariance.linalg import one_thread, smaller_gram
 from mimetic.errors import UserError
 
 Target = Literal["identity", "diagonal"]
@@ -23,6 +23,7 @@ Target = Literal["identity", "diagonal"]
 _LARGEST = 2048
 
 
+@one_thread()
 def intensity(samples_HD: Tensor, *, target: Target = "identity") -> float:
     """Return the estimated best intensity α in [0, 1] for Σ = XᵀX/H of centered samples.
 
@@ -45,6 +46,7 @@ def intensity(samples_HD: Tensor, *, target: Target = "identity") -> float:
     return min(1.0, max(0.0, noise / distance)) if distance > 0.0 else 1.0
 
 
+@one_thread()
 def shrunk(cov: Covariance, alpha: float, *, target: Target = "identity") -> Covariance:
     """Return (1 − α)·Σ + α·T with T = diag(Σ), or the isotropic matrix of Σ's trace; the trace is kept.
 

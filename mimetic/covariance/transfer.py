@@ -49,6 +49,7 @@ def interpolation(target: int, source: int, *, align_corners: bool = False) -> T
     return matrix
 
 
+@one_thread()
 def resized(
     cov: Covariance, kernel_size: tuple[int, ...], *, align_corners: bool = False, keep: Keep = "nothing"
 ) -> Covariance:
@@ -70,10 +71,9 @@ def resized(
         message = f"covariance `{cov.provenance.source}` over a kernel {_sides(before)} cannot be resized to "
         raise UserError(f"{message}{_sides(kernel_size)}: the number of sides differs")
     factor = cov.factor_RD.view(rank, cov.patch.channels, *before)
-    with one_thread():
-        for axis, (old, new) in enumerate(zip(before, kernel_size, strict=True), start=2):
-            matrix = interpolation(new, old, align_corners=align_corners)
-            factor = torch.tensordot(factor, matrix, dims=([axis], [1])).movedim(-1, axis)
+    for axis, (old, new) in enumerate(zip(before, kernel_size, strict=True), start=2):
+        matrix = interpolation(new, old, align_corners=align_corners)
+        factor = torch.tensordot(factor, matrix, dims=([axis], [1])).movedim(-1, axis)
     flat_RD = factor.reshape(rank, -1)
     if keep != "nothing":
         pixels = math.prod(kernel_size) / math.prod(before) if keep == "pixel" else 1.0

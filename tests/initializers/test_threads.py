@@ -13,7 +13,12 @@ import hashlib
 import sys
 import torch
 import mimetic.recipe.covariance, mimetic.recipe.initializer
-from mimetic.covariance import Covariance, PatchGeometry, closed_form
+from mimetic.covariance import Covariance, PatchGeometry, closed_form, scaled
+from mimetic.covariance.algebra import powered
+from mimetic.covariance.filters import filter_covariance
+from mimetic.covariance.nfm import entry_centered_nfm, nfm
+from mimetic.covariance.transfer import marginal, resized
+from mimetic.recipe.scale import Trace
 from mimetic.graph.site import Geometry, Parameter, Site
 from mimetic.initializers import draw, draw_filters
 from mimetic.recipe.rule import Rule
@@ -24,6 +29,12 @@ digest = hashlib.sha256()
 factor = torch.randn(256, 1152, generator=generator("factor"), dtype=torch.float64)
 cov = Covariance(factor, PatchGeometry(128, (3, 3)))
 digest.update(draw_filters(cov, Geometry(128, 256, (3, 3)), generator("draw")).numpy().tobytes())
+scaled_cov = scaled(cov, Trace(trace=3.0), Geometry(128, 256, (3, 3)))
+for found in (scaled_cov, powered(cov, 0.5), resized(cov, (5, 5), keep="trace"), marginal(cov)):
+    digest.update(found.factor_RD.numpy().tobytes())
+weight = torch.randn(512, 64, 3, 3, generator=generator("weight"))
+for found in (filter_covariance(weight, shrinkage="auto"), nfm(weight), entry_centered_nfm(weight[:32])):
+    digest.update(found.factor_RD.numpy().tobytes())
 for side in (5, 7, 9, 11):
     digest.update(closed_form((side, side), 0.7).factor_RD.numpy().tobytes())
 for name, shape in (("orthogonal", (256, 576)), ("normal", (300, 300)), ("trunc_normal", (300, 300))):
