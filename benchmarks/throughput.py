@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
 from mimetic.data import Dataset, Images
+from mimetic.journal import Journal, read_journal
 from mimetic.models import build
 from mimetic.recipe.data import Crop, Flip
 from mimetic.recipe.model import CifarResNet, ConvMixer, Model
 from mimetic.recipe.train import AdamW, Checkpoint, OneCycle, Train
 from mimetic.train.devices import pick_device, pick_precision
-from mimetic.train.journal import Journal, read_journal
 from mimetic.train.loop import train
 
 CLASSES = 10

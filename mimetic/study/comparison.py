@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mimetic.errors import UserError
+from mimetic.journal import Event, history, read_journal, status
 from mimetic.study.layout import Trial, read_record
 from mimetic.study.statistics import (
     LEVEL,
@@ -20,8 +21,6 @@ from mimetic.study.statistics import (
     paired_difference,
     summary,
 )
-from mimetic.train import read_journal, status
-from mimetic.train.journal import Event, history
 
 Journaled = tuple[str, int, Sequence[Event]]
 """A trial: arm, seed, events of its journal."""

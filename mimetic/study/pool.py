@@ -17,8 +17,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO
 
+from mimetic.journal import Journal, read_journal, status
 from mimetic.study.layout import Trial
-from mimetic.train import Journal, read_journal, status
 
 GRACE = 20.0
 """Seconds a worker has to end its trial after SIGTERM before it is killed."""

@@ -18,6 +18,7 @@ from mimetic import data, models
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.graph import find_sites
+from mimetic.journal import Follower, read_journal, status
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Recipe, RecipeError, resolved
 from mimetic.recipe.errors import Issue
@@ -27,7 +28,6 @@ from mimetic.study.environment import environment
 from mimetic.study.layout import Trial, new_folder, read_record, studies, write_record
 from mimetic.study.pool import Pool, cores
 from mimetic.study.report import write_comparison
-from mimetic.train import Follower, read_journal, status
 
 DEFAULT_ROOT = Path("mlruns")
 

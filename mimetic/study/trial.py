@@ -17,11 +17,12 @@ from mimetic.data import Dataset
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.graph import canonical_parameters, find_sites
+from mimetic.journal import Journal
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Arm, Recipe, load
 from mimetic.study.layout import Trial
 from mimetic.study.pictures import draw_pictures
-from mimetic.train import Journal, digest, train
+from mimetic.train import digest, train
 
 Stop = Callable[[], str | None]
 

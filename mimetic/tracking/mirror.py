@@ -7,14 +7,13 @@ trial repeats are never logged twice (MLflow appends, it does not replace), and 
 mirrored later.
 """
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from mimetic.errors import RunError
+from mimetic.journal import Event, Follower
 from mimetic.tracking.pictures import log_picture, logged_pictures
 from mimetic.tracking.runs import REASON, end_run, set_tags
 from mimetic.tracking.store import Store
@@ -24,13 +23,6 @@ from mimetic.tracking.values import METRIC_LIMIT, batches
 NOTE = "mimetic.note"
 _OPEN = ("RUNNING", "SCHEDULED")
 _FACTS = ("plan", "device", "threads", "precision", "torch", "resumed_from_epoch")
-_NEEDED: Mapping[str, tuple[str, ...]] = {
-    "epoch": ("epoch", "metrics"),
-    "artifact": ("file",),
-    "end": ("status",),
-}
-
-Event = dict[str, Any]
 
 
 class Mirror:
@@ -44,7 +36,7 @@ class Mirror:
 
     def __init__(self, store: Store, run_id: str, journal: str | os.PathLike[str]) -> None:
         self.store, self.run_id, self.journal = store, run_id, Path(journal)
-        self._offset = 0
+        self._follower = Follower(journal)
         self._known: _Known | None = None
         self._epoch = 0
 
@@ -54,16 +46,18 @@ class Mirror:
         Raises:
             RunError: If the store does not take it; the same lines are tried again by the next call.
         """
-        text, offset = _appended(self.journal, self._offset)
-        if offset == self._offset:
+        before = self._follower.offset
+        events = self._follower.new()
+        if not events:
             return []
-        events = [event for line in text.split("\n") if (event := _parse(line)) is not None]
-        with store_trouble(self.store.uri):
-            if self._known is None:
-                self._known = _Known.ask(self.store, self.run_id)
-            notes = [] if self._known.has_all(events) else self._copy(events, self._known)
-        self._offset = offset
-        return notes
+        try:
+            with store_trouble(self.store.uri):
+                if self._known is None:
+                    self._known = _Known.ask(self.store, self.run_id)
+                return [] if self._known.has_all(events) else self._copy(events, self._known)
+        except RunError:
+            self._follower.offset = before
+            raise
 
     def end(self, reason: str) -> None:
         """End the run as KILLED if nothing has ended it: its trial never started, or its end is lost.
@@ -233,18 +227,6 @@ class _Known:
         return cls(max(steps, default=-1), run.info.status, pictures, has_reason=REASON in run.data.tags)
 
 
-def _appended(path: Path, offset: int) -> tuple[str, int]:
-    """Return the whole lines after an offset, and the offset after them; a torn last line stays."""
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            text, newline, _ = file.read().rpartition(b"\n")
-    except FileNotFoundError:
-        return "", offset
-    whole = text + newline
-    return whole.decode("utf-8", errors="replace"), offset + len(whole)
-
-
 def _unreadable(path: Path) -> str | None:
     """Return why a file cannot be read, None if it can."""
     try:
@@ -252,16 +234,3 @@ def _unreadable(path: Path) -> str | None:
             return None
     except OSError as error:
         return str(error.strerror).lower()
-
-
-def _parse(line: str) -> Event | None:
-    """Return the event of a line; None for a line a killed writer left unfinished or that lacks something."""
-    try:
-        event = json.loads(line)
-        if any(name not in event for name in ("event", "time", *_NEEDED.get(event["event"], ()))):
-            return None
-        if event["event"] == "epoch":
-            event["metrics"] = {name: float(value) for name, value in event["metrics"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-    return dict(event)

@@ -24,6 +24,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 from mimetic import streams
 from mimetic.data import Dataset, augmenter
 from mimetic.errors import RunError
+from mimetic.journal import Journal, last_metrics, read_journal
 from mimetic.recipe.base import Spec
 from mimetic.recipe.train import Train
 from mimetic.train.batches import decoder, epoch_order, mixer, resident
@@ -46,7 +47,6 @@ from mimetic.train.devices import (
 )
 from mimetic.train.evaluate import evaluate
 from mimetic.train.freeze import check_frozen, hold_statistics
-from mimetic.train.journal import Journal, last_metrics, read_journal
 from mimetic.train.optimizers import make_optimizer, set_rate
 from mimetic.train.schedules import rate
 from mimetic.train.stopping import Stop, Stopped, never, stop_if

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from mimetic.errors import UserError
+from mimetic.journal import read_journal
 from mimetic.recipe import RecipeError, load
 from mimetic.study import plan_arms, run
 from mimetic.study.layout import Trial, studies
 from mimetic.study.trial import Shelf, run_trial
-from mimetic.train import read_journal
 
 TINY: dict[str, Any] = {
     "recipe": 1,
@@ -47,7 +47,7 @@ class Recorder:
         self.said: list[str] = []
         self.on_epoch: Any = None
 
-    def begin(self, study: Path, trials: Sequence[Trial]) -> None:
+    def begin(self, study: Path, trials: Sequence[Trial]) -> None:  # noqa: ARG002
         """Keep the trials."""
         self.trials = list(trials)
 
@@ -111,7 +111,8 @@ def test_study_leaves_what_it_promises(straight: Path) -> None:
 def test_arms_are_paired_by_seed(straight: Path) -> None:
     """Parameters no rule names begin with the same bytes in both arms."""
     plans = {
-        arm: json.loads((straight / arm / "seed-0" / "plan.json").read_text()) for arm in ("default", "frozen")
+        arm: json.loads((straight / arm / "seed-0" / "plan.json").read_text())
+        for arm in ("default", "frozen")
     }
     different = [
         a["parameter"]
@@ -198,7 +199,7 @@ def test_second_run_is_a_new_study(straight: Path, tmp_path: Path) -> None:
     other = run(load({**TINY, "seeds": 1}), root=tmp_path, offline=True)
 
     assert one.folder != other.folder
-    assert list(studies(tmp_path, "tiny")) == [p.relative_to(Path.cwd()) if not p.is_absolute() else p for p in (one.folder, other.folder)]
+    assert list(studies(tmp_path, "tiny")) == [one.folder, other.folder]
 
 
 def test_resume_refuses_a_changed_recipe(straight: Path) -> None:
@@ -226,14 +227,18 @@ def test_mistakes_of_all_arms_come_before_anything_is_written(tmp_path: Path) ->
     with pytest.raises(RecipeError) as caught:
         run(load(wrong), root=tmp_path / "runs", offline=True)
 
-    assert [issue.path for issue in caught.value.issues] == [("arms", "one", "init", "a"), ("arms", "two", "init", "b")]
+    assert [issue.path for issue in caught.value.issues] == [
+        ("arms", "one", "init", "a"),
+        ("arms", "two", "init", "b"),
+    ]
     assert not (tmp_path / "runs").exists()
 
 
 def test_missing_data_are_said_before_anything_starts(tmp_path: Path) -> None:
     """A missing set is one clear error that says where to put the files."""
+    absent = load({**TINY, "data": {"type": "cifar10", "root": str(tmp_path)}})
     with pytest.raises(RecipeError, match="cifar-10-batches-py"):
-        run(load({**TINY, "data": {"type": "cifar10", "root": str(tmp_path)}}), root=tmp_path / "runs", offline=True)
+        run(absent, root=tmp_path / "runs", offline=True)
     assert not (tmp_path / "runs").exists()
 
 

@@ -8,9 +8,10 @@ from torch import nn
 
 from mimetic import streams
 from mimetic.data import Dataset, Images
+from mimetic.journal import Journal
 from mimetic.recipe.data import Crop
 from mimetic.recipe.train import OneCycle, Train
-from mimetic.train import Journal, train
+from mimetic.train import train
 
 
 def images(count: int) -> Images:

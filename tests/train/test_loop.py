@@ -18,10 +18,10 @@ from torch import nn
 from mimetic import streams
 from mimetic.data import Dataset, Images
 from mimetic.errors import UserError
+from mimetic.journal import Journal, history, read_journal
 from mimetic.recipe.data import Crop, Flip
 from mimetic.recipe.train import AdamW, Checkpoint, OneCycle, Sgd, Train
 from mimetic.train.freeze import digest
-from mimetic.train.journal import Journal, history, read_journal
 from mimetic.train.loop import CHECKPOINT, WEIGHTS, Outcome, train
 
 EVERYTHING = Train(

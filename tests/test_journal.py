@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mimetic.errors import RunError
-from mimetic.train.journal import Journal, history, last_metrics, read_journal, status
+from mimetic.journal import Journal, history, last_metrics, read_journal, status
 
 
 def _write(path: Path, *events: tuple[str, dict[str, object]]) -> None:
@@ -115,5 +115,5 @@ def test_folder_that_cannot_be_made_is_a_stated_error(tmp_path: Path) -> None:
 
 def test_reading_journals_imports_no_torch() -> None:
     """A coordinator that watches trials does not pay for torch."""
-    code = "import sys; from mimetic.train import read_journal; sys.exit('torch' in sys.modules)"
+    code = "import sys; from mimetic.journal import read_journal; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

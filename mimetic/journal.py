@@ -20,6 +20,11 @@ from mimetic.errors import RunError
 Event = dict[str, Any]
 Status = Literal["PENDING", "RUNNING", "FINISHED", "FAILED", "KILLED"]
 
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "epoch": ("epoch", "metrics"),
+    "artifact": ("file",),
+    "end": ("status",),
+}
 _SYNCED = frozenset({"start", "epoch", "checkpoint", "end"})
 
 
@@ -92,21 +97,26 @@ def read_journal(path: str | os.PathLike[str]) -> list[Event]:
 
 
 class Follower:
-    """Reads a journal that grows: each call of `new` returns the events appended since the last."""
+    """Reads a journal that grows: each call of `new` returns the events appended since the last.
+
+    Attributes:
+        path: The journal; it need not exist yet.
+        offset: Bytes read so far; set it back to read events again.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._offset = 0
+        self.offset = 0
 
     def new(self) -> list[Event]:
         """Return the events of whole lines since the last call; a line still being written waits."""
         try:
             with self.path.open("rb") as file:
-                file.seek(self._offset)
+                file.seek(self.offset)
                 whole, newline, _ = file.read().rpartition(b"\n")
         except FileNotFoundError:
             return []
-        self._offset += len(whole) + len(newline)
+        self.offset += len(whole) + len(newline)
         return [event for line in whole.split(b"\n") if (event := _parse(line)) is not None]
 
 
@@ -140,15 +150,16 @@ def status(events: Iterable[Event]) -> Status:
 
 
 def _parse(line: bytes) -> Event | None:
+    """Return the event of a line; None for one a killed writer left unfinished, or that lacks a field."""
     try:
         event = json.loads(line)
-    except ValueError:  # also text that was cut inside a character
+        if any(name not in event for name in ("event", "time", *_NEEDED.get(event["event"], ()))):
+            return None
+        if event["event"] == "epoch":
+            event["metrics"] = {name: float(value) for name, value in event["metrics"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError):  # also text cut inside a character
         return None
-    if not isinstance(event, dict) or "event" not in event:
-        return None
-    if "metrics" in event:
-        event["metrics"] = {name: float(value) for name, value in event["metrics"].items()}
-    return event
+    return dict(event)
 
 
 def _plain(value: object) -> object:
