@@ -12,7 +12,7 @@ SCRIPT = """
 import hashlib
 import sys
 import torch
-import mimetic.recipe.covariance, mimetic.recipe.initializer
+import mimetic.recipe
 from mimetic.covariance import Covariance, PatchGeometry, closed_form, scaled
 from mimetic.covariance.algebra import powered
 from mimetic.covariance.filters import filter_covariance
@@ -63,8 +63,8 @@ def run(threads: int) -> tuple[str, str]:
 
 @pytest.mark.slow
 def test_draws_do_not_depend_on_the_number_of_threads() -> None:
-    """Products, roots and orthogonal matrices have the same bits with one, two and eight threads."""
-    threads, digests = zip(*(run(count) for count in (1, 2, 8)), strict=True)
-    assert threads == ("1", "2", "8")
+    """Products, roots and orthogonal matrices have the same bits with one thread and with three."""
+    threads, digests = zip(*(run(count) for count in (1, 3)), strict=True)
+    assert threads == ("1", "3")
     assert len(set(digests)) == 1
     assert len(digests[0]) == hashlib.sha256().digest_size * 2
