@@ -19,6 +19,9 @@ from mimetic.recipe.tree import List, Map, Spot
 MAIN = "main"
 """Name of the only arm of a recipe that has none."""
 
+MAX_CHAIN = 50
+"""How many arms may extend one another in a row."""
+
 ARM = place(Arm)
 RECIPE = place(Recipe)
 
@@ -110,6 +113,10 @@ class Composition:
                 others = [n for n in known if n != name]
                 hint = choice(parent, others, label="arms") if others else "there is no other arm"
                 self.issues.append(Issue(f"there is no arm `{clipped(parent)}`", spot.path, spot.value, hint))
+                return None
+            if len(self._open) >= MAX_CHAIN:
+                message = f"arms extend one another more than {MAX_CHAIN} deep"
+                self.issues.append(Issue(message, spot.path, spot.value, None))
                 return None
             chain = [*self._open, name]
             if parent in chain:

@@ -112,7 +112,7 @@ def clipped(text: str, width: int = 60) -> str:
 
 def snippet(mark: Mark, note: str = "") -> list[str]:
     """Return the line of a mark and a caret below its column, cut to a readable width."""
-    text = "".join(c if c.isprintable() else " " for c in mark.text or "")
+    text = "".join(c if c.isprintable() else " " for c in ("" if mark.text is None else mark.text))
     column = min(mark.column, len(text) + 1)
     if len(text) > _WIDEST:
         start = max(0, min(column - _WIDEST // 2, len(text) - _WIDEST))

@@ -7,6 +7,7 @@ the values are is checked after composition, once, by the schema.
 
 from typing import Any
 
+from mimetic.recipe.advice import home_of
 from mimetic.recipe.errors import Issue, Step, clipped
 from mimetic.recipe.suggest import did_you_mean, listed
 from mimetic.recipe.tree import List, Map, Spot, addressed, shown
@@ -100,21 +101,13 @@ def _checked_section(tree: Map, keys: tuple[str, ...], issues: list[Issue], *, a
 
 
 def _unknown(key: str, spot: Spot, keys: tuple[str, ...], arm: str | None) -> Issue:
-    message = f"unknown key `{clipped(key)}`"
-    if arm is None:
-        hint = did_you_mean(key, keys)
-        if hint is None:
-            hint = _home_of(key) or f"keys of a recipe: {listed(keys)}"
+    kind = "a recipe" if arm is None else "an arm"
+    if arm is not None and key in FILE_KEYS:
+        hint = f"`{key}` holds for the whole recipe: put it at the top"
     else:
-        at_top = f"`{key}` holds for the whole recipe: put it at the top" if key in FILE_KEYS else None
-        hint = at_top or did_you_mean(key, keys) or _home_of(key) or f"keys of an arm: {listed(keys)}"
-    return Issue(message, spot.path, spot.key or spot.value, hint)
-
-
-def _home_of(key: str) -> str | None:
-    from mimetic.recipe.advice import home_of
-
-    return home_of(key)
+        guesses = (did_you_mean(key, keys), home_of(key), f"keys of {kind}: {listed(keys)}")
+        hint = next(guess for guess in guesses if guess is not None)
+    return Issue(f"unknown key `{clipped(key)}`", spot.path, spot.start, hint)
 
 
 def _checked_rules(value: Any, spot: Spot, issues: list[Issue]) -> List | None:

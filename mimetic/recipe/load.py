@@ -99,7 +99,7 @@ def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recip
 
 def _as_name(stem: str) -> str:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:80]
-    return name or "recipe"
+    return name if name else "recipe"
 
 
 def _found_in_shared(composition: Composition) -> list[Issue]:

@@ -1,7 +1,8 @@
 """Changes from the command line: `--set arms.small.init.filters.scale.gain=0.5`.
 
 Each is one more layer, laid over the recipe's files by the rules of composition: a rule is addressed by
-its id, wherever it was inherited from, and missing maps come into being. The schema says whether a
+its id, wherever it was inherited from, and missing maps come into being. A change at the top of the
+recipe reaches the arms that do not say otherwise, like everything there. The schema says whether a
 value is text: then it is taken as it stands, so that a regular expression needs no quotes.
 """
 
@@ -71,7 +72,7 @@ def layer_of(text: str, number: int, below: Composition, issues: list[Issue]) ->
         issues: Receives the mistakes.
     """
     path_text, equals, value_text = text.partition("=")
-    path = _Path(path_text.rstrip(), text, number)
+    path = _Path(path_text.rstrip(" "), text, number)
     try:
         if equals == "" or path.rest.strip() == "":
             hint = "for example train.epochs=5"
@@ -223,7 +224,7 @@ class _Patch:
 
     def _text(self, locate: Any, here: tuple[Step, ...]) -> str | None:
         """Return a value where only text may stand: as it is written, unless it is quoted or null."""
-        stripped = self.value.strip()
+        stripped = self.value.strip(" ")
         if stripped in {"", "~", "null"}:
             return None
         if stripped[0] in "'\"" and stripped[-1] == stripped[0]:
@@ -232,7 +233,7 @@ class _Patch:
         return stripped
 
     def _value_mark(self) -> Mark:
-        space = len(self.value) - len(self.value.lstrip())
+        space = len(self.value) - len(self.value.lstrip(" "))
         return self.path.mark(self.value_start + (space if space < len(self.value) else 0))
 
     def _refusal(

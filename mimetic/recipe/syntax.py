@@ -152,8 +152,8 @@ def explain_syntax(error: yaml.MarkedYAMLError, locate: Callable[[int, int], Mar
         locate: Gives the mark of a line and a column, both from 0.
         text: The text that was parsed.
     """
-    problem = (error.problem or "it cannot be read").strip()
-    context = (error.context or "").strip()
+    problem = "it cannot be read" if error.problem is None else error.problem.strip()
+    context = "" if error.context is None else error.context.strip()
     place = error.problem_mark if error.problem_mark is not None else error.context_mark
     message, hint = f"this is not YAML: {problem}", None
     for known in _KNOWN:

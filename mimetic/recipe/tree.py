@@ -27,6 +27,11 @@ class Spot(NamedTuple):
     value: Mark | None = None
     key: Mark | None = None
 
+    @property
+    def start(self) -> Mark | None:
+        """Return the place of the key, or of the value where it has none."""
+        return self.value if self.key is None else self.key
+
 
 class Map(dict[str, Any]):
     """A map with the spot of each of its keys.

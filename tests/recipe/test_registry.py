@@ -1,0 +1,134 @@
+"""Types by name, plugins, and what may stand where."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mimetic.recipe.advice import home_of, unknown_key
+from mimetic.recipe.compose import ARM, RECIPE
+from mimetic.recipe.grammar import Place, place
+from mimetic.recipe.initializer import Constant
+from mimetic.recipe.match import Match
+from mimetic.recipe.registry import families, register, registered
+from mimetic.recipe.rule import Rule
+from mimetic.recipe.suggest import did_you_mean, nearest
+from mimetic.recipe.tree import wrapped
+
+
+def test_families() -> None:
+    """Every place of the language where a type stands has types."""
+    wanted = {"init", "covariance", "scale", "model", "data", "augment", "optimizer", "schedule"}
+    assert set(families()) == wanted
+    assert all(registered(family) for family in families())
+
+
+def test_names_are_not_taken_twice() -> None:
+    """No plugin replaces a type silently."""
+    with pytest.raises(ValueError, match="registered twice"):
+        register("init")(Constant)
+
+
+PLUGIN = '''
+from typing import Literal
+from mimetic.recipe.base import Spec
+from mimetic.recipe.registry import register
+
+@register("init")
+class Ramp(Spec):
+    """A ramp."""
+    type: Literal["ramp"] = "ramp"
+    slope: float = 1.0
+'''
+
+
+def install(folder: Path, code: str) -> None:
+    """Lay a package with an entry point into a folder, as an installer would."""
+    (folder / "ramp_plugin.py").write_text(code)
+    info = folder / "ramp_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ramp-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[mimetic.specs]\nramp = ramp_plugin\n")
+
+
+def run(folder: Path, code: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python with a folder of plugins."""
+    script = f"import sys; sys.path.insert(0, {str(folder)!r})\n{code}"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_plugin(tmp_path: Path) -> None:
+    """A type of a plugin is read, refused, completed and suggested like one of ours."""
+    install(tmp_path, PLUGIN)
+    done = run(
+        tmp_path,
+        "import mimetic.recipe as r\n"
+        "recipe = r.load({'init': [{'match': 'a', 'init': {'type': 'ramp', 'slope': 2}}]})\n"
+        "print(recipe.arms['main'].init[0].init.slope)\n"
+        "print('Ramp' in r.json_schema()['$defs'])\n"
+        "try: r.load({'init': [{'match': 'a', 'init': 'rampp'}]})\n"
+        "except r.RecipeError as e: print(e)\n",
+    )
+    assert done.stdout.splitlines() == [
+        "2.0",
+        "True",
+        "init.rule-1.init: there is no initializer type `rampp`",
+        "    hint: did you mean `ramp`?",
+    ], done.stderr
+
+
+def test_broken_plugin(tmp_path: Path) -> None:
+    """A plugin that cannot be imported is named."""
+    install(tmp_path, "import nothing_of_that_name")
+    done = run(tmp_path, "import mimetic.recipe")
+    assert "UserError: the plugin `ramp` (ramp_plugin) cannot be imported" in done.stderr
+
+
+def test_places() -> None:
+    """What may stand where is read from the sections."""
+    assert ARM.below("model") == Place(family="model")
+    assert ARM.below("init").holds_rules
+    assert ARM.below("init").below(0) == Place(section=Rule)
+    assert RECIPE.below("arms").below("any") == ARM
+    match = ARM.below("init").below(0).below("match")
+    assert (match.section, match.shorthand) == (Match, "layer")
+    assert match.below("layer").is_text
+    assert match.below("class").is_text
+    assert match.below("kind").choices[0] == "conv"
+    assert match.below("depth").length == 2
+    sgd = ARM.below("train").below("optimizer").chosen(wrapped({"type": "sgd"}))
+    assert sgd.keys() == ("lr", "weight_decay", "decay", "type", "momentum", "nesterov")
+    assert ARM.below("model").chosen("timm").below("args").below("x") == Place()
+    assert place(int | None) == Place()
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("lr", "`lr` belongs under `train.optimizer`"),
+        ("augment", "`augment` belongs under `data`"),
+        ("kind", "`kind` belongs under `match` of a rule"),
+        ("freeze", "`freeze` belongs in a rule"),
+        ("baseline", "`baseline` belongs at the top of the recipe"),
+        ("type", None),
+        ("xyzzy", None),
+    ],
+)
+def test_home(key: str, hint: str | None) -> None:
+    """A key in the wrong section is sent to the right one."""
+    assert hint == home_of(key)
+
+
+def test_unknown_key_prefers_its_neighbourhood() -> None:
+    """Of several homes the one within the same section is named."""
+    rule = ARM.below("init").below(0)
+    assert unknown_key("kernel_size", rule, ("init", "x")) == "`kernel_size` belongs under `match` of a rule"
+    assert unknown_key("expct", rule, ("init", "x")) == "did you mean `expect`?"
+
+
+def test_suggestions() -> None:
+    """Near names are found whatever the case or the dash; far ones are not."""
+    assert nearest("Closed-Form", ["identity", "closed_form"]) == "closed_form"
+    assert did_you_mean("xyzzy", ["identity", "closed_form"]) is None
+    assert did_you_mean("anything", []) is None
