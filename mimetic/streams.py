@@ -33,5 +33,5 @@ def keyed_global_rng(*parts: object) -> Iterator[None]:
     For code that knows no generators, such as a layer's own `reset_parameters`.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(*parts))
+        torch.default_generator.manual_seed(key(*parts))  # torch.manual_seed would reseed the GPUs for good
         yield

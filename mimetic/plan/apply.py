@@ -52,20 +52,25 @@ def apply(
     _check_same(entries, parameters)
     modules = canonical_modules(model)
     expected = {entry.parameter: entry.moments for entry in entries}
+    # All draws come before the first write: one that fails must leave the model as it was.
+    drawn = {name: t for action in actions for name, t in _drawn(action, modules[action.layer], seed).items()}
     measured: list[Measured] = []
-    for action in actions:
-
-        def streams(local: str, slot: str, names: Action = action) -> torch.Generator:
-            return generator(seed, names.parameters[local], slot)
-
-        for local, tensor in action.draw.sample(streams, modules[action.layer]).items():
-            name = action.parameters[local]
-            _write(parameters[name], tensor, name)
-            measured.append(_verify(name, parameters[name], expected[name]))
+    for name, tensor in drawn.items():
+        _write(parameters[name], tensor, name)
+        measured.append(_verify(name, parameters[name], expected[name]))
     for entry in entries:
         if entry.frozen:
             parameters[entry.parameter].requires_grad_(False)
     return tuple(measured)
+
+
+def _drawn(action: Action, layer: nn.Module, seed: int) -> dict[str, Tensor]:
+    """Return what an action draws, by canonical parameter name."""
+
+    def streams(local: str, slot: str) -> torch.Generator:
+        return generator(seed, action.parameters[local], slot)
+
+    return {action.parameters[local]: t for local, t in action.draw.sample(streams, layer).items()}
 
 
 def _check_same(entries: Sequence[Entry], parameters: dict[str, nn.Parameter]) -> None:
