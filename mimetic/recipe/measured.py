@@ -2,13 +2,11 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from mimetic.recipe.base import Count, Fraction, FromList, Name, Positive, Section, Spec, mistake
 from mimetic.recipe.model import Model
 from mimetic.recipe.registry import Registered, register
-
-_ORIGINS = ("stage", "trial", "checkpoint", "model")
 
 
 class Origin(Section):
@@ -31,10 +29,14 @@ class Origin(Section):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        said = [name for name in ("stage", "trial", "checkpoint", "weights") if getattr(self, name) is not None]
+        said = [
+            name for name in ("stage", "trial", "checkpoint", "weights") if getattr(self, name) is not None
+        ]
         if len(said) != 1:
             found = " and ".join(f"`{name}`" for name in said) if said else "nothing"
-            raise mistake(f"give one of `stage`, `trial`, `checkpoint` or `weights` (with `model`), found {found}")
+            raise mistake(
+                f"give one of `stage`, `trial`, `checkpoint` or `weights` (with `model`), found {found}"
+            )
         if self.weights is not None and self.model is None:
             raise mistake("`weights` are those of a published model: say which with `model`")
         if self.model is not None and self.checkpoint is None and self.weights is None:
@@ -42,12 +44,9 @@ class Origin(Section):
         return self
 
 
-class Measured(Spec):
-    """Base of the covariances measured on a trained network."""
+class Carried(Spec):
+    """Base of the covariances that come from another network's layers and are carried over to ours."""
 
-    model_config = ConfigDict(populate_by_name=False)
-
-    from_: Origin = Field(alias="from", description="The trained network.")
     layers: Literal["depth", "name"] | dict[str, str] = Field(
         "depth",
         description="Which layer of it stands for which of ours: by depth fraction, by name, or a map "
@@ -61,12 +60,19 @@ class Measured(Spec):
     )
     align_corners: bool = Field(False, description="How a kernel of another size is interpolated.")
     keep: Literal["trace", "pixel", "nothing"] = Field(
-        "trace", description="What a change of kernel size keeps: the filter's energy, each pixel's, or neither."
+        "trace",
+        description="What a change of kernel size keeps: the filter's energy, each pixel's, or neither.",
     )
     shrink: Fraction | Literal["auto"] = Field(
         0.0, description="Share of a multiple of the identity mixed in; auto is Ledoit and Wolf's."
     )
     rank: Count | None = Field(None, description="Keep only this many leading eigenvectors.")
+
+
+class Measured(Carried):
+    """Base of the covariances measured on a trained network."""
+
+    from_: Origin = Field(alias="from", description="The trained network.")
 
 
 @register("covariance")
@@ -116,19 +122,8 @@ class Patches(Spec):
 
 
 @register("covariance")
-class CovarianceFile(Measured):
+class CovarianceFile(Carried):
     """Covariances harvested before, from a file `mimetic harvest` wrote."""
 
     type: Literal["file"] = "file"
-    from_: None = Field(None, alias="from", exclude=True, description="Not used: the file is its own origin.")
     path: str = Field(min_length=1, description="The covariance file (safetensors).")
-
-
-class Part(Section):
-    """One part of a mixture."""
-
-    covariance: Annotated[Spec, Registered("covariance")] = Field(description="Its covariance.")
-    weight: Positive = Field(1.0, description="Its share.")
-
-
-_ = _ORIGINS
