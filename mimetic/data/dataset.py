@@ -20,8 +20,8 @@ class Images:
         labels_N: Class indices, int64.
     """
 
-    pixels_NCHW: Tensor  # noqa: N815  the shape is part of the name
-    labels_N: Tensor  # noqa: N815
+    pixels_NCHW: Tensor
+    labels_N: Tensor
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -17,7 +17,7 @@ class Pool:
         read: `read(indices_M)` returns the uint8 pixels (M, C, H, W) of the images asked for.
     """
 
-    labels_N: Tensor  # noqa: N815  the shape is part of the name
+    labels_N: Tensor
     read: Callable[[Tensor], Tensor]
 
     def __len__(self) -> int:
