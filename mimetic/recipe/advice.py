@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from mimetic.recipe.base import Section
+from mimetic.recipe.base import Section, Spec
 from mimetic.recipe.errors import Step
 from mimetic.recipe.grammar import Place, fields_of, homes, place
 from mimetic.recipe.recipe import Arm, Recipe
@@ -38,14 +38,20 @@ def unknown_key(key: str, here: Place, path: Sequence[Step]) -> str:
 
 
 def home_of(key: str, near: Sequence[str] = ()) -> str | None:
-    """Return a hint that names the sections which have a key, those close to a path first."""
-    found = [path for path, section in _sections() if key in fields_of(section)]
-    if key == "type" or not found:
+    """Return a hint that names the sections which have a key: those close to a path, and the shallowest."""
+    homes_of_key = {path: section for path, section in _sections() if key in fields_of(section)}
+    if key == "type" or not homes_of_key:
         return None
-    inner = [path for path in found if len(near) > 0 and path[: len(near)] == tuple(near)]
-    sibling = [path for path in found if len(near) > 0 and path[:1] == tuple(near)[:1]]
-    best = list(dict.fromkeys(inner or sibling or found))[:2]
-    return f"`{key}` belongs {' or '.join(_where(path) for path in best)}"
+    found = list(homes_of_key)
+    if len(near) > 0:
+        inner = [path for path in found if path[: len(near)] == tuple(near)]
+        sibling = [path for path in found if path[:1] == tuple(near)[:1]]
+        found = inner if inner else sibling if sibling else found
+    shallowest = min(len(path) for path in found)
+    found = [path for path in found if len(path) <= shallowest + 1]
+    certain = [path for path in found if not issubclass(homes_of_key[path], Spec)]
+    found = certain if certain and len(near) > 0 else found
+    return f"`{key}` belongs {' or '.join(_where(path) for path in found[:2])}"
 
 
 def _sections() -> Iterator[tuple[tuple[str, ...], type[Section]]]:

@@ -32,6 +32,7 @@ class Place:
         length: Number of the entries, where it is fixed.
         choices: The values that may stand there, where they are few.
         is_text: Whether only text stands there.
+        forms: How many forms a value may have there; null does not count.
     """
 
     section: type[Section] | None = None
@@ -41,6 +42,7 @@ class Place:
     length: int | None = None
     choices: tuple[Any, ...] = ()
     is_text: bool = False
+    forms: int = 1
 
     @property
     def shorthand(self) -> str | None:
@@ -95,8 +97,26 @@ def place(annotation: Any, *metadata: Any) -> Place:
     if origin is Annotated:
         return place(arguments[0], *arguments[1:])
     if origin is types.UnionType or origin is Union:
-        return next((p for p in map(place, arguments) if p != Place()), Place())
+        return _joined([place(a) for a in arguments if a is not type(None)])
     return _simple(annotation, origin, arguments)
+
+
+def _joined(forms: list[Place]) -> Place:
+    """Return what may stand where a value may have several forms."""
+
+    def first(name: str) -> Any:
+        return next((value for form in forms if (value := getattr(form, name)) is not None), None)
+
+    return Place(
+        section=first("section"),
+        family=first("family"),
+        items=first("items"),
+        values=first("values"),
+        length=first("length"),
+        choices=tuple(choice for form in forms for choice in form.choices),
+        is_text=all(form.is_text for form in forms),
+        forms=len(forms),
+    )
 
 
 def _simple(annotation: Any, origin: Any, arguments: tuple[Any, ...]) -> Place:

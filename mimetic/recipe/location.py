@@ -23,6 +23,7 @@ class Fault:
         field: The field whose value it is.
         rest: Steps of the location that lead to nothing that was written.
         error: What pydantic says.
+        choice: Location of the value that may have several forms, where the error speaks of one of them.
     """
 
     node: Any
@@ -31,6 +32,7 @@ class Fault:
     field: FieldInfo | None
     rest: tuple[Step, ...]
     error: Mapping[str, Any]
+    choice: tuple[Step, ...] | None = None
 
     @property
     def found(self) -> Any:
@@ -46,26 +48,36 @@ class Fault:
 def follow(error: Mapping[str, Any], tree: Map, root: Place) -> Fault:
     """Return an error of pydantic with the value, the spot and the place its location leads to.
 
-    Steps that only name a choice by `type` are left out; a location that leads into the written-out form of a
-    shorthand ends at the shorthand.
+    Steps that name a choice by `type`, or one of several forms a value may have, lead nowhere in the tree
+    and are passed over; a location that leads into the written-out form of a shorthand ends at the shorthand.
     """
     node: Any = tree
     spot, kind, field = tree.here, root, None
     location: tuple[Step, ...] = error["loc"]
+    choice: tuple[Step, ...] | None = None
+    rest: tuple[Step, ...] = ()
     for index, step in enumerate(location):
         kind = kind.chosen(node)
-        if error["type"] == "extra_forbidden" and index == len(location) - 1:
-            break
-        if isinstance(step, str) and step.startswith(TAG):
+        last = index == len(location) - 1
+        if (
+            isinstance(step, str)
+            and step.startswith(TAG)
+            and not (last and error["type"] == "extra_forbidden")
+        ):
             continue
-        if isinstance(node, Map) and isinstance(step, str) and step in node:
+        if last and error["type"] in _OF_KEYS:
+            rest = (step,)
+        elif isinstance(node, Map) and isinstance(step, str) and step in node:
             field = None if kind.section is None else fields_of(kind.section).get(step)
-            node, spot = node[step], node.spots[step]
+            node, spot, kind = node[step], node.spots[step], kind.below(step)
         elif isinstance(node, List) and isinstance(step, int) and 0 <= step < len(node):
-            node, spot = node[step], node.spots[step]
-        else:
+            node, spot, kind = node[step], node.spots[step], kind.below(step)
+        elif kind.forms > 1 and choice is None:
+            choice = location[:index]
+        elif last or step == "[key]":
+            rest = location[index:]
             break
-        kind = kind.below(step)
-    else:
-        index = len(location)
-    return Fault(node, spot, kind.chosen(node), field, location[index:], error)
+    return Fault(node, spot, kind.chosen(node), field, rest, error, choice)
+
+
+_OF_KEYS = ("extra_forbidden", "missing")

@@ -13,7 +13,7 @@ from mimetic.recipe.location import Fault, follow
 from mimetic.recipe.registry import Family, registered
 from mimetic.recipe.suggest import likeness, listed, nearest
 from mimetic.recipe.tree import Map, find, shown
-from mimetic.recipe.wording import in_words, name_in_words
+from mimetic.recipe.wording import KINDS, in_words, name_in_words
 
 INCOMPLETE = "missing", "union_tag_not_found", "too_short"
 """Types of errors that an arm may still mend, so that they do not count in what all arms share."""
@@ -42,7 +42,26 @@ def issues_of(error: ValidationError, tree: Map, root: Place, *, complete: bool 
         complete: False for what all arms share, where an arm may give what is missing.
     """
     faults = [follow(found, tree, root) for found in error.errors(include_url=False)]
-    return [_issue(fault) for fault in faults if complete or not _may_be_mended(fault)]
+    issues = [_issue(f) for f in faults if f.choice is None and (complete or not _may_be_mended(f))]
+    choices = dict.fromkeys(f.choice for f in faults if f.choice is not None)
+    for choice in choices:
+        issues += _of_several_forms([f for f in faults if f.choice == choice])
+    return issues
+
+
+def _of_several_forms(faults: list[Fault]) -> list[Issue]:
+    """Return the issues of a value that fits none of the forms it may have.
+
+    Where one form fits the value's kind, only what that form says is told; else what all of them expect.
+    """
+    nearest_form = [f for f in faults if f.error["type"] not in KINDS or f.spot != faults[0].spot]
+    deepest = max((len(f.spot.path) for f in faults), default=0)
+    if nearest_form:
+        return [_issue(f) for f in nearest_form if len(f.spot.path) == deepest]
+    expected = " or ".join(dict.fromkeys(in_words(f)[0].partition(", found")[0] for f in faults))
+    message = f"{expected.replace(' or expected ', ' or ')}, found {shown(faults[0].node)}"
+    hints = [hint for f in faults if (hint := in_words(f)[1]) is not None]
+    return [Issue(message, faults[0].spot.path, faults[0].spot.value, hints[0] if hints else None)]
 
 
 def _may_be_mended(fault: Fault) -> bool:
@@ -114,5 +133,8 @@ def _type(fault: Fault) -> Issue:
 def _near_type(name: str, names: list[str], family: Family | None) -> str:
     near = nearest(name, names)
     if family == "model" and (near is None or likeness(name, near) < _SURE):
-        return f"a model of torchvision or timm is written `{{type: torchvision, name: {clipped(name)}}}`"
+        published = f"`{{type: torchvision, name: {clipped(name)}}}`"
+        if near is not None:
+            return f"did you mean `{near}`, or {published}?"
+        return f"a model of torchvision or timm is written {published}"
     return f"types: {listed(names)}" if near is None else f"did you mean `{near}`?"

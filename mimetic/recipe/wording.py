@@ -106,7 +106,8 @@ def _literal(fault: Fault) -> Said:
     choices = [str(c) for c in fault.kind.choices]
     if isinstance(fault.node, str):
         message = f"`{clipped(fault.node)}` is not one of {listed(choices)}"
-        return message, did_you_mean(fault.node, choices)
+        near = did_you_mean(fault.node, choices)
+        return (message if fault.choice is None else f"expected {listed(choices)}"), near
     return f"expected one of {listed(choices)}, found {shown(fault.node)}", None
 
 
@@ -155,6 +156,21 @@ def _otherwise(fault: Fault) -> Said:
     message = str(fault.error["msg"]).removeprefix("Value error, ")
     return message[:1].lower() + message[1:], None
 
+
+KINDS = (
+    "int_type",
+    "int_from_float",
+    "float_type",
+    "bool_type",
+    "string_type",
+    "tuple_type",
+    "list_type",
+    "dict_type",
+    "model_type",
+    "model_attributes_type",
+    "literal_error",
+)
+"""Types of errors that say: another kind of value belongs there."""
 
 _WORDS: dict[str, Callable[[Fault], Said]] = {
     "missing": _missing,

@@ -31,8 +31,8 @@ def test_names_are_not_taken_twice() -> None:
 
 
 PLUGIN = '''
-from typing import Literal
-from mimetic.recipe.base import Spec
+from typing import Annotated, Literal
+from mimetic.recipe.base import FromList, Spec
 from mimetic.recipe.registry import register
 
 @register("init")
@@ -40,6 +40,7 @@ class Ramp(Spec):
     """A ramp."""
     type: Literal["ramp"] = "ramp"
     slope: float = 1.0
+    ends: Literal["flat", "open"] | Annotated[tuple[int, ...], FromList] = "flat"
 '''
 
 
@@ -76,6 +77,30 @@ def test_plugin(tmp_path: Path) -> None:
         "init.rule-1.init: there is no initializer type `rampp`",
         "    hint: did you mean `ramp`?",
     ], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        (
+            "'opn'",
+            "ends: expected `flat`, `open` or a list, found the text 'opn'\n    hint: did you mean `open`?",
+        ),
+        ("5", "ends: expected one of `flat`, `open` or a list, found 5\n    hint: write `[5]`"),
+        ("[1, 'x']", "ends[1]: expected a whole number, found the text 'x'"),
+        ("{'a': 1}", "ends: expected one of `flat`, `open` or a list, found a map"),
+    ],
+)
+def test_several_forms(tmp_path: Path, ends: str, message: str) -> None:
+    """Where a value may have several forms, one message tells which, or what is wrong in the one that fits."""
+    install(tmp_path, PLUGIN)
+    done = run(
+        tmp_path,
+        "import mimetic.recipe as r\n"
+        f"try: r.load({{'init': [{{'match': 'a', 'init': {{'type': 'ramp', 'ends': {ends}}}}}]}})\n"
+        "except r.RecipeError as e: print(e)\n",
+    )
+    assert done.stdout == f"init.rule-1.init.{message}\n", done.stderr
 
 
 def test_broken_plugin(tmp_path: Path) -> None:

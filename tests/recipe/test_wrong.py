@@ -1,8 +1,10 @@
 """The corpus of wrong recipes: each has its full message beside it, word for word.
 
 `NNN-name.yaml` is the recipe, `NNN-name.txt` the message, `NNN-name.set` the overrides, one a line.
+Where a change is meant, `MIMETIC_REWRITE=1` writes the messages anew: read each in the diff.
 """
 
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,8 @@ def test_message(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = sets.read_text().splitlines() if sets.exists() else []
     with pytest.raises(RecipeError) as caught:
         load(case.name, overrides=overrides)
+    if os.environ.get("MIMETIC_REWRITE") == "1":
+        case.with_suffix(".txt").write_text(f"{caught.value}\n", encoding="utf-8")
     assert case.with_suffix(".txt").read_text(encoding="utf-8") == f"{caught.value}\n"
 
 
