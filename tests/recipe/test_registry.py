@@ -92,7 +92,7 @@ def test_plugin(tmp_path: Path) -> None:
     ],
 )
 def test_several_forms(tmp_path: Path, ends: str, message: str) -> None:
-    """Where a value may have several forms, one message tells which, or what is wrong in the one that fits."""
+    """Where a value may have several forms, one message tells which, or what is amiss in one."""
     install(tmp_path, PLUGIN)
     done = run(
         tmp_path,
