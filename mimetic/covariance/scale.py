@@ -14,7 +14,7 @@ from mimetic.covariance.covariance import Covariance
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
 from mimetic.recipe.base import Spec
-from mimetic.recipe.scale import Gain, Kaiming, MatchDefault, NoScale, Trace, Xavier
+from mimetic.recipe.scale import Gain, Kaiming, MatchDefault, NoScale, StudyCompat, Trace, Xavier
 
 
 def fans(geometry: Geometry) -> tuple[int, int]:
@@ -53,21 +53,20 @@ def scaled(cov: Covariance, spec: Spec, geometry: Geometry) -> Covariance:
     Raises:
         UserError: If the scale is unknown, the covariance does not fit, or a zero one should grow.
     """
-    times = repeats(cov, geometry)
-    wanted = filter_trace(spec, geometry)
+    found = repeats(cov, geometry) * cov.trace
+    wanted = filter_trace(spec, geometry, found)
     gain = float(getattr(spec, "gain", 1.0))
-    if wanted is None:
-        return cov.scale_by(gain)
-    found = times * cov.trace
     if found == 0.0:
+        if wanted == 0.0:
+            return cov
         message = f"covariance `{cov.provenance.source}` is zero and cannot be scaled to trace {wanted:.4g}"
         raise UserError(f"{message}; check what it was measured on, or use `scale: none`")
-    return cov.scale_by(gain * math.sqrt(wanted / found))
+    return cov.scale_by(gain if wanted == found else gain * math.sqrt(wanted / found))
 
 
 @singledispatch
-def filter_trace(spec: Spec, geometry: Geometry) -> float | None:  # noqa: ARG001
-    """Return the trace a scale gives one filter before its gain; None where it leaves the source's.
+def filter_trace(spec: Spec, geometry: Geometry, found: float) -> float:  # noqa: ARG001
+    """Return the trace a scale gives one filter before its gain, where the source's own is `found`.
 
     Other scales join by `filter_trace.register(TheirSpec)`.
     """
@@ -76,27 +75,32 @@ def filter_trace(spec: Spec, geometry: Geometry) -> float | None:  # noqa: ARG00
 
 @filter_trace.register(NoScale)
 @filter_trace.register(Gain)
-def _(spec: Spec, geometry: Geometry) -> None:  # noqa: ARG001
-    return None
+def _(spec: Spec, geometry: Geometry, found: float) -> float:  # noqa: ARG001
+    return found
 
 
 @filter_trace.register
-def _(spec: Kaiming, geometry: Geometry) -> float:
+def _(spec: Kaiming, geometry: Geometry, found: float) -> float:  # noqa: ARG001
     fan_in, fan_out = fans(geometry)
     gain = calculate_gain(spec.nonlinearity)
     return gain * gain * geometry.fan_in / (fan_in if spec.mode == "fan_in" else fan_out)
 
 
 @filter_trace.register
-def _(spec: Xavier, geometry: Geometry) -> float:  # noqa: ARG001
+def _(spec: Xavier, geometry: Geometry, found: float) -> float:  # noqa: ARG001
     return 2.0 * geometry.fan_in / sum(fans(geometry))
 
 
 @filter_trace.register
-def _(spec: Trace, geometry: Geometry) -> float:  # noqa: ARG001
+def _(spec: Trace, geometry: Geometry, found: float) -> float:  # noqa: ARG001
     return spec.trace
 
 
 @filter_trace.register
-def _(spec: MatchDefault, geometry: Geometry) -> float:  # noqa: ARG001
+def _(spec: MatchDefault, geometry: Geometry, found: float) -> float:  # noqa: ARG001
     return geometry.fan_in / (3.0 * fans(geometry)[0])
+
+
+@filter_trace.register
+def _(spec: StudyCompat, geometry: Geometry, found: float) -> float:
+    return found * math.sqrt(2.0 / geometry.fan_in) / spec.divisor

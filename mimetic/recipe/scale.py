@@ -65,6 +65,17 @@ class MatchDefault(Scale):
     type: Literal["match_default"] = "match_default"
 
 
+@register("scale")
+class StudyCompat(Scale):
+    """Multiply the covariance, not the weights, by sqrt(2 / fan_in): `kaiming_nfm` of the NFM study.
+
+    For comparisons with that study; `kaiming_agop` there divides by 100 as well.
+    """
+
+    type: Literal["study_compat"] = "study_compat"
+    divisor: Positive = Field(1.0, description="Divides the covariance; 100 for the study's AGOP.")
+
+
 def expand_gain(value: Any) -> Any:
     """Let a plain number, or a map without `type`, stand for `{type: gain}`."""
     if isinstance(value, int | float) and not isinstance(value, bool):

@@ -26,6 +26,7 @@ EXPECTED = {
     "xavier": ({}, 2 * 27 / (27 + 72)),
     "trace": ({"trace": 5.0}, 5.0),
     "match_default": ({}, 1 / 3),
+    "study_compat": ({"divisor": 100.0}, 3 * RAW * math.sqrt(2 / 27) / 100),
 }
 
 
@@ -116,11 +117,11 @@ def test_unknown_scales_are_refused() -> None:
         type: str = "strange"
 
     with pytest.raises(UserError, match="strange"):
-        filter_trace(Strange(), CONV)
+        filter_trace(Strange(), CONV, 1.0)
 
 
 def test_nonlinearities_have_torch_gains() -> None:
     """The gain of a nonlinearity enters squared."""
     spec = registered("scale")["kaiming"](nonlinearity="tanh")
-    assert pytest.approx(filter_trace(spec, LINEAR)) == (5 / 3) ** 2
-    assert math.isclose(filter_trace(registered("scale")["kaiming"](), LINEAR), 2.0)
+    assert pytest.approx(filter_trace(spec, LINEAR, 1.0)) == (5 / 3) ** 2
+    assert math.isclose(filter_trace(registered("scale")["kaiming"](), LINEAR, 1.0), 2.0)

@@ -48,6 +48,7 @@ SCALES: dict[str, dict[str, object]] = {
     "xavier": {"gain": 2.0},
     "trace": {"trace": 3.0},
     "match_default": {},
+    "study_compat": {},
 }
 
 # The first eight bytes of sha256 over the float32 values of seed 0. Without trunc_normal, whose sampler
