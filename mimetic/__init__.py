@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mimetic.errors import RunError, UserError
     from mimetic.plan import Plan
     from mimetic.recipe import Recipe, RecipeError, load
-    from mimetic.study import run
+    from mimetic.study.study import run
 
 __version__ = "0.1.0"
 
@@ -22,7 +22,7 @@ _HOME = {
     "load": "mimetic.recipe",
     "Recipe": "mimetic.recipe",
     "RecipeError": "mimetic.recipe",
-    "run": "mimetic.study",
+    "run": "mimetic.study.study",
     "RunError": "mimetic.errors",
     "UserError": "mimetic.errors",
 }
