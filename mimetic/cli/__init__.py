@@ -3,14 +3,11 @@
 Exit codes: 0 ok, 1 a run failed, 2 the recipe or the request is wrong, 130 stopped by Ctrl-C.
 """
 
-import os
-import sys
-
 import typer
 
 from mimetic.cli import compare, diff, explain, ls, new, plan, run, schema, ui, validate
 from mimetic.cli.console import example
-from mimetic.errors import UserError
+from mimetic.cli.guard import guarded
 
 VERBS = (run, plan, validate, explain, diff, ls, new, schema, compare, ui)
 
@@ -30,6 +27,9 @@ app = typer.Typer(
 )
 for verb in VERBS:
     verb.register(app)
+for _command in app.registered_commands:
+    assert _command.callback is not None
+    _command.callback = guarded(_command.callback)
 
 
 def _version(asked: bool) -> None:
@@ -50,13 +50,5 @@ def _main(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit; a user's mistake never ends in a traceback."""
-    try:
-        app(args=arguments)
-    except UserError as error:
-        typer.echo(str(error), err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader went away (`mimetic ls | head`); Python must not complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    """Run the command line and exit; no failure ends in a traceback."""
+    app(args=arguments, prog_name="mimetic")

@@ -1,13 +1,15 @@
 """`mimetic compare`: the arms of a study side by side."""
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import Root, console, example
+from mimetic.cli.console import DEFAULT_ROOT, Root, console, example
 from mimetic.errors import UserError
+from mimetic.recipe import load
 
 EPILOG = example(
     """  $ mimetic compare quickstart
@@ -21,12 +23,22 @@ EPILOG = example(
 
 def compare(
     study: Annotated[
-        str | None, typer.Argument(help="Folder of a study, or name of a recipe (its latest study).")
+        str | None,
+        typer.Argument(
+            metavar="[STUDY]",
+            help="Folder of a study, or a recipe or its name: its latest study.",
+            show_default=False,
+        ),
     ] = None,
-    metric: Annotated[str | None, typer.Option("--metric", help="The study's own unless given.")] = None,
-    baseline: Annotated[str | None, typer.Option("--baseline", help="Arm to compare with.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", metavar="NAME", help="What to compare by; the study's own unless given."),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="ARM", help="Arm to compare with.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
-    root: Root = Path("mlruns"),
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """Compare arms: mean ± std over seeds, paired difference to the baseline with its 95 % interval."""
     from mimetic.cli.tables import comparison_table
@@ -47,13 +59,19 @@ def _find(study: str | None, root: Path) -> Path:
 
     if study is not None and Path(study).is_dir():
         return Path(study)
-    found = list(studies(root, study))
+    name = load(study).name if study is not None and Path(study).is_file() else study
+    found = list(studies(root, name))
     if not found:
-        names = sorted({folder.parent.name for folder in studies(root)})
-        there = f"there are {', '.join(names)}" if names else "there are none yet: run one with `mimetic run`"
-        what = f"no study of `{study}`" if study is not None else "no study"
-        raise UserError(f"{what} below {root}; {there}")
+        raise UserError(_nothing(name, root, sorted({folder.parent.name for folder in studies(root)})))
     return found[-1]
+
+
+def _nothing(name: str | None, root: Path, names: list[str]) -> str:
+    if not names:
+        return f"there is no study below {root} yet; run one with `mimetic run RECIPE`"
+    close = get_close_matches("" if name is None else name, names, n=1)
+    hint = f"did you mean `{close[0]}`?" if close else f"there are {', '.join(names)}"
+    return f"there is no study of `{name}` below {root}; {hint}"
 
 
 def register(app: typer.Typer) -> None:

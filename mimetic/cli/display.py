@@ -1,35 +1,54 @@
-"""The progress of a study in a terminal: a bar for the whole, a line for each trial that runs."""
+"""The progress of a study in a terminal: a bar for the whole, a line for each trial that runs.
 
+Nothing is drawn by a thread of its own: Rich's refreshing thread can overwrite a line that is printed
+above the bars at the same moment.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
 
+from mimetic.cli.console import counted
 from mimetic.study.layout import Trial
+from mimetic.study.rendering import duration
+
+MINUTE = 60
+
+_WIDE = 100
+"""Columns from which on a terminal has room for bars of full width."""
 
 
 class Progress:
-    """Draws what a study tells; on a pipe it prints one line for each trial that ends."""
+    """Draws what a study tells; on a pipe it prints one line for each trial that ends.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: Where to draw.
+        metric: Shown of each trial that finished, e.g. `test/acc`.
+    """
+
+    def __init__(self, console: Console, *, metric: str) -> None:
         self._console = console
+        self._metric = metric
         self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
+            *_columns(console.width),
             console=console,
             transient=True,
+            auto_refresh=False,
             disable=not console.is_terminal,
         )
-        self._whole: TaskID | None = None
+        self._whole = self._bars.add_task("planning every arm", total=None, note="", left="")
         self._tasks: dict[Trial, TaskID] = {}
-        self._total: dict[Trial, int] = {}
+        self._first: dict[Trial, Mapping[str, Any]] = {}
+        self._share: dict[Trial, float] = {}
+        self._began: float | None = None
+        self._value: dict[Trial, float] = {}
         self._count = 0
         self._ended = 0
 
@@ -45,35 +64,100 @@ class Progress:
     def begin(self, study: Path, trials: Sequence[Trial]) -> None:
         """Take in the trials about to run."""
         self._count = len(trials)
-        self._console.print(f"{study}: {len(trials)} trials to run")
-        self._whole = self._bars.add_task("study", total=len(trials), note="trials")
+        self._console.print(f"{study}: {counted(len(trials), 'trial')} to run", soft_wrap=True)
+        self._bars.update(self._whole, description="study", total=len(trials), completed=0)
+        self._count_up()
 
     def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:
         """Take in new events of a trial's journal."""
         for event in events:
-            if event["event"] == "progress":
+            if event["event"] == "start":
+                self._begin(trial, event)
+            elif event["event"] == "progress":
                 self._advance(trial, event)
+            elif event["event"] == "epoch" and self._metric in event["metrics"]:
+                self._value[trial] = event["metrics"][self._metric]
             elif event["event"] == "end":
                 self._end(trial, event)
+        if events:
+            self._count_up(now=events[-1].get("time"))
 
     def say(self, text: str) -> None:
         """Print a message above the bars."""
-        self._console.print(text)
+        self._console.print(text, soft_wrap=True)
+
+    def _begin(self, trial: Trial, event: Mapping[str, Any]) -> None:
+        if self._began is None:
+            self._began = event.get("time")
+        if trial not in self._tasks:
+            self._tasks[trial] = self._bars.add_task(trial.name, total=None, note="starts", left="")
 
     def _advance(self, trial: Trial, event: Mapping[str, Any]) -> None:
-        if trial not in self._tasks:
-            self._tasks[trial] = self._bars.add_task(trial.name, total=event["steps"], note="")
-        rate = event.get("images_per_second")
-        note = f"epoch {event['epoch']}" + (f", {rate:,.0f} images/s" if rate else "")
-        self._bars.update(self._tasks[trial], completed=event["step"], total=event["steps"], note=note)
+        self._begin(trial, event)
+        step, steps, rate = event["step"], event["steps"], event.get("images_per_second")
+        first = self._first.setdefault(trial, event)
+        self._share[trial] = step / steps
+        self._bars.update(
+            self._tasks[trial],
+            completed=step,
+            total=steps,
+            note=f"epoch {event['epoch']}" + (f", {rate:,.0f} images/s" if rate else ""),
+            left=_left(steps - step, done=step - first["step"], seconds=_between(first, event)),
+        )
 
     def _end(self, trial: Trial, event: Mapping[str, Any]) -> None:
         if trial in self._tasks:
             self._bars.remove_task(self._tasks.pop(trial))
+        self._share.pop(trial, None)
+        self._first.pop(trial, None)
         self._ended += 1
         seconds = event.get("seconds")
         took = f" in {seconds:.0f} s" if seconds is not None else ""
+        finished = event["status"] == "FINISHED" and trial in self._value
+        result = f", {value_text(self._metric, self._value[trial])}" if finished else ""
         reason = f": {event['reason']}" if event.get("reason") else ""
-        self._console.print(f"[{self._ended}/{self._count}] {trial.name}: {event['status']}{took}{reason}")
-        if self._whole is not None:
-            self._bars.advance(self._whole)
+        self._console.print(
+            f"[{self._ended}/{self._count}] {trial.name}: {event['status']}{took}{result}{reason}",
+            soft_wrap=True,
+        )
+
+    def _count_up(self, *, now: float | None = None) -> None:
+        """Advance the bar of the whole by what the running trials have done, and say how long it may take."""
+        done = self._ended + sum(self._share.values())
+        seconds = 0.0 if self._began is None or now is None else now - self._began
+        self._bars.update(
+            self._whole,
+            completed=done,
+            note=f"{self._ended}/{self._count} trials",
+            left=_left(self._count - done, done=done, seconds=seconds),
+            refresh=True,
+        )
+
+
+def _between(first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
+    return float(last.get("time", 0.0) - first.get("time", 0.0))
+
+
+def _left(rest: float, *, done: float, seconds: float) -> str:
+    """Return the time the rest takes at the pace of what is done; nothing while there is no pace."""
+    if rest <= 0 or done <= 0 or seconds < 1:
+        return ""
+    whole = math.ceil(rest / done * seconds)
+    return f"{whole} s left" if whole < MINUTE else f"{duration(whole)} left"
+
+
+def _columns(width: int) -> tuple[ProgressColumn, ...]:
+    """Return the columns a terminal of this width has room for; names give way first."""
+    name = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+    return (
+        name,
+        BarColumn(bar_width=24 if width >= _WIDE else 8),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[left]}"),
+    )
+
+
+def value_text(metric: str, value: float) -> str:
+    """Return a final value as people read it: accuracies in percent."""
+    return f"{metric} {value:.2%}" if metric.rpartition("/")[2] == "acc" else f"{metric} {value:.4g}"

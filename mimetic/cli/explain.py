@@ -17,7 +17,9 @@ EPILOG = example(
 
 def explain(
     recipe: RecipePath,
-    name: Annotated[str, typer.Argument(help="Name of a parameter or of a layer.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of a parameter or of a layer.", show_default=False)
+    ],
     arm: ArmName = None,
     model: ModelName = None,
     overrides: Overrides = None,

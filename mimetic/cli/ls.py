@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import Root, console, example
+from mimetic.cli.console import DEFAULT_ROOT, Root, console, counted, example
 from mimetic.errors import UserError
 from mimetic.recipe.registry import Family, families, registered
 
@@ -19,9 +19,11 @@ EPILOG = example(
 def ls(
     what: Annotated[
         str | None,
-        typer.Argument(help="`recipes`, `studies`, a family of types, or a type.", show_default=False),
+        typer.Argument(
+            metavar="[WHAT]", help="`recipes`, `studies`, a family of types, or a type.", show_default=False
+        ),
     ] = None,
-    root: Root = Path("mlruns"),
+    root: Root = DEFAULT_ROOT,
 ) -> None:
     """List shipped recipes, the types a recipe may name with their arguments, and studies."""
     from mimetic import recipe as _  # noqa: F401 - registers the types
@@ -76,7 +78,8 @@ def _studies(root: Path) -> None:
     out.print(f"studies below {root}" if found else f"no studies below {root}")
     for folder in found:
         record = read_record(folder)
-        out.print(f"  {folder}  {len(record['arms'])} arms × {len(record['seeds'])} seeds")
+        arms, seeds = counted(len(record["arms"]), "arm"), counted(len(record["seeds"]), "seed")
+        out.print(f"  {folder}  {arms} × {seeds}")
 
 
 def _family(family: Family) -> None:

@@ -52,8 +52,8 @@ def plans_of(
     plans: dict[str, Plan] = {}
     issues: list[Issue] = []
     for name in names:
-        graph = graph_of(recipe, name, model=model, allow_code=allow_code)
         try:
+            graph = graph_of(recipe, name, model=model, allow_code=allow_code)
             plans[name] = resolve(
                 recipe.arms[name],
                 graph,
@@ -63,6 +63,11 @@ def plans_of(
             )
         except RecipeError as error:
             issues += error.issues
+        except UserError as error:
+            if model is not None:
+                raise
+            place = ("arms", name, "model")
+            issues.append(Issue(str(error), place, recipe.where(*place), None))
     if issues:
         raise RecipeError(issues)
     return plans

@@ -25,7 +25,9 @@ def plan(
     recipe: RecipePath,
     arm: ArmName = None,
     model: ModelName = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed; the recipe's first unless given.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", help="Seed; the recipe's first unless given.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Show the parameters no rule matches, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
     overrides: Overrides = None,

@@ -1,12 +1,20 @@
 """`mimetic run`: train every arm on every seed, and compare."""
 
+import shlex
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import AllowCode, Overrides, RecipePath, Root, console, example
-from mimetic.recipe import load
+from mimetic.cli.console import DEFAULT_ROOT, AllowCode, Overrides, RecipePath, Root, console, example
+from mimetic.cli.guard import FAILED, INTERRUPTED
+from mimetic.errors import UserError
+from mimetic.recipe import Recipe, load
 
 EPILOG = example(
     """  $ mimetic run recipes/quickstart.yaml --set train.epochs=3
@@ -16,9 +24,6 @@ EPILOG = example(
   closed-form  3  95.0 ± 0.4      +3.8                [+2.1, +5.5]
   $ mimetic ui"""
 )
-
-FAILED = 1
-INTERRUPTED = 130
 
 
 def run(
@@ -30,19 +35,29 @@ def run(
     offline: Annotated[
         bool, typer.Option("--offline", help="Use no tracking server; journals only.")
     ] = False,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = None,
-    root: Root = Path("mlruns"),
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=1, metavar="N", help="Worker processes; one per core or GPU unless given."
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
+    ] = None,
+    root: Root = DEFAULT_ROOT,
     allow_code: AllowCode = False,
 ) -> None:
     """Train every arm on every seed, track all of it in MLflow, and compare the arms."""
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
+    _must_be_writable(root)
     from mimetic.cli.display import Progress
     from mimetic.cli.tables import comparison_table
-    from mimetic.study import run as run_study
+    from mimetic.study.study import run as run_study
+    from mimetic.train.devices import pick_device
 
-    out = console()
-    with Progress(console(stderr=True)) as display:
+    for name in _devices(loaded, device):
+        pick_device(name)
+    with _signals_interrupt(), Progress(console(stderr=True), metric=loaded.study.metric) as display:
         result = run_study(
             loaded,
             root=root,
@@ -53,16 +68,62 @@ def run(
             device=device,
             display=display,
         )
+    out = console()
     out.print(comparison_table(result.comparison))
-    out.print(f"study    {result.folder}")
+    out.print(f"study    {result.folder}", soft_wrap=True)
     if result.link is not None:
-        out.print(f"look     mimetic ui --root {root}   then   {result.link}", soft_wrap=True)
+        out.print(f"look     {_command('ui', root=root)}   then   {result.link}", soft_wrap=True)
     if not result.complete:
-        out.print(f"continue mimetic run {recipe} --resume", soft_wrap=True)
+        options = [*(("--set", text) for text in overrides or ()), *((("--offline",),) if offline else ())]
+        again = _command("run", str(recipe), *(word for option in options for word in option), root=root)
+        allowed = " --allow-code" if allow_code else ""
+        out.print(f"continue {again}{allowed} --resume", soft_wrap=True)
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
     if not result.complete:
         raise typer.Exit(FAILED)
+
+
+def _devices(recipe: Recipe, device: str | None) -> set[str]:
+    """Return the devices the trials ask for: a missing one is said before anything starts."""
+    if device is not None:
+        return {device}
+    return {arm.train.device for arm in recipe.arms.values() if arm.train is not None}
+
+
+def _command(*words: str, root: Path) -> str:
+    """Return a command line to copy; the folder of the runs is named only where it is not the usual one."""
+    place = () if root == DEFAULT_ROOT else ("--root", str(root))
+    return shlex.join(("mimetic", *words, *place))
+
+
+def _must_be_writable(root: Path) -> None:
+    """Say that the runs cannot be kept before anything is computed."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{root}: the runs cannot be kept there ({error.strerror}); "
+            "choose a folder you may write to with --root"
+        ) from None
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Let a terminal that closes, or a `kill`, end the study as Ctrl-C does: runs end as KILLED."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), _interrupt) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def register(app: typer.Typer) -> None:

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import example
+from mimetic.cli.console import example, write_file
 from mimetic.errors import UserError
-from mimetic.files import write_text
 from mimetic.recipe import json_schema
 
 EPILOG = example(
@@ -19,9 +18,11 @@ EPILOG = example(
 
 
 def schema(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to a file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to a file.")
+    ] = None,
     check: Annotated[
-        Path | None, typer.Option("--check", help="Fail if this file is not up to date.")
+        Path | None, typer.Option("--check", metavar="FILE", help="Fail if this file is not up to date.")
     ] = None,
 ) -> None:
     """Print the JSON Schema of recipes; registered types are in it, plugins' too."""
@@ -31,7 +32,7 @@ def schema(
             raise UserError(f"{check} is not up to date; run `mimetic schema --output {check}`")
         typer.echo(f"{check}: up to date")
     elif output is not None:
-        write_text(output, text)
+        write_file(output, text)
     else:
         typer.echo(text, nl=False)
 

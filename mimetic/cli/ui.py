@@ -1,12 +1,12 @@
 """`mimetic ui`: MLflow's own interface on the runs, with one worker and no job runner."""
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import Root, console, example
+from mimetic.cli.console import DEFAULT_ROOT, Root, console, example
+from mimetic.errors import UserError
 
 EPILOG = example(
     """  $ mimetic ui
@@ -16,10 +16,12 @@ EPILOG = example(
 
 
 def ui(
-    root: Root = Path("mlruns"),
-    port: Annotated[int, typer.Option("--port", help="First port to try.")] = 5000,
+    root: Root = DEFAULT_ROOT,
+    port: Annotated[int, typer.Option("--port", metavar="N", help="First port to try.")] = 5000,
 ) -> None:
     """Open MLflow's interface on the runs: two processes and half a gigabyte instead of fifteen and three."""
+    if not root.is_dir() and not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise UserError(f"there are no runs below {root}; `mimetic run RECIPE` makes some")
     from mimetic.tracking.ui import prepare
 
     server = prepare(root, port=port)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import Overrides, example
+from mimetic.cli.console import Overrides, counted, example
 from mimetic.errors import UserError
 from mimetic.recipe import load
 
@@ -37,7 +37,7 @@ def validate(
             typer.echo(str(error), err=True)
             wrong += 1
             continue
-        typer.echo(f"{path}: ok, {len(recipe.arms)} arms × {len(recipe.seeds)} seeds")
+        typer.echo(f"{path}: ok, {counted(len(recipe.arms), 'arm')} × {counted(len(recipe.seeds), 'seed')}")
     if wrong:
         raise typer.Exit(2)
 
@@ -45,11 +45,17 @@ def validate(
 def _recipes(paths: list[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
-        below = sorted(path.rglob("*.yaml")) if path.is_dir() else [path]
+        below = _below(path) if path.is_dir() else [path]
         if not below:
             raise UserError(f"{path} holds no recipe (*.yaml)")
         found += below
     return found
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return the recipes below a folder; hidden folders (`.venv`) hold none."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in {".yaml", ".yml"} and path.is_file())
+    return [p for p in files if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
 
 
 def register(app: typer.Typer) -> None:
