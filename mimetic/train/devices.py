@@ -23,7 +23,10 @@ def pick_device(name: str) -> torch.device:
             if torch.cuda.is_available()
             else torch.device("cpu")
         )
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"train.device: no device is called `{name}`; use `auto`, `cpu`, `cuda:1`…") from None
     if device.type == "cuda":
         count = torch.cuda.device_count()
         index = device.index if device.index is not None else 0
