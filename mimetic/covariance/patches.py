@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from mimetic.covariance.covariance import Covariance, PatchGeometry, measured
-from mimetic.covariance.linalg import eigh, one_thread, smaller_gram, symmetric_root
+from mimetic.covariance.covariance import Covariance, PatchGeometry, derived, measured
+from mimetic.covariance.linalg import eigh, multiply, one_thread, smaller_gram, symmetric_root
 from mimetic.errors import UserError
 
 EPSILON = 5e-4
@@ -84,6 +84,13 @@ def whitening_filters(cov: Covariance, *, epsilon: float = EPSILON, negatives: b
     if negatives:
         filters_DD = torch.cat((filters_DD, -filters_DD))
     return filters_DD.view(-1, cov.patch.channels, *cov.patch.kernel_size)
+
+
+def whitened(cov: Covariance, epsilon: float) -> Covariance:
+    """Return (Σ + ε·I)⁻¹: filters drawn from it answer patches of covariance Σ with white outputs."""
+    values_D, vectors_DD = eigh(smaller_gram(_square(cov.factor_RD)))
+    root_DD = multiply(vectors_DD * (values_D.clamp(min=0.0) + epsilon).rsqrt(), vectors_DD.T)
+    return derived(cov, root_DD, cov.patch, note=f"whitening, eigenvalues + {epsilon:g} inverted")
 
 
 def _square(factor_RD: Tensor) -> Tensor:

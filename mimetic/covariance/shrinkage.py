@@ -20,7 +20,8 @@ from mimetic.errors import UserError
 
 Target = Literal["identity", "diagonal"]
 
-_LARGEST = 2048
+LARGEST = 2048
+"""Most coordinates for which a matrix of full rank is formed."""
 
 
 @one_thread()
@@ -57,9 +58,9 @@ def shrunk(cov: Covariance, alpha: float, *, target: Target = "identity") -> Cov
         message = f"the shrinkage intensity must lie in [0, 1], not {alpha}"
         raise UserError(message)
     size = cov.patch.size
-    if size > _LARGEST:
+    if size > LARGEST:
         message = f"covariance `{cov.provenance.source}`: shrinkage has full rank over {size} coordinates "
-        raise UserError(message + f"(limit {_LARGEST}); shrink the spatial covariance instead")
+        raise UserError(message + f"(limit {LARGEST}); shrink the spatial covariance instead")
     mean = torch.full((size,), cov.trace / size, dtype=torch.float64)
     variance_D = mean if target == "identity" else cov.variance
     factor_RD = torch.cat((math.sqrt(1.0 - alpha) * cov.factor_RD, torch.diag((alpha * variance_D).sqrt())))

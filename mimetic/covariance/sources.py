@@ -4,23 +4,45 @@ Other sources, plugins' too, join by `source.register(TheirSpec)`.
 """
 
 import math
-from functools import singledispatch
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache, singledispatch
+from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
+from mimetic.covariance.carry import Pending, carried
 from mimetic.covariance.closed_form import closed_form
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
+from mimetic.covariance.harvest import Harvest, described, harvest_key
+from mimetic.covariance.store import load_harvest
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site
 from mimetic.recipe.base import Spec
 from mimetic.recipe.covariance import ClosedForm, Identity
+from mimetic.recipe.measured import CovarianceFile, Measured, Patches
+
+Harvests = Mapping[str, Harvest]
+"""Harvests by `harvest_key` of the section that asks for them."""
+
+NO_HARVESTS: Harvests = MappingProxyType({})
 
 _SPATIAL = ("conv", "depthwise_conv")
 
 
 @singledispatch
-def source(spec: Spec, site: Site) -> Covariance:
+def source(spec: Spec, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | Pending:  # noqa: ARG001
     """Return the covariance that a `covariance:` section gives the filters of one layer.
+
+    Args:
+        spec: The section.
+        site: The layer.
+        harvests: What trained networks and data gave, or will give, by `harvest_key`; sources that need
+            neither ignore it.
+
+    Returns:
+        The covariance; what is known of it where its network is not trained yet.
 
     Raises:
         UserError: If the source is unknown, or has nothing to say about such a layer.
@@ -31,7 +53,7 @@ def source(spec: Spec, site: Site) -> Covariance:
 
 
 @source.register
-def _(spec: ClosedForm, site: Site) -> Covariance:
+def _(spec: ClosedForm, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance:  # noqa: ARG001
     geometry = _spatial(site)
     width = spec.width.at(site.depth)
     if width < 0.0:
@@ -43,7 +65,7 @@ def _(spec: ClosedForm, site: Site) -> Covariance:
 
 
 @source.register
-def _(spec: Identity, site: Site) -> Covariance:
+def _(spec: Identity, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance:  # noqa: ARG001
     if site.geometry is None:
         message = f"{site.layer}: a {site.kind} layer has no filters, so no covariance of them; "
         raise UserError(message + "match convolution or linear layers, or use an `init` by name")
@@ -54,6 +76,54 @@ def _(spec: Identity, site: Site) -> Covariance:
     )
     root_DD = math.sqrt(spec.variance) * torch.eye(size, dtype=torch.float64)
     return Covariance(root_DD, PatchGeometry(1, kernel), told)
+
+
+@source.register
+def _(spec: Measured, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | Pending:
+    return carried(spec, _harvest(spec, site, harvests), site)
+
+
+@source.register
+def _(spec: CovarianceFile, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | Pending:
+    found = harvests.get(harvest_key(spec))
+    return carried(spec, _file(Path(spec.path)) if found is None else found, site)
+
+
+@source.register
+def _(spec: Patches, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | Pending:
+    harvest = _harvest(spec, site, harvests)
+    first = harvest.layers[0]
+    if (first.layer, first.geometry) != (site.layer, site.geometry):
+        message = f"{site.layer} ({described(site.kind, site.geometry)}): `patches` are those of the images, "
+        message += f"and only the first layer, {first}, sees these; "
+        raise UserError(message + "match that layer, or use `filters`, `nfm` or `agop` here")
+    if first.covariance is None:
+        return Pending(f"patches of {harvest.origin}", harvest.patch(first))
+    return first.covariance
+
+
+def _harvest(spec: Spec, site: Site, harvests: Harvests) -> Harvest:
+    """Return the harvest of a section, or say how one comes about."""
+    found = harvests.get(harvest_key(spec))
+    if found is not None:
+        return found
+    what = "training images" if isinstance(spec, Patches) else "a trained network"
+    message = f"{site.layer}: the covariance `{spec.type_name()}` needs {what}, and none is at hand here; "
+    message += "`mimetic run` trains and harvests what a recipe asks for; in Python, harvest it with "
+    raise UserError(message + "`mimetic.harvest(…, path=FILE)` and use `{type: file, path: FILE}`")
+
+
+def _file(path: Path) -> Harvest:
+    """Return the harvest in a file; each layer of a plan asks for it, and it is read once."""
+    if not path.is_file():
+        return load_harvest(path)  # says what is wrong
+    state = path.stat()
+    return _read(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, _changed: int, _size: int) -> Harvest:
+    return replace(load_harvest(path), origin=path.name)
 
 
 def _spatial(site: Site) -> Geometry:

@@ -16,8 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
+from mimetic.covariance.harvest import Harvest, Harvested
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_atomically
+from mimetic.graph.site import Geometry
 
 FORMAT = "mimetic.covariance/1"
 MAX_BYTES = 8 * 2**30
@@ -67,6 +69,59 @@ def load(path: Path) -> dict[str, Covariance]:
             odd = min(names.symmetric_difference(layers))
             raise _damaged(path, f"header and tensors disagree about `{odd}`")
         return {name: _read(path, name, told, opened.get_tensor(name)) for name, told in layers.items()}
+
+
+def save_harvest(path: Path, harvest: Harvest, *, about: Mapping[str, Any] | None = None) -> None:
+    """Write a harvest, its layers' kinds, depths and geometries included, in full or not at all.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        harvest: One that is measured.
+        about: Plain values for the reader: model, data, options.
+
+    Raises:
+        RunError: If there is nothing to write, or nothing is measured yet.
+    """
+    covariances = {h.layer: h.covariance for h in harvest.layers if h.covariance is not None}
+    if len(covariances) < len(harvest.layers):
+        message = f"{path}: {harvest.statistic} of {harvest.origin} is not harvested yet; nothing is written"
+        raise RunError(message)
+    layers = {h.layer: {"kind": h.kind, "depth": h.depth, **asdict(h.geometry)} for h in harvest.layers}
+    told = {"origin": harvest.origin, "statistic": harvest.statistic, "layers": layers}
+    save(path, covariances, about={**(about if about is not None else {}), "harvest": told})
+
+
+def load_harvest(path: Path) -> Harvest:
+    """Read a harvest.
+
+    Raises:
+        UserError: As `load`, and if the file does not say which layers its covariances come from.
+    """
+    covariances = load(path)
+    told = describe(path)["about"].get("harvest")
+    try:
+        layers = tuple(_harvested(name, told["layers"][name], cov) for name, cov in covariances.items())
+        return Harvest(str(told["origin"]), str(told["statistic"]), layers)
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"{path}: says nothing of the layers its covariances come from ({error}); "
+        raise UserError(message + "harvest it again with `mimetic harvest`") from error
+
+
+def _harvested(name: str, told: Any, cov: Covariance) -> Harvested:
+    sides = {side: tuple(int(n) for n in told[side]) for side in ("kernel_size", "stride")}
+    geometry = Geometry(
+        int(told["in_channels"]),
+        int(told["out_channels"]),
+        groups=int(told["groups"]),
+        transposed=bool(told["transposed"]),
+        **sides,
+    )
+    if cov.patch.kernel_size != geometry.kernel_size or cov.patch.channels not in {
+        1,
+        geometry.patch_channels,
+    }:
+        raise ValueError(f"`{name}` has a covariance over {cov.patch}, which its filters do not see")
+    return Harvested(name, str(told["kind"]), float(told["depth"]), geometry, cov)
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from functools import singledispatch
 
+from mimetic.covariance.sources import NO_HARVESTS, Harvests
 from mimetic.graph.site import Site
 from mimetic.initializers.default import default
 from mimetic.initializers.draw import Draw
@@ -13,19 +14,20 @@ from mimetic.recipe.initializer import Default, Keep
 from mimetic.recipe.rule import Rule
 
 
-def draw(rule: Rule, site: Site, names: tuple[str, ...]) -> Draw:
+def draw(rule: Rule, site: Site, names: tuple[str, ...], harvests: Harvests = NO_HARVESTS) -> Draw:
     """Return the draw by which a rule fills the parameters it claims of one layer; samples nothing.
 
     Args:
         rule: The rule.
         site: The layer.
         names: Local names of the claimed parameters.
+        harvests: What trained networks and data gave, or will give, by `harvest_key`.
 
     Raises:
         UserError: If the rule's initializer cannot fill them.
     """
     if rule.covariance is not None:
-        return gaussian(rule, site, names)
+        return gaussian(rule, site, names, harvests)
     if rule.init is not None:
         return named(rule.init, site, names)
     return keep()

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mimetic.covariance import Covariance, repeats, scaled, source
+from mimetic.covariance import Covariance, Pending, repeats, scaled, source
 from mimetic.covariance.layout import filter_shape, stored, stored_shape
-from mimetic.errors import UserError
+from mimetic.covariance.sources import NO_HARVESTS, Harvests
+from mimetic.errors import RunError, UserError
 from mimetic.graph.site import Geometry, Site
 from mimetic.initializers.draw import Draw, Moments, Streams
 from mimetic.recipe.base import Spec
@@ -22,13 +23,15 @@ from mimetic.recipe.rule import Rule
 SLOT = "filters"
 
 
-def gaussian(rule: Rule, site: Site, names: tuple[str, ...]) -> Draw:
+def gaussian(rule: Rule, site: Site, names: tuple[str, ...], harvests: Harvests = NO_HARVESTS) -> Draw:
     """Return the draw of a layer's filters from the covariance and scale of a rule.
 
     Args:
         rule: A rule with a covariance.
         site: The layer.
         names: Local names of the parameters the rule claims there; only `weight` holds filters.
+        harvests: What trained networks and data gave. Of a network that is not trained yet the draw can
+            be shown, but not sampled.
 
     Raises:
         UserError: If the layer has no filters, or the covariance is not one of such filters.
@@ -39,14 +42,16 @@ def gaussian(rule: Rule, site: Site, names: tuple[str, ...]) -> Draw:
         raise UserError(message)
     for name in names:
         _check_filters(site, name)
-    unscaled = source(spec, site)
+    unscaled = source(spec, site, harvests)
     geometry = _geometry(site)
+    arguments: dict[str, Any] = {"covariance": _at(spec, site.depth), "scale": rule.scale.model_dump()}
+    if isinstance(unscaled, Pending):
+        return _pending(unscaled, arguments, site.layer)
     try:
         cov = scaled(unscaled, rule.scale, geometry)
     except UserError as error:
         message = f"{site.layer}: {error}"
         raise UserError(message) from error
-    arguments: dict[str, Any] = {"covariance": _at(spec, site.depth), "scale": rule.scale.model_dump()}
     if cov.provenance.digest is not None:
         arguments["digest"] = cov.provenance.digest
     return Draw(
@@ -72,6 +77,16 @@ def draw_filters(cov: Covariance, geometry: Geometry, generator: torch.Generator
     count = geometry.out_channels * repeats(cov, geometry)
     filters_OIK = cov.sample(count, generator, dtype=torch.float32).view(filter_shape(geometry))
     return stored(filters_OIK, geometry)
+
+
+def _pending(pending: Pending, arguments: dict[str, Any], layer: str) -> Draw:
+    """Return a draw that can be shown but not sampled: its network is not trained yet."""
+
+    def sample(_streams: Streams, _module: nn.Module) -> Mapping[str, Tensor]:
+        message = f"{layer}: {pending.source} is not harvested yet, so there is nothing to draw from; "
+        raise RunError(message + "train its network and resolve the plan again (`mimetic run` does)")
+
+    return Draw("gaussian", {**arguments, "harvest": "pending"}, sample, notes=pending.notes)
 
 
 def _sample(
@@ -101,7 +116,7 @@ def _check_filters(site: Site, name: str) -> None:
 
 def _at(spec: Spec, depth: float) -> dict[str, Any]:
     """Return what a covariance's arguments come to in one layer: a width over depth is a number there."""
-    arguments = spec.model_dump()
+    arguments = spec.model_dump(by_alias=True, exclude_none=True)
     width = getattr(spec, "width", None)
     if width is not None:
         arguments["width"] = width.at(depth)

@@ -8,6 +8,7 @@ its layer are errors, reported together.
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
+from mimetic.covariance.sources import NO_HARVESTS, Harvests
 from mimetic.errors import UserError
 from mimetic.graph import Graph, Parameter, Site
 from mimetic.initializers import draw
@@ -26,7 +27,15 @@ Where = Callable[[str, int], Mark | None]
 _SHOWN = 8
 
 
-def resolve(arm: Arm, graph: Graph, *, seed: int, name: str = "main", where: Where | None = None) -> Plan:
+def resolve(
+    arm: Arm,
+    graph: Graph,
+    *,
+    seed: int,
+    name: str = "main",
+    where: Where | None = None,
+    harvests: Harvests = NO_HARVESTS,
+) -> Plan:
     """Compile an arm's rules against the sites of a model.
 
     Args:
@@ -35,6 +44,8 @@ def resolve(arm: Arm, graph: Graph, *, seed: int, name: str = "main", where: Whe
         seed: Seed of the run.
         name: Name of the arm, for messages.
         where: Looks up the place of a rule in its file.
+        harvests: What trained networks and data gave, or will give, by `covariance.harvest_key`; a plan
+            from prospective harvests can be shown, but not applied.
 
     Returns:
         The plan. It is a pure function of the arguments and touches no tensor.
@@ -42,7 +53,7 @@ def resolve(arm: Arm, graph: Graph, *, seed: int, name: str = "main", where: Whe
     Raises:
         RecipeError: With every mistake of the rules at once.
     """
-    resolution = _Resolution(arm, graph, seed, name, where)
+    resolution = _Resolution(arm, graph, seed=seed, name=name, where=where, harvests=harvests)
     resolution.claim()
     resolution.draw()
     resolution.check()
@@ -54,8 +65,11 @@ def resolve(arm: Arm, graph: Graph, *, seed: int, name: str = "main", where: Whe
 class _Resolution:
     """The state of one resolution: what each rule could match, and what it claims."""
 
-    def __init__(self, arm: Arm, graph: Graph, seed: int, name: str, where: Where | None) -> None:
+    def __init__(
+        self, arm: Arm, graph: Graph, *, seed: int, name: str, where: Where | None, harvests: Harvests
+    ) -> None:
         self.arm, self.graph, self.seed, self.name, self.where = arm, graph, seed, name, where
+        self.harvests = harvests
         self.issues: list[Issue] = []
         self.owner: dict[str, int] = {}  # parameter → index of the rule that claims it
         self.matched: list[dict[str, int]] = [{} for _ in arm.init]  # rule → parameter → claiming rule
@@ -117,7 +131,8 @@ class _Resolution:
                     claimed.setdefault(self.owner[parameter.name], []).append(parameter)
             for index, parameters in claimed.items():
                 try:
-                    drawn = draw(self.arm.init[index], site, tuple(p.local for p in parameters))
+                    names = tuple(p.local for p in parameters)
+                    drawn = draw(self.arm.init[index], site, names, self.harvests)
                 except UserError as error:
                     refusals.setdefault(index, []).append(str(error))
                     continue
