@@ -17,6 +17,7 @@ _REPAIRS = (
     ("unable to open database", "make its folder writable, or choose another --root"),
     ("not a database", "it is damaged: restore a backup or move it away, a new one is made"),
     ("malformed", "it is damaged: restore a backup or move it away, a new one is made"),
+    ("no module named", "install the database's driver, or choose another store"),
     ("disk is full", "make room"),
     ("no space left", "make room"),
 )
@@ -65,4 +66,4 @@ def _failures() -> tuple[type[BaseException], ...]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, OSError)
+    return (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, OSError, ModuleNotFoundError)
