@@ -41,7 +41,7 @@ def compare(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Compare arms: mean ± std over seeds, paired difference to the baseline with its 95 % interval."""
-    from mimetic.cli.tables import comparison_table
+    from mimetic.cli.tables import print_comparison
     from mimetic.study.comparison import of_study
 
     folder = _find(study, root)
@@ -50,7 +50,7 @@ def compare(
         typer.echo(json.dumps(made.to_dict(), indent=1))
         return
     out = console()
-    out.print(comparison_table(made))
+    print_comparison(out, made)
     out.print(f"study {folder}")
 
 

@@ -64,7 +64,8 @@ class Progress:
     def begin(self, study: Path, trials: Sequence[Trial]) -> None:
         """Take in the trials about to run."""
         self._count = len(trials)
-        self._console.print(f"{study}: {counted(len(trials), 'trial')} to run", soft_wrap=True)
+        what = f"{counted(len(trials), 'trial')} to run" if trials else "every trial has finished already"
+        self._console.print(f"{study}: {what}", soft_wrap=True)
         self._bars.update(self._whole, description="study", total=len(trials), completed=0)
         self._count_up()
 
@@ -73,6 +74,7 @@ class Progress:
         for event in events:
             if event["event"] == "start":
                 self._begin(trial, event)
+                self._start(trial, event)
             elif event["event"] == "progress":
                 self._advance(trial, event)
             elif event["event"] == "epoch" and self._metric in event["metrics"]:
@@ -91,6 +93,13 @@ class Progress:
             self._began = event.get("time")
         if trial not in self._tasks:
             self._tasks[trial] = self._bars.add_task(trial.name, total=None, note="starts", left="")
+
+    def _start(self, trial: Trial, event: Mapping[str, Any]) -> None:
+        """Say what a trial goes on from, and what it could not go on from."""
+        if event.get("note"):
+            self.say(f"{trial.name}: {event['note']}")
+        if event.get("resumed_from_epoch") is not None:
+            self.say(f"{trial.name}: continues after epoch {event['resumed_from_epoch']}")
 
     def _advance(self, trial: Trial, event: Mapping[str, Any]) -> None:
         self._begin(trial, event)

@@ -77,7 +77,11 @@ def _studies(root: Path) -> None:
     found = list(studies(root))
     out.print(f"studies below {root}" if found else f"no studies below {root}")
     for folder in found:
-        record = read_record(folder)
+        try:
+            record = read_record(folder)
+        except UserError as error:  # one damaged study hides no other
+            out.print(f"  {error}", soft_wrap=True)
+            continue
         arms, seeds = counted(len(record["arms"]), "arm"), counted(len(record["seeds"]), "seed")
         out.print(f"  {folder}  {arms} × {seeds}")
 

@@ -51,12 +51,15 @@ def run(
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
     _must_be_writable(root)
     from mimetic.cli.display import Progress
-    from mimetic.cli.tables import comparison_table
+    from mimetic.cli.tables import print_comparison
     from mimetic.study.study import run as run_study
+    from mimetic.tracking.store import tracking_uri
     from mimetic.train.devices import pick_device
 
     for name in _devices(loaded, device):
         pick_device(name)
+    if not offline:
+        tracking_uri(root)  # a wrong $MLFLOW_TRACKING_URI is said before a study is made
     with _signals_interrupt(), Progress(console(stderr=True), metric=loaded.study.metric) as display:
         result = run_study(
             loaded,
@@ -69,7 +72,7 @@ def run(
             display=display,
         )
     out = console()
-    out.print(comparison_table(result.comparison))
+    print_comparison(out, result.comparison)
     out.print(f"study    {result.folder}", soft_wrap=True)
     if result.link is not None:
         out.print(f"look     {_command('ui', root=root)}   then   {result.link}", soft_wrap=True)
