@@ -5,7 +5,7 @@ them, because a choice is fixed when its section's schema is built.
 """
 
 # ruff: noqa: E402
-from mimetic.recipe import covariance, data, initializer, model, scale, train
+from mimetic.recipe import covariance, data, initializer, measured, model, scale, train
 from mimetic.recipe.registry import load_plugins
 
 load_plugins()
@@ -14,8 +14,9 @@ from mimetic.recipe.dump import resolved
 from mimetic.recipe.errors import Issue, Mark, RecipeError
 from mimetic.recipe.json_schema import json_schema
 from mimetic.recipe.load import load, loads
-from mimetic.recipe.recipe import Arm, Recipe
+from mimetic.recipe.recipe import Arm, Recipe, Stage
 from mimetic.recipe.rule import Rule
+from mimetic.recipe.stages import stages_of
 
 __all__ = [
     "Arm",
@@ -24,14 +25,17 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Rule",
+    "Stage",
     "covariance",
     "data",
     "initializer",
     "json_schema",
     "load",
     "loads",
+    "measured",
     "model",
     "resolved",
     "scale",
+    "stages_of",
     "train",
 ]

@@ -49,14 +49,14 @@ def home_of(key: str, near: Sequence[str] = ()) -> str | None:
         found = inner if inner else sibling if sibling else found
     shallowest = min(len(path) for path in found)
     found = [path for path in found if len(path) <= shallowest + 1]
-    certain = [path for path in found if not issubclass(homes_of_key[path], Spec)]
-    found = certain if certain and len(near) > 0 else found
+    certain = {path[:1] for path in found if not issubclass(homes_of_key[path], Spec)}
+    found = [p for p in found if p[:1] not in certain or not issubclass(homes_of_key[p], Spec)]
     return f"`{key}` belongs {' or '.join(_where(path) for path in found[:2])}"
 
 
 def _sections() -> Iterator[tuple[tuple[str, ...], type[Section]]]:
     for path, section in homes(place(Recipe)):
-        if path[:1] != ("arms",):
+        if path[:1] not in {("arms",), ("stages",)}:
             yield path, section
     for path, section in homes(place(Arm)):
         if path:
@@ -83,9 +83,9 @@ def _types_with(key: str, here: Place) -> str:
 
 
 def _schema_path(path: Sequence[Step]) -> tuple[str, ...]:
-    """Leave names of arms and rules and indices out of a path."""
+    """Leave names of arms, stages and rules and indices out of a path."""
     steps = list(path)
-    if steps[:1] == ["arms"]:
+    if steps[:1] in (["arms"], ["stages"]):
         steps = steps[2:]
     if steps[:1] == ["init"]:
         del steps[1:2]

@@ -20,6 +20,9 @@ class Section(BaseModel):
     shorthand: ClassVar[str | None] = None
     """The key that a plain text in place of the section stands for."""
 
+    alternatives: ClassVar[tuple[str, ...]] = ()
+    """Keys of which just one is given: laid over a section with another of them, a section replaces it."""
+
     expected: ClassVar[str] = "a map"
     """What may stand in place of the section, for messages."""
 

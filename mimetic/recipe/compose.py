@@ -1,18 +1,17 @@
-"""Composition: from the layers of a recipe to arms that are complete.
+"""Composition: from the layers of a recipe to arms and stages that are complete.
 
 A recipe is a stack of layers: the files it extends, the file itself, then each `--set`. What stands at
-the top of the layers is shared by all arms. An arm begins as a copy of what is shared, or of the arm it
-extends, and has its own layers laid over that, the lowest first.
+the top of the layers is shared by all arms, and but for the rules by all stages. An arm, or a stage,
+begins as a copy of what is shared, or of the other one it extends, and has its own layers laid over
+that, the lowest first.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mimetic.recipe.errors import Issue, clipped
-from mimetic.recipe.grammar import place
-from mimetic.recipe.layer import ARM_KEYS, HEAD_KEYS
+from mimetic.recipe.group import ARM, ARMS, GROUPS, HEAD_KEYS, RECIPE, Group
 from mimetic.recipe.merge import merge, merge_maps, merge_rules, remove_rules
-from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.recipe.suggest import choice
 from mimetic.recipe.tree import List, Map, Spot
 
@@ -20,10 +19,7 @@ MAIN = "main"
 """Name of the only arm of a recipe that has none."""
 
 MAX_CHAIN = 50
-"""How many arms may extend one another in a row."""
-
-ARM = place(Arm)
-RECIPE = place(Recipe)
+"""How many arms, or stages, may extend one another in a row."""
 
 
 @dataclass(slots=True)
@@ -37,12 +33,12 @@ class Composition:
 
     layers: Sequence[Map]
     issues: list[Issue]
-    _arms: dict[str, Map] = field(default_factory=dict)
-    _shared: Map | None = None
+    _members: dict[tuple[str, str], Map] = field(default_factory=dict)
+    _shared: dict[str, Map] = field(default_factory=dict)
     _open: list[str] = field(default_factory=list)
 
     def tree(self) -> Map:
-        """Return the composed recipe: its head and its complete arms."""
+        """Return the composed recipe: its head, its complete arms and its complete stages."""
         tree = Map(self._top())
         for layer in self.layers:
             for key, value, spot in layer.entries():
@@ -50,45 +46,50 @@ class Composition:
                     tree.put(key, *merge((tree[key], tree.spots[key]), (value, spot), RECIPE.below(key)))
                 elif key in HEAD_KEYS:
                     tree.put(key, value, spot)
-        arms = Map(self._spot_of_arms())
-        for name in self.names():
-            arms.put(name, self.arm(name), self._spot_of(name))
-        tree.put("arms", arms, arms.here)
-        self._check_baseline(tree, arms)
+        for group in GROUPS.values():
+            names = self.names(group)
+            if not names:
+                continue
+            members = Map(self._spot_of_group(group))
+            for name in names:
+                members.put(name, self.member(group, name), self._spot_of(group, name))
+            tree.put(group.key, members, members.here)
+        self._check_baseline(tree, tree[ARMS.key])
         return tree
 
-    def names(self) -> list[str]:
-        """Return the names of the arms, those of lower layers first."""
-        names = dict.fromkeys(name for layer in self.layers for name in layer.get("arms", ()))
-        return list(names) if names else [MAIN]
+    def names(self, group: Group) -> list[str]:
+        """Return the names of the arms or stages, those of lower layers first."""
+        names = dict.fromkeys(name for layer in self.layers for name in layer.get(group.key, ()))
+        return [MAIN] if group is ARMS and not names else list(names)
 
-    def shared(self) -> Map:
-        """Return what holds for all arms."""
-        if self._shared is None:
+    def shared(self, group: Group) -> Map:
+        """Return what holds for all arms, or for all stages."""
+        if group.key not in self._shared:
+            keys = (*group.shared, "remove") if "init" in group.shared else group.shared
             state = Map(Spot())
             for layer in self.layers:
-                state = self._laid_over(state, layer)
-            self._shared = state
-        return self._shared
+                state = self._laid_over(state, _only(layer, *keys), group)
+            self._shared[group.key] = state
+        return self._shared[group.key]
 
-    def arm(self, name: str) -> Map:
-        """Return an arm, complete."""
-        if name not in self._arms:
-            parent = self._parent(name)
+    def member(self, group: Group, name: str) -> Map:
+        """Return an arm or a stage, complete."""
+        if (group.key, name) not in self._members:
+            parent = self._parent(group, name)
             self._open.append(name)
-            state = self.shared() if parent is None else self.arm(parent)
+            state = self.shared(group) if parent is None else self.member(group, parent)
             self._open.pop()
-            complete = Map(self._spot_of(name))
+            complete = Map(self._spot_of(group, name))
             for key, value, spot in state.entries():
                 complete.put(key, value, spot)
             for layer in self.layers:
-                if name in layer.get("arms", ()):
-                    complete = self._laid_over(complete, layer["arms"][name])
-            self._arms[name] = complete
-        return self._arms[name]
+                if name in layer.get(group.key, ()):
+                    complete = self._laid_over(complete, layer[group.key][name], group)
+            self._members[group.key, name] = complete
+        return self._members[group.key, name]
 
-    def _laid_over(self, state: Map, layer: Map) -> Map:
-        """Lay the sections of an arm, or the shared ones of a layer, over a state."""
+    def _laid_over(self, state: Map, layer: Map, group: Group) -> Map:
+        """Lay the sections of an arm or a stage, or the shared ones of a layer, over a state."""
         rules = state.get("init", List(state.here))
         at = state.spots.get("init", layer.spots.get("init", state.here))
         if "remove" in layer:
@@ -96,44 +97,53 @@ class Composition:
         if "init" in layer:
             rules = merge_rules(rules, layer["init"], ARM.below("init").below(0))
         merged = Map(state.here, layer.here)
-        sections = merge_maps(state.without("init"), _only(layer, *(k for k in ARM_KEYS if k != "init")), ARM)
-        for key, value, spot in sections.entries():
+        own = _only(layer, *(key for key in group.keys if key != "init"))
+        for key, value, spot in merge_maps(state.without("init"), own, group.place).entries():
             merged.put(key, value, spot)
         return merged.put("init", rules, at)
 
-    def _parent(self, name: str) -> str | None:
-        """Return the arm that an arm extends; the highest layer that says so decides."""
+    def _parent(self, group: Group, name: str) -> str | None:
+        """Return what an arm or a stage extends; the highest layer that says so decides."""
         for layer in reversed(self.layers):
-            arm = layer.get("arms", {}).get(name)
-            if arm is None or len(arm.get("extends", ())) == 0:
+            member = layer.get(group.key, {}).get(name)
+            if member is None or len(member.get("extends", ())) == 0:
                 continue
-            parent, spot = arm["extends"][0], arm["extends"].spots[0]
-            known = self.names()
-            if parent not in known:
-                others = [n for n in known if n != name]
-                hint = choice(parent, others, label="arms") if others else "there is no other arm"
-                self.issues.append(Issue(f"there is no arm `{clipped(parent)}`", spot.path, spot.value, hint))
-                return None
-            if len(self._open) >= MAX_CHAIN:
-                message = f"arms extend one another more than {MAX_CHAIN} deep"
-                self.issues.append(Issue(message, spot.path, spot.value, None))
-                return None
-            chain = [*self._open, name]
-            if parent in chain:
-                loop = [*chain[chain.index(parent) :], parent]
-                shown = " → ".join(clipped(n, 30) for n in loop)
-                message = f"the arm `{clipped(parent)}` extends itself: {shown}"
-                self.issues.append(Issue(message, spot.path, spot.value, "let one of them extend nothing"))
-                return None
-            return str(parent)
+            parent, spot = member["extends"][0], member["extends"].spots[0]
+            problem = self._not_extendable(group, name, str(parent))
+            if problem is None:
+                return str(parent)
+            self.issues.append(Issue(problem[0], spot.path, spot.value, problem[1]))
+            return None
         return None
 
-    def _spot_of(self, name: str) -> Spot:
-        spots = [layer["arms"].spots[name] for layer in self.layers if name in layer.get("arms", ())]
+    def _not_extendable(self, group: Group, name: str, parent: str) -> tuple[str, str | None] | None:
+        """Return why one cannot extend another, and the repair; None where it can."""
+        known = self.names(group)
+        if parent not in known:
+            others = [other for other in known if other != name]
+            hint = f"there is no other {group.noun}"
+            if others:
+                hint = choice(parent, others, label=group.key)
+            elsewhere = [other for other in GROUPS.values() if parent in self.names(other)]
+            if elsewhere:
+                hint = f"`{clipped(parent)}` is {elsewhere[0].a}, and {group.a} extends another {group.noun}"
+            return f"there is no {group.noun} `{clipped(parent)}`", hint
+        if len(self._open) >= MAX_CHAIN:
+            return f"{group.key} extend one another more than {MAX_CHAIN} deep", None
+        chain = [*self._open, name]
+        if parent in chain:
+            loop = [*chain[chain.index(parent) :], parent]
+            shown = " → ".join(clipped(n, 30) for n in loop)
+            hint = "let one of them extend nothing"
+            return f"the {group.noun} `{clipped(parent)}` extends itself: {shown}", hint
+        return None
+
+    def _spot_of(self, group: Group, name: str) -> Spot:
+        spots = [layer[group.key].spots[name] for layer in self.layers if name in layer.get(group.key, ())]
         return spots[-1] if spots else self._top()
 
-    def _spot_of_arms(self) -> Spot:
-        spots = [layer.spots["arms"] for layer in self.layers if "arms" in layer]
+    def _spot_of_group(self, group: Group) -> Spot:
+        spots = [layer.spots[group.key] for layer in self.layers if group.key in layer]
         return spots[-1] if spots else self._top()
 
     def _top(self) -> Spot:
@@ -145,7 +155,7 @@ class Composition:
             spot = tree.spots["baseline"]
             hint = (
                 choice(baseline, arms, label="arms")
-                if len(self.names()) > 1
+                if len(self.names(ARMS)) > 1
                 else "the recipe has one arm: leave it out"
             )
             self.issues.append(Issue(f"there is no arm `{clipped(baseline)}`", spot.path, spot.value, hint))

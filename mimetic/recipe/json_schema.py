@@ -7,7 +7,8 @@ but the version is required. `mimetic validate` is the judge; the schema only he
 from typing import Any
 
 from mimetic.recipe.base import NAME_PATTERN
-from mimetic.recipe.layer import ARM_KEYS, FILE_KEYS, LAYER_ARM_KEYS, VERSION
+from mimetic.recipe.group import ARM_KEYS, ARMS, FILE_KEYS, GROUPS, STAGES, Group
+from mimetic.recipe.layer import VERSION
 from mimetic.recipe.recipe import Recipe
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -17,6 +18,14 @@ _COMPOSING: dict[str, dict[str, Any]] = {
     "extends": {**_NAMES, "description": "Files this one is laid over, relative to it; later ones win."},
     "remove": {**_NAMES, "description": "Ids of inherited rules to leave out."},
 }
+_MEMBERS = {
+    ARMS.key: ("Arm", "A named variant: what it changes of the recipe, or of another arm."),
+    STAGES.key: (
+        "Stage",
+        "A training to be harvested: what it changes of the recipe, or of another stage.",
+    ),
+}
+"""Name and text of a group's definition in the schema."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -26,13 +35,14 @@ def json_schema() -> dict[str, Any]:
     """
     composed = Recipe.model_json_schema(by_alias=True, mode="validation")
     definitions = _loosened(composed["$defs"])
-    arm = definitions.pop("Arm")["properties"]
     head = _loosened(composed["properties"])
-    definitions["Arm"] = _closed(
-        _arm(arm), "A named variant: what it changes of the recipe, or of another arm."
-    )
-    shared = {key: arm[key] for key in ARM_KEYS}
-    own = {"recipe": {"const": VERSION, "description": "Version of the language."}, "arms": _arms()}
+    properties = {key: definitions.pop(name)["properties"] for key, (name, _) in _MEMBERS.items()}
+    for key, group in GROUPS.items():
+        name, description = _MEMBERS[key]
+        definitions[name] = _closed(_member(group, properties[key]), description)
+    shared = {key: properties[ARMS.key][key] for key in ARM_KEYS}
+    own: dict[str, Any] = {"recipe": {"const": VERSION, "description": "Version of the language."}}
+    own |= {key: _members(group, head[key]["description"]) for key, group in GROUPS.items()}
     known = {**head, **shared, **_COMPOSING, **own}
     return {
         "$schema": DRAFT,
@@ -45,18 +55,18 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _arm(properties: dict[str, Any]) -> dict[str, Any]:
-    extends = {"type": "string", "description": "The arm this one begins as a copy of."}
+def _member(group: Group, properties: dict[str, Any]) -> dict[str, Any]:
+    extends = {"type": "string", "description": f"The {group.noun} this one begins as a copy of."}
     known = {**properties, "extends": extends, "remove": _COMPOSING["remove"]}
-    return {key: known[key] for key in LAYER_ARM_KEYS}
+    return {key: known[key] for key in group.layer_keys}
 
 
-def _arms() -> dict[str, Any]:
+def _members(group: Group, description: str) -> dict[str, Any]:
     return {
         "type": "object",
-        "description": "The variants that are compared, by name.",
+        "description": f"{description.rstrip('.')}, by name.",
         "propertyNames": {"pattern": NAME_PATTERN},
-        "additionalProperties": {"anyOf": [{"$ref": "#/$defs/Arm"}, {"type": "null"}]},
+        "additionalProperties": {"anyOf": [{"$ref": f"#/$defs/{_MEMBERS[group.key][0]}"}, {"type": "null"}]},
     }
 
 

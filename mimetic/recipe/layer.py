@@ -9,19 +9,11 @@ from typing import Any
 
 from mimetic.recipe.advice import home_of
 from mimetic.recipe.errors import Issue, Step, clipped
+from mimetic.recipe.group import FILE_KEYS, GROUPS, Group
 from mimetic.recipe.suggest import did_you_mean, listed
 from mimetic.recipe.tree import List, Map, Spot, addressed, shown
 
 VERSION = 1
-
-ARM_KEYS = ("model", "data", "train", "init", "unmatched")
-"""Keys of a complete arm; at the top of a recipe they hold for all arms."""
-
-HEAD_KEYS = ("recipe", "name", "description", "seeds", "baseline", "study")
-"""Keys of the recipe as a whole."""
-
-FILE_KEYS = (*HEAD_KEYS[:3], "extends", *HEAD_KEYS[3:], *ARM_KEYS, "remove", "arms")
-LAYER_ARM_KEYS = ("extends", *ARM_KEYS, "remove")
 
 
 def named_entries(tree: Map) -> Map:
@@ -38,7 +30,7 @@ def named_entries(tree: Map) -> Map:
 
 def is_rules(path: tuple[Step, ...]) -> bool:
     """Tell whether a list of rules stands at a path of a layer."""
-    return path == ("init",) or (len(path) == 3 and path[0] == "arms" and path[2] == "init")  # noqa: PLR2004
+    return path == ("init",) or (len(path) == 3 and path[0] in GROUPS and path[2] == "init")  # noqa: PLR2004
 
 
 def check_version(tree: Map, issues: list[Issue]) -> None:
@@ -62,47 +54,54 @@ def checked_layer(tree: Map, issues: list[Issue]) -> Map:
         tree: A file's map, its entries named.
         issues: Receives the mistakes.
     """
-    layer = _checked_section(tree, FILE_KEYS, issues)
-    if "arms" not in layer:
-        return layer
-    arms, spot = layer["arms"], layer.spots["arms"]
-    if arms is None:
-        return layer.without("arms")
-    if not isinstance(arms, Map):
-        _wrong(issues, "expected a map of arms", arms, spot, "write each arm as `name: {…}`")
-        return layer.without("arms")
-    checked = Map(arms.here)
-    for name, arm, arm_spot in arms.entries():
-        given = Map(arm_spot) if arm is None else arm
+    layer = _checked_section(tree, FILE_KEYS, issues, group=None)
+    for group in GROUPS.values():
+        if group.key in layer:
+            layer = _with_members(layer, group, issues)
+    return layer
+
+
+def _with_members(layer: Map, group: Group, issues: list[Issue]) -> Map:
+    """Return a layer with its arms, or its stages, checked."""
+    members, spot = layer[group.key], layer.spots[group.key]
+    if members is None:
+        return layer.without(group.key)
+    if not isinstance(members, Map):
+        message = f"expected a map of {group.key}"
+        _wrong(issues, message, members, spot, f"write each {group.noun} as `name: {{…}}`")
+        return layer.without(group.key)
+    checked = Map(members.here)
+    for name, member, at in members.entries():
+        given = Map(at) if member is None else member
         if isinstance(given, Map):
-            checked.put(name, _checked_section(given, LAYER_ARM_KEYS, issues, arm=name), arm_spot)
+            checked.put(name, _checked_section(given, group.layer_keys, issues, group=group), at)
         else:
-            _wrong(issues, "expected an arm (a map)", arm, arm_spot, "an arm that changes nothing is `{}`")
-            checked.put(name, Map(arm_spot), arm_spot)
-    return layer.without("arms").put("arms", checked, spot)
+            hint = f"{group.a} that changes nothing is `{{}}`"
+            _wrong(issues, f"expected {group.a} (a map)", member, at, hint)
+            checked.put(name, Map(at), at)
+    return layer.without(group.key).put(group.key, checked, spot)
 
 
-def _checked_section(tree: Map, keys: tuple[str, ...], issues: list[Issue], *, arm: str | None = None) -> Map:
+def _checked_section(tree: Map, keys: tuple[str, ...], issues: list[Issue], *, group: Group | None) -> Map:
+    """Return a file's map (without a group), an arm or a stage with what cannot be used left out."""
     checked = Map(tree.here)
     for key, value, spot in tree.entries():
         if key not in keys:
-            issues.append(_unknown(key, spot, keys, arm))
+            issues.append(_unknown(key, spot, keys, group))
         elif key == "init":
             if value is not None and (rules := _checked_rules(value, spot, issues)) is not None:
                 checked.put(key, rules, spot)
         elif key in {"remove", "extends"}:
-            if value is not None and (
-                names := _checked_names(key, value, spot, issues, single=arm is not None)
-            ):
+            if value is not None and (names := _checked_names(key, value, spot, issues, group=group)):
                 checked.put(key, names, spot)
         else:
             checked.put(key, value, spot)
     return checked
 
 
-def _unknown(key: str, spot: Spot, keys: tuple[str, ...], arm: str | None) -> Issue:
-    kind = "a recipe" if arm is None else "an arm"
-    if arm is not None and key in FILE_KEYS:
+def _unknown(key: str, spot: Spot, keys: tuple[str, ...], group: Group | None) -> Issue:
+    kind = "a recipe" if group is None else group.a
+    if group is not None and key in FILE_KEYS:
         hint = f"`{key}` holds for the whole recipe: put it at the top"
     else:
         guesses = (did_you_mean(key, keys), home_of(key), f"keys of {kind}: {listed(keys)}")
@@ -137,20 +136,19 @@ def _twice(name: str, spot: Spot, first: Spot) -> Issue:
     return Issue(message, spot.path, spot.value, "give one of them another id", first.value)
 
 
-def _checked_names(key: str, value: Any, spot: Spot, issues: list[Issue], *, single: bool) -> List | None:
+def _checked_names(
+    key: str, value: Any, spot: Spot, issues: list[Issue], *, group: Group | None
+) -> List | None:
     """Return the names a key lists; one name may stand without a list."""
-    one_arm = single and key == "extends"
-    kind = (
-        "the name of an arm"
-        if one_arm
-        else "a path or a list of paths"
-        if key == "extends"
-        else "a list of rule ids"
-    )
+    single = group is not None and key == "extends"
+    kind = "a list of rule ids" if key == "remove" else "a path or a list of paths"
+    if group is not None and single:
+        kind = f"the name of {group.a}"
     if isinstance(value, str):
         return List(spot).add(value, spot)
-    if not isinstance(value, List) or (one_arm and len(value) > 1):
-        hint = "an arm extends one other arm" if one_arm and isinstance(value, List) else None
+    if not isinstance(value, List) or (single and len(value) > 1):
+        several = group is not None and isinstance(value, List)
+        hint = f"{group.a} extends one other {group.noun}" if group is not None and several else None
         _wrong(issues, f"expected {kind}", value, spot, hint)
         return None
     names = List(value.here)
@@ -158,9 +156,8 @@ def _checked_names(key: str, value: Any, spot: Spot, issues: list[Issue], *, sin
         if isinstance(name, str):
             names.add(name, at)
         else:
-            _wrong(
-                issues, "expected a name" if key == "remove" or one_arm else "expected a path", name, at, None
-            )
+            wanted = "expected a name" if key == "remove" or single else "expected a path"
+            _wrong(issues, wanted, name, at, None)
     return names
 
 

@@ -1,4 +1,4 @@
-"""Load a recipe: text → layers → arms → validated sections, with every mistake at once."""
+"""Load a recipe: text → layers → arms and stages → validated sections, with every mistake at once."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +12,14 @@ from pydantic import ValidationError
 
 from mimetic.errors import UserError
 from mimetic.recipe import yaml_source
-from mimetic.recipe.compose import ARM, RECIPE, Composition
+from mimetic.recipe.compose import Composition
 from mimetic.recipe.errors import Issue, Mark, RecipeError, clipped
+from mimetic.recipe.group import ARMS, RECIPE
+from mimetic.recipe.harvests import issues_of_stages
 from mimetic.recipe.layer import check_version, checked_layer, named_entries
 from mimetic.recipe.overrides import layer_of
 from mimetic.recipe.problems import issues_of
-from mimetic.recipe.recipe import Arm, Origin, Recipe
+from mimetic.recipe.recipe import Arm, Recipe, Written
 from mimetic.recipe.tree import Map, Spot, plain, wrapped
 
 Source = str | PathLike[str] | Mapping[str, Any] | Recipe
@@ -85,15 +87,16 @@ def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recip
             layers.append(checked_layer(layer, issues))
     composition = Composition(layers, issues)
     tree = composition.tree()
-    issues += [issue for issue in _found_in_shared(composition) if issue.path not in reported]
+    found = [*_found_in_shared(composition), *issues_of_stages(tree)]
     try:
         recipe = Recipe.model_validate(plain(tree))
     except ValidationError as error:
-        # What could not be read was replaced: its value means nothing.
-        issues += [issue for issue in issues_of(error, tree, RECIPE) if issue.path not in reported]
+        found += issues_of(error, tree, RECIPE)
+    # What could not be read was replaced: its value means nothing.
+    issues += [issue for issue in found if issue.path not in reported]
     if issues:
         raise RecipeError(_once(issues))
-    recipe._origin = Origin(tree, reading.sources)  # noqa: SLF001
+    recipe._written = Written(tree, reading.sources)  # noqa: SLF001
     return recipe
 
 
@@ -104,11 +107,11 @@ def _as_name(stem: str) -> str:
 
 def _found_in_shared(composition: Composition) -> list[Issue]:
     """Return what is wrong in what all arms share, whether an arm uses it or not."""
-    shared = composition.shared()
+    shared = composition.shared(ARMS)
     try:
         Arm.model_validate(plain(shared))
     except ValidationError as error:
-        return issues_of(error, shared, ARM, complete=False)
+        return issues_of(error, shared, ARMS.place, complete=False)
     return []
 
 

@@ -1,20 +1,52 @@
 """Covariances measured on trained networks and on data: from where, which statistic, carried over how."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from mimetic.recipe.base import Count, Fraction, FromList, Name, Positive, Section, Spec, mistake
+from mimetic.recipe.base import (
+    Count,
+    Fraction,
+    FromList,
+    Name,
+    Positive,
+    Section,
+    Spec,
+    mistake,
+)
+from mimetic.recipe.errors import clipped
 from mimetic.recipe.model import Model
 from mimetic.recipe.registry import Registered, register
+from mimetic.recipe.suggest import listed
+from mimetic.recipe.tree import shown
+
+
+def _listed_once(value: tuple[int, ...]) -> tuple[int, ...]:
+    for index, seed in enumerate(value):
+        if seed in value[:index]:
+            raise mistake(f"the seed {seed} is given twice", at=(index,), hint="remove one of them")
+    return value
+
+
+SomeSeeds = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...],
+    Field(min_length=1),
+    FromList,
+    AfterValidator(_listed_once),
+]
 
 
 class Origin(Section):
     """A trained network: a stage of the recipe, a trial of ours, a checkpoint, or a published model."""
 
+    expected: ClassVar[str] = "a map such as `{stage: small}`"
+    alternatives: ClassVar[tuple[str, ...]] = ("stage", "trial", "checkpoint", "weights")
+
     stage: Name | None = Field(None, description="Name of a stage of this recipe, trained first.")
-    seeds: Literal["own", "all"] | Annotated[tuple[int, ...], FromList] = Field(
-        "own", description="Which of the stage's seeds: the trial's own, all (their mean), or a list."
+    seeds: Literal["own", "all"] | SomeSeeds = Field(
+        "own",
+        description="Which of the stage's seeds, measured apart and averaged: the trial's own (all of them "
+        "where the stage has `seeds` of its own), all, or a list.",
     )
     trial: str | None = Field(None, min_length=1, description="Folder of a finished trial of ours.")
     checkpoint: str | None = Field(
@@ -29,19 +61,30 @@ class Origin(Section):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        said = [
-            name for name in ("stage", "trial", "checkpoint", "weights") if getattr(self, name) is not None
-        ]
+        said = [name for name in self.alternatives if getattr(self, name) is not None]
         if len(said) != 1:
-            found = " and ".join(f"`{name}`" for name in said) if said else "nothing"
-            raise mistake(
-                f"give one of `stage`, `trial`, `checkpoint` or `weights` (with `model`), found {found}"
-            )
+            found = "nothing" if not said else " and ".join(f"`{name}`" for name in said)
+            message = f"give one of {listed(self.alternatives)}, found {found}"
+            raise mistake(message, at=tuple(said[1:2]), hint="remove the others" if said else None)
+        if self.seeds != "own" and self.stage is None:
+            message = f"`seeds` chooses among the seeds of a stage, and this is a {said[0]}"
+            raise mistake(message, at=("seeds",), hint="remove it")
         if self.weights is not None and self.model is None:
-            raise mistake("`weights` are those of a published model: say which with `model`")
+            hint = "say which, for example `model: {type: torchvision, name: resnet18}`"
+            raise mistake("`weights` are those of a published model, which is missing", hint=hint)
         if self.model is not None and self.checkpoint is None and self.weights is None:
-            raise mistake("`model` says what a checkpoint fits: give `checkpoint` or `weights` with it")
+            hint = f"remove it: a {said[0]} knows its own model"
+            raise mistake("`model` says what `checkpoint` or `weights` fit", at=("model",), hint=hint)
         return self
+
+
+def _no_text(value: Any) -> Any:
+    """Refuse a plain text: it could be the name of a stage, or a path."""
+    if isinstance(value, str):
+        key = "checkpoint" if "/" in value or value.endswith((".safetensors", ".pt", ".pth")) else "stage"
+        hint = f"write `from: {{{key}: {clipped(value)}}}`"
+        raise mistake(f"expected {Origin.expected}, found {shown(value)}", hint=hint)
+    return value
 
 
 class Carried(Spec):
@@ -72,7 +115,9 @@ class Carried(Spec):
 class Measured(Carried):
     """Base of the covariances measured on a trained network."""
 
-    from_: Origin = Field(alias="from", description="The trained network.")
+    from_: Annotated[Origin, BeforeValidator(_no_text, json_schema_input_type=Origin)] = Field(
+        alias="from", description="The trained network."
+    )
 
 
 @register("covariance")
@@ -97,12 +142,22 @@ class Nfm(Measured):
     normalize: Literal["sum", "mean"] = Field("sum", description="Sum or mean over the filters.")
 
 
+def _one_or_half(value: float) -> float:
+    if value not in {0.5, 1.0}:
+        raise mistake(f"must be 1 or 0.5, found {shown(value)}", hint="1 is the matrix, 0.5 its square root")
+    return value
+
+
 @register("covariance")
 class Agop(Measured):
     """Average gradient outer product over patches of a trained network's layer (arXiv 2309.00570)."""
 
     type: Literal["agop"] = "agop"
-    power: Literal[0.5, 1, 1.0] = Field(1.0, description="1 for the matrix, 0.5 for its square root.")
+    power: Annotated[float, AfterValidator(_one_or_half)] = Field(
+        1.0,
+        description="1 for the matrix, 0.5 for its square root.",
+        json_schema_extra={"enum": [0.5, 1.0]},
+    )
     images: Count = Field(256, description="Training images the gradients are taken at.")
     outputs: Count | None = Field(None, description="Use the first so many outputs; all unless given.")
     probes: Count | None = Field(

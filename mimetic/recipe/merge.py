@@ -1,6 +1,7 @@
 """How one layer is laid over another.
 
-Maps merge key by key; a map whose `type` changes replaces the old one; scalars and lists replace.
+Maps merge key by key; a map whose `type` changes, or that gives another of a section's alternatives,
+replaces the old one; scalars and lists replace.
 Rules merge by id: an inherited rule keeps its place, a new one goes in front of the inherited ones,
 because the first match wins and the more specific speaks first.
 """
@@ -29,7 +30,7 @@ def merge(base: tuple[Any, Spot], over: tuple[Any, Spot], place: Place) -> tuple
     if not isinstance(base[0], Map) and not isinstance(over[0], Map):
         return over
     below, above = _spelled_out(*base, place), _spelled_out(*over, place)
-    if not isinstance(below, Map) or not isinstance(above, Map) or _type_changes(below, above, place):
+    if not isinstance(below, Map) or not isinstance(above, Map) or _replaces(below, above, place):
         return over
     return merge_maps(below, above, place), base[1]
 
@@ -56,11 +57,14 @@ def _spelled_out(value: Any, spot: Spot, place: Place) -> Any:
     return value
 
 
-def _type_changes(base: Map, over: Map, place: Place) -> bool:
-    if place.family is None:
-        return False
-    new = type_of(over)
-    return new is not None and type_of(base) is not None and new != type_of(base)
+def _replaces(base: Map, over: Map, place: Place) -> bool:
+    """Tell whether a map is another kind of thing than the one it is laid over."""
+    if place.family is not None:
+        new = type_of(over)
+        return new is not None and type_of(base) is not None and new != type_of(base)
+    keys = () if place.section is None else place.section.alternatives
+    old, given = ({key for key in keys if tree.get(key) is not None} for tree in (base, over))
+    return bool(old and given) and old.isdisjoint(given)
 
 
 def merge_rules(inherited: List, own: List, place: Place) -> List:

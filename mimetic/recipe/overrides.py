@@ -2,17 +2,17 @@
 
 Each is one more layer, laid over the recipe's files by the rules of composition: a rule is addressed by
 its id, wherever it was inherited from, and missing maps come into being. A change at the top of the
-recipe reaches the arms that do not say otherwise, like everything there. The schema says whether a
+recipe reaches the arms and stages that do not say otherwise, like everything there. The schema says whether a
 value is text: then it is taken as it stands, so that a regular expression needs no quotes.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from mimetic.recipe.compose import ARM, RECIPE, Composition
+from mimetic.recipe.compose import Composition
 from mimetic.recipe.errors import Issue, Mark, RecipeError, Step, clipped
 from mimetic.recipe.grammar import Place
-from mimetic.recipe.layer import ARM_KEYS, FILE_KEYS, LAYER_ARM_KEYS
+from mimetic.recipe.group import ARM, ARM_KEYS, ARMS, FILE_KEYS, GROUPS, RECIPE, Group
 from mimetic.recipe.suggest import choice, did_you_mean, listed
 from mimetic.recipe.tree import List, Map, Spot, reach, shown
 from mimetic.recipe.yaml_source import parse_value
@@ -23,7 +23,6 @@ FILE = "--set"
 _FIXED = {
     "recipe": "it is the version of the language",
     "extends": "extend it in a file",
-    "arms": "name an arm",
 }
 
 
@@ -99,63 +98,74 @@ class _Patch:
         spot = Spot((), self.path.mark(0), self.path.mark(0))
         layer = Map(spot)
         key = self.path.segment()
-        if key == "arms":
-            return self._arm(layer)
+        if key in GROUPS:
+            return self._member(layer, GROUPS[key])
         if key in _FIXED:
             raise self._refusal(f"`{key}` cannot be set here", (key,), _FIXED[key])
         if key not in FILE_KEYS:
-            hint = did_you_mean(key, (*FILE_KEYS, *self.below.names()))
-            if key in self.below.names():
-                hint = f"arms are addressed as `arms.{key}`"
-            hint = hint if hint is not None else f"keys of a recipe: {listed(FILE_KEYS)}"
-            raise self._refusal(f"unknown key `{clipped(key)}`", (key,), hint)
+            raise self._refusal(f"unknown key `{clipped(key)}`", (key,), self._key_hint(key))
         return self._section(layer, self.path, (), None)
 
-    def _arm(self, layer: Map) -> Map:
-        path = self.path.after("arms")
-        names = tuple(self.below.names())
+    def _key_hint(self, key: str) -> str:
+        """Return the repair for a path that begins with no key of a recipe."""
+        for group in GROUPS.values():
+            if key in self.below.names(group):
+                return f"{group.key} are addressed as `{group.key}.{key}`"
+        names = [name for group in GROUPS.values() for name in self.below.names(group)]
+        hint = did_you_mean(key, (*FILE_KEYS, *names))
+        return hint if hint is not None else f"keys of a recipe: {listed(FILE_KEYS)}"
+
+    def _member(self, layer: Map, group: Group) -> Map:
+        """Put what the path addresses below an arm or a stage into a layer."""
+        path = self.path.after(group.key)
+        names = tuple(self.below.names(group))
+        none = f"the recipe has no {group.key}"
         if path.ended:
-            raise self._refusal("`arms` cannot be set as a whole", ("arms",), f"address one: {listed(names)}")
+            hint = f"address one: {listed(names)}" if names else none
+            raise self._refusal(f"`{group.key}` cannot be set as a whole", (group.key,), hint)
         name = path.segment(names)
+        here = (group.key, name)
         if name not in names:
-            hint = choice(name, names, label="arms")
-            raise self._refusal(f"there is no arm `{clipped(name)}`", ("arms", name), hint, path)
+            hint = choice(name, names, label=group.key) if names else none
+            raise self._refusal(f"there is no {group.noun} `{clipped(name)}`", here, hint, path)
         inner = path.after(name)
-        arm = Map(Spot(("arms", name), path.mark(), path.mark()))
+        member = Map(Spot(here, path.mark(), path.mark()))
         if inner.ended:
-            value = self._parsed(("arms", name), Place())
+            value = self._parsed(here, Place())
             if not isinstance(value, Map):
-                raise self._refusal(
-                    f"expected an arm (a map), found {shown(value)}", ("arms", name), None, inner
-                )
-            arm = value
+                raise self._refusal(f"expected {group.a} (a map), found {shown(value)}", here, None, inner)
+            member = value
         else:
             key = inner.segment()
-            if key not in LAYER_ARM_KEYS:
-                hint = choice(key, LAYER_ARM_KEYS, label="keys of an arm")
-                raise self._refusal(f"unknown key `{clipped(key)}`", ("arms", name, key), hint, inner)
-            arm = self._section(arm, inner, ("arms", name), name)
-        arms = Map(Spot(("arms",), self.path.mark(), self.path.mark())).put(name, arm, arm.here)
-        return layer.put("arms", arms, arms.here)
+            if key not in group.layer_keys:
+                hint = choice(key, group.layer_keys, label=f"keys of {group.a}")
+                raise self._refusal(f"unknown key `{clipped(key)}`", (*here, key), hint, inner)
+            member = self._section(member, inner, here, group)
+        members = Map(Spot((group.key,), self.path.mark(), self.path.mark())).put(name, member, member.here)
+        return layer.put(group.key, members, members.here)
 
-    def _section(self, tree: Map, path: _Path, above: tuple[Step, ...], arm: str | None) -> Map:
-        """Put what the path addresses below an arm, or below the recipe, into a map."""
+    def _section(self, tree: Map, path: _Path, above: tuple[Step, ...], group: Group | None) -> Map:
+        """Put what the path addresses below an arm or a stage, or below the recipe, into a map."""
         key = path.segment()
-        root = ARM if key in ARM_KEYS else RECIPE
         if key == "init" and not path.after(key).ended:
-            return self._rule(tree, path, above, arm)
+            return self._rule(tree, path, above)
+        root = group.place if group is not None else ARM if key in ARM_KEYS else RECIPE
         return self._put(tree, path, above, root)
 
-    def _rule(self, tree: Map, path: _Path, above: tuple[Step, ...], arm: str | None) -> Map:
+    def _state(self, above: tuple[Step, ...]) -> Map:
+        """Return the arm or the stage a path lies in, complete, or else what all arms share."""
+        group = next((group for group in GROUPS.values() if above[:1] == (group.key,)), None)
+        return self.below.shared(ARMS) if group is None else self.below.member(group, str(above[1]))
+
+    def _rule(self, tree: Map, path: _Path, above: tuple[Step, ...]) -> Map:
         inner = path.after("init")
-        state = self.below.shared() if arm is None else self.below.arm(arm)
-        ids = tuple(rule["id"] for rule in state["init"] if isinstance(rule.get("id"), str))
+        rules = self._state(above)["init"]
+        ids = tuple(rule["id"] for rule in rules if isinstance(rule.get("id"), str))
         name = inner.segment(ids)
         here = (*above, "init", name)
         if name not in ids:
-            raise self._refusal(
-                f"there is no rule `{clipped(name)}`", here, self._rule_hint(name, ids, arm), inner
-            )
+            hint = self._rule_hint(name, ids, above)
+            raise self._refusal(f"there is no rule `{clipped(name)}`", here, hint, inner)
         spot = Spot(here, inner.mark(), inner.mark())
         rule = Map(spot).put("id", name, Spot((*here, "id"), inner.mark(), inner.mark()))
         deeper = inner.after(name)
@@ -170,19 +180,20 @@ class _Patch:
             raise self._refusal("the id of a rule cannot be changed", (*here, "id"), None, deeper)
         else:
             rule = self._put(rule, deeper, here, kind)
-        rules = List(Spot((*above, "init"), path.mark(), path.mark())).add(rule, spot)
-        return tree.put("init", rules, rules.here)
+        merged = List(Spot((*above, "init"), path.mark(), path.mark())).add(rule, spot)
+        return tree.put("init", merged, merged.here)
 
-    def _rule_hint(self, name: str, ids: tuple[str, ...], arm: str | None) -> str:
-        holders = [
-            other
-            for other in self.below.names()
-            if other != arm and any(rule.get("id") == name for rule in self.below.arm(other)["init"])
-        ]
-        if holders:
-            return (
-                f"it is a rule of {'an arm' if len(holders) == 1 else 'arms'}: arms.{holders[0]}.init.{name}"
-            )
+    def _rule_hint(self, name: str, ids: tuple[str, ...], above: tuple[Step, ...]) -> str:
+        for group in GROUPS.values():
+            holders = [
+                other
+                for other in self.below.names(group)
+                if (group.key, other) != above
+                and any(rule.get("id") == name for rule in self.below.member(group, other)["init"])
+            ]
+            if holders:
+                whose = group.a if len(holders) == 1 else group.key
+                return f"it is a rule of {whose}: {group.key}.{holders[0]}.init.{name}"
         return choice(name, ids, label="rules") if ids else "there are no rules here"
 
     def _put(self, tree: Map, path: _Path, above: tuple[Step, ...], kind: Place) -> Map:
@@ -208,9 +219,7 @@ class _Patch:
         """Return the place with the section that the recipe's present type chooses."""
         if kind.family is None:
             return kind
-        arm = str(here[1]) if here[0] == "arms" else None
-        base = self.below.shared() if arm is None else self.below.arm(arm)
-        found = reach(base, here if arm is None else here[2:])
+        found = reach(self._state(here), here[2:] if here[0] in GROUPS else here)
         return kind.chosen(None if found is None else found[0])
 
     def _parsed(self, here: tuple[Step, ...], kind: Place) -> Any:

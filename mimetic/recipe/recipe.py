@@ -12,11 +12,13 @@ from mimetic.recipe.errors import Mark, Step
 from mimetic.recipe.model import Model
 from mimetic.recipe.registry import Registered
 from mimetic.recipe.rule import Rule
+from mimetic.recipe.stages import Harvesting, Use, misuses, ordered, origins, unused
 from mimetic.recipe.suggest import choice
 from mimetic.recipe.train import Train
 from mimetic.recipe.tree import find, shown
 
 Unmatched = Literal["keep", "error"]
+Among = Literal["arms", "stages"]
 
 MAX_SEEDS = 1000
 """Most seeds of a recipe."""
@@ -42,7 +44,7 @@ def _distinct(value: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Origin:
+class Written:
     """Where a recipe came from; recipes that say the same are equal whatever their origin.
 
     Attributes:
@@ -54,14 +56,15 @@ class Origin:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Origin)
+        return isinstance(other, Written)
 
     def __hash__(self) -> int:
-        return hash(Origin)
+        return hash(Written)
 
 
 Seeds = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...],
+    Field(min_length=1, max_length=MAX_SEEDS),
     FromList,
     BeforeValidator(_seed_list, json_schema_input_type=int | list[int]),
     AfterValidator(_distinct),
@@ -90,6 +93,19 @@ class Arm(Section):
     )
 
 
+class Stage(Arm):
+    """A training run whose only purpose is to be harvested, complete like an arm.
+
+    It begins with the recipe's model, data and training, and with the model's own initialization.
+    """
+
+    seeds: Seeds | None = Field(
+        None,
+        description="Number of its own seeds, or a list of them, shared by all trials; each trial's own "
+        "seed unless given.",
+    )
+
+
 class Study(Section):
     """How the trials are executed and compared."""
 
@@ -110,23 +126,44 @@ class Recipe(Section):
     recipe: Literal[1] = Field(1, description="Version of the language.")
     name: Name = Field(description="Name of the recipe and of its MLflow experiment.")
     description: str | None = Field(None, max_length=2000, description="One paragraph on what it shows.")
-    seeds: Seeds = Field(
-        (0,), min_length=1, max_length=MAX_SEEDS, description="Number of seeds, or a list of them."
-    )
+    seeds: Seeds = Field((0,), description="Number of seeds, or a list of them.")
     baseline: str | None = Field(
         None, description="The arm the others are compared with; the first unless given."
     )
     study: Study = Field(default_factory=Study, description="Execution and comparison.")
     arms: dict[Name, Arm] = Field(min_length=1, description="The variants that are compared.")
+    stages: dict[Name, Stage] = Field(
+        default_factory=dict, description="Trainings that arms, and other stages, harvest."
+    )
 
-    _origin: Origin = PrivateAttr(default_factory=Origin)
+    _written: Written = PrivateAttr(default_factory=Written)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.baseline is not None and self.baseline not in self.arms:
             hint = choice(self.baseline, self.arms, label="arms")
             raise mistake(f"there is no arm `{self.baseline}`", at=("baseline",), hint=hint)
+        harvesting = self._harvesting()
+        for wrong in (*misuses(harvesting), *unused(harvesting)):
+            raise mistake(wrong.message, at=wrong.path, hint=wrong.hint)
         return self
+
+    def _harvesting(self) -> Harvesting:
+        """Return who harvests which stage."""
+        groups: dict[str, dict[str, Arm]] = {"arms": self.arms, "stages": {**self.stages}}
+        uses = [
+            Use((group, name), origin.stage, (group, name, "init", *path), origin.seeds)
+            for group, sections in groups.items()
+            for name, section in sections.items()
+            for path, origin in origins(section.init)
+            if origin.stage is not None
+        ]
+        seeds = {name: stage.seeds for name, stage in self.stages.items()}
+        return Harvesting(tuple(self.arms), seeds, self.seeds, uses)
+
+    def stage_order(self) -> tuple[str, ...]:
+        """Return the names of the stages in an order in which they can be trained."""
+        return ordered(self._harvesting())
 
     def where(self, *path: Step) -> Mark | None:
         """Return the place of a value in the file it was written in.
@@ -137,23 +174,26 @@ class Recipe(Section):
         Returns:
             Its mark; None for defaults, and where the recipe came as a mapping.
         """
-        spot = find(self._origin.tree, path)
+        spot = find(self._written.tree, path)
         return None if spot is None else spot.value
 
-    def place_in(self, arm: str) -> Callable[..., Mark | None]:
-        """Return `where` below an arm: `place_in("small")("init", 0)`; negative indices are left out."""
+    def place_in(self, name: str, *, among: Among = "arms") -> Callable[..., Mark | None]:
+        """Return `where` below an arm or a stage: `place_in("small", among="stages")("init", 0)`.
+
+        Negative indices in its paths are left out.
+        """
 
         def where(*path: Step) -> Mark | None:
-            return self.where("arms", arm, *(s for s in path if isinstance(s, str) or s >= 0))
+            return self.where(among, name, *(s for s in path if isinstance(s, str) or s >= 0))
 
         return where
 
     @property
     def sources(self) -> dict[str, str]:
         """Return the files the recipe was read from, as written: its own first, then those it extends."""
-        return dict(self._origin.sources)
+        return dict(self._written.sources)
 
     @property
     def text(self) -> str | None:
         """Return the recipe's own file as written; None where it came as a mapping."""
-        return next(iter(self._origin.sources.values()), None)
+        return next(iter(self._written.sources.values()), None)

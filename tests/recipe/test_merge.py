@@ -6,9 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mimetic.recipe.compose import ARM
 from mimetic.recipe.errors import Issue
 from mimetic.recipe.grammar import Place
+from mimetic.recipe.group import ARM
 from mimetic.recipe.merge import merge_maps, merge_rules, remove_rules
 from mimetic.recipe.tree import List, Map, Spot, plain, wrapped
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mimetic.recipe.advice import home_of, unknown_key
-from mimetic.recipe.compose import ARM, RECIPE
 from mimetic.recipe.grammar import Place, place
+from mimetic.recipe.group import ARM, RECIPE
 from mimetic.recipe.initializer import Constant
 from mimetic.recipe.match import Match
 from mimetic.recipe.registry import families, register, registered

@@ -1,0 +1,63 @@
+"""Mistakes in who harvests which stage, told from the tree of a recipe, before and beside the schema's."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mimetic.recipe.errors import Issue, Step
+from mimetic.recipe.grammar import Place
+from mimetic.recipe.group import GROUPS
+from mimetic.recipe.measured import Origin
+from mimetic.recipe.recipe import MAX_SEEDS
+from mimetic.recipe.stages import Harvesting, Use, misuses
+from mimetic.recipe.tree import List, Map, find
+
+
+def issues_of_stages(tree: Map) -> list[Issue]:
+    """Return what is wrong with the stages that a composed recipe harvests."""
+    issues = []
+    for wrong in misuses(_harvesting(tree)):
+        spot = find(tree, wrong.path)
+        if spot is not None:
+            issues.append(Issue(wrong.message, spot.path, spot.value, wrong.hint))
+    return issues
+
+
+def _harvesting(tree: Map) -> Harvesting:
+    stages = {
+        name: None if stage.get("seeds") is None else _seeds(stage["seeds"])
+        for name, stage in tree.get("stages", {}).items()
+    }
+    return Harvesting(tuple(tree["arms"]), stages, _seeds(tree.get("seeds", 1)), tuple(_uses(tree)))
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    """Return the seeds a value stands for; none where it is not understood."""
+    if isinstance(value, int):
+        return tuple(range(min(value, MAX_SEEDS)))
+    numbers = isinstance(value, List) and all(isinstance(seed, int) for seed in value)
+    return tuple(value) if numbers else ()
+
+
+def _uses(tree: Map) -> Iterator[Use]:
+    for key, group in GROUPS.items():
+        for name, member in tree.get(key, {}).items():
+            for path, origin in _origins(member["init"], group.place.below("init"), (key, name, "init")):
+                if isinstance(origin.get("stage"), str):
+                    yield Use((key, name), origin["stage"], path, _asked(origin.get("seeds", "own")))
+
+
+def _asked(seeds: Any) -> str | tuple[int, ...] | None:
+    return seeds if isinstance(seeds, str) else _seeds(seeds) if isinstance(seeds, List) else None
+
+
+def _origins(node: Any, place: Place, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], Map]]:
+    """Yield the maps that stand where the language has a trained network."""
+    place = place.chosen(node)
+    if isinstance(node, Map):
+        if place.section is Origin:
+            yield path, node
+        for key, value in node.items():
+            yield from _origins(value, place.below(key), (*path, key))
+    elif isinstance(node, List):
+        for index, value in enumerate(node):
+            yield from _origins(value, place.below(index), (*path, index))
