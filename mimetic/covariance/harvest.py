@@ -98,9 +98,12 @@ class Harvest:
 
 def described(kind: str, geometry: Geometry | None) -> str:
     """Return a layer's kind and the shape of its filters, e.g. `depthwise_conv 64×1×5×5`."""
-    if geometry is None:
-        return kind
-    return f"{kind} {'×'.join(str(side) for side in filter_shape(geometry))}"
+    return kind if geometry is None else f"{kind} {shape_of(geometry)}"
+
+
+def shape_of(geometry: Geometry) -> str:
+    """Return the shape of a layer's filters, outputs first, e.g. `64×1×5×5`."""
+    return "×".join(str(side) for side in filter_shape(geometry))
 
 
 def harvest_key(spec: Spec) -> str:

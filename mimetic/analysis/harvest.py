@@ -1,0 +1,113 @@
+"""A harvest as a picture: the spectrum of every layer, and the filters along its leading eigenvectors.
+
+Shapes: K eigenvalues, N filters, H rows and W columns of a filter.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mimetic.analysis.mosaic import Array, mosaic
+from mimetic.analysis.style import DIVERGING, bare_axes, new_figure, quiet_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LAYERS = 16
+"""Most layers whose filters are drawn, evenly over depth; spectra are drawn of all."""
+
+COLUMNS = 12
+"""Filters drawn of each."""
+
+_FLOOR = 1e-8
+_SHALLOW, _DEEP = 0.0, 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """What the picture needs of one layer.
+
+    Attributes:
+        values_K: Eigenvalues, largest first.
+        filters_NHW: Leading eigenvectors as filters; None where there is no kernel to draw.
+        note: What stands beside the layer's name.
+    """
+
+    values_K: ArrayLike
+    filters_NHW: ArrayLike | None = None
+    note: str = ""
+
+
+def harvest_figure(layers: Mapping[str, Spectrum], *, title: str = "Covariances") -> "Figure":
+    """Return a figure with the spectra of all layers on the left and leading eigen-filters on the right.
+
+    Args:
+        layers: Layer → its spectrum, in execution order; curves run from dark to light with depth.
+        title: Title of the figure.
+
+    Raises:
+        ValueError: If there is no layer.
+    """
+    if not layers:
+        raise ValueError("no layer to draw")
+    drawn = {name: layer for name, layer in layers.items() if layer.filters_NHW is not None}
+    chosen = [list(drawn)[i] for i in _spread(len(drawn))]
+    head, foot, row = 0.6, 0.65, 0.78
+    height = max(4.2, head + row * len(chosen) + 0.2)
+    width = 11.6 if chosen else 5.0
+    figure = new_figure(width, height, title)
+    tall = min(height - head - foot, 5.0)
+    axes = figure.add_axes((0.75 / width, (height - head - tall) / height, 4.0 / width, tall / height))
+    _spectra(axes, layers)
+    for index, name in enumerate(chosen):
+        bottom = height - head - row * (index + 1) + 0.08
+        strip = figure.add_axes((5.3 / width, bottom / height, 6.1 / width, (row - 0.3) / height))
+        _strip(strip, name, drawn[name])
+    return figure
+
+
+def _spread(count: int) -> list[int]:
+    """Return the indices of at most `LAYERS` layers, the first and the last among them."""
+    if count <= LAYERS:
+        return list(range(count))
+    return sorted({round(i * (count - 1) / (LAYERS - 1)) for i in range(LAYERS)})
+
+
+def _spectra(axes: "Axes", layers: Mapping[str, Spectrum]) -> None:
+    """Draw eigenvalues over their share of the largest against their share of the number of them."""
+    from matplotlib import colormaps
+
+    ramp = colormaps["viridis"]
+    for index, (name, layer) in enumerate(layers.items()):
+        values_K = np.asarray(layer.values_K, dtype=np.float64)
+        largest = float(values_K.max(initial=0.0))
+        relative = values_K / largest if largest > 0.0 else values_K
+        kept = relative > _FLOOR
+        depth = index / max(len(layers) - 1, 1)
+        place = np.arange(1, len(values_K) + 1) / max(len(values_K), 1)
+        color = ramp(_SHALLOW + (_DEEP - _SHALLOW) * depth)
+        axes.semilogy(place[kept], relative[kept], color=color, linewidth=1.3, label=name)
+    axes.set_xlim(0.0, 1.02)
+    axes.set_ylim(top=2.0)
+    quiet_axes(axes, x="index / number of eigenvalues", y="eigenvalue / largest", title="spectra")
+    axes.minorticks_off()
+    names = list(layers)
+    if len(names) > 1:
+        handles, _ = axes.get_legend_handles_labels()
+        axes.legend(
+            [handles[0], handles[-1]], [names[0], names[-1]], fontsize=8, frameon=False, loc="lower left"
+        )
+
+
+def _strip(axes: "Axes", name: str, layer: Spectrum) -> None:
+    filters_NHW: Array = np.asarray(layer.filters_NHW, dtype=np.float64)[:COLUMNS]
+    largest = np.abs(filters_NHW).max(axis=(1, 2), keepdims=True)
+    scaled_NHW = filters_NHW / np.where(largest > 0.0, largest, 1.0)
+    axes.imshow(mosaic(scaled_NHW, columns=COLUMNS), cmap=DIVERGING, vmin=-1.0, vmax=1.0)
+    axes.set_anchor("NW")
+    bare_axes(axes, title=f"{name}   {layer.note}".rstrip())
+    axes.title.set_fontsize(8)

@@ -1,0 +1,167 @@
+"""`mimetic harvest`: measure a trained network, and keep the covariances of its layers in a file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mimetic.cli.console import AllowCode, console, counted, example
+from mimetic.cli.show import Picture, check_picture, draw, harvest_table
+
+if TYPE_CHECKING:
+    from mimetic.covariance.subject import Progress
+
+EPILOG = example(
+    """  $ mimetic harvest --model torchvision:squeezenet1_0 --checkpoint squeezenet.safetensors
+      --statistic agop --probes 2 --data image_folder --path photos --images 16 --kind conv
+      -o squeeze.safetensors --picture squeeze.png
+  layer                   kind   filters     covariance over       rank      trace    largest
+  features.0              conv   96×3×7×7    3×7×7            96 of 147  4.789e+05  6.831e+04
+  features.3.expand3x3    conv   64×16×3×3   16×3×3           64 of 144      2.656      1.147
+  …
+
+  A recipe starts other networks from the file with
+      covariance: {type: file, path: squeeze.safetensors}"""
+)
+
+
+def harvest(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The covariance file to write.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="SOURCE:NAME", help="The network, e.g. timm:convnext_tiny."),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--recipe", metavar="FILE", help="Take model and data from a recipe instead."),
+    ] = None,
+    arm: Annotated[str | None, typer.Option("--arm", metavar="NAME", help="Arm of that recipe.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint", metavar="FILE", help="Its weights: safetensors or a PyTorch state dict."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights", metavar="NAME", help="Or published ones of torchvision or timm, e.g. DEFAULT."
+        ),
+    ] = None,
+    statistic: Annotated[
+        str, typer.Option("--statistic", metavar="NAME", help="agop, nfm, filters or patches.")
+    ] = "agop",
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="TYPE", help="Images for agop and patches, e.g. cifar10.")
+    ] = None,
+    path: Annotated[
+        str | None, typer.Option("--path", metavar="FOLDER", help="Folder of `--data image_folder`.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", metavar="PIXELS", min=1, help="Resize images to this side.")
+    ] = None,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="How many of them.")] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option("--mean", metavar="R,G,B", help="Normalize by this mean instead of the data's."),
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option("--std", metavar="R,G,B", help="And by this standard deviation.")
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option("--classes", min=1, help="Outputs of the network; the data's unless given.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", help="Kind of layers, e.g. conv; may be repeated. All unless given."),
+    ] = None,
+    outputs: Annotated[
+        int | None, typer.Option("--outputs", min=1, help="agop: the first outputs only.")
+    ] = None,
+    probes: Annotated[
+        int | None, typer.Option("--probes", min=1, help="agop: random combinations instead of all outputs.")
+    ] = None,
+    power: Annotated[
+        float | None, typer.Option("--power", help="agop: 1, or 0.5 for the square root.")
+    ] = None,
+    drop_bias: Annotated[bool, typer.Option("--drop-bias", help="agop: as the paper's code.")] = False,
+    centered: Annotated[bool, typer.Option("--centered", help="filters: subtract the mean filter.")] = False,
+    shrink: Annotated[
+        float | None, typer.Option("--shrink", min=0.0, max=1.0, help="Share of the mean variance mixed in.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option("--rank", min=1, help="Keep so many eigenvectors.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of random probes.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    picture: Picture = None,
+    allow_code: AllowCode = False,
+) -> None:
+    """Measure the covariances of a trained network's layers, to start other networks from."""
+    from mimetic.cli.subject import Asked, load_images, network, normalized, sections
+    from mimetic.harvest_api import harvest as measured
+    from mimetic.harvest_api import section
+    from mimetic.train.devices import pick_device
+
+    check_picture(picture)
+    given = {"count": images, "outputs": outputs, "probes": probes, "power": power, "shrink": shrink}
+    given |= {"rank": rank, "drop_bias": drop_bias or None, "centered": centered or None}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    spec = section(statistic, options)  # a wrong option is said before anything is loaded
+    model_section, data_section = sections(model, recipe, arm, data=data, path=path)
+    asked = Asked(
+        model=model_section,
+        data=data_section,
+        checkpoint=checkpoint,
+        weights=weights,
+        classes=classes,
+        allow_code=allow_code,
+    )
+    dataset = load_images(asked, getattr(spec, "images", None), image_size=image_size)
+    images_NCHW = None if dataset is None else normalized(dataset, mean, std)
+    with _progress(statistic) as tell:
+        found = measured(
+            network(asked, dataset).to(pick_device(device)),
+            images_NCHW,
+            statistic,  # type: ignore[arg-type] # `section` has checked it
+            path=output,
+            origin=asked.origin,
+            kinds=kind,
+            seed=seed,
+            progress=tell,
+            **options,
+        )
+    out = console()
+    out.print(harvest_table(found))
+    size = output.stat().st_size / 2**20
+    out.print(f"{statistic} of {asked.origin}, {counted(len(found.layers), 'layer')}", soft_wrap=True)
+    out.print(f"covariances {output} ({size:.1f} MiB)", soft_wrap=True)
+    if picture is not None:
+        draw(found, picture)
+        out.print(f"picture {picture}", soft_wrap=True)
+
+
+@contextmanager
+def _progress(what: str) -> "Iterator[Progress]":
+    """Draw a bar on a terminal; on a pipe, nothing."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    shown = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=shown, transient=True, auto_refresh=False, disable=not shown.is_terminal
+    ) as bars:
+        task = bars.add_task(what, total=None)
+
+        def tell(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+            bars.refresh()
+
+        yield tell
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=EPILOG, short_help="Measure a trained network's covariances.")(harvest)

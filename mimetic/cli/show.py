@@ -1,0 +1,139 @@
+"""`mimetic show`: what a covariance file holds."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mimetic.cli.console import console, counted, example
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mimetic.covariance import Harvest, Harvested
+
+EPILOG = example(
+    """  $ mimetic show squeeze.safetensors --picture squeeze.png
+  squeeze.safetensors: agop of torchvision:squeezenet1_0 (squeezenet.safetensors), 9 layers, digest …
+  layer                   kind   filters     covariance over       rank      trace    largest
+  features.0              conv   96×3×7×7    3×7×7            96 of 147  4.789e+05  6.831e+04
+  features.3.expand3x3    conv   64×16×3×3   16×3×3           64 of 144      2.656      1.147
+  …
+    features.0 and 8 more: 2 random probes per image"""
+)
+
+
+Picture = Annotated[
+    Path | None,
+    typer.Option("--picture", metavar="FILE", help="Draw spectra and leading eigen-filters (png, pdf, svg)."),
+]
+
+
+def show(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The covariance file.", show_default=False)],
+    picture: Picture = None,
+) -> None:
+    """Show the covariances in a file, layer by layer: geometry, rank, trace, spectrum and repairs."""
+    from mimetic.covariance import load_harvest
+
+    found = load_harvest(file)
+    out = console()
+    told = f"{found.statistic} of {found.origin}, {counted(len(found.layers), 'layer')}"
+    out.print(f"{file}: {told}, digest {found.digest}", soft_wrap=True)
+    out.print(harvest_table(found))
+    for note, layers in _notes(found).items():
+        more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
+        out.print(f"  {layers[0]}{more}: {note}", soft_wrap=True)
+    if picture is not None:
+        draw(found, picture)
+        out.print(f"picture {picture}", soft_wrap=True)
+
+
+def harvest_table(harvest: "Harvest") -> "Table":
+    """Return a table with a row for each layer."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("layer", "kind", "filters", "covariance over"):
+        table.add_column(column, overflow="fold")
+    for column in ("rank", "trace", "largest", "smallest", "effective rank"):
+        table.add_column(column, justify="right")
+    for harvested in harvest.layers:
+        table.add_row(*_cells(harvested))
+    return table
+
+
+def _cells(harvested: "Harvested") -> list[str]:
+    from mimetic.covariance.algebra import effective_rank
+    from mimetic.covariance.harvest import shape_of
+
+    cov = harvested.covariance
+    assert cov is not None
+    values = cov.eigenvalues()
+    told = cov.provenance
+    rank = cov.rank if told.rank is None else told.rank
+    smallest = 0.0 if told.smallest_eigenvalue is None else told.smallest_eigenvalue
+    effective = effective_rank(values) if cov.trace > 0.0 else 0.0
+    return [
+        harvested.layer,
+        harvested.kind,
+        shape_of(harvested.geometry),
+        str(cov.patch),
+        f"{rank} of {cov.patch.size}",
+        f"{cov.trace:.4g}",
+        f"{float(values[0]):.4g}",
+        f"{smallest:.2g}",
+        f"{effective:.1f}",
+    ]
+
+
+def _notes(harvest: "Harvest") -> dict[str, list[str]]:
+    """Return repairs and notes with the layers they were made of."""
+    notes: dict[str, list[str]] = {}
+    for harvested in harvest.layers:
+        assert harvested.covariance is not None
+        told = harvested.covariance.provenance
+        for note in (*(() if told.repair is None else (told.repair,)), *told.notes):
+            notes.setdefault(note, []).append(harvested.layer)
+    return notes
+
+
+def draw(harvest: "Harvest", picture: Path) -> None:
+    """Draw a harvest into a file, in one step.
+
+    Raises:
+        UserError: If the file's ending is none of a picture.
+    """
+    from mimetic.analysis.harvest import COLUMNS, Spectrum, harvest_figure
+    from mimetic.covariance.eigenfilters import eigenfilters
+    from mimetic.files import write_atomically
+
+    check_picture(picture)
+    layers = {}
+    for harvested in harvest.layers:
+        cov = harvested.covariance
+        assert cov is not None
+        values_K, filters_NHW = cov.eigenvalues(), eigenfilters(cov, COLUMNS)
+        mean = "" if cov.patch.channels == 1 else f", filters of the mean over {cov.patch.channels} channels"
+        layers[harvested.layer] = Spectrum(
+            values_K.numpy(),
+            None if filters_NHW is None else filters_NHW.numpy(),
+            f"trace {cov.trace:.3g}{mean}",
+        )
+    figure = harvest_figure(layers, title=f"{harvest.statistic} of {harvest.origin}")
+    kind = picture.suffix.removeprefix(".")
+    write_atomically(picture, lambda temporary: figure.savefig(temporary, format=kind, dpi=150))
+
+
+def check_picture(picture: Path | None) -> None:
+    """Refuse a picture of a format that cannot be written, before the work is done."""
+    from mimetic.errors import UserError
+
+    if picture is not None and picture.suffix not in {".png", ".pdf", ".svg"}:
+        raise UserError(f"--picture: {picture} ends in none of .png, .pdf and .svg; choose one of these")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=EPILOG, short_help="Show what a covariance file holds.")(show)

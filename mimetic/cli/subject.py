@@ -1,0 +1,176 @@
+"""What `mimetic harvest` measures: a network with its weights, and the images it is shown."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mimetic.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from mimetic.data import Dataset
+    from mimetic.recipe.data import Data
+    from mimetic.recipe.model import Model
+
+IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A network and its data as the command line names them.
+
+    Attributes:
+        model: The network's section.
+        data: The data's section; None where no images are needed or given.
+        checkpoint: File of its weights.
+        weights: Name of published weights.
+        classes: Number of its outputs; that of the data, or of ImageNet, unless given.
+        allow_code: Whether a `type: python` model may run.
+    """
+
+    model: "Model"
+    data: "Data | None"
+    checkpoint: Path | None
+    weights: str | None
+    classes: int | None
+    allow_code: bool
+
+    @property
+    def origin(self) -> str:
+        """Return the network's name for messages and plans."""
+        name = getattr(self.model, "name", None)
+        kind = self.model.type_name()
+        loaded = f"weights {self.weights}" if self.checkpoint is None else self.checkpoint.name
+        return f"{kind if name is None else f'{kind}:{name}'} ({loaded})"
+
+
+def sections(
+    model: str | None, recipe: Path | None, arm: str | None, *, data: str | None, path: str | None
+) -> tuple["Model", "Data | None"]:
+    """Return the sections of network and data, from a recipe or from names.
+
+    Raises:
+        UserError: If there is no network, or two, or a name is unknown.
+    """
+    from mimetic import models
+
+    if (model is None) == (recipe is None):
+        raise UserError("which network? give either --model SOURCE:NAME or --recipe FILE")
+    found: tuple[Model | None, Data | None] = (None, None)
+    if recipe is not None:
+        from mimetic.api import choose_arm
+        from mimetic.recipe import load
+
+        loaded = load(recipe)
+        chosen = loaded.arms[choose_arm(loaded, arm)]
+        found = (chosen.model, chosen.data)
+    elif model is not None:
+        found = (models.parse_model_argument(model), None)
+    if found[0] is None:
+        raise UserError(f"{recipe}: the recipe names no model; give one with --model")
+    return found[0], found[1] if data is None else data_section(data, path)
+
+
+def data_section(name: str, path: str | None) -> "Data":
+    """Return the section that `--data NAME --path FOLDER` stands for.
+
+    Raises:
+        UserError: If there is no such type of data, or the folder is missing or not wanted.
+    """
+    from difflib import get_close_matches
+
+    from mimetic.recipe.data import Data
+    from mimetic.recipe.registry import registered
+
+    types = registered("data")
+    if name not in types:
+        close = get_close_matches(name, types, n=1)
+        hint = f"did you mean `{close[0]}`? " if close else ""
+        raise UserError(f"--data: there is no data type `{name}`; {hint}types: {', '.join(types)}")
+    takes = "path" in types[name].model_fields
+    if takes != (path is not None):
+        wanted = "needs --path FOLDER" if takes else "takes no --path"
+        raise UserError(f"--data: `{name}` {wanted}")
+    found = types[name].model_validate({"path": path} if takes else {})
+    assert isinstance(found, Data)
+    return found
+
+
+def load_images(asked: Asked, count: int | None, *, image_size: int | None) -> "Dataset | None":
+    """Load as many training images as are needed; none where the statistic looks at none.
+
+    Raises:
+        UserError: If they are needed and no data is named, or they cannot be loaded.
+    """
+    from mimetic import data
+
+    if count is None:
+        return None
+    if asked.data is None:
+        raise UserError("this statistic looks at images: give --data TYPE, e.g. --data cifar10")
+    changes: dict[str, int] = {"train_size": count, "test_size": 1, "val_size": 0}
+    if image_size is not None:
+        changes["image_size"] = image_size
+    return data.load(asked.data.model_copy(update=changes))
+
+
+def normalized(dataset: "Dataset", mean: str | None, std: str | None) -> "Tensor":
+    """Return the training images as the network saw them.
+
+    Raises:
+        UserError: If mean and standard deviation are not one number for each channel.
+    """
+    import torch
+
+    from mimetic.train.batches import decoder
+
+    channels = dataset.shape.channels
+    means = dataset.mean if mean is None else _numbers("--mean", mean, channels)
+    stds = dataset.std if std is None else _numbers("--std", std, channels)
+    if min(stds) <= 0.0:
+        raise UserError(f"--std: standard deviations lie above 0, not {std}")
+    decode = decoder(means, stds, device=torch.device("cpu"), channels_last=False)
+    return decode(dataset.train.pixels_NCHW)
+
+
+def _numbers(option: str, text: str, count: int) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count:
+        example = ",".join(["0.5"] * count)
+        raise UserError(f"{option}: expected {count} numbers such as {example}, found {text!r}")
+    return values
+
+
+def network(asked: Asked, dataset: "Dataset | None") -> "nn.Module":
+    """Build the network and load its weights.
+
+    Raises:
+        UserError: If weights are named twice or not at all, are missing, or are of another network.
+    """
+    from mimetic import data, models
+    from mimetic.models.checkpoint import load_published, load_weights
+
+    if (asked.checkpoint is None) == (asked.weights is None):
+        raise UserError("which weights? give either --checkpoint FILE or --weights NAME, e.g. DEFAULT")
+    shape = None
+    if dataset is not None:
+        shape = dataset.shape
+    elif asked.data is not None:
+        shape = data.describe(asked.data)
+    known = IMAGENET_CLASSES if shape is None else shape.num_classes
+    built = models.build(
+        asked.model,
+        in_channels=3 if shape is None else shape.channels,
+        num_classes=known if asked.classes is None else asked.classes,
+        seed=0,
+        allow_code=asked.allow_code,
+    )
+    if asked.checkpoint is not None:
+        load_weights(built, asked.checkpoint)
+    elif asked.weights is not None:
+        load_published(built, asked.model, asked.weights)
+    return built

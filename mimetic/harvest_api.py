@@ -1,0 +1,133 @@
+"""The call that harvests a network of one's own: `mimetic.harvest(model, loader, statistic='agop')`."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from mimetic.covariance import Harvest, measure, save_harvest
+from mimetic.errors import UserError
+from mimetic.graph import find_sites
+from mimetic.recipe.base import Spec
+from mimetic.recipe.measured import Agop, Filters, Nfm, Patches
+
+Statistic = Literal["agop", "nfm", "filters", "patches"]
+Images = Tensor | Iterable[Any] | None
+
+_SECTIONS: dict[str, type[Spec]] = {"agop": Agop, "nfm": Nfm, "filters": Filters, "patches": Patches}
+_ALREADY = {"type", "from", "from_", "layers", "between", "align_corners", "keep", "kind"}
+_FROM = {"trial": "here"}  # a section says where its network is; here the network itself is given
+
+
+def harvest(
+    model: nn.Module,
+    images: Images = None,
+    statistic: Statistic = "agop",
+    *,
+    path: str | PathLike[str] | None = None,
+    origin: str | None = None,
+    initial: nn.Module | Mapping[str, Tensor] | None = None,
+    kinds: Collection[str] | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Harvest:
+    """Measure the covariances of a trained network's layers, to start other networks from.
+
+    Args:
+        model: Any trained module, on any real device; unchanged.
+        images: What the network saw in training, normalized: a tensor (N, C, H, W), or a loader of such
+            batches, labels beside them or not. Needed by `agop` and `patches`.
+        statistic: `agop` (average gradient outer product over patches), `nfm` (WᵀW), `filters`
+            (covariance of the filters over their pixels), or `patches` (of the images, at the first layer).
+        path: A file to keep the covariances in (safetensors); recipes take it as `{type: file, path: …}`.
+        origin: Name of the network for messages and plans; its class unless given.
+        initial: The network at its initialization, or its parameters then by name, for `of="change"`.
+        kinds: Kinds of layers: `conv`, `depthwise_conv`, `pointwise_conv`, `linear`; all unless given.
+        seed: Seed of random probes.
+        progress: Called with what is done and the total.
+        **options: Those of the recipe's section: `images=256`, `outputs`, `probes`, `power`, `drop_bias`,
+            `of`, `normalize`, `centered`, `shrink`, `rank`, `whiten`, `epsilon`. The number of images is
+            given as `count`, for `images` are the images themselves.
+
+    Returns:
+        The harvest, layer by layer in execution order.
+
+    Raises:
+        UserError: If an option is unknown, images are missing or do not fit, or weights are not finite;
+            nothing is written then.
+    """
+    spec = section(statistic, options)
+    name = type(model).__name__ if origin is None else origin
+    images_NCHW = gathered(images, getattr(spec, "images", 0))
+    example = None if images_NCHW is None or len(images_NCHW) == 0 else images_NCHW[:2]
+    found = measure(
+        spec,
+        model,
+        find_sites(model, example),
+        origin=name,
+        images_NCHW=images_NCHW,
+        initial=initial,
+        seed=seed,
+        kinds=kinds,
+        progress=progress,
+    )
+    if path is not None:
+        save_harvest(Path(fspath(path)), found, about={"options": dict(options)})
+    return found
+
+
+def section(statistic: str, options: Mapping[str, Any]) -> Spec:
+    """Return the section of a recipe that a statistic and its options stand for.
+
+    Raises:
+        UserError: If there is no such statistic, or an option is unknown or has an impossible value.
+    """
+    if statistic not in _SECTIONS:
+        message = f"harvest: there is no statistic `{statistic}`; choose one of {_listing(_SECTIONS)}"
+        raise UserError(message)
+    kind = _SECTIONS[statistic]
+    given = {("images" if name == "count" else name): value for name, value in options.items()}
+    known = [name for name in kind.model_fields if name not in _ALREADY]
+    for name in given:
+        if name not in known:
+            shown = _listing(["count" if option == "images" else option for option in known])
+            message = f"harvest: `{statistic}` has no option `{name}`; it takes {shown}"
+            raise UserError(message)
+    if "from_" in kind.model_fields:
+        given["from"] = _FROM
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        said = "; ".join(f"`{detail['loc'][0]}`: {detail['msg']}" for detail in error.errors())
+        raise UserError(f"harvest: the options of `{statistic}` are not right: {said}") from error
+
+
+def gathered(images: Images, count: int) -> Tensor | None:
+    """Return the first images of a tensor or a loader as one tensor; None where there are none.
+
+    Raises:
+        UserError: If a loader's batches hold no tensors.
+    """
+    if images is None or isinstance(images, Tensor):
+        return images
+    if count == 0:
+        return None
+    parts: list[Tensor] = []
+    for batch in images:
+        first = batch[0] if isinstance(batch, tuple | list) and batch else batch
+        if not isinstance(first, Tensor):
+            message = f"harvest: the loader yields {type(first).__name__}; its batches must be tensors "
+            raise UserError(message + "(N, C, H, W), alone or first in a tuple")
+        parts.append(first)
+        if sum(map(len, parts)) >= count:
+            break
+    return torch.cat(parts)[:count] if parts else None
+
+
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
