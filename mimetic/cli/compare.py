@@ -13,11 +13,13 @@ from mimetic.recipe import load
 
 EPILOG = example(
     """  $ mimetic compare quickstart
-  arm          n  test/acc        vs default          95 % interval
-  default      3  91.2 ± 0.6
-  closed-form  3  95.0 ± 0.4      +3.8                [+2.1, +5.5]
+  arm                 n  test/acc [%]  vs default    95% interval          epochs to default's   time
+  default             3  96.76 ± 0.42           –               –            not reached (1/3)  4.7 s
+  closed-form         3  97.78 ± 1.00       +1.02  [−0.58, +2.61]  unclear             4 (2/3)  4.7 s
+  closed-form-frozen  3  98.24 ± 0.64       +1.48  [+0.43, +2.54]   better             4 (3/3)  4.7 s
+  study mlruns/studies/quickstart/20261121-032523
 
-  $ mimetic compare mlruns/studies/quickstart/20261121-021500 --metric test/loss"""
+  $ mimetic compare mlruns/studies/quickstart/20261121-032523 --metric test/loss --json"""
 )
 
 

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 EPILOG = example(
     """  $ mimetic diff recipes/quickstart.yaml#default recipes/quickstart.yaml#closed-form
-  parameter                default      closed-form
-  blocks.0.spatial.weight  model's own  gaussian(covariance=closed_form, width=0.15, …)
+  parameter                default               closed-form
+  blocks.0.spatial.weight  64×1×5×5 model's own  64×1×5×5 closed_form(width=0.15)
+  blocks.1.spatial.weight  64×1×5×5 model's own  64×1×5×5 closed_form(width=0.3306)
   …
-  4 of 40 parameters begin differently"""
+  4 of 38 parameters begin differently"""
 )
 
 

@@ -8,10 +8,13 @@ from mimetic.cli.console import AllowCode, ArmName, ModelName, Overrides, Recipe
 from mimetic.recipe import load
 
 EPILOG = example(
-    """  $ mimetic explain recipes/quickstart.yaml blocks.0.spatial.weight --arm closed-form
+    """  $ mimetic explain recipes/quickstart.yaml blocks.0.spatial --arm closed-form
   closed-form: blocks.0.spatial.weight, 64×1×5×5, a depthwise_conv at depth 0
-    filters       applies (recipes/quickstart.yaml:24)
-    → gaussian(covariance=closed_form, …), expected std 0.152"""
+    filters          applies (recipes/quickstart.yaml:25)
+    → closed_form(width=0.15), expected std 0.1607
+  closed-form: blocks.0.spatial.bias, 64, a depthwise_conv at depth 0
+    filters          no: it speaks of `weight`, not of `bias`
+    → model's own"""
 )
 
 

@@ -10,9 +10,14 @@ from mimetic.errors import UserError
 from mimetic.recipe.registry import Family, families, registered
 
 EPILOG = example(
-    """  $ mimetic ls                     recipes, types and studies
-  $ mimetic ls covariance          the covariances a rule may name
-  $ mimetic ls closed_form         the arguments of one type"""
+    """  $ mimetic ls recipes
+  recipes (mimetic new FILE --from NAME)
+  …
+    quickstart                   The first run: three beginnings of a small ConvMixer …
+
+  $ mimetic ls match_default
+  scale `match_default`: Give a filter the energy of PyTorch's own default, …
+    gain             …"""
 )
 
 

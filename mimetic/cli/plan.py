@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import AllowCode, ArmName, ModelName, Overrides, RecipePath, console, example
+from mimetic.cli.console import (
+    AllowCode,
+    ArmName,
+    ModelName,
+    Overrides,
+    RecipePath,
+    console,
+    counted,
+    example,
+)
 from mimetic.recipe import load
 
 if TYPE_CHECKING:
@@ -13,11 +22,14 @@ if TYPE_CHECKING:
 
 EPILOG = example(
     """  $ mimetic plan recipes/quickstart.yaml --arm closed-form
-  closed-form: 4 of 40 parameters by 1 rule, seed 0, plan 5c0c…
-   parameter                shape      begins                                   std     rule
-   blocks.0.spatial.weight  64×1×5×5   gaussian(covariance=closed_form, width=0.15, …)  0.152  filters
+  closed-form: 4 of 38 parameters by 1 rule, seed 0, plan …
+  parameter                shape     kind            begins                     std     rule     at
+  blocks.0.spatial.weight  64×1×5×5  depthwise_conv  closed_form(width=0.15)    0.1607  filters  …
+  blocks.1.spatial.weight  64×1×5×5  depthwise_conv  closed_form(width=0.3306)  0.2451  filters  …
+  …
+  34 parameters keep the model's own initialization (--all shows them)
 
-  $ mimetic plan my.yaml --model timm:convmixer_768_32 --all"""
+  $ mimetic plan filters.yaml --model timm:convmixer_768_32 --json"""
 )
 
 
@@ -55,7 +67,7 @@ def _print(name: str, made: "Plan", *, every: bool) -> None:
     claimed = [entry for entry in made.entries if entry.rule is not None]
     rules = len({entry.rule for entry in claimed})
     out.print(
-        f"{name}: {len(claimed)} of {len(made.entries)} parameters claimed ({rules} of the rules apply), "
+        f"{name}: {len(claimed)} of {counted(len(made.entries), 'parameter')} by {counted(rules, 'rule')}, "
         f"seed {made.seed}, plan {made.hash[:12]}"
     )
     if made.note is not None:

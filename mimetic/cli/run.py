@@ -17,12 +17,18 @@ from mimetic.errors import UserError
 from mimetic.recipe import Recipe, load
 
 EPILOG = example(
-    """  $ mimetic run recipes/quickstart.yaml --set train.epochs=3
+    """  $ mimetic run recipes/quickstart.yaml
+  …/mlruns/studies/quickstart/20261121-032523: 9 trials to run
+  [1/9] default · seed 0: FINISHED in 9 s, test/acc 96.67%
   …
-  arm          n  test/acc        vs default          95 % interval
-  default      3  91.2 ± 0.6
-  closed-form  3  95.0 ± 0.4      +3.8                [+2.1, +5.5]
-  $ mimetic ui"""
+  arm                 n  test/acc [%]  vs default    95% interval          epochs to default's   time
+  default             3  96.76 ± 0.42           –               –            not reached (1/3)  4.7 s
+  closed-form         3  97.78 ± 1.00       +1.02  [−0.58, +2.61]  unclear             4 (2/3)  4.7 s
+  closed-form-frozen  3  98.24 ± 0.64       +1.48  [+0.43, +2.54]   better             4 (3/3)  4.7 s
+  study    …/mlruns/studies/quickstart/20261121-032523
+  look     mimetic ui   then   http://127.0.0.1:5000/#/experiments/1/runs?…
+
+  $ mimetic run recipes/quickstart.yaml --set train.epochs=8 --set seeds=5"""
 )
 
 

@@ -11,7 +11,8 @@ from mimetic.errors import UserError
 EPILOG = example(
     """  $ mimetic ui
   MLflow on sqlite:///…/mlruns/mlflow.db
-  open http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=…   (Ctrl-C ends it)"""
+  quickstart: http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=…
+  Ctrl-C ends it"""
 )
 
 

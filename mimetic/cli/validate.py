@@ -14,9 +14,9 @@ EPILOG = example(
   recipes/quickstart.yaml: ok, 3 arms × 3 seeds
 
   $ mimetic validate wrong.yaml
-  wrong.yaml:7:26: init.filters.match.kind: `depthwise` is not one of `conv`, `depthwise_conv`, …
-      7 |     match: {layer: a, kind: depthwise}
-        |                             ^
+  wrong.yaml:3:19: init.rule-1.match.kind: `depthwise` is not one of `conv`, `depthwise_conv`, …
+       3 |   - match: {kind: depthwise}
+         |                   ^
       hint: did you mean `depthwise_conv`?"""
 )
 
