@@ -47,6 +47,7 @@ def plans_of(
     from mimetic.api import choose_arm
     from mimetic.plan import Plan, resolve
     from mimetic.recipe import Issue, RecipeError
+    from mimetic.study.harvests import prospects
 
     names = list(recipe.arms) if arm is None else [choose_arm(recipe, arm)]
     plans: dict[str, Plan] = {}
@@ -60,6 +61,7 @@ def plans_of(
                 seed=recipe.seeds[0] if seed is None else seed,
                 name=name,
                 where=recipe.place_in(name),
+                harvests=prospects(recipe, recipe.arms[name], allow_code=allow_code),
             )
         except RecipeError as error:
             issues += error.issues

@@ -126,9 +126,18 @@ def describe(entry: Entry) -> str:
 def _called(family: Family, name: str, arguments: Mapping[str, Any]) -> str:
     section = registered(family).get(name)
     fields = {} if section is None else section.model_fields
+    defaults = {key if field.alias is None else field.alias: field.default for key, field in fields.items()}
     said = ", ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        f"{key}={_short(value)}"
         for key, value in arguments.items()
-        if key != "type" and not (key in fields and value == fields[key].default)
+        if key != "type" and not (key in defaults and value == defaults[key])
     )
     return f"{name}({said})" if said else name
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return " ".join(f"{key} {item}" for key, item in value.items() if item not in ("own", None))
+    return str(value)

@@ -12,6 +12,7 @@ from typing import Any
 
 from mimetic.errors import UserError
 from mimetic.files import write_text
+from mimetic.journal import read_journal, status
 
 JOURNAL = "journal.jsonl"
 
@@ -57,6 +58,11 @@ class Trial:
     def from_json(cls, text: str) -> "Trial":
         """Read what `to_json` wrote."""
         return cls(**json.loads(text))
+
+
+def is_finished(trial: Trial) -> bool:
+    """Tell whether a trial needs no more training."""
+    return status(read_journal(trial.journal)) == "FINISHED"
 
 
 def new_folder(root: Path, recipe: str) -> Path:

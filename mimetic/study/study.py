@@ -1,8 +1,4 @@
-"""A study: arms × seeds, planned, executed, tracked and compared.
-
-Everything a recipe can get wrong is found before the first trial starts: every arm is planned against
-its model on the meta device, and its data are opened once.
-"""
+"""A study: stages, then arms × seeds, executed, tracked and compared."""
 
 import json
 import shutil
@@ -14,20 +10,19 @@ from typing import Any
 
 import torch
 
-from mimetic import data, models
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
-from mimetic.graph import find_sites
 from mimetic.journal import Follower, read_journal, status
-from mimetic.plan import Plan, resolve
-from mimetic.recipe import Recipe, RecipeError, resolved
-from mimetic.recipe.errors import Issue
+from mimetic.plan import Plan
+from mimetic.recipe import Recipe, resolved
 from mimetic.study.comparison import Comparison, compare
 from mimetic.study.display import Display, Quiet
 from mimetic.study.environment import environment
-from mimetic.study.layout import Trial, new_folder, read_record, studies, write_record
+from mimetic.study.layout import Trial, is_finished, new_folder, read_record, studies, write_record
+from mimetic.study.planning import open_data, plan_arms
 from mimetic.study.pool import Pool, cores
 from mimetic.study.report import write_comparison
+from mimetic.study.stages import prepare_stages, stage_trials, write_folders
 
 DEFAULT_ROOT = Path("mlruns")
 
@@ -54,53 +49,6 @@ class StudyResult:
     def complete(self) -> bool:
         """Tell whether every trial finished."""
         return all(ended == "FINISHED" for ended in self.statuses.values())
-
-
-def plan_arms(recipe: Recipe, *, allow_code: bool = False, seed: int | None = None) -> dict[str, Plan]:
-    """Plan every arm against its model on the meta device.
-
-    Raises:
-        RecipeError: With the mistakes of all arms at once.
-    """
-    issues: list[Issue] = []
-    plans: dict[str, Plan] = {}
-    for name in recipe.arms:
-        try:
-            plans[name] = _plan_arm(recipe, name, allow_code=allow_code, seed=seed)
-        except RecipeError as error:
-            issues += error.issues
-        except UserError as error:
-            issues.append(
-                Issue(str(error), ("arms", name, "model"), recipe.where("arms", name, "model"), None)
-            )
-    if issues:
-        raise RecipeError(issues)
-    return plans
-
-
-def _plan_arm(recipe: Recipe, name: str, *, allow_code: bool, seed: int | None) -> Plan:
-    arm = recipe.arms[name]
-    missing = [part for part in ("model", "data", "train") if getattr(arm, part) is None]
-    if arm.model is None or arm.data is None or missing:
-        said = " and ".join(f"`{part}`" for part in missing)
-        where = recipe.where("arms", name)
-        raise RecipeError([Issue(f"to be run, arm `{name}` needs {said}", ("arms", name), where, None)])
-    if recipe.study.metric.startswith("val/") and arm.data.val_size == 0:
-        where = recipe.where("study", "metric")
-        message = f"`{recipe.study.metric}` needs validation images, and arm `{name}` holds none out"
-        raise RecipeError([Issue(message, ("study", "metric"), where, "set `data.val_size`")])
-    shape = data.describe(arm.data)
-    model = models.build_meta(
-        arm.model, in_channels=shape.channels, num_classes=shape.num_classes, allow_code=allow_code
-    )
-    example = torch.empty(2, shape.channels, shape.height, shape.width, device="meta")
-    return resolve(
-        arm,
-        find_sites(model, example),
-        seed=recipe.seeds[0] if seed is None else seed,
-        name=name,
-        where=recipe.place_in(name),
-    )
 
 
 def run(
@@ -135,17 +83,23 @@ def run(
     """
     shown = Quiet() if display is None else display
     plans = plan_arms(recipe, allow_code=allow_code)
-    digests = _open_data(recipe)
+    digests = open_data(recipe)
     folder = _continued(root, recipe) if resume else _started(root, recipe, plans, digests)
-    trials = [
-        Trial(str(folder), arm, seed, device if device is not None else _device(recipe, arm), allow_code)
-        for seed in recipe.seeds
-        for arm in recipe.arms
-    ]
-    waiting = [trial for trial in trials if status(read_journal(trial.journal)) != "FINISHED"]
-    shown.begin(folder, waiting)
+    stages = prepare_stages(recipe, root, digests)
+    write_folders(folder, stages)
+
+    def trial(study: Path, name: str, seed: int) -> Trial:
+        chosen = _device(recipe, name) if device is None else device
+        return Trial(str(study), name, seed, chosen, allow_code)
+
+    trials = [trial(folder, arm, seed) for seed in recipe.seeds for arm in recipe.arms]
+    queues = [*stage_trials(recipe, stages, trial), [t for t in trials if not is_finished(t)]]
+    shown.begin(folder, [waiting for queue in queues for waiting in queue])
     tracker = _tracker(recipe, folder, trials, root=root, offline=offline, display=shown)
-    interrupted = _execute(recipe, waiting, tracker, workers=workers, display=shown)
+    # A stage is harvested by what follows it, so each queue waits for the one before.
+    interrupted = any(
+        _execute(recipe, queue, tracker, folder, workers=workers, display=shown) for queue in queues if queue
+    )
     histories = [(trial.arm, trial.seed, read_journal(trial.journal)) for trial in trials]
     comparison = compare(histories, baseline=baseline(recipe), metric=recipe.study.metric)
     files = write_comparison(comparison, histories, folder)
@@ -159,30 +113,9 @@ def baseline(recipe: Recipe) -> str:
     return next(iter(recipe.arms)) if recipe.baseline is None else recipe.baseline
 
 
-def _device(recipe: Recipe, arm: str) -> str:
-    train = recipe.arms[arm].train
+def _device(recipe: Recipe, name: str) -> str:
+    train = (recipe.arms[name] if name in recipe.arms else recipe.stages[name]).train
     return "auto" if train is None else train.device
-
-
-def _open_data(recipe: Recipe) -> dict[str, str]:
-    """Load each data set once, so that a missing one is said before anything starts.
-
-    Returns:
-        The digest of each arm's data.
-    """
-    digests: dict[str, str] = {}
-    opened: dict[str, str] = {}
-    for name, arm in recipe.arms.items():
-        assert arm.data is not None
-        key = arm.data.model_dump_json()
-        if key not in opened:
-            try:
-                opened[key] = data.load(arm.data).digest
-            except UserError as error:
-                where = recipe.where("arms", name, "data")
-                raise RecipeError([Issue(str(error), ("arms", name, "data"), where, None)]) from None
-        digests[name] = opened[key]
-    return digests
 
 
 def _started(root: Path, recipe: Recipe, plans: Mapping[str, Plan], digests: Mapping[str, str]) -> Path:
@@ -246,11 +179,15 @@ def _tracker(
 
 
 def _execute(
-    recipe: Recipe, trials: Sequence[Trial], tracker: Any, *, workers: int | None, display: Display
+    recipe: Recipe,
+    trials: Sequence[Trial],
+    tracker: Any,
+    folder: Path,
+    *,
+    workers: int | None,
+    display: Display,
 ) -> bool:
     """Run the trials; return whether the user stopped them."""
-    if not trials:
-        return False
     followers = {trial: Follower(trial.journal) for trial in trials}
     for follower in followers.values():
         follower.new()  # what an earlier run said is not news
@@ -267,7 +204,7 @@ def _execute(
     gpus = torch.cuda.device_count() if on_gpu else 0
     wanted = recipe.study.workers if workers is None else workers
     count = (gpus if gpus else cores()) if wanted is None else wanted
-    pool = Pool(workers=count, gpus=gpus, logs=Path(trials[0].study) / "logs")
+    pool = Pool(workers=count, gpus=gpus, logs=folder / "logs")
     try:
         pool.run(trials, tick)
     except KeyboardInterrupt:

@@ -84,7 +84,7 @@ class Tracker:
             origin=origin,
         )
         if arm.data is not None:
-            digest = record["data"].get(trial.arm, "")
+            digest = record["data"].get(f"arms/{trial.arm}", "")
             runs.log_dataset(self.store, run_id, name=arm.data.type_name(), digest=digest)
         files = [
             self.folder / "recipe.yaml",

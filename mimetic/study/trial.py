@@ -6,13 +6,14 @@ It says everything in its journal and returns only how it ended; no mistake leav
 import json
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mimetic import data, models
+from mimetic.covariance import Harvest
 from mimetic.data import Dataset
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
@@ -20,6 +21,7 @@ from mimetic.graph import canonical_parameters, find_sites
 from mimetic.journal import Journal
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Arm, Recipe, load
+from mimetic.study.harvests import gather
 from mimetic.study.layout import Trial
 from mimetic.study.pictures import draw_pictures
 from mimetic.train import digest, train
@@ -84,7 +86,8 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
     assert arm.train is not None
     dataset = shelf.dataset(arm)
     model = build(arm, dataset.train.pixels_NCHW, dataset.num_classes, trial)
-    plan = plan_for(arm, model, dataset.train.pixels_NCHW, trial)
+    harvests = gather(trial, recipe, arm, dataset)
+    plan = plan_for(arm, model, dataset.train.pixels_NCHW, trial, harvests)
     write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
     plan.apply(model)
     _draw(trial, plan, model, journal, "start")
@@ -122,10 +125,13 @@ def build(arm: Arm, pixels_NCHW: Tensor, classes: int, trial: Trial) -> nn.Modul
     )
 
 
-def plan_for(arm: Arm, model: nn.Module, pixels_NCHW: Tensor, trial: Trial) -> Plan:
+def plan_for(
+    arm: Arm, model: nn.Module, pixels_NCHW: Tensor, trial: Trial, harvests: Mapping[str, Harvest]
+) -> Plan:
     """Plan the arm for a model, traced on an input of the data's shape."""
     example = torch.empty(2, *pixels_NCHW.shape[1:], device="meta")
-    return resolve(arm, find_sites(model, example), seed=trial.seed, name=trial.arm)
+    sites = find_sites(model, example)
+    return resolve(arm, sites, seed=trial.seed, name=trial.arm, harvests=harvests)
 
 
 def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal, moment: str) -> None:

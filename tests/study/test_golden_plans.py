@@ -10,7 +10,7 @@ import pytest
 
 from mimetic.plan import Plan, describe
 from mimetic.recipe import load
-from mimetic.study.study import plan_arms
+from mimetic.study.planning import plan_arms
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))

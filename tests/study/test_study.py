@@ -15,8 +15,9 @@ import pytest
 from mimetic.errors import UserError
 from mimetic.journal import read_journal
 from mimetic.recipe import RecipeError, load
-from mimetic.study.study import plan_arms, run
 from mimetic.study.layout import Trial, studies
+from mimetic.study.planning import plan_arms
+from mimetic.study.study import run
 from mimetic.study.trial import Shelf, run_trial
 
 TINY: dict[str, Any] = {

@@ -1,0 +1,235 @@
+"""What an arm's rules take from trained networks: prospects for its plan, measurements for its trials.
+
+Harvests of networks that do not change are kept as covariance files beside the network, so that the
+trials of a study measure each of them once.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mimetic import data, models
+from mimetic.covariance import Harvest, averaged, harvest_key, harvests_needed, measure, prospect
+from mimetic.covariance.store import load_harvest, save_harvest
+from mimetic.data import Dataset
+from mimetic.errors import UserError
+from mimetic.graph import Graph, find_sites
+from mimetic.models.checkpoint import load_published, load_weights
+from mimetic.plan import resolve
+from mimetic.recipe import Recipe, load
+from mimetic.recipe.base import Spec
+from mimetic.recipe.measured import Measured, Origin, Patches
+from mimetic.recipe.model import Model
+from mimetic.recipe.recipe import Arm
+from mimetic.study.layout import Trial
+from mimetic.study.stages import stage_folder, stage_seeds, trained_weights
+from mimetic.train import WEIGHTS
+from mimetic.train.batches import decoder
+
+
+def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str, Harvest]:
+    """Return what an arm's rules will take, before anything is trained: layers and geometries alone.
+
+    Raises:
+        UserError: If a network is missing or has no layers of which that could be measured.
+    """
+    return {
+        key: prospect(spec, _meta_graph(recipe, arm, spec, allow_code=allow_code), origin_name(spec))
+        for key, spec in harvests_needed(arm).items()
+    }
+
+
+def origin_name(spec: Spec) -> str:
+    """Return how plans and messages call the network a section takes from."""
+    return called(spec.from_) if isinstance(spec, Measured) else "the training images"
+
+
+def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Graph:
+    """Return the sites of the network a section takes from, without values."""
+    source, model = arm, arm.model
+    if isinstance(spec, Measured):
+        source, model = _where(recipe, arm, spec.from_)
+    if model is None or source.data is None:
+        raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")
+    shape = data.describe(source.data)
+    published = isinstance(spec, Measured) and spec.from_.stage is None and spec.from_.trial is None
+    classes = _classes(model) if published else shape.num_classes
+    built = models.build_meta(model, in_channels=shape.channels, num_classes=classes, allow_code=allow_code)
+    return find_sites(built, torch.empty(2, shape.channels, shape.height, shape.width, device="meta"))
+
+
+def _where(recipe: Recipe, arm: Arm, origin: Origin) -> tuple[Arm, Model | None]:
+    """Return the arm whose data a network was trained on, and the network's section."""
+    if origin.stage is not None:
+        stage = recipe.stages[origin.stage]
+        return stage, stage.model
+    if origin.trial is not None:
+        _, trained = _trial_arm(Path(origin.trial))
+        return trained, trained.model
+    return arm, arm.model if origin.model is None else origin.model
+
+
+def _classes(model: Model) -> int:
+    return 1000 if model.num_classes is None else model.num_classes
+
+
+def _trial_arm(folder: Path) -> tuple[Recipe, Arm]:
+    """Return the recipe and arm of the folder of a trial."""
+    recipe_file = folder.parents[1] / "resolved.yaml" if len(folder.parents) > 1 else folder
+    if not (folder / WEIGHTS).is_file() or not recipe_file.is_file():
+        raise UserError(
+            f"{folder} is not the folder of a finished trial: it needs {WEIGHTS}, and its study "
+            "resolved.yaml; give a folder like mlruns/studies/<recipe>/<time>/<arm>/seed-0"
+        )
+    recipe = load(recipe_file)
+    if folder.parent.name not in recipe.arms:
+        raise UserError(f"{folder}: its study has no arm `{folder.parent.name}`")
+    return recipe, recipe.arms[folder.parent.name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """A trained network, how it began, and the images it was trained on.
+
+    Attributes:
+        name: For messages and plans.
+        model: With its trained weights.
+        initial: The same network as it began; None where that is not known.
+        cache: Folder for its covariance files; None where none may be kept.
+    """
+
+    name: str
+    model: nn.Module
+    initial: nn.Module | None
+    cache: Path | None
+
+
+def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str, Harvest]:
+    """Measure, or read from an earlier trial's file, what an arm's rules take.
+
+    Args:
+        trial: The trial that is about to begin.
+        recipe: Its recipe.
+        arm: Its arm.
+        dataset: The arm's images.
+
+    Raises:
+        UserError: If a network is missing, not finished or of another architecture.
+    """
+    found: dict[str, Harvest] = {}
+    for key, spec in harvests_needed(arm).items():
+        if isinstance(spec, Patches):
+            built = _built(arm.model, dataset, seed=trial.seed, allow_code=trial.allow_code)
+            found[key] = _measured(spec, _Network("the training images", built, None, None), dataset, trial)
+        elif isinstance(spec, Measured):
+            networks = _networks(trial, recipe, arm, spec.from_, dataset)
+            harvests = [_measured(spec, network, dataset, trial) for network in networks]
+            found[key] = averaged(harvests, origin=origin_name(spec))
+    return found
+
+
+def _measured(spec: Spec, network: _Network, dataset: Dataset, trial: Trial) -> Harvest:
+    count = getattr(spec, "images", None)
+    key = blake2b(
+        f"{harvest_key(spec)}|{dataset.digest if count else ''}".encode(), digest_size=8
+    ).hexdigest()
+    file = None if network.cache is None else network.cache / f"harvest-{key}.safetensors"
+    if file is not None and file.is_file():
+        return load_harvest(file)
+    images_NCHW = None if count is None else _images(dataset, count)
+    example = dataset.train.pixels_NCHW[:2].float()
+    harvest = measure(
+        spec,
+        network.model,
+        find_sites(network.model, example),
+        origin=network.name,
+        images_NCHW=images_NCHW,
+        initial=network.initial,
+        seed=trial.seed,
+    )
+    if file is not None:
+        save_harvest(file, harvest)
+    return harvest
+
+
+def _images(dataset: Dataset, count: int) -> Tensor:
+    """Return the first training images as a network sees them: decoded and normalized, not augmented."""
+    decode = decoder(dataset.mean, dataset.std, device=torch.device("cpu"), channels_last=False)
+    return decode(dataset.train.pixels_NCHW[:count])
+
+
+def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: Dataset) -> list[_Network]:
+    """Return the trained networks an origin names: one, or one for each of its seeds."""
+    if origin.stage is not None:
+        folder = stage_folder(trial.study, origin.stage)
+        return [
+            _stage_network(folder, origin.stage, seed, allow_code=trial.allow_code)
+            for seed in _seeds(recipe, origin, trial)
+        ]
+    if origin.trial is not None:
+        folder = Path(origin.trial)
+        _, trained = _trial_arm(folder)
+        built = _built(trained.model, dataset, seed=trial.seed, allow_code=trial.allow_code)
+        load_weights(built, folder / WEIGHTS)
+        return [_Network(called(origin), built, None, None)]
+    section = arm.model if origin.model is None else origin.model
+    if section is None:
+        raise UserError(f"{called(origin)}: say which network it fits with `model`")
+    classes = _classes(section) if origin.model is not None else dataset.num_classes
+    build = partial(
+        models.build, section, in_channels=dataset.train.pixels_NCHW.shape[1], num_classes=classes
+    )
+    built = build(seed=trial.seed, allow_code=trial.allow_code)
+    if origin.checkpoint is not None:
+        load_weights(built, Path(origin.checkpoint))
+    else:
+        assert origin.weights is not None
+        load_published(built, section, origin.weights)
+    return [_Network(called(origin), built, None, None)]
+
+
+def called(origin: Origin) -> str:
+    """Return how plans and messages call an origin."""
+    for way in ("stage", "trial", "checkpoint"):
+        if getattr(origin, way) is not None:
+            return f"{way} {getattr(origin, way)}"
+    assert origin.model is not None
+    return f"{getattr(origin.model, 'name', origin.model.type_name())} with weights {origin.weights}"
+
+
+def _seeds(recipe: Recipe, origin: Origin, trial: Trial) -> tuple[int, ...]:
+    """Return the seeds of a stage that one trial harvests."""
+    assert origin.stage is not None
+    if isinstance(origin.seeds, tuple):
+        return origin.seeds
+    own = recipe.stages[origin.stage].seeds is None
+    return (trial.seed,) if origin.seeds == "own" and own else stage_seeds(recipe, origin.stage)
+
+
+def _stage_network(folder: Path, name: str, seed: int, *, allow_code: bool) -> _Network:
+    """Return a stage's trained network, and the same network as its plan began it."""
+    weights = trained_weights(folder, name, seed)
+    recipe = load(folder / "resolved.yaml")
+    stage = recipe.arms[name]
+    assert stage.data is not None
+    dataset = data.load(stage.data)
+    trained = _built(stage.model, dataset, seed=seed, allow_code=allow_code)
+    load_weights(trained, weights)
+    initial = _built(stage.model, dataset, seed=seed, allow_code=allow_code)
+    itself = Trial(str(folder), name, seed, allow_code=allow_code)
+    graph = find_sites(initial, dataset.train.pixels_NCHW[:2].float())
+    harvests = gather(itself, recipe, stage, dataset)
+    resolve(stage, graph, seed=seed, name=name, harvests=harvests).apply(initial)
+    return _Network(f"stage {name}, seed {seed}", trained, initial, weights.parent)
+
+
+def _built(section: Model | None, dataset: Dataset, *, seed: int, allow_code: bool) -> nn.Module:
+    assert section is not None
+    channels = dataset.train.pixels_NCHW.shape[1]
+    return models.build(
+        section, in_channels=channels, num_classes=dataset.num_classes, seed=seed, allow_code=allow_code
+    )

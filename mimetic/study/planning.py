@@ -1,0 +1,113 @@
+"""Everything a recipe can get wrong, found before the first trial starts.
+
+Every arm and stage is planned against its model on the meta device, and each data set is opened once.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from mimetic import data, models
+from mimetic.errors import UserError
+from mimetic.graph import find_sites
+from mimetic.plan import Plan, resolve
+from mimetic.recipe import Recipe, RecipeError
+from mimetic.recipe.errors import Issue
+from mimetic.recipe.recipe import Among, Arm
+from mimetic.study.harvests import prospects
+
+_NEEDED = ("model", "data", "train")
+
+
+def plan_arms(recipe: Recipe, *, allow_code: bool = False, seed: int | None = None) -> dict[str, Plan]:
+    """Plan every arm, and check every stage the same way.
+
+    Args:
+        recipe: The recipe.
+        allow_code: Let `type: python` models run.
+        seed: Seed of the plans; the recipe's first unless given.
+
+    Returns:
+        The plans of the arms. What rules take from stages that are not trained yet is pending in them.
+
+    Raises:
+        RecipeError: With the mistakes of all arms and stages at once.
+    """
+    plans: dict[str, Plan] = {}
+    issues: list[Issue] = []
+    chosen = recipe.seeds[0] if seed is None else seed
+
+    def plan(family: Among, name: str) -> None:
+        plans[name] = _plan(recipe, family, name, allow_code=allow_code, seed=chosen)
+
+    for name in recipe.stages:
+        issues += _issues_of(recipe, "stages", name, plan)
+    plans.clear()
+    for name in recipe.arms:
+        issues += _issues_of(recipe, "arms", name, plan)
+    if issues:
+        raise RecipeError(issues)
+    return plans
+
+
+def _issues_of(
+    recipe: Recipe, family: Among, name: str, plan: Callable[[Among, str], None]
+) -> tuple[Issue, ...]:
+    """Return the mistakes of planning one arm or stage."""
+    try:
+        plan(family, name)
+    except RecipeError as error:
+        return error.issues
+    except UserError as error:
+        return (Issue(str(error), (family, name), recipe.where(family, name, "model"), None),)
+    return ()
+
+
+def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: int) -> Plan:
+    arm: Arm = getattr(recipe, family)[name]
+    missing = [part for part in _NEEDED if getattr(arm, part) is None]
+    if arm.model is None or arm.data is None or missing:
+        said = " and ".join(f"`{part}`" for part in missing)
+        message = f"to be run, {family.removesuffix('s')} `{name}` needs {said}"
+        raise RecipeError([Issue(message, (family, name), recipe.where(family, name), None)])
+    if family == "arms" and recipe.study.metric.startswith("val/") and arm.data.val_size == 0:
+        message = f"`{recipe.study.metric}` needs validation images, and arm `{name}` holds none out"
+        where = recipe.where("study", "metric")
+        raise RecipeError([Issue(message, ("study", "metric"), where, "set `data.val_size`")])
+    shape = data.describe(arm.data)
+    model = models.build_meta(
+        arm.model, in_channels=shape.channels, num_classes=shape.num_classes, allow_code=allow_code
+    )
+    example = torch.empty(2, shape.channels, shape.height, shape.width, device="meta")
+    return resolve(
+        arm,
+        find_sites(model, example),
+        seed=seed,
+        name=name,
+        where=recipe.place_in(name, among=family),
+        harvests=prospects(recipe, arm, allow_code=allow_code),
+    )
+
+
+def open_data(recipe: Recipe) -> dict[str, str]:
+    """Load each data set once, so that a missing one is said before anything starts.
+
+    Returns:
+        The digest of the images of each arm and stage, by `arms/name` and `stages/name`.
+
+    Raises:
+        RecipeError: If a set is missing or damaged; says where to put it.
+    """
+    digests: dict[str, str] = {}
+    opened: dict[str, str] = {}
+    for family in ("arms", "stages"):
+        for name, arm in getattr(recipe, family).items():
+            key = arm.data.model_dump_json()
+            if key not in opened:
+                try:
+                    opened[key] = data.load(arm.data).digest
+                except UserError as error:
+                    where = recipe.where(family, name, "data")
+                    raise RecipeError([Issue(str(error), (family, name, "data"), where, None)]) from None
+            digests[f"{family}/{name}"] = opened[key]
+    return digests

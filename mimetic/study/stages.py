@@ -1,0 +1,129 @@
+"""Stages: networks trained only to be harvested, once for all studies that need them.
+
+A stage is a study of one arm in a folder named after its content: what it trains, on which images, from
+which other stages. So it is trained once, whichever recipe asks for it, and again as soon as something
+that decides its weights changes.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from pathlib import Path
+
+from mimetic.errors import RunError, UserError
+from mimetic.files import write_text
+from mimetic.journal import read_journal, status
+from mimetic.recipe import Recipe, resolved
+from mimetic.recipe.recipe import Arm
+from mimetic.recipe.stages import stages_of
+from mimetic.study.layout import Trial, is_finished
+from mimetic.train import WEIGHTS
+
+FOLDERS = "stages.json"
+"""Beside `resolved.yaml`: the folder of each stage the study harvests."""
+
+
+def prepare_stages(recipe: Recipe, root: Path, digests: Mapping[str, str]) -> dict[str, Path]:
+    """Make the folders of a recipe's stages, those harvested by others first.
+
+    Args:
+        recipe: The recipe.
+        root: Folder of the runs.
+        digests: Digest of the images of each stage, by `stages/name`.
+
+    Returns:
+        The folder of each stage, in an order in which they can be trained.
+    """
+    folders: dict[str, Path] = {}
+    for name in recipe.stage_order():
+        stage = recipe.stages[name]
+        upstream = {other: folders[other] for other in _closure(recipe, name)}
+        content = [stage.model_dump_json(by_alias=True, exclude={"seeds"}), digests[f"stages/{name}"]]
+        content += [folder.name for folder in upstream.values()]
+        key = blake2b("\n".join(content).encode(), digest_size=6).hexdigest()
+        folder = (root / "stages" / f"{name}-{key}").resolve()
+        alone = recipe.model_copy(
+            update={
+                "name": name,
+                "description": None,
+                "baseline": None,
+                "seeds": stage_seeds(recipe, name),
+                "arms": {name: Arm(**{part: getattr(stage, part) for part in Arm.model_fields})},
+                "stages": {other: recipe.stages[other] for other in upstream},
+            }
+        )
+        write_text(folder / "resolved.yaml", resolved(alone))
+        write_folders(folder, upstream)
+        folders[name] = folder
+    return folders
+
+
+def stage_seeds(recipe: Recipe, name: str) -> tuple[int, ...]:
+    """Return the seeds a stage is trained on: its own, or the study's."""
+    seeds = recipe.stages[name].seeds
+    return recipe.seeds if seeds is None else seeds
+
+
+def stage_trials(
+    recipe: Recipe, folders: Mapping[str, Path], trial: Callable[[Path, str, int], Trial]
+) -> list[list[Trial]]:
+    """Return the trials of the stages that are not finished, stage by stage.
+
+    Args:
+        recipe: The recipe.
+        folders: The folder of each stage, in the order they are trained.
+        trial: Makes the trial of a folder, a stage and a seed.
+    """
+    return [
+        [t for seed in stage_seeds(recipe, name) if not is_finished(t := trial(folder, name, seed))]
+        for name, folder in folders.items()
+    ]
+
+
+def write_folders(study: Path, folders: Mapping[str, Path]) -> None:
+    """Write where the stages of a study lie."""
+    text = json.dumps({name: str(folder) for name, folder in folders.items()}, indent=1)
+    write_text(study / FOLDERS, f"{text}\n")
+
+
+def stage_folder(study: str | Path, name: str) -> Path:
+    """Return the folder of a stage a study harvests.
+
+    Raises:
+        UserError: If the study has no such stage.
+    """
+    path = Path(study) / FOLDERS
+    folders = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if name not in folders:
+        raise UserError(f"{path} knows no stage `{name}`; run the recipe again")
+    return Path(folders[name])
+
+
+def trained_weights(folder: Path, name: str, seed: int) -> Path:
+    """Return the file with the final weights of a stage.
+
+    Raises:
+        RunError: If the stage did not finish; says why.
+    """
+    trial = Trial(str(folder), name, seed)
+    events = read_journal(trial.journal)
+    path = trial.folder / WEIGHTS
+    if status(events) != "FINISHED" or not path.is_file():
+        reason = next(
+            (e["reason"] for e in reversed(events) if e["event"] == "end" and e.get("reason")), None
+        )
+        why = f": {reason}" if reason is not None else ""
+        raise RunError(f"stage `{name}`, seed {seed}, is {status(events)}{why}; see {trial.folder}")
+    return path
+
+
+def _closure(recipe: Recipe, name: str) -> list[str]:
+    """Return the stages a stage harvests, directly or through others, in the recipe's order."""
+    needed: set[str] = set()
+    waiting = list(stages_of(recipe.stages[name].init))
+    while waiting:
+        other = waiting.pop()
+        if other not in needed:
+            needed.add(other)
+            waiting += stages_of(recipe.stages[other].init)
+    return [other for other in recipe.stage_order() if other in needed]
