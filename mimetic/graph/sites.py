@@ -4,15 +4,14 @@ A site is made for each layer that owns parameters itself. Order is that of one 
 (`mimetic.graph.trace`), or of registration where none can be run.
 """
 
-import gc
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from mimetic.collector import paused_collector
 from mimetic.errors import UserError
 from mimetic.graph.example import guesses
 from mimetic.graph.geometry import kind_and_geometry
@@ -48,7 +47,7 @@ def find_sites(model: nn.Module, example: Tensor | tuple[Any, ...] | None = None
     Raises:
         UserError: If a parameter has no shape yet (lazy modules), or two have the same canonical name.
     """
-    with _without_collection():
+    with paused_collector():
         return _find(model, example)
 
 
@@ -65,18 +64,6 @@ def _find(model: nn.Module, example: Tensor | tuple[Any, ...] | None) -> Graph:
         note=None if reason is None else f"the forward could not be traced: {reason}",
         layers=tuple(dict.fromkeys(layer for _, layer, _ in walked)),
     )
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Pause the garbage collector: among the many small objects made here it takes half of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _drafts(walked: Sequence[Walked]) -> list[_Draft]:

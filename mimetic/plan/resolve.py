@@ -8,6 +8,7 @@ its layer are errors, reported together.
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
+from mimetic.collector import paused_collector
 from mimetic.covariance.sources import NO_HARVESTS, Harvests
 from mimetic.errors import UserError
 from mimetic.graph import Graph, Parameter, Site
@@ -54,12 +55,13 @@ def resolve(
         RecipeError: With every mistake of the rules at once.
     """
     resolution = _Resolution(arm, graph, seed=seed, name=name, where=where, harvests=harvests)
-    resolution.claim()
-    resolution.draw()
-    resolution.check()
-    if resolution.issues:
-        raise RecipeError(resolution.issues)
-    return resolution.plan()
+    with paused_collector():
+        resolution.claim()
+        resolution.draw()
+        resolution.check()
+        if resolution.issues:
+            raise RecipeError(resolution.issues)
+        return resolution.plan()
 
 
 class _Resolution:
