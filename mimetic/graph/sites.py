@@ -5,7 +5,7 @@ A site is made for each layer that owns parameters itself. Order is that of one 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
