@@ -7,18 +7,13 @@ from mimetic.covariance.closed_form import closed_form, closed_form_matrix
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance, derived, measured
 from mimetic.covariance.filters import filter_covariance
 from mimetic.covariance.gradients import Gram, gradient_grams
-from mimetic.covariance.harvest import (
-    Harvest,
-    Harvested,
-    averaged,
-    harvest_key,
-    harvests_needed,
-    prospect,
-)
+from mimetic.covariance.harvest import Harvest, Harvested, averaged
 from mimetic.covariance.heads import linear_head, output_basis
 from mimetic.covariance.measure import measure
+from mimetic.covariance.needs import harvest_key, harvests_needed, kinds_needed
 from mimetic.covariance.nfm import entry_centered_nfm, nfm, nfm_per_group
 from mimetic.covariance.patches import patch_covariance, whitening_filters
+from mimetic.covariance.prospect import prospect
 from mimetic.covariance.scale import fans, filter_trace, repeats, scaled
 from mimetic.covariance.shrinkage import shrunk, spiked
 from mimetic.covariance.sources import NO_HARVESTS, Harvests, source
@@ -54,6 +49,7 @@ __all__ = [
     "gradient_grams",
     "harvest_key",
     "harvests_needed",
+    "kinds_needed",
     "linear_head",
     "load_harvest",
     "measure",

@@ -6,25 +6,15 @@ A harvest whose network is not trained yet is *prospective*: layers and geometri
 graph, covariances are not. Plans can be made and shown from it, but not applied.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-from pydantic import BaseModel
-
 from mimetic.covariance.algebra import mixed
 from mimetic.covariance.covariance import Covariance, PatchGeometry
-from mimetic.covariance.layout import filter_shape, stored_shape
+from mimetic.covariance.layout import filter_shape
 from mimetic.errors import UserError
-from mimetic.graph.site import Geometry, Graph, Site
-from mimetic.recipe.base import Spec
-from mimetic.recipe.measured import Agop, Carried, Filters, Measured, Patches
-from mimetic.recipe.recipe import Arm
-
-KINDS = ("conv", "depthwise_conv", "pointwise_conv", "linear")
-"""Kinds of layers whose weights are filters over patches."""
-
-_HOOKED = {"Conv1d", "Conv2d", "Conv3d", "Linear"}
+from mimetic.graph.site import Geometry, Site
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,69 +96,10 @@ def shape_of(geometry: Geometry) -> str:
     return "×".join(str(side) for side in filter_shape(geometry))
 
 
-def harvest_key(spec: Spec) -> str:
-    """Return the name under which a rule's covariance finds its harvest: the section, word for word.
-
-    What `patches` gives depends on the arm's own model and data beside the section: keep harvests of
-    arms apart that differ in these.
-    """
-    return spec.model_dump_json(by_alias=True)
-
-
-def harvests_needed(arm: Arm) -> dict[str, Spec]:
-    """Return the sections of an arm's rules that need a trained network or data, by `harvest_key`.
-
-    Files are not among them: they are read where a plan is made.
-    """
-    specs = (spec for rule in arm.init if rule.covariance is not None for spec in _within(rule.covariance))
-    return {harvest_key(spec): spec for spec in specs if isinstance(spec, Measured | Patches)}
-
-
-def prospect(spec: Spec, graph: Graph, origin: str, *, kinds: Collection[str] | None = None) -> Harvest:
-    """Return what a network will give once it is trained: layers and geometries without covariances.
-
-    Args:
-        spec: A `filters`, `nfm`, `agop` or `patches` section.
-        graph: Sites of the network, on any device.
-        origin: The network, for messages and plans.
-        kinds: Kinds of layers wanted; all unless given.
-
-    Raises:
-        UserError: If the network has no layer of which that could be measured.
-    """
-    sites = harvestable(spec, graph, origin, kinds=kinds)
-    return Harvest(origin, spec.type_name(), tuple(blank(site) for site in sites))
-
-
 def blank(site: Site) -> Harvested:
     """Return a layer of which only the geometry is known."""
     assert site.geometry is not None
     return Harvested(site.layer, site.kind, site.depth, site.geometry)
-
-
-def harvestable(
-    spec: Spec, graph: Graph, origin: str, *, kinds: Collection[str] | None = None
-) -> tuple[Site, ...]:
-    """Return the sites a section can be measured at, in execution order.
-
-    Raises:
-        UserError: If there is none.
-    """
-    if kinds is None and isinstance(spec, Carried) and spec.kind is not None:
-        kinds = (spec.kind,)
-    wanted = KINDS if kinds is None else kinds
-    found = tuple(site for site in graph.sites if site.kind in wanted and _fits(spec, site))
-    if isinstance(spec, Patches):
-        found = tuple(site for site in found if site.calls != 0)[:1]
-    if found:
-        return found
-    present = sorted({site.kind for site in graph.sites})
-    what = "convolutions with a kernel above 1×1" if isinstance(spec, Filters | Patches) else "filters"
-    message = f"{origin}: `{spec.type_name()}` is measured at {what}, and this network has none "
-    if kinds is not None:
-        message += f"of kind {_listing(kinds)} "
-    message += f"(its layers: {_listing(present)}); choose another "
-    raise UserError(message + ("network, or `nfm`" if isinstance(spec, Filters) else "network or statistic"))
 
 
 def averaged(harvests: Sequence[Harvest], *, origin: str) -> Harvest:
@@ -200,38 +131,3 @@ def _mean(parts: Sequence[Harvested]) -> Harvested:
     mean = mixed(covariances, [1.0 / count] * count)
     told = replace(mean.provenance, notes=(*covariances[0].provenance.notes, f"mean of {count} networks"))
     return replace(parts[0], covariance=replace(mean, provenance=told))
-
-
-def _fits(spec: Spec, site: Site) -> bool:
-    """Tell whether a section can be measured at a site."""
-    geometry = site.geometry
-    weight = next((p for p in site.parameters if p.local == "weight"), None)
-    if geometry is None or weight is None or weight.shape != stored_shape(geometry):
-        return False
-    pixels = any(side > 1 for side in geometry.kernel_size)
-    if isinstance(spec, Filters):
-        return pixels
-    if isinstance(spec, Patches):
-        return pixels and len(geometry.kernel_size) == 2 and geometry.groups == 1  # noqa: PLR2004
-    if isinstance(spec, Agop):
-        return site.calls != 0 and bool(_HOOKED.intersection(site.classes))
-    return True
-
-
-def _within(value: object) -> Iterator[Spec]:
-    """Yield the sections inside a value, itself included."""
-    if isinstance(value, Spec):
-        yield value
-    if isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _within(getattr(value, name))
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _within(inner)
-    elif isinstance(value, tuple | list):
-        for inner in value:
-            yield from _within(inner)
-
-
-def _listing(names: Collection[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

@@ -16,9 +16,10 @@ from mimetic.covariance.carry import refined
 from mimetic.covariance.covariance import Covariance
 from mimetic.covariance.filters import filter_covariance
 from mimetic.covariance.gradients import gradient_grams
-from mimetic.covariance.harvest import Harvest, Harvested, blank, described, harvestable
+from mimetic.covariance.harvest import Harvest, Harvested, blank, described
 from mimetic.covariance.nfm import nfm
 from mimetic.covariance.patches import patch_covariance, whitened
+from mimetic.covariance.prospect import harvestable
 from mimetic.covariance.shrinkage import LARGEST, intensity
 from mimetic.covariance.subject import Initial, Progress, Subject
 from mimetic.errors import UserError
@@ -122,7 +123,7 @@ def _agop(spec: Agop, subject: Subject) -> Harvest:
         subject.weight(site)  # NaN is found before the long way through the data
     called = subject.called(sites, images[:1])
     grams = gradient_grams(
-        subject.model,
+        subject.inner,
         list(called),
         subject.batches(images, subject.device),
         outputs=spec.outputs,

@@ -15,7 +15,8 @@ import torch
 from mimetic.covariance.carry import Pending, carried
 from mimetic.covariance.closed_form import closed_form
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
-from mimetic.covariance.harvest import Harvest, described, harvest_key
+from mimetic.covariance.harvest import Harvest, described
+from mimetic.covariance.needs import harvest_key
 from mimetic.covariance.store import load_harvest
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site

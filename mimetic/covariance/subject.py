@@ -56,6 +56,11 @@ class Subject:
         """Return the device of the network."""
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
+    @property
+    def inner(self) -> nn.Module:
+        """Return the network without what wraps it as a whole (DDP, torch.compile)."""
+        return self.modules[""]
+
     def tell(self, done: int, total: int) -> None:
         """Report progress, where somebody listens."""
         if self.progress is not None:
@@ -124,23 +129,23 @@ class Subject:
             yield batch.to(device)
 
     def called(self, sites: Collection[Site], image_1CHW: Tensor) -> dict[str, Site]:
-        """Return the sites whose modules one forward calls, by the name the module has in the model.
+        """Return the sites whose modules one forward calls, by the name the module has in `inner`.
 
         A layer can lend its weight without being called (attention's output projection does).
 
         Raises:
             UserError: If the forward fails on such images.
         """
-        raw = {id(module): name for name, module in self.model.named_modules(remove_duplicate=False)}
+        modules = dict(self.inner.named_modules())
+        raw = {id(module): name for name, module in modules.items()}
         names = {raw[id(self.modules[site.layer])]: site for site in sites}
         seen: set[str] = set()
-        modules = dict(self.model.named_modules(remove_duplicate=False))
-        with ExitStack() as stack, torch.no_grad(), eval_mode(self.model):
+        with ExitStack() as stack, torch.no_grad(), eval_mode(self.inner):
             for name in names:
                 hook = modules[name].register_forward_hook(_noting(seen, name))
                 stack.callback(hook.remove)
             try:
-                self.model(image_1CHW.to(self.device))
+                self.inner(image_1CHW.to(self.device))
             except (RuntimeError, ValueError, TypeError) as error:
                 shape = "×".join(str(side) for side in image_1CHW.shape[1:])
                 message = f"{self.origin}: the network does not take images of {shape}: {error}; "
