@@ -107,9 +107,9 @@ def _check_structure(harvest: Harvest, parts: Sequence[Part], site: Site, channe
     for part in parts:
         pixels = min(math.prod(part.harvested.geometry.kernel_size), math.prod(geometry.kernel_size))
         if channels == "marginal" and pixels == 1:
-            message = f"{_pair(harvest, part.harvested, site)}: the input channels differ, and without them "
-            message += "a single pixel has no structure to carry; match layers of its width or with a "
-            raise UserError(message + "kernel above 1×1, or begin this layer with an `init`")
+            message = f"{_pair(harvest, part.harvested, site)}: their input channels differ, and apart from "
+            message += "these there is no kernel to carry over; match layers of its width or with a kernel "
+            raise UserError(message + "above 1×1, or begin this layer with an `init`")
 
 
 def _channels(harvest: Harvest, parts: Sequence[Part], geometry: Geometry) -> Channels:
