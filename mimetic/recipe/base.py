@@ -15,7 +15,8 @@ from pydantic_core import PydanticCustomError
 class Section(BaseModel):
     """Base of all parts of a recipe: frozen, strict, closed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    # A section's choices are fixed at its first use, not where it is defined: plugins add theirs between.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
     shorthand: ClassVar[str | None] = None
     """The key that a plain text in place of the section stands for."""

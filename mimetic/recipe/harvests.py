@@ -1,6 +1,6 @@
 """Mistakes in who harvests which stage, told from the tree of a recipe, before and beside the schema's."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from mimetic.recipe.errors import Issue, Step
@@ -8,18 +8,37 @@ from mimetic.recipe.grammar import Place
 from mimetic.recipe.group import GROUPS
 from mimetic.recipe.measured import Origin
 from mimetic.recipe.recipe import MAX_SEEDS
-from mimetic.recipe.stages import Harvesting, Use, misuses
+from mimetic.recipe.stages import Harvesting, Misuse, Use, misuses, unused
 from mimetic.recipe.tree import List, Map, find
 
 
 def issues_of_stages(tree: Map) -> list[Issue]:
-    """Return what is wrong with the stages that a composed recipe harvests."""
-    issues = []
-    for wrong in misuses(_harvesting(tree)):
-        spot = find(tree, wrong.path)
-        if spot is not None:
-            issues.append(Issue(wrong.message, spot.path, spot.value, wrong.hint))
-    return issues
+    """Return what is wrong with the stages a composed recipe harvests, whether or not the rest is right."""
+    return _told(misuses(_harvesting(tree)), tree)
+
+
+def unused_stages(tree: Map) -> list[Issue]:
+    """Return the stages nothing harvests, in a recipe that is right but for that."""
+    return _told(unused(_harvesting(tree)), tree)
+
+
+def idle_stages(tree: Map) -> set[str]:
+    """Return the names of the stages nothing harvests."""
+    return {str(misuse.path[1]) for misuse in unused(_harvesting(tree))}
+
+
+def without_stages(tree: Map, names: Collection[str]) -> Map:
+    """Return a composed recipe that lacks some of its stages."""
+    if not names:
+        return tree
+    stages = tree["stages"].without(*names)
+    rest = tree.without("stages")
+    return rest.put("stages", stages, tree.spots["stages"]) if stages else rest
+
+
+def _told(wrong: Iterable[Misuse], tree: Map) -> list[Issue]:
+    spots = [(misuse, found) for misuse in wrong if (found := find(tree, misuse.path)) is not None]
+    return [Issue(misuse.message, spot.path, spot.value, misuse.hint) for misuse, spot in spots]
 
 
 def _harvesting(tree: Map) -> Harvesting:

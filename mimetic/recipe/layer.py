@@ -100,13 +100,22 @@ def _checked_section(tree: Map, keys: tuple[str, ...], issues: list[Issue], *, g
 
 
 def _unknown(key: str, spot: Spot, keys: tuple[str, ...], group: Group | None) -> Issue:
-    kind = "a recipe" if group is None else group.a
+    return Issue(f"unknown key `{clipped(key)}`", spot.path, spot.start, hint_for(key, keys, group))
+
+
+def hint_for(key: str, keys: tuple[str, ...], group: Group | None) -> str:
+    """Return the repair for a key that a recipe, or an arm or a stage of it, does not have.
+
+    Args:
+        key: The unknown key.
+        keys: The keys there are.
+        group: Whether it stands in an arm or in a stage; None for the top of the recipe.
+    """
     if group is not None and key in FILE_KEYS:
-        hint = f"`{key}` holds for the whole recipe: put it at the top"
-    else:
-        guesses = (did_you_mean(key, keys), home_of(key), f"keys of {kind}: {listed(keys)}")
-        hint = next(guess for guess in guesses if guess is not None)
-    return Issue(f"unknown key `{clipped(key)}`", spot.path, spot.start, hint)
+        return f"`{key}` holds for the whole recipe: put it at the top"
+    kind = "a recipe" if group is None else group.a
+    guesses = (did_you_mean(key, keys), home_of(key), f"keys of {kind}: {listed(keys)}")
+    return next(guess for guess in guesses if guess is not None)
 
 
 def _checked_rules(value: Any, spot: Spot, issues: list[Issue]) -> List | None:

@@ -15,7 +15,7 @@ from mimetic.recipe import yaml_source
 from mimetic.recipe.compose import Composition
 from mimetic.recipe.errors import Issue, Mark, RecipeError, clipped
 from mimetic.recipe.group import ARMS, RECIPE
-from mimetic.recipe.harvests import issues_of_stages
+from mimetic.recipe.harvests import idle_stages, issues_of_stages, unused_stages, without_stages
 from mimetic.recipe.layer import check_version, checked_layer, named_entries
 from mimetic.recipe.overrides import layer_of
 from mimetic.recipe.problems import issues_of
@@ -76,28 +76,54 @@ def loads(text: str, *, file: str = "recipe.yaml", overrides: Sequence[str] = ()
 
 
 def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recipe:
-    issues = reading.issues
+    issues, files = reading.issues, reading.layers
     reported = {issue.path for issue in issues if issue.path}
-    layers = list(reading.layers)
-    if "name" not in layers[-1]:
-        layers[-1].put("name", _as_name(stem), Spot(("name",), layers[-1].here.value))
+    if "name" not in files[-1]:
+        files[-1].put("name", _as_name(stem), Spot(("name",), files[-1].here.value))
+    composition = Composition(_with_overrides(files, overrides, issues), issues)
+    tree = composition.tree()
+    found = [*_found_in_shared(composition), *issues_of_stages(tree)]
+    recipe, wrong, in_parts = _validated(tree)
+    if in_parts:
+        found += wrong
+    elif wrong and not issues and not found:  # stages that nothing harvests, once all else is right
+        tree = without_stages(tree, idle_stages(tree) - _must_be_harvested(files, overrides))
+        recipe, wrong, _ = _validated(tree)
+        found += [*wrong, *unused_stages(tree)]
+    # What could not be read was replaced: its value means nothing.
+    issues += [issue for issue in found if issue.path not in reported]
+    if issues or recipe is None:
+        raise RecipeError(_once(issues))
+    recipe._written = Written(tree, reading.sources)  # noqa: SLF001
+    return recipe
+
+
+def _validated(tree: Map) -> tuple[Recipe | None, list[Issue], bool]:
+    """Return the recipe of a tree, or its mistakes and whether they lie in its parts, not in the whole."""
+    try:
+        return Recipe.model_validate(plain(tree)), [], False
+    except ValidationError as error:
+        in_parts = any(fault["loc"] for fault in error.errors())
+        return None, issues_of(error, tree, RECIPE), in_parts
+
+
+def _with_overrides(files: Sequence[Map], overrides: Sequence[str], issues: list[Issue]) -> list[Map]:
+    layers = list(files)
     for number, text in enumerate(overrides, start=1):
         layer = layer_of(text, number, Composition(layers, []), issues)
         if layer is not None:
             layers.append(checked_layer(layer, issues))
-    composition = Composition(layers, issues)
-    tree = composition.tree()
-    found = [*_found_in_shared(composition), *issues_of_stages(tree)]
-    try:
-        recipe = Recipe.model_validate(plain(tree))
-    except ValidationError as error:
-        found += issues_of(error, tree, RECIPE)
-    # What could not be read was replaced: its value means nothing.
-    issues += [issue for issue in found if issue.path not in reported]
-    if issues:
-        raise RecipeError(_once(issues))
-    recipe._written = Written(tree, reading.sources)  # noqa: SLF001
-    return recipe
+    return layers
+
+
+def _must_be_harvested(files: Sequence[Map], overrides: Sequence[str]) -> set[str]:
+    """Return the stages that are a mistake where nothing harvests them.
+
+    A stage of a file the recipe extends, or one that only an override made idle, is left out instead:
+    who inherits it, or changes a value for one run, cannot remove it.
+    """
+    own = set(files[-1].get("stages", ()))
+    return own & idle_stages(Composition(files, []).tree()) if overrides and own else own
 
 
 def _as_name(stem: str) -> str:

@@ -62,10 +62,14 @@ class Origin(Section):
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         said = [name for name in self.alternatives if getattr(self, name) is not None]
+        if not said and self.model is not None:
+            hint = "add `checkpoint: …`, a file that holds them, or `weights: DEFAULT` for published ones"
+            raise mistake("`model` alone has no trained weights", hint=hint)
         if len(said) != 1:
-            found = "nothing" if not said else " and ".join(f"`{name}`" for name in said)
+            found = " and ".join(f"`{name}`" for name in said) if said else "nothing"
+            hint = "keep one of them" if said else "write, for example, `{stage: small}`"
             message = f"give one of {listed(self.alternatives)}, found {found}"
-            raise mistake(message, at=tuple(said[1:2]), hint="remove the others" if said else None)
+            raise mistake(message, at=tuple(said[1:2]), hint=hint)
         if self.seeds != "own" and self.stage is None:
             message = f"`seeds` chooses among the seeds of a stage, and this is a {said[0]}"
             raise mistake(message, at=("seeds",), hint="remove it")
@@ -144,7 +148,7 @@ class Nfm(Measured):
 
 def _one_or_half(value: float) -> float:
     if value not in {0.5, 1.0}:
-        raise mistake(f"must be 1 or 0.5, found {shown(value)}", hint="1 is the matrix, 0.5 its square root")
+        raise mistake(f"must be 1 or 0.5, found {value:g}", hint="1 is the matrix, 0.5 its square root")
     return value
 
 

@@ -13,6 +13,7 @@ from mimetic.recipe.compose import Composition
 from mimetic.recipe.errors import Issue, Mark, RecipeError, Step, clipped
 from mimetic.recipe.grammar import Place
 from mimetic.recipe.group import ARM, ARM_KEYS, ARMS, FILE_KEYS, GROUPS, RECIPE, Group
+from mimetic.recipe.layer import hint_for
 from mimetic.recipe.suggest import choice, did_you_mean, listed
 from mimetic.recipe.tree import List, Map, Spot, reach, shown
 from mimetic.recipe.yaml_source import parse_value
@@ -138,7 +139,7 @@ class _Patch:
         else:
             key = inner.segment()
             if key not in group.layer_keys:
-                hint = choice(key, group.layer_keys, label=f"keys of {group.a}")
+                hint = hint_for(key, group.layer_keys, group)
                 raise self._refusal(f"unknown key `{clipped(key)}`", (*here, key), hint, inner)
             member = self._section(member, inner, here, group)
         members = Map(Spot((group.key,), self.path.mark(), self.path.mark())).put(name, member, member.here)

@@ -153,7 +153,7 @@ def _without_seeds(use: Use, harvesting: Harvesting) -> list[Misuse]:
         return [
             Misuse(f"the stage `{clipped(use.stage)}` has no seed {seed}", (*use.path, "seeds", index), its)
             for index, seed in enumerate(use.seeds)
-            if seed not in has
+            if seed >= 0 and seed not in has
         ]
     wanted = harvesting.stages.get(use.by[1]) if use.by[0] == "stages" else None
     lacking = [] if wanted is None else [seed for seed in wanted if seed not in has]

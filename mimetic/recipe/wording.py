@@ -5,7 +5,7 @@ from typing import Any
 
 from mimetic.recipe.base import NAME_PATTERN
 from mimetic.recipe.errors import clipped
-from mimetic.recipe.grammar import fields_of, type_of
+from mimetic.recipe.grammar import fields_of, place, type_of
 from mimetic.recipe.location import Fault
 from mimetic.recipe.scalars import meant_bool, meant_number
 from mimetic.recipe.suggest import did_you_mean, listed
@@ -82,10 +82,17 @@ def _list(fault: Fault) -> Said:
     message = f"expected a list, found {shown(fault.node)}"
     if fault.kind.length is not None:
         return f"expected a list of {fault.kind.length} values, found {shown(fault.node)}", None
+    if isinstance(fault.node, str) and not _may_be_text(fault.kind.items):
+        return message, None
     if isinstance(fault.node, bool | int | float | str) and fault.node != "":
         value = fault.node if isinstance(fault.node, str) else shown(fault.node)
         return message, f"write `[{clipped(value, 40)}]`"
     return message, None
+
+
+def _may_be_text(annotation: Any) -> bool:
+    entry = place(annotation)
+    return entry.is_text or entry.shorthand is not None
 
 
 def _section(fault: Fault) -> Said:
@@ -93,7 +100,8 @@ def _section(fault: Fault) -> Said:
     expected = "a map" if section is None else section.expected
     message = f"expected {expected}, found {shown(fault.node)}"
     if fault.node is None:
-        return message, "leave the key out to take the defaults"
+        required = fault.field is not None and fault.field.is_required()
+        return message, None if required else "leave the key out to take the defaults"
     if isinstance(fault.node, str) and expected.startswith("true"):
         return message, _mend_bool(fault.node)
     if isinstance(fault.node, str) and expected.startswith(("a number", "a whole number")):

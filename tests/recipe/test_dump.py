@@ -48,6 +48,29 @@ WAYS = st.one_of(
         optional={"scale": POSITIVE | st.sampled_from(["kaiming", {"type": "trace", "trace": 2}])},
     ),
     st.just({"freeze": {"statistics": True}}),
+    st.fixed_dictionaries({"covariance": st.deferred(lambda: MEASURED)}),
+)
+ORIGINS = st.one_of(
+    st.fixed_dictionaries({"stage": st.just("one")}, optional={"seeds": st.sampled_from(["own", "all"])}),
+    st.fixed_dictionaries(
+        {"checkpoint": st.text(min_size=1, max_size=8)},
+        optional={"model": st.sampled_from(["vgg11", {"type": "timm", "name": "on"}])},
+    ),
+    st.just({"trial": "010"}),
+)
+CARRIED = {
+    "layers": st.sampled_from(["depth", "name"]) | st.dictionaries(st.text(max_size=4), st.text(max_size=4)),
+    "shrink": st.just("auto") | st.floats(0, 1),
+    "rank": st.none() | st.integers(1, 9),
+    "kind": st.sampled_from([None, "conv", "linear"]),
+}
+MEASURED = st.one_of(
+    st.fixed_dictionaries({"type": st.just("filters"), "from": ORIGINS}, optional=CARRIED),
+    st.fixed_dictionaries(
+        {"type": st.just("agop"), "from": ORIGINS}, optional={"power": st.sampled_from([0.5, 1])}
+    ),
+    st.fixed_dictionaries({"type": st.just("patches")}, optional={"epsilon": POSITIVE}),
+    st.fixed_dictionaries({"type": st.just("file"), "path": st.text(min_size=1)}, optional=CARRIED),
 )
 MATCHES = st.sampled_from(
     [
@@ -76,6 +99,11 @@ SECTIONS = {
     "init": rules(),
     "unmatched": st.sampled_from(["keep", "error"]),
 }
+HARVEST = {"match": "a", "covariance": {"type": "nfm", "from": {"stage": "one"}}}
+STAGES = st.fixed_dictionaries(
+    {},
+    optional={key: value for key, value in SECTIONS.items() if key != "init"} | {"seeds": st.integers(1, 3)},
+)
 RECIPES = st.fixed_dictionaries(
     {},
     optional={
@@ -86,7 +114,14 @@ RECIPES = st.fixed_dictionaries(
         "study": st.fixed_dictionaries({}, optional={"workers": st.integers(1, 4)}),
         "arms": st.dictionaries(NAMES, st.none() | st.fixed_dictionaries({}, optional=SECTIONS), max_size=3),
     },
-)
+).flatmap(lambda recipe: STAGES.map(lambda one: with_stages(recipe, one)))
+
+
+def with_stages(recipe: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe with a stage `one`, which an arm harvests through the stage `two`."""
+    last = {"match": "a", "covariance": {"type": "filters", "from": {"stage": "two", "seeds": "all"}}}
+    arms = {**recipe.get("arms", {}), "harvest": {"init": [last]}}
+    return {**recipe, "arms": arms, "stages": {"one": one, "two": {"init": [HARVEST]}}}
 
 
 @given(RECIPES)

@@ -79,6 +79,27 @@ VALID: dict[str, Any] = {
             "extends": "b",
             "init": [{"id": "f", "covariance": {"width": {"start": 0.3}}, "freeze": {"params": True}}],
         },
+        "d": {
+            "init": [
+                {
+                    "id": "m",
+                    "match": "a",
+                    "covariance": {"type": "agop", "from": {"stage": "t", "seeds": [0]}},
+                }
+            ]
+        },
+    },
+    "stages": {
+        "s": {"seeds": 2, "model": {"args": {"a": 2}}},
+        "t": {
+            "extends": "s",
+            "init": [
+                {
+                    "match": "a",
+                    "covariance": {"type": "filters", "from": {"stage": "s"}, "layers": {"x": "y"}},
+                }
+            ],
+        },
     },
 }
 ODD: list[Any] = [
@@ -109,6 +130,10 @@ ODD: list[Any] = [
     [{}],
     {"type": "zeros"},
     {"type": None},
+    {"stage": "t"},
+    {"stage": "s", "seeds": [3]},
+    {"from": {"stage": "t"}},
+    "t",
     {"type": []},
     {"id": "f"},
     [None],
@@ -176,7 +201,20 @@ def mutants(draw: st.DrawFn) -> dict[str, Any]:
             node[
                 draw(
                     st.sampled_from(
-                        ["x", "type", "init", "extends", "remove", "id", "scale", "args", "a", "arms"]
+                        [
+                            "x",
+                            "type",
+                            "init",
+                            "extends",
+                            "remove",
+                            "id",
+                            "scale",
+                            "args",
+                            "a",
+                            "arms",
+                            "stages",
+                            "from",
+                        ]
                     )
                 )
             ] = value
@@ -198,6 +236,9 @@ OVERRIDES = st.lists(
                 "data.augment",
                 "seeds",
                 "arms.b",
+                "stages.t",
+                "stages.s.seeds",
+                "arms.d.init.m.covariance.from.stage",
                 "x.y",
             ]
         ),

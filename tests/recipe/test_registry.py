@@ -103,6 +103,52 @@ def test_several_forms(tmp_path: Path, ends: str, message: str) -> None:
     assert done.stdout == f"init.rule-1.init.{message}\n", done.stderr
 
 
+PLUGGED = """
+from typing import Literal
+from mimetic.recipe.base import Spec
+from mimetic.recipe.model import Model
+from mimetic.recipe.registry import register
+from mimetic.recipe.train import Optimizer
+
+@register("model")
+class Plugged(Model):
+    type: Literal["plugged"] = "plugged"
+
+@register("optimizer")
+class Lion(Optimizer):
+    type: Literal["lion"] = "lion"
+
+@register("augment")
+class Shear(Spec):
+    type: Literal["shear"] = "shear"
+"""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"model": "plugged"},
+        {"train": {"optimizer": {"type": "lion", "lr": 1.0}}},
+        {"data": {"type": "digits", "augment": ["shear"]}},
+        {
+            "init": [
+                {
+                    "match": "a",
+                    "covariance": {"type": "nfm", "from": {"checkpoint": "a.pt", "model": "plugged"}},
+                }
+            ]
+        },
+    ],
+)
+def test_plugins_add_to_sections_defined_before_them(tmp_path: Path, source: dict[str, object]) -> None:
+    """A type is read wherever its family stands, also below sections of ours that come first."""
+    install(tmp_path, PLUGGED)
+    done = run(
+        tmp_path, f"import mimetic.recipe as r\nx = r.load({source!r})\nprint(r.loads(r.resolved(x)) == x)"
+    )
+    assert done.stdout == "True\n", done.stderr
+
+
 def test_broken_plugin(tmp_path: Path) -> None:
     """A plugin that cannot be imported is named."""
     install(tmp_path, "import nothing_of_that_name")
