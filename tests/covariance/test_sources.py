@@ -1,14 +1,29 @@
 """From `covariance:` sections to covariances, and the messages where there is none."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-import mimetic.recipe  # noqa: F401  registers the types
-from mimetic.covariance import closed_form, source
+from mimetic.covariance import (
+    Covariance,
+    Harvest,
+    Harvested,
+    PatchGeometry,
+    Pending,
+    Provenance,
+    closed_form,
+    harvest_key,
+    load_harvest,
+    save_harvest,
+    source,
+    sources,
+)
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Parameter, Site
 from mimetic.recipe.base import Spec
 from mimetic.recipe.covariance import ClosedForm, Identity, Width
+from mimetic.recipe.measured import CovarianceFile, Filters, Patches
 from mimetic.recipe.registry import registered
 
 
@@ -22,6 +37,7 @@ def site(kind: str, geometry: Geometry | None, *, depth: float = 0.0) -> Site:
 
 
 DEPTHWISE = Geometry(8, 8, (7, 7), (1, 1), 8)
+STEM = Geometry(3, 8, (3, 3), (1, 1))
 
 
 def test_every_registered_covariance_has_a_source() -> None:
@@ -86,3 +102,69 @@ def test_unknown_sources_are_refused() -> None:
 
     with pytest.raises(UserError, match=r"strange.*source\.register"):
         source(Strange(), site("depthwise_conv", DEPTHWISE))
+
+
+def test_trained_networks_must_be_at_hand() -> None:
+    """Without a harvest the message says who makes one, and what to do in Python."""
+    spec = Filters.model_validate({"from": {"stage": "small"}})
+    with pytest.raises(UserError) as raised:
+        source(spec, site("depthwise_conv", DEPTHWISE))
+    assert str(raised.value) == (
+        "blocks.1: the covariance `filters` needs a trained network, and none is at hand here; `mimetic run` "
+        "trains and harvests what a recipe asks for; in Python, harvest it with `mimetic.harvest(…, "
+        "path=FILE)` and use `{type: file, path: FILE}`"
+    )
+    with pytest.raises(UserError, match=r"`patches` needs training images"):
+        source(Patches(), site("conv", STEM))
+
+
+def harvest_of(
+    layer: str, geometry: Geometry, *, statistic: str = "filters", measured: bool = True
+) -> Harvest:
+    """Return a harvest of one layer."""
+    channels = 1 if statistic == "filters" else geometry.patch_channels
+    patch = PatchGeometry(channels, geometry.kernel_size)
+    cov = Covariance(torch.eye(patch.size, dtype=torch.float64), patch, Provenance("given", notes=("seen",)))
+    kind = "conv" if geometry.groups == 1 else "depthwise_conv"
+    return Harvest("here", statistic, (Harvested(layer, kind, 0.0, geometry, cov if measured else None),))
+
+
+def test_files_are_read_once_and_again_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every layer of a plan asks for the file; its name stands in the notes."""
+    path = tmp_path / "cov.safetensors"
+    save_harvest(path, harvest_of("blocks.0", DEPTHWISE))
+    reads: list[Path] = []
+
+    def counting(path: Path) -> Harvest:
+        reads.append(path)
+        return load_harvest(path)
+
+    monkeypatch.setattr(sources, "load_harvest", counting)
+    spec = CovarianceFile(path=str(path))
+    for depth in (0.0, 0.5, 1.0):
+        found = source(spec, site("depthwise_conv", DEPTHWISE, depth=depth))
+        assert found.provenance.notes == ("seen", f"depth {depth:.2f} at blocks.0 of cov.safetensors")
+    assert len(reads) == 1
+    save_harvest(path, harvest_of("blocks.7", DEPTHWISE))
+    assert "blocks.7" in source(spec, site("depthwise_conv", DEPTHWISE)).provenance.notes[-1]
+    with pytest.raises(UserError, match="no such covariance file"):
+        source(CovarianceFile(path=str(tmp_path / "none.safetensors")), site("depthwise_conv", DEPTHWISE))
+
+
+def test_patches_start_the_first_layer_alone() -> None:
+    """It draws from them as they are; every other layer is told who sees images."""
+    spec = Patches()
+    harvests = {harvest_key(spec): harvest_of("blocks.1", STEM, statistic="patches")}
+    first = source(spec, site("conv", STEM), harvests)
+    assert torch.equal(torch.eye(27, dtype=torch.float64), first.dense())
+    pending = {harvest_key(spec): harvest_of("blocks.1", STEM, statistic="patches", measured=False)}
+    assert source(spec, site("conv", STEM), pending) == Pending("patches of here", PatchGeometry(3, (3, 3)))
+    other = {harvest_key(spec): harvest_of("stem", STEM, statistic="patches")}
+    with pytest.raises(UserError) as raised:
+        source(spec, site("conv", STEM), other)
+    assert str(raised.value) == (
+        "blocks.1 (conv 8×3×3×3): `patches` are those of the images, and only the first layer, `stem` (conv "
+        "8×3×3×3), sees these; match that layer, or use `filters`, `nfm` or `agop` here"
+    )

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mimetic.covariance import closed_form, store
+from mimetic.covariance import Harvest, Harvested, closed_form, store
 from mimetic.covariance.nfm import nfm
 from mimetic.errors import RunError, UserError
+from mimetic.graph.site import Geometry
 
 
 @pytest.fixture
@@ -109,3 +111,49 @@ def test_huge_files_are_not_read(
     monkeypatch.setattr(store, "MAX_BYTES", 10)
     with pytest.raises(UserError, match="larger than"):
         store.load(path)
+
+
+@pytest.fixture
+def harvest(make: SimpleNamespace) -> Harvest:
+    """Return a harvest of a grouped convolution and a linear layer."""
+    conv, linear = Geometry(4, 8, (3, 3), (2, 2), 2), Geometry(5, 6, transposed=True)
+    layers = (
+        Harvested("stem", "conv", 0.25, conv, nfm(make.lcg((8, 2, 3, 3), 1), source="nfm of stem")),
+        Harvested("head", "linear", 1.0, linear, nfm(make.lcg((6, 5), 2), source="nfm of head")),
+    )
+    return Harvest("stage small", "nfm", layers)
+
+
+def test_harvests_come_back_whole(tmp_path: Path, harvest: Harvest) -> None:
+    """Kinds, depths, geometries, factors, origin and statistic, and what else was to be told."""
+    path = tmp_path / "cov.safetensors"
+    store.save_harvest(path, harvest, about={"options": {"rank": 3}})
+    found = store.load_harvest(path)
+    assert (found.origin, found.statistic, found.digest) == ("stage small", "nfm", harvest.digest)
+    assert [h.geometry for h in found.layers] == [h.geometry for h in harvest.layers]
+    assert store.describe(path)["about"]["options"] == {"rank": 3}
+
+
+def test_pending_harvests_are_not_written(tmp_path: Path, harvest: Harvest) -> None:
+    """Nothing half-measured appears on disk."""
+    blank = replace(harvest, layers=(harvest.layers[0], replace(harvest.layers[1], covariance=None)))
+    with pytest.raises(RunError, match="nfm of stage small is not harvested yet; nothing is written"):
+        store.save_harvest(tmp_path / "cov.safetensors", blank)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_do_not_know_their_layers_are_refused(
+    tmp_path: Path, harvested: dict[str, object], harvest: Harvest
+) -> None:
+    """Covariances alone cannot be carried over; a geometry that denies its covariance is a lie."""
+    path = tmp_path / "cov.safetensors"
+    store.save(path, harvested)
+    with pytest.raises(UserError, match=r"says nothing of the layers .*harvest it again"):
+        store.load_harvest(path)
+    store.save_harvest(path, harvest)
+    header = store.describe(path)
+    header["about"]["harvest"]["layers"]["stem"]["in_channels"] = 99
+    tensors = {name: cov.factor_RD for name, cov in store.load(path).items()}
+    save_file(tensors, path, metadata={"mimetic": json.dumps(header)})
+    with pytest.raises(UserError, match="`stem` has a covariance over 2×3×3, which its filters do not see"):
+        store.load_harvest(path)
