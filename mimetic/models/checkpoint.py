@@ -6,12 +6,12 @@ is executed. A model takes all of its tensors from a checkpoint or none of them.
 
 import pickle
 import re
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -104,9 +104,9 @@ def _mismatch(
     parts = [
         f"{len(names)} {what} ({', '.join([*names][:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"
         for names, what in (
-            ([f"`{name}`" for name in missing], f"of the model's {count} tensors are missing"),
-            ([f"`{name}`" for name in unexpected], "are unknown to it"),
-            (shapes, "have other shapes"),
+            ([f"`{name}`" for name in missing], f"of the model's {count} tensors missing"),
+            ([f"`{name}`" for name in unexpected], "unknown to it"),
+            (shapes, "of another shape"),
         )
         if names
     ]
@@ -127,16 +127,13 @@ def _read(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         start = file.read(2)
     try:
-        content: Any = _pickled(path) if start[:1] == b"\x80" or start == b"PK" else load_file(path)
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
+        content = _pickled(path) if start[:1] == b"\x80" or start == b"PK" else load_file(path)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can break a reader anywhere
         message = f"{path}: neither safetensors nor a PyTorch state dict ({_first_line(error)}); "
         raise UserError(message + "the file is damaged, or no checkpoint") from error
-    for nest in _NESTS:
-        if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
-            content = content[nest]
-    tensors = (
-        {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
-    )
+    tensors = {name: t for name, t in _unnested(content).items() if isinstance(t, Tensor)}
     if not tensors:
         message = f"{path}: holds no tensors by name; save `model.state_dict()`"
         raise UserError(message)
@@ -145,9 +142,19 @@ def _read(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _unnested(content: Any) -> Mapping[str, Any]:
+    """Return the state dict inside what training scripts put around it."""
+    if not isinstance(content, Mapping):
+        return {}
+    inner = next((content[nest] for nest in _NESTS if isinstance(content.get(nest), Mapping)), None)
+    return content if inner is None else _unnested(inner)
+
+
 def _pickled(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch on pickle protocols of others
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         message = (
             f"{path}: holds more than tensors, which would be executed to be read ({_first_line(error)});"
