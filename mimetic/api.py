@@ -1,7 +1,5 @@
 """The calls for a training loop of one's own: plan a recipe against a model, and initialize with it."""
 
-from collections.abc import Mapping
-from os import PathLike
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,8 +8,7 @@ from mimetic.errors import UserError
 from mimetic.graph import find_sites
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Recipe, load
-
-Source = str | PathLike[str] | Mapping[str, Any] | Recipe
+from mimetic.recipe.load import Source
 
 
 def plan(

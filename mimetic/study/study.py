@@ -14,7 +14,8 @@ from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.journal import Follower, read_journal, status
 from mimetic.plan import Plan
-from mimetic.recipe import Recipe, resolved
+from mimetic.recipe import Recipe, load, resolved
+from mimetic.recipe.load import Source
 from mimetic.study.comparison import Comparison, compare
 from mimetic.study.display import Display, Quiet
 from mimetic.study.environment import environment
@@ -52,7 +53,7 @@ class StudyResult:
 
 
 def run(
-    recipe: Recipe,
+    source: Source,
     *,
     root: Path = DEFAULT_ROOT,
     resume: bool = False,
@@ -65,7 +66,7 @@ def run(
     """Train every arm on every seed and compare them.
 
     Args:
-        recipe: The recipe.
+        source: Path of a recipe, a mapping of the same form, or a loaded recipe.
         root: Folder of the runs.
         resume: Continue the latest study of this recipe instead of starting a new one.
         offline: Use no tracking server; the journals can be mirrored later.
@@ -81,6 +82,7 @@ def run(
         RecipeError: If the recipe does not fit its models; nothing was started then.
         UserError: If data are missing or there is nothing to resume.
     """
+    recipe = load(source)
     shown = Quiet() if display is None else display
     plans = plan_arms(recipe, allow_code=allow_code)
     digests = open_data(recipe)
