@@ -1,7 +1,7 @@
 """The recipe language: from YAML to frozen, validated sections, without torch.
 
-Order matters here: the types come first, then those of plugins, then the sections that choose among
-them, because a choice is fixed when its section's schema is built.
+Order matters here: the types come first, then those of plugins, then the whole recipe, because a choice
+among types is fixed when its section is first used.
 """
 
 # ruff: noqa: E402

@@ -1,6 +1,7 @@
 """Loading: composition over files and arms, places, sources."""
 
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -281,6 +282,16 @@ def test_shipped(path: Path) -> None:
     """Every shipped recipe loads, and its resolved form is the same recipe."""
     recipe = load(path)
     assert loads(resolved(recipe)) == recipe
+
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "language.md"
+
+
+def test_documented() -> None:
+    """Every recipe in the description of the language loads."""
+    blocks = re.findall(r"```yaml\n(.*?)```", DOCUMENTED.read_text(encoding="utf-8"), re.DOTALL)
+    recipes = [loads(block) for block in blocks if "recipe: 1" in block]
+    assert [len(recipe.stages) for recipe in recipes] == [0, 1]
 
 
 def test_reads_without_torch() -> None:
