@@ -1,0 +1,105 @@
+"""`mimetic plan`: the table, JSON, other models, and what a user can get wrong."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+Call = Callable[..., Result]
+
+RULE = "recipe: 1\ninit:\n  - {match: {kind: conv}, init: orthogonal}\n"
+
+
+def test_table(tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each arm has a head line, the claimed parameters and how many keep their own."""
+    monkeypatch.chdir(tiny.parent)
+    result = call("plan", tiny.name)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert any(line.startswith("default: 0 of ") and " by 0 rules, seed 0, plan " in line for line in lines)
+    assert any(line.startswith("frozen: 2 of ") and " by 1 rule, seed 0, plan " in line for line in lines)
+    (first,) = [line.split() for line in lines if line.strip().startswith("blocks.0.spatial.weight ")]
+    assert first[:3] == ["blocks.0.spatial.weight", "8×1×3×3", "depthwise_conv"]
+    assert ", frozen" in " ".join(first)
+    assert first[-2:] == ["filters", "tiny.yaml:11"]
+
+
+def test_all_parameters(tiny: Path, call: Call) -> None:
+    """`--all` has a row for each parameter, and leaves none unsaid."""
+    result = call("plan", tiny, "--arm", "frozen", "--all")
+    total = int(result.stdout.split(" of ")[1].split()[0])
+    rows = [line for line in result.stdout.splitlines() if ".weight" in line or ".bias" in line]
+    assert total <= len(rows)
+    assert "keep the model's own" not in result.stdout
+
+
+def test_json(tiny: Path, call: Call) -> None:
+    """`--json` is JSON alone, of every arm, and the same for the same seed."""
+    plans = json.loads(call("plan", tiny, "--json", "--seed", "3").stdout)
+    assert list(plans) == ["default", "frozen"]
+    assert plans == json.loads(call("plan", tiny, "--json", "--seed", "3").stdout)
+    assert plans != json.loads(call("plan", tiny, "--json", "--seed", "4").stdout)
+
+
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:mobilenetv3_small_050", "vgg11"])
+def test_other_models(name: str, tmp_path: Path, call: Call) -> None:
+    """A recipe of `init` alone is planned against any model; no weight is made."""
+    path = tmp_path / "rule.yaml"
+    path.write_text(RULE, encoding="utf-8")
+    result = call("plan", path, "--model", name)
+    assert result.exit_code == 0
+    assert "orthogonal" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--arm", "nope"], "recipe `tiny` has no arm `nope` (arms: `default`, `frozen`)"),
+        (["--model", "torchvision:resnet19"], "did you mean `resnet18`"),
+        (["--model", "resnet18"], "--model: there is no model type `resnet18`"),
+        (["--model", "timm:nope"], "timm has no classification model `nope`"),
+        (["--set", "arms.frozen.init.filters.match.layer=nope"], "tiny.yaml:11:9"),
+        (["--set", "arms.frozen.init.filters.expect=7"], "expect"),
+    ],
+)
+def test_wrong_requests(words: list[str], said: str, tiny: Path, call: Call) -> None:
+    """Each says what is wrong and exits with 2."""
+    result = call("plan", tiny, *words)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_recipe_without_a_model_asks_for_one(tmp_path: Path, call: Call) -> None:
+    """The repair is an option to copy, and the arm's place is named."""
+    path = tmp_path / "rule.yaml"
+    path.write_text(RULE, encoding="utf-8")
+    result = call("plan", path)
+    assert result.exit_code == 2
+    assert "--model timm:convmixer_768_32" in result.stderr
+
+
+def test_code_runs_only_when_allowed(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`type: python` is refused with its place, and planned with `--allow-code`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_model.py").write_text(
+        "from torch import nn\n\n"
+        "def build(in_channels, num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.Flatten(), nn.Linear(144, num_classes))\n",
+        encoding="utf-8",
+    )
+    path = tmp_path / "code.yaml"
+    path.write_text(
+        "recipe: 1\nmodel: {type: python, call: 'my_model:build'}\ndata: digits\n"
+        "init: [{match: {kind: conv}, init: orthogonal}]\n",
+        encoding="utf-8",
+    )
+    refused = call("plan", path)
+    assert refused.exit_code == 2
+    assert f"{path}:2:8: " in refused.stderr
+    assert "--allow-code" in refused.stderr
+    allowed = call("plan", path, "--allow-code")
+    assert allowed.exit_code == 0, allowed.output
+    assert "4×1×3×3" in allowed.stdout

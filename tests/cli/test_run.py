@@ -1,0 +1,232 @@
+"""`mimetic run`: real trainings of a tiny recipe, interrupted ones too, and what is refused before any."""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from mimetic.journal import read_journal, status
+
+Variables = dict[str, str]
+
+Call = Callable[..., Result]
+Process = Callable[..., "subprocess.CompletedProcess[str]"]
+
+LONG = ["--set", "train.epochs=5000", "--set", "seeds=2", "--workers", "2"]
+
+
+def statuses(root: Path) -> list[str]:
+    """Return how the trials below a root ended, by their journals."""
+    return sorted(status(read_journal(path)) for path in root.rglob("journal.jsonl"))
+
+
+def tracked(root: Path) -> dict[str, list[str]]:
+    """Return arm → statuses of its runs in the store; the summary run has no arm."""
+    query = (
+        "select coalesce(p.value, 'summary'), r.status from runs r "
+        "left join params p on p.run_uuid = r.run_uuid and p.key = 'arm'"
+    )
+    found: dict[str, list[str]] = {}
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database:
+        for arm, ended in database.execute(query):
+            found.setdefault(arm, []).append(ended)
+    return found
+
+
+def workers_of(root: Path) -> list[int]:
+    """Return the worker processes that write below a root."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            files = [str(link.readlink()) for link in (folder / "fd").iterdir()]
+            if any(file.startswith(str(root)) for file in files):
+                found.append(int(folder.name))
+    return found
+
+
+def wait_for(condition: Any, *, seconds: float = 90) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+
+
+def test_offline(tiny: Path, process: Process, tmp_path: Path) -> None:
+    """Exit code 0; the table on stdout, progress on stderr, journals on the disk, and no store."""
+    root = tmp_path / "runs"
+    done = process("run", tiny, "--root", root, "--offline", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (root / "studies" / "tiny").iterdir()
+    assert [line.split()[0] for line in done.stdout.splitlines() if line.strip()][2:] == [
+        "default",
+        "frozen",
+        "study",
+    ]
+    assert done.stdout.rstrip().endswith(f"study    {folder}")
+    assert done.stderr.splitlines()[0] == f"{folder}: 2 trials to run"
+    ends = sorted(line.partition("] ")[2].partition(" in ")[0] for line in done.stderr.splitlines()[1:])
+    assert ends == ["default · seed 0: FINISHED", "frozen · seed 0: FINISHED"]
+    assert statuses(root) == ["FINISHED", "FINISHED"]
+    assert not (root / "mlflow.db").exists()
+
+
+def test_tracked_interrupted_and_resumed(
+    tiny: Path, process: Process, surroundings: Variables, tmp_path: Path
+) -> None:
+    """Ctrl-C: exit 130, every run KILLED in journal and store, no process left, and the way on."""
+    root = tmp_path / "runs"
+    command = [sys.executable, "-m", "mimetic", "run", str(tiny), "--root", str(root), *LONG]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=surroundings,
+        start_new_session=True,
+    ) as running:
+        try:
+            wait_for(
+                lambda: any(
+                    event["event"] == "epoch" and event["epoch"] > 0
+                    for path in root.rglob("journal.jsonl")
+                    for event in read_journal(path)
+                )
+            )
+            os.killpg(running.pid, signal.SIGINT)
+            output, said = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert running.returncode == 130
+    assert "Traceback" not in output + said
+    assert "KILLED" in said
+    assert (
+        f"continue mimetic run {tiny} --set train.epochs=5000 --set seeds=2 --root {root} --resume" in output
+    )
+    assert set(statuses(root)) == {"KILLED"}
+    runs = tracked(root)
+    assert sorted(runs) == ["default", "frozen", "summary"]
+    assert [len(runs[arm]) for arm in sorted(runs)] == [2, 2, 1]
+    assert {ended for arm in runs.values() for ended in arm} == {"KILLED"}
+    assert workers_of(root) == []
+    refused = process("run", tiny, "--root", root, "--resume")
+    assert refused.returncode == 2
+    assert "the recipe changed since" in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_other_signals_end_a_study_as_politely(
+    name: str, tiny: Path, surroundings: Variables, tmp_path: Path
+) -> None:
+    """`kill`, or a terminal that closes: the trials end as KILLED, and no worker stays."""
+    root = tmp_path / "runs"
+    command = [sys.executable, "-m", "mimetic", "run", str(tiny), "--root", str(root), "--offline", *LONG]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings
+    ) as running:
+        try:
+            wait_for(lambda: "RUNNING" in statuses(root))
+            running.send_signal(getattr(signal, name))
+            _, said = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert running.returncode == 130
+    assert "Traceback" not in said
+    assert set(statuses(root)) == {"KILLED"}
+    assert workers_of(root) == []
+
+
+@pytest.mark.slow
+def test_a_reader_of_progress_that_goes_away(tiny: Path, surroundings: Variables, tmp_path: Path) -> None:
+    """`mimetic run … 2>&1 | head -1` trains to the end; the study outlives its terminal."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [
+        sys.executable,
+        "-m",
+        "mimetic",
+        "run",
+        str(tiny),
+        "--root",
+        str(tmp_path / "runs"),
+        "--offline",
+    ]
+    done = subprocess.run(command, stdout=writer, stderr=writer, check=False, env=surroundings)
+    os.close(writer)
+    assert done.returncode == 0
+    assert statuses(tmp_path / "runs") == ["FINISHED", "FINISHED"]
+
+
+@pytest.mark.slow
+def test_resume_with_a_damaged_checkpoint(
+    tiny: Path, process: Process, surroundings: Variables, tmp_path: Path
+) -> None:
+    """The trial begins anew and says why; the study completes."""
+    root = tmp_path / "runs"
+    command = [sys.executable, "-m", "mimetic", "run", str(tiny), "--root", str(root), "--offline"]
+    longer = ["--set", "train.epochs=400"]
+    with subprocess.Popen([*command, *longer], stderr=subprocess.DEVNULL, env=surroundings) as running:
+        wait_for(lambda: any(root.rglob("state.safetensors")))
+        running.send_signal(signal.SIGINT)
+        running.wait(timeout=60)
+    states = list(root.rglob("state.safetensors"))
+    for state in states:
+        state.write_bytes(b"no state")
+    done = process("run", tiny, "--root", root, "--offline", "--resume", *longer)
+    assert done.returncode == 0, done.stderr
+    assert "the checkpoint cannot be read" in done.stderr
+    again = process("run", tiny, "--root", root, "--offline", "--resume", *longer)
+    assert again.returncode == 0
+    assert "every trial has finished already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--root", "/dev/null/x"], "/dev/null/x: the runs cannot be kept there"),
+        (["--device", "gpu"], "train.device: no device is called `gpu`"),
+        (["--device", "cuda:99"], "`cuda:99` asked for, but "),
+        (["--set", "data=cifar10"], "data: `cifar10` is not in "),
+        (["--resume"], "there is no study of `tiny` below"),
+        (["--set", "arms.frozen.init.filters.match.kind=embedding"], "matches nothing in this model"),
+    ],
+)
+def test_refused_before_anything_starts(
+    words: list[str], said: str, tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2, the reason with its place, and no study on the disk."""
+    monkeypatch.chdir(tiny.parent)
+    monkeypatch.delenv("MIMETIC_DATA", raising=False)
+    result = call("run", tiny.name, *words)
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+    assert list(tiny.parent.rglob("study.json")) == []
+
+
+def test_a_store_nobody_knows(tiny: Path, process: Process, tmp_path: Path) -> None:
+    """$MLFLOW_TRACKING_URI is looked at before a study is made."""
+    done = process("run", tiny, "--root", tmp_path / "runs", env={"MLFLOW_TRACKING_URI": "nonsense"})
+    assert done.returncode == 2
+    assert "$MLFLOW_TRACKING_URI is `nonsense`" in done.stderr
+    assert not (tmp_path / "runs" / "studies").exists()
+
+
+def test_a_run_that_failed(tiny: Path, process: Process, tmp_path: Path) -> None:
+    """Exit code 1 where training diverges; the reason and the way on are shown."""
+    words = ["--workers", "1", "--set", "train.optimizer={type: sgd, lr: 1e30}"]
+    done = process("run", tiny, "--root", tmp_path / "runs", "--offline", *words)
+    assert done.returncode == 1
+    assert "FAILED" in done.stderr
+    assert "continue mimetic run " in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
