@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     from mimetic.covariance.subject import Progress
 
 EPILOG = example(
-    """  $ mimetic harvest --model torchvision:squeezenet1_0 --checkpoint squeezenet.safetensors
-      --statistic agop --probes 2 --data image_folder --path photos --images 16 --kind conv
-      -o squeeze.safetensors --picture squeeze.png
-  layer                   kind   filters     covariance over       rank      trace    largest
-  features.0              conv   96×3×7×7    3×7×7            96 of 147  4.789e+05  6.831e+04
-  features.3.expand3x3    conv   64×16×3×3   16×3×3           64 of 144      2.656      1.147
+    """  $ mimetic harvest --recipe recipes/quickstart.yaml --arm default --checkpoint w.safetensors -o agop.safetensors
+  layer              kind             filters     patch       rank …
+  stem.conv          pointwise_conv   64×1×1×1    1×1×1     1 of 1 …
+  blocks.0.spatial   depthwise_conv   64×1×5×5    1×5×5   25 of 25 …
   …
+  agop of convmixer (w.safetensors), 10 layers
+  covariances agop.safetensors (0.2 MiB)
 
-  A recipe starts other networks from the file with
-      covariance: {type: file, path: squeeze.safetensors}"""
+  $ mimetic harvest --model torchvision:vgg11 --weights DEFAULT --statistic nfm --kind conv -o nfm.safetensors
+
+  A recipe starts other networks from such a file: covariance: {type: file, path: nfm.safetensors}"""  # noqa: E501
 )
 
 
@@ -64,7 +65,10 @@ def harvest(
     image_size: Annotated[
         int | None, typer.Option("--image-size", metavar="PIXELS", min=1, help="Resize images to this side.")
     ] = None,
-    images: Annotated[int | None, typer.Option("--images", min=1, help="How many of them.")] = None,
+    images: Annotated[
+        int | None,
+        typer.Option("--images", metavar="COUNT", min=1, help="How many of them; 256 unless given."),
+    ] = None,
     mean: Annotated[
         str | None,
         typer.Option("--mean", metavar="R,G,B", help="Normalize by this mean instead of the data's."),
@@ -73,29 +77,44 @@ def harvest(
         str | None, typer.Option("--std", metavar="R,G,B", help="And by this standard deviation.")
     ] = None,
     classes: Annotated[
-        int | None, typer.Option("--classes", min=1, help="Outputs of the network; the data's unless given.")
+        int | None,
+        typer.Option(
+            "--classes", metavar="COUNT", min=1, help="Outputs of the network; the data's unless given."
+        ),
     ] = None,
     kind: Annotated[
         list[str] | None,
-        typer.Option("--kind", help="Kind of layers, e.g. conv; may be repeated. All unless given."),
+        typer.Option(
+            "--kind", metavar="KIND", help="Kind of layers, e.g. conv; may be repeated. All unless given."
+        ),
     ] = None,
     outputs: Annotated[
-        int | None, typer.Option("--outputs", min=1, help="agop: the first outputs only.")
+        int | None, typer.Option("--outputs", metavar="COUNT", min=1, help="agop: the first outputs only.")
     ] = None,
     probes: Annotated[
-        int | None, typer.Option("--probes", min=1, help="agop: random combinations instead of all outputs.")
+        int | None,
+        typer.Option(
+            "--probes", metavar="COUNT", min=1, help="agop: random combinations instead of all outputs."
+        ),
     ] = None,
     power: Annotated[
-        float | None, typer.Option("--power", help="agop: 1, or 0.5 for the square root.")
+        float | None, typer.Option("--power", metavar="POWER", help="agop: 1, or 0.5 for the square root.")
     ] = None,
     drop_bias: Annotated[bool, typer.Option("--drop-bias", help="agop: as the paper's code.")] = False,
     centered: Annotated[bool, typer.Option("--centered", help="filters: subtract the mean filter.")] = False,
     shrink: Annotated[
-        float | None, typer.Option("--shrink", min=0.0, max=1.0, help="Share of the mean variance mixed in.")
+        float | None,
+        typer.Option(
+            "--shrink", metavar="SHARE", min=0.0, max=1.0, help="Share of the mean variance mixed in."
+        ),
     ] = None,
-    rank: Annotated[int | None, typer.Option("--rank", min=1, help="Keep so many eigenvectors.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of random probes.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    rank: Annotated[
+        int | None, typer.Option("--rank", metavar="COUNT", min=1, help="Keep so many eigenvectors.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="SEED", help="Seed of random probes.")] = 0,
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
+    ] = "auto",
     picture: Picture = None,
     allow_code: AllowCode = False,
 ) -> None:

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from mimetic.covariance import Harvest, Harvested
 
 EPILOG = example(
-    """  $ mimetic show squeeze.safetensors --picture squeeze.png
-  squeeze.safetensors: agop of torchvision:squeezenet1_0 (squeezenet.safetensors), 9 layers, digest …
-  layer                   kind   filters     covariance over       rank      trace    largest
-  features.0              conv   96×3×7×7    3×7×7            96 of 147  4.789e+05  6.831e+04
-  features.3.expand3x3    conv   64×16×3×3   16×3×3           64 of 144      2.656      1.147
+    """  $ mimetic show agop.safetensors --picture agop.png
+  agop.safetensors: agop of convmixer (w.safetensors), 10 layers, digest …
+  layer              kind             filters     patch       rank …
+  stem.conv          pointwise_conv   64×1×1×1    1×1×1     1 of 1 …
+  blocks.0.spatial   depthwise_conv   64×1×5×5    1×5×5   25 of 25 …
   …
-    features.0 and 8 more: 2 random probes per image"""
+  picture agop.png"""
 )
 
 
@@ -55,9 +55,9 @@ def harvest_table(harvest: "Harvest") -> "Table":
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("layer", "kind", "filters", "covariance over"):
+    for column in ("layer", "kind", "filters", "patch"):
         table.add_column(column, overflow="fold")
-    for column in ("rank", "trace", "largest", "smallest", "effective rank"):
+    for column in ("rank", "trace", "largest", "smallest", "effective"):
         table.add_column(column, justify="right")
     for harvested in harvest.layers:
         table.add_row(*_cells(harvested))

@@ -144,8 +144,8 @@ WRONG = {
             "konv",
         ],
         (
-            "convmixer (w.safetensors): `nfm` is measured at filters, and this network has none of kind `konv` "
-            "(its layers: `conv`, `depthwise_conv`, `linear`, `norm`, `pointwise_conv`"
+            "convmixer (w.safetensors): `nfm` is measured at filters, and this network has none of kind "
+            "`konv` (its layers: `conv`, `depthwise_conv`, `linear`, `norm`, `pointwise_conv`"
         ),
     ),
 }

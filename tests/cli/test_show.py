@@ -33,8 +33,7 @@ def test_each_layer_has_a_row(file: Path, call: Call) -> None:
     layers = store.load_harvest(file).layers
     assert lines[0].startswith(f"{file}: agop of a small network, 6 layers, digest ")
     for found in layers:
-        (row,) = [line.split() for line in lines if line.split()[:1] == [found.layer]]
-        assert row[1] == found.kind
+        (row,) = [line.split() for line in lines if line.split()[:2] == [found.layer, found.kind]]
         assert row[4:7] == [str(found.covariance.provenance.rank), "of", str(found.covariance.patch.size)]
         assert row[7] == f"{found.covariance.trace:.4g}"
         assert row[8] == f"{float(found.covariance.eigenvalues()[0]):.4g}"
