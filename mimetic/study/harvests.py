@@ -26,7 +26,7 @@ from mimetic.recipe.measured import Measured, Origin, Patches
 from mimetic.recipe.model import Model
 from mimetic.recipe.recipe import Arm
 from mimetic.study.layout import Trial
-from mimetic.study.stages import stage_folder, stage_seeds, trained_weights
+from mimetic.study.stages import harvested_seeds, stage_folder, trained_weights
 from mimetic.train import WEIGHTS
 from mimetic.train.batches import decoder
 
@@ -168,7 +168,7 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
         folder = stage_folder(trial.study, origin.stage)
         return [
             _stage_network(folder, origin.stage, seed, allow_code=trial.allow_code)
-            for seed in _seeds(recipe, origin, trial)
+            for seed in harvested_seeds(recipe, origin, own=trial.seed)
         ]
     if origin.trial is not None:
         folder = Path(origin.trial)
@@ -199,15 +199,6 @@ def called(origin: Origin) -> str:
             return f"{way} {getattr(origin, way)}"
     assert origin.model is not None
     return f"{getattr(origin.model, 'name', origin.model.type_name())} with weights {origin.weights}"
-
-
-def _seeds(recipe: Recipe, origin: Origin, trial: Trial) -> tuple[int, ...]:
-    """Return the seeds of a stage that one trial harvests."""
-    assert origin.stage is not None
-    if isinstance(origin.seeds, tuple):
-        return origin.seeds
-    own = recipe.stages[origin.stage].seeds is None
-    return (trial.seed,) if origin.seeds == "own" and own else stage_seeds(recipe, origin.stage)
 
 
 def _stage_network(folder: Path, name: str, seed: int, *, allow_code: bool) -> _Network:

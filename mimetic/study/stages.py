@@ -14,8 +14,9 @@ from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.journal import read_journal, status
 from mimetic.recipe import Recipe, resolved
+from mimetic.recipe.measured import Origin
 from mimetic.recipe.recipe import Arm
-from mimetic.recipe.stages import stages_of
+from mimetic.recipe.stages import origins, stages_of
 from mimetic.study.layout import Trial, is_finished
 from mimetic.train import WEIGHTS
 
@@ -40,6 +41,9 @@ def prepare_stages(recipe: Recipe, root: Path, digests: Mapping[str, str]) -> di
         upstream = {other: folders[other] for other in _closure(recipe, name)}
         content = [stage.model_dump_json(by_alias=True, exclude={"seeds"}), digests[f"stages/{name}"]]
         content += [folder.name for folder in upstream.values()]
+        content += [
+            str(harvested_seeds(recipe, origin, own=-1)) for _, origin in origins(stage.init) if origin.stage
+        ]
         key = blake2b("\n".join(content).encode(), digest_size=6).hexdigest()
         folder = (root / "stages" / f"{name}-{key}").resolve()
         alone = recipe.model_copy(
@@ -47,7 +51,6 @@ def prepare_stages(recipe: Recipe, root: Path, digests: Mapping[str, str]) -> di
                 "name": name,
                 "description": None,
                 "baseline": None,
-                "seeds": stage_seeds(recipe, name),
                 "arms": {name: Arm(**{part: getattr(stage, part) for part in Arm.model_fields})},
                 "stages": {other: recipe.stages[other] for other in upstream},
             }
@@ -62,6 +65,16 @@ def stage_seeds(recipe: Recipe, name: str) -> tuple[int, ...]:
     """Return the seeds a stage is trained on: its own, or the study's."""
     seeds = recipe.stages[name].seeds
     return recipe.seeds if seeds is None else seeds
+
+
+def harvested_seeds(recipe: Recipe, origin: Origin, *, own: int) -> tuple[int, ...]:
+    """Return the seeds of a stage that a trial of the seed `own` harvests."""
+    assert origin.stage is not None
+    if isinstance(origin.seeds, tuple):
+        return origin.seeds
+    if origin.seeds == "own" and recipe.stages[origin.stage].seeds is None:
+        return (own,)
+    return stage_seeds(recipe, origin.stage)
 
 
 def stage_trials(

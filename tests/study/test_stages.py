@@ -101,6 +101,17 @@ def test_a_changed_stage_is_another_stage(root: Path) -> None:
     assert one["second"] != other["second"]
 
 
+def test_seeds_that_are_averaged_name_the_stage(root: Path) -> None:
+    """A stage that harvests the mean over other seeds begins elsewhere, so it is another stage."""
+    first = {**TINY["stages"]["first"], "seeds": [7, 9]}
+    digests = {"stages/first": "x", "stages/second": "x"}
+    one = prepare_stages(load(TINY), root, digests)
+    other = prepare_stages(load({**TINY, "stages": {**TINY["stages"], "first": first}}), root, digests)
+
+    assert one["first"] == other["first"]
+    assert one["second"] != other["second"]
+
+
 def test_plans_show_what_is_not_trained_yet() -> None:
     """Before anything is trained, the plan says what will be taken from where."""
     plan = plan_arms(load(TINY))["transfer"]
