@@ -153,6 +153,6 @@ def test_a_transfer_that_does_not_fit_is_found_before_anything_runs(tmp_path: Pa
         "covariance": {"type": "nfm", "from": {"stage": "first"}, "kind": "pointwise_conv"},
     }
     wrong = {**TINY, "arms": {"nfm": {"init": [rule]}}, "stages": {"first": TINY["stages"]["first"]}}
-    with pytest.raises(RecipeError, match="the input channels differ"):
+    with pytest.raises(RecipeError, match="input channels differ"):
         run(load(wrong), root=tmp_path / "runs", offline=True)
     assert not (tmp_path / "runs").exists()
