@@ -81,7 +81,7 @@ def test_offline(tiny: Path, process: Process, tmp_path: Path) -> None:
 
 
 def test_tracked_interrupted_and_resumed(
-    tiny: Path, process: Process, surroundings: Variables, tmp_path: Path
+    tiny: Path, call: Call, surroundings: Variables, tmp_path: Path
 ) -> None:
     """Ctrl-C: exit 130, every run KILLED in journal and store, no process left, and the way on."""
     root = tmp_path / "runs"
@@ -118,8 +118,8 @@ def test_tracked_interrupted_and_resumed(
     assert [len(runs[arm]) for arm in sorted(runs)] == [2, 2, 1]
     assert {ended for arm in runs.values() for ended in arm} == {"KILLED"}
     assert workers_of(root) == []
-    refused = process("run", tiny, "--root", root, "--resume")
-    assert refused.returncode == 2
+    refused = call("run", tiny, "--root", root, "--resume")
+    assert refused.exit_code == 2
     assert "the recipe changed since" in refused.stderr
 
 
@@ -214,19 +214,22 @@ def test_refused_before_anything_starts(
     assert list(tiny.parent.rglob("study.json")) == []
 
 
-def test_a_store_nobody_knows(tiny: Path, process: Process, tmp_path: Path) -> None:
+def test_a_store_nobody_knows(
+    tiny: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """$MLFLOW_TRACKING_URI is looked at before a study is made."""
-    done = process("run", tiny, "--root", tmp_path / "runs", env={"MLFLOW_TRACKING_URI": "nonsense"})
-    assert done.returncode == 2
-    assert "$MLFLOW_TRACKING_URI is `nonsense`" in done.stderr
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense")
+    result = call("run", tiny, "--root", tmp_path / "runs")
+    assert result.exit_code == 2
+    assert "$MLFLOW_TRACKING_URI is `nonsense`" in result.stderr
     assert not (tmp_path / "runs" / "studies").exists()
 
 
-def test_a_run_that_failed(tiny: Path, process: Process, tmp_path: Path) -> None:
+def test_a_run_that_failed(tiny: Path, call: Call, tmp_path: Path) -> None:
     """Exit code 1 where training diverges; the reason and the way on are shown."""
     words = ["--workers", "1", "--set", "train.optimizer={type: sgd, lr: 1e30}"]
-    done = process("run", tiny, "--root", tmp_path / "runs", "--offline", *words)
-    assert done.returncode == 1
-    assert "FAILED" in done.stderr
-    assert "continue mimetic run " in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
+    result = call("run", tiny, "--root", tmp_path / "runs", "--offline", *words)
+    assert result.exit_code == 1
+    assert "FAILED" in result.stderr
+    assert "continue mimetic run " in result.stdout
+    assert "Traceback" not in result.output
