@@ -14,7 +14,7 @@ import typer
 from mimetic.cli.console import DEFAULT_ROOT, AllowCode, Overrides, RecipePath, Root, console, example
 from mimetic.cli.guard import FAILED, INTERRUPTED
 from mimetic.errors import UserError
-from mimetic.recipe import Recipe, load
+from mimetic.recipe import load
 
 EPILOG = example(
     """  $ mimetic run recipes/quickstart.yaml
@@ -59,13 +59,7 @@ def run(
     from mimetic.cli.display import Progress
     from mimetic.cli.tables import print_comparison
     from mimetic.study.study import run as run_study
-    from mimetic.tracking.store import tracking_uri
-    from mimetic.train.devices import pick_device
 
-    for name in _devices(loaded, device):
-        pick_device(name)
-    if not offline:
-        tracking_uri(root)  # a wrong $MLFLOW_TRACKING_URI is said before a study is made
     with _signals_interrupt(), Progress(console(stderr=True), metric=loaded.study.metric) as display:
         result = run_study(
             loaded,
@@ -91,13 +85,6 @@ def run(
         raise typer.Exit(INTERRUPTED)
     if not result.complete:
         raise typer.Exit(FAILED)
-
-
-def _devices(recipe: Recipe, device: str | None) -> set[str]:
-    """Return the devices the trials ask for: a missing one is said before anything starts."""
-    if device is not None:
-        return {device}
-    return {arm.train.device for arm in recipe.arms.values() if arm.train is not None}
 
 
 def _command(*words: str, root: Path) -> str:

@@ -16,7 +16,7 @@ def mismatch(match: Match, site: Site, layer: str | None = None) -> str | None:
     """
     name = site.layer if layer is None else layer
     if match.layer is not None and fullmatch(match.layer, name) is None:
-        return f"its name does not match {match.layer!r}"
+        return f"its name does not match `{match.layer}`"
     if match.kind is not None and match.kind != site.kind:
         return f"it is of kind `{site.kind}`, not `{match.kind}`"
     if match.class_ is not None and match.class_ not in site.classes:

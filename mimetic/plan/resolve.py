@@ -189,7 +189,7 @@ class _Resolution:
             by_name = Match(layer=pattern)
             sites = [s for s in self.graph.sites if mismatch(by_name, s) is None]
             if not sites:
-                return f"{message}: no layer is named like {pattern!r}", self._similar(pattern, names)
+                return f"{message}: no layer is named like `{pattern}`", self._similar(pattern, names)
         else:
             sites = list(self.graph.sites)
         reasons = [(s, mismatch(named, s)) for s in sites]
@@ -197,7 +197,7 @@ class _Resolution:
         if fitting:
             have = sorted({p.local for s in fitting for p in s.parameters})
             return (
-                f"{message}: {len(fitting)} layers fit, but none has a parameter {rule.match.param!r}",
+                f"{message}: {len(fitting)} layers fit, but none has a parameter `{rule.match.param}`",
                 f"their parameters are {_listing(have)}",
             )
         if pattern is None:

@@ -72,11 +72,15 @@ class RecipeError(UserError):
     """Everything that is wrong with a recipe, by position.
 
     Attributes:
-        issues: The mistakes, sorted by file, line and column.
+        issues: The mistakes, each once, sorted by file, line and column.
     """
 
     def __init__(self, issues: Iterable[Issue]) -> None:
-        self.issues: tuple[Issue, ...] = tuple(sorted(issues, key=_position))
+        # Arms that inherit a rule have its mistake in common: it is told once, at its place.
+        told: dict[tuple[str, object], Issue] = {}
+        for issue in issues:
+            told.setdefault((issue.message, issue.path if issue.mark is None else issue.mark), issue)
+        self.issues: tuple[Issue, ...] = tuple(sorted(told.values(), key=_position))
         super().__init__(self.issues)
 
     def __str__(self) -> str:

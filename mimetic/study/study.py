@@ -24,6 +24,7 @@ from mimetic.study.planning import open_data, plan_arms
 from mimetic.study.pool import Pool, cores
 from mimetic.study.report import write_comparison
 from mimetic.study.stages import prepare_stages, stage_trials, write_folders
+from mimetic.train.devices import pick_device
 
 DEFAULT_ROOT = Path("mlruns")
 
@@ -85,6 +86,10 @@ def run(
     recipe = load(source)
     shown = Quiet() if display is None else display
     plans = plan_arms(recipe, allow_code=allow_code)
+    for name in {_device(recipe, name) if device is None else device for name in plans}:
+        pick_device(name)  # a missing device is said before anything is written
+    if not offline:
+        _check_store(root)
     digests = open_data(recipe)
     folder = _continued(root, recipe) if resume else _started(root, recipe, plans, digests)
     stages = prepare_stages(recipe, root, digests)
@@ -97,11 +102,21 @@ def run(
     trials = [trial(folder, arm, seed) for seed in recipe.seeds for arm in recipe.arms]
     queues = [*stage_trials(recipe, stages, trial), [t for t in trials if not is_finished(t)]]
     shown.begin(folder, [waiting for queue in queues for waiting in queue])
+    for name, plan in plans.items():
+        if plan.note is not None:
+            shown.say(f"{name}: {plan.note}")
     tracker = _tracker(recipe, folder, trials, root=root, offline=offline, display=shown)
     # A stage is harvested by what follows it, so each queue waits for the one before.
-    interrupted = any(
-        _execute(recipe, queue, tracker, folder, workers=workers, display=shown) for queue in queues if queue
-    )
+    try:
+        interrupted = any(
+            _execute(recipe, queue, tracker, folder, workers=workers, display=shown)
+            for queue in queues
+            if queue
+        )
+    except BaseException as error:
+        if tracker is not None:
+            tracker.abandon(f"{type(error).__name__}: {error}")
+        raise
     histories = [(trial.arm, trial.seed, read_journal(trial.journal)) for trial in trials]
     comparison = compare(histories, baseline=baseline(recipe), metric=recipe.study.metric)
     files = write_comparison(comparison, histories, folder)
@@ -164,6 +179,13 @@ def _continued(root: Path, recipe: Recipe) -> Path:
             "take the change back, or run it without --resume as a new study"
         )
     return folder
+
+
+def _check_store(root: Path) -> None:
+    """Say that $MLFLOW_TRACKING_URI cannot be used before a study is made."""
+    from mimetic.tracking.store import tracking_uri
+
+    tracking_uri(root)
 
 
 def _tracker(

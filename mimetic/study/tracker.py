@@ -5,6 +5,7 @@ workers, and a store that is away costs no trial anything.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,13 @@ class Tracker:
         except RunError as error:
             self.display.say(f"the summary is not tracked: {error}; it lies in {self.folder}")
         return self.link()
+
+    def abandon(self, reason: str) -> None:
+        """End every run that is open: the study itself failed."""
+        for said in self.mirrors.finish(reason):
+            self.display.say(said)
+        with suppress(RunError):  # the reason is on its way to the user already
+            runs.end_run(self.store, self.summary, "FAILED", reason=reason)
 
     def _summarize(self, comparison: Comparison, files: Sequence[Path], *, interrupted: bool) -> None:
         runs.log_files(self.store, self.summary, [str(file) for file in files])

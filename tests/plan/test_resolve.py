@@ -69,7 +69,7 @@ def test_all_mistakes_at_once(small: Small) -> None:
         )
 
     assert sorted(messages(caught.value)) == [
-        "rule `dead` matches nothing in this model: no layer is named like 'blocks.0.conv'",
+        "rule `dead` matches nothing in this model: no layer is named like `blocks.0.conv`",
         "rule `filters` expects 3 layers and claims 2: `blocks.0.0`, `blocks.1.0`",
         "rule `late` never applies: everything it matches is claimed by `filters` before it",
     ]
