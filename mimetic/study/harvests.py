@@ -13,7 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from mimetic import data, models
-from mimetic.covariance import Harvest, averaged, harvest_key, harvests_needed, measure, prospect
+from mimetic.covariance import (
+    Harvest,
+    averaged,
+    harvest_key,
+    harvests_needed,
+    kinds_needed,
+    measure,
+    prospect,
+)
 from mimetic.covariance.store import load_harvest, save_harvest
 from mimetic.data import Dataset
 from mimetic.errors import UserError
@@ -38,7 +46,12 @@ def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str
         UserError: If a network is missing or has no layers of which that could be measured.
     """
     return {
-        key: prospect(spec, _meta_graph(recipe, arm, spec, allow_code=allow_code), origin_name(spec))
+        key: prospect(
+            spec,
+            _meta_graph(recipe, arm, spec, allow_code=allow_code),
+            origin_name(spec),
+            kinds=kinds_needed(arm, spec),
+        )
         for key, spec in harvests_needed(arm).items()
     }
 
@@ -124,19 +137,25 @@ def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str
     for key, spec in harvests_needed(arm).items():
         if isinstance(spec, Patches):
             built = _built(arm.model, dataset, seed=trial.seed, allow_code=trial.allow_code)
-            found[key] = _measured(spec, _Network("the training images", built, None, None), dataset, trial)
+            images = _Network("the training images", built, None, None)
+            found[key] = _measured(spec, images, dataset, kinds=None)
         elif isinstance(spec, Measured):
             networks = _networks(trial, recipe, arm, spec.from_, dataset)
-            harvests = [_measured(spec, network, dataset, trial) for network in networks]
+            kinds = kinds_needed(arm, spec)
+            harvests = [_measured(spec, network, dataset, kinds=kinds) for network in networks]
             found[key] = averaged(harvests, origin=origin_name(spec))
     return found
 
 
-def _measured(spec: Spec, network: _Network, dataset: Dataset, trial: Trial) -> Harvest:
+def _measured(spec: Spec, network: _Network, dataset: Dataset, *, kinds: frozenset[str] | None) -> Harvest:
+    """Return a harvest of a network, from its file where one is kept.
+
+    Nothing of the trial that asks first may enter: the file serves all of them.
+    """
     count = getattr(spec, "images", None)
-    key = blake2b(
-        f"{harvest_key(spec)}|{dataset.digest if count else ''}".encode(), digest_size=8
-    ).hexdigest()
+    wanted = "" if kinds is None else ",".join(sorted(kinds))
+    content = f"{harvest_key(spec)}|{wanted}|{dataset.digest if count else ''}"
+    key = blake2b(content.encode(), digest_size=8).hexdigest()
     file = None if network.cache is None else network.cache / f"harvest-{key}.safetensors"
     if file is not None and file.is_file():
         return load_harvest(file)
@@ -149,7 +168,7 @@ def _measured(spec: Spec, network: _Network, dataset: Dataset, trial: Trial) -> 
         origin=network.name,
         images_NCHW=images_NCHW,
         initial=network.initial,
-        seed=trial.seed,
+        kinds=kinds,
     )
     if file is not None:
         save_harvest(file, harvest)
