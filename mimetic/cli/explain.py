@@ -10,7 +10,7 @@ from mimetic.recipe import load
 EPILOG = example(
     """  $ mimetic explain recipes/quickstart.yaml blocks.0.spatial --arm closed-form
   closed-form: blocks.0.spatial.weight, 64×1×5×5, a depthwise_conv at depth 0
-    filters          applies (recipes/quickstart.yaml:25)
+    filters          applies (recipes/quickstart.yaml:27)
     → closed_form(width=0.15), expected std 0.1607
   closed-form: blocks.0.spatial.bias, 64, a depthwise_conv at depth 0
     filters          no: it speaks of `weight`, not of `bias`
