@@ -18,10 +18,9 @@ def graph_of(recipe: "Recipe", arm: str, *, model: str | None, allow_code: bool)
     Raises:
         UserError: If neither the recipe nor the command line names a model.
     """
-    import torch
-
-    from mimetic import data, models
+    from mimetic import models
     from mimetic.graph import find_sites
+    from mimetic.study.sites import meta_sites
 
     spec = models.parse_model_argument(model) if model is not None else recipe.arms[arm].model
     if spec is None:
@@ -33,11 +32,7 @@ def graph_of(recipe: "Recipe", arm: str, *, model: str | None, allow_code: bool)
     if images is None or model is not None:
         built = models.build_meta(spec, in_channels=3, num_classes=IMAGENET_CLASSES, allow_code=allow_code)
         return find_sites(built)
-    shape = data.describe(images)
-    built = models.build_meta(
-        spec, in_channels=shape.channels, num_classes=shape.num_classes, allow_code=allow_code
-    )
-    return find_sites(built, torch.empty(2, shape.channels, shape.height, shape.width, device="meta"))
+    return meta_sites(spec, images, allow_code=allow_code)
 
 
 def plans_of(

@@ -5,7 +5,6 @@ trials of a study measure each of them once.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from mimetic.recipe.measured import Measured, Origin, Patches
 from mimetic.recipe.model import Model
 from mimetic.recipe.recipe import Arm
 from mimetic.study.layout import Trial
+from mimetic.study.sites import meta_sites
 from mimetic.study.stages import harvested_seeds, stage_folder, trained_weights
 from mimetic.train import WEIGHTS
 from mimetic.train.batches import decoder
@@ -68,11 +68,9 @@ def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Gr
         source, model = _where(recipe, arm, spec.from_)
     if model is None or source.data is None:
         raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")
-    shape = data.describe(source.data)
     published = isinstance(spec, Measured) and spec.from_.stage is None and spec.from_.trial is None
-    classes = _classes(model) if published else shape.num_classes
-    built = models.build_meta(model, in_channels=shape.channels, num_classes=classes, allow_code=allow_code)
-    return find_sites(built, torch.empty(2, shape.channels, shape.height, shape.width, device="meta"))
+    classes = _classes(model) if published else None
+    return meta_sites(model, source.data, classes=classes, allow_code=allow_code)
 
 
 def _where(recipe: Recipe, arm: Arm, origin: Origin) -> tuple[Arm, Model | None]:
@@ -199,10 +197,10 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
     if section is None:
         raise UserError(f"{called(origin)}: say which network it fits with `model`")
     classes = _classes(section) if origin.model is not None else dataset.num_classes
-    build = partial(
-        models.build, section, in_channels=dataset.train.pixels_NCHW.shape[1], num_classes=classes
+    channels = dataset.train.pixels_NCHW.shape[1]
+    built = models.build(
+        section, in_channels=channels, num_classes=classes, seed=trial.seed, allow_code=trial.allow_code
     )
-    built = build(seed=trial.seed, allow_code=trial.allow_code)
     if origin.checkpoint is not None:
         load_weights(built, Path(origin.checkpoint))
     else:

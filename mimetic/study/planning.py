@@ -5,16 +5,14 @@ Every arm and stage is planned against its model on the meta device, and each da
 
 from collections.abc import Callable
 
-import torch
-
-from mimetic import data, models
+from mimetic import data
 from mimetic.errors import UserError
-from mimetic.graph import find_sites
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Recipe, RecipeError
 from mimetic.recipe.errors import Issue
 from mimetic.recipe.recipe import Among, Arm
 from mimetic.study.harvests import prospects
+from mimetic.study.sites import meta_sites
 
 _NEEDED = ("model", "data", "train")
 
@@ -74,14 +72,9 @@ def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: i
         message = f"`{recipe.study.metric}` needs validation images, and arm `{name}` holds none out"
         where = recipe.where("study", "metric")
         raise RecipeError([Issue(message, ("study", "metric"), where, "set `data.val_size`")])
-    shape = data.describe(arm.data)
-    model = models.build_meta(
-        arm.model, in_channels=shape.channels, num_classes=shape.num_classes, allow_code=allow_code
-    )
-    example = torch.empty(2, shape.channels, shape.height, shape.width, device="meta")
     return resolve(
         arm,
-        find_sites(model, example),
+        meta_sites(arm.model, arm.data, allow_code=allow_code),
         seed=seed,
         name=name,
         where=recipe.place_in(name, among=family),

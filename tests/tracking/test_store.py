@@ -44,7 +44,7 @@ def test_the_environment_chooses_the_store(
     assert tracking_uri("mlruns") == expected.format(here=tmp_path)
 
 
-@pytest.mark.parametrize("chosen", ["./mlruns", "file:///tmp/mlruns", "/data/mlruns"])
+@pytest.mark.parametrize("chosen", ["./mlruns", "file:///srv/mlruns", "/data/mlruns"])
 def test_folders_are_refused_as_stores(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow took its file store away; the message says what to set instead."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", chosen)
