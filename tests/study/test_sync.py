@@ -97,11 +97,7 @@ def test_what_was_mirrored_goes_on_under_its_runs(folder: Path, tmp_path: Path) 
     assert len(points) == len({point[:3] for point in points})
     whole = ("default · seed 0", "default · seed 1", "other · seed 1")
     assert {(name, step) for name, _, step, _, _ in points} == {
-        *(
-            (name, step)
-            for name in ("default · seed 0", "default · seed 1", "other · seed 1")
-            for step in range(3)
-        ),
+        *((name, step) for name in whole for step in range(3)),
         ("other · seed 0", 0),
     }
 
