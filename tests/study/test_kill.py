@@ -1,0 +1,181 @@
+"""`kill -9` at random moments of a study, coordinator or worker: after `--resume` nothing is lost or twice.
+
+CI kills a few times; `MIMETIC_KILLS=10 pytest tests/study/test_kill.py` kills ten times in the queue and
+ten in the pool. A moment is a number of journal lines and a few milliseconds, so that it does not depend on
+how fast the machine is.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mimetic.journal import history, read_journal, status
+
+KILLS = int(os.environ.get("MIMETIC_KILLS", "2"))
+TIMED = {"images_per_second", "epoch_seconds"}
+OPEN = ("RUNNING", "SCHEDULED")
+
+RECIPE = """\
+recipe: 1
+name: tiny
+model: {type: convmixer, dim: 16, depth: 2, kernel_size: 3, patch_size: 1}
+data: {type: digits, train_size: 640, test_size: 100, augment: [{type: crop, padding: 1}]}
+train:
+  epochs: 4
+  batch_size: 32
+  cutmix: 1.0
+  schedule: one_cycle
+  checkpoint: {every: 2, minutes: 0.002}
+seeds: 2
+arms:
+  default: {}
+  frozen:
+    init:
+      - {id: f, match: {kind: depthwise_conv}, covariance: closed_form, freeze: true}
+"""
+
+
+class Study:
+    """A study that is started, killed and resumed as a user would."""
+
+    def __init__(self, root: Path, *, workers: int) -> None:
+        """Keep where it runs and on how many workers."""
+        self.root, self.workers = root, workers
+        root.mkdir(parents=True)
+        (root / "tiny.yaml").write_text(RECIPE, encoding="utf-8")
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["subprocess.Popen[bytes]"]:
+        """Start or resume the study in a process of its own."""
+        words = ["run", str(self.root / "tiny.yaml"), "--root", str(self.root)]
+        words += ["--workers", str(self.workers), *(["--resume"] if any(self.journals(".")) else [])]
+        environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        with (self.root / "said.txt").open("ab") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mimetic", *words], stdout=said, stderr=said, env=environment
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def journals(self, pattern: str = "*/seed-*/journal.jsonl") -> list[Path]:
+        """Return the journals of the study, or other files below it."""
+        return sorted(self.root.glob(f"studies/tiny/*/{pattern}"))
+
+    def lines(self) -> int:
+        """Count what the journals hold."""
+        return sum(path.read_bytes().count(b"\n") for path in self.journals())
+
+    def finish(self) -> None:
+        """Run to the end; a trial whose worker was killed needs one more resume."""
+        for _ in range(3):
+            with self.running() as process:
+                if process.wait(timeout=600) == 0:
+                    return
+        pytest.fail((self.root / "said.txt").read_text(encoding="utf-8"))
+
+    def outcome(self) -> dict[str, Any]:
+        """Return the final weights and metrics of each trial."""
+        found = {}
+        for path in self.journals():
+            events = read_journal(path)
+            curves = {k: v for k, v in history(events).items() if k not in TIMED}
+            weights = sha256((path.parent / "weights.safetensors").read_bytes()).hexdigest()
+            found["/".join(path.parts[-3:-1])] = (status(events), weights, curves)
+        return found
+
+
+def children(pid: int) -> list[int]:
+    """Return the workers of a coordinator."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"mimetic.study.worker" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def kill_once(study: Study, dice: random.Random) -> str:
+    """Run the study until a random number of lines was written, and kill its coordinator or a worker."""
+    victim = dice.choice(["coordinator", "worker"])
+    wanted, pause = study.lines() + dice.randint(0, 12), dice.random() * 0.1
+    with study.running() as process:
+        while process.poll() is None and (study.lines() < wanted or not children(process.pid)):
+            time.sleep(0.005)
+        time.sleep(pause)
+        workers = children(process.pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(dice.choice(workers) if victim == "worker" and workers else process.pid, signal.SIGKILL)
+        if victim == "worker":  # the others go on; the coordinator is killed a little later
+            time.sleep(2 * pause)
+    return victim
+
+
+def check_store(root: Path, study: Study) -> None:
+    """No run left open, none twice, and exactly the points of the journals."""
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database:
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+        runs = database.execute(
+            "select r.run_uuid, r.status, a.value, s.value from runs r "
+            "left join params a on a.run_uuid = r.run_uuid and a.key = 'arm' "
+            "left join params s on s.run_uuid = r.run_uuid and s.key = 'seed' "
+            "where r.lifecycle_stage = 'active'"
+        ).fetchall()
+        points = database.execute(
+            "select run_uuid, key, step, value from metrics where is_nan = 0"
+        ).fetchall()
+    assert Counter(ended for _, ended, _, _ in runs) == {"FINISHED": 5}
+    place = {run: f"{arm}/seed-{seed}" for run, _, arm, seed in runs if arm is not None}
+    assert len(place) == len(set(place.values())) == 4
+    for path in study.journals():
+        name = "/".join(path.parts[-3:-1])
+        stored = Counter((key, step) for run, key, step, _ in points if place.get(run) == name)
+        assert set(stored.values()) == {1}
+        values = {(k, s): v for run, k, s, v in points if place.get(run) == name and k not in TIMED}
+        curves = {k: v for k, v in history(read_journal(path)).items() if k not in TIMED}
+        assert values == {
+            (key, step): value for key, curve in curves.items() for step, value in curve.items()
+        }
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what a study ends with that nobody killed."""
+    study = Study(tmp_path_factory.mktemp("straight") / "runs", workers=1)
+    study.finish()
+    check_store(study.root, study)
+    return study.outcome()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("workers", [1, 2], ids=["queue", "pool"])
+def test_killed_at_random_moments(workers: int, straight: dict[str, Any], tmp_path: Path) -> None:
+    """Weights and metrics are those of the study nobody killed, bit for bit; the store agrees."""
+    dice = random.Random(f"{workers}")  # noqa: S311 - moments, not secrets
+    told, number = [], 0
+    while len(told) < KILLS:
+        study = Study(tmp_path / f"runs-{number}", workers=workers)
+        number += 1
+        for _ in range(min(5, KILLS - len(told))):
+            told += [(study.lines(), kill_once(study, dice))]
+        study.finish()
+        assert study.outcome() == straight, told
+        check_store(study.root, study)
+    (tmp_path / "told.json").write_text(json.dumps(told))
