@@ -84,6 +84,22 @@ class Journal:
             os.write(self._file, b"\n")
 
 
+class Muted:
+    """Stands for the journal in processes beside the one that writes it."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def write(self, event: str, /, **fields: object) -> None:
+        """Write nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 def read_journal(path: str | os.PathLike[str]) -> list[Event]:
     """Return a journal's events in order; a missing journal has none.
 

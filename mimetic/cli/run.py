@@ -50,6 +50,13 @@ def run(
     device: Annotated[
         str | None, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
     ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="HOST:PORT", help="Ray cluster, for `study: {executor: ray}`."),
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the time of the first trial's steps goes.")
+    ] = False,
     root: Root = DEFAULT_ROOT,
     allow_code: AllowCode = False,
 ) -> None:
@@ -59,7 +66,12 @@ def run(
     from mimetic.cli.display import Progress
     from mimetic.cli.tables import print_comparison
     from mimetic.study.study import run as run_study
+    from mimetic.study.team import dismiss, follow, is_follower
+    from mimetic.train.profiling import SUMMARY, TRACE
 
+    if is_follower():
+        follow()
+        return
     with _signals_interrupt(), Progress(console(stderr=True), metric=loaded.study.metric) as display:
         result = run_study(
             loaded,
@@ -70,8 +82,15 @@ def run(
             workers=workers,
             device=device,
             display=display,
+            address=address,
+            profile=profile,
         )
+    dismiss()
     out = console()
+    if profile:
+        for summary in sorted(result.folder.rglob(SUMMARY)):
+            out.print(summary.read_text(encoding="utf-8"), soft_wrap=True)
+            out.print(f"trace    {summary.with_name(TRACE)}", soft_wrap=True)
     print_comparison(out, result.comparison)
     out.print(f"study    {result.folder}", soft_wrap=True)
     if result.link is not None:

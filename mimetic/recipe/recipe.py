@@ -109,9 +109,13 @@ class Stage(Arm):
 class Study(Section):
     """How the trials are executed and compared."""
 
-    workers: Count | None = Field(
-        None, description="Worker processes; one per core on a CPU and one per GPU unless given."
+    executor: Literal["pool", "ray"] = Field(
+        "pool", description="What runs the trials: processes of this machine, or tasks of a Ray cluster."
     )
+    workers: Count | None = Field(
+        None, description="Worker processes; one per core on a CPU and `slots` per GPU unless given."
+    )
+    slots: Count = Field(1, description="Trials that share a GPU at a time.")
     metric: str = Field(
         "test/acc",
         pattern=r"^(train|val|test)/(acc|loss)(_len\d+)?$",

@@ -133,7 +133,10 @@ class Train(Section):
         description="Where to train.",
     )
     channels_last: bool = Field(True, description="Memory format of images and filters.")
-    compile: bool = Field(False, description="Compile the model with torch.compile.")
+    compile: bool | Literal["auto"] = Field(
+        "auto",
+        description="Compile the model with torch.compile; auto: on a GPU, if the run is long enough.",
+    )
     eval_every: Count = Field(1, description="Epochs between evaluations; the last is always evaluated.")
     eval_batch_size: Count = Field(500, description="Images per step of evaluation.")
     checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="When state is written.")

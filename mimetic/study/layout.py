@@ -27,6 +27,7 @@ class Trial:
         seed: The seed.
         device: Where to train, `auto` or a torch device.
         allow_code: Whether `type: python` models may run.
+        profile: Whether to record where the time of a few steps goes.
     """
 
     study: str
@@ -34,6 +35,7 @@ class Trial:
     seed: int
     device: str = "auto"
     allow_code: bool = False
+    profile: bool = False
 
     @property
     def name(self) -> str:

@@ -10,20 +10,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO
 
+from mimetic.errors import RunError
 from mimetic.journal import Journal, read_journal, status
+from mimetic.study.executors import Tick
 from mimetic.study.layout import Trial
 
 GRACE = 20.0
 """Seconds a worker has to end its trial after SIGTERM before it is killed."""
-
-Tick = Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -168,8 +168,13 @@ def _record_death(worker: _Worker, *, killed: bool = False) -> None:
     cause = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
     tail = worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
     reason = f"its worker process ended with {cause}" + (f": {tail[0]}" if tail else "")
-    with Journal(worker.trial.journal) as journal:
-        journal.write("end", status="KILLED" if killed else "FAILED", reason=reason, seconds=None)
+    record_end(worker.trial, "KILLED" if killed else "FAILED", reason)
+
+
+def record_end(trial: Trial, ended: str, reason: str) -> None:
+    """Write the end of a trial whose own process could not; on a full disk it stays open, and is resumed."""
+    with suppress(RunError), Journal(trial.journal) as journal:
+        journal.write("end", status=ended, reason=reason, seconds=None)
 
 
 def _visible(index: int) -> str:

@@ -1,11 +1,9 @@
 """A study: stages, then arms × seeds, executed, tracked and compared."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from mimetic.errors import RunError
 from mimetic.journal import Follower, read_journal, status
@@ -13,11 +11,11 @@ from mimetic.recipe import Recipe, load
 from mimetic.recipe.load import Source
 from mimetic.study.comparison import Comparison, compare
 from mimetic.study.display import Display, Quiet
+from mimetic.study.executors import Executor, pick_executor
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.opening import baseline, find_to_continue, start
 from mimetic.study.planning import open_data, plan_arms
-from mimetic.study.pool import Pool, cores
 from mimetic.study.report import write_comparison
 from mimetic.study.stages import prepare_stages, stage_trials, write_folders
 from mimetic.train.devices import pick_device
@@ -59,6 +57,8 @@ def run(
     workers: int | None = None,
     device: str | None = None,
     display: Display | None = None,
+    address: str | None = None,
+    profile: bool = False,
 ) -> StudyResult:
     """Train every arm on every seed and compare them.
 
@@ -71,6 +71,8 @@ def run(
         workers: Worker processes; the recipe's, or one per core or GPU unless given.
         device: Overrides the recipe's device.
         display: Shows what happens.
+        address: The Ray cluster, for `study: {executor: ray}`.
+        profile: Record where the time of a few steps of the first trial goes, in its folder.
 
     Returns:
         The comparison and how each trial ended. Ctrl-C ends the trials as KILLED and returns what there is.
@@ -86,12 +88,17 @@ def run(
         pick_device(name)  # a missing device is said before anything is written
     if not offline:
         _check_store(root)
+    if recipe.study.executor == "ray":
+        check_cluster(address, root=root, offline=offline)
     digests = open_data(recipe)
     folder = find_to_continue(root, recipe) if resume else start(root, recipe, plans, digests)
 
     def trial(study: Path, name: str, seed: int) -> Trial:
         chosen = _device(recipe, name) if device is None else device
         return Trial(str(study), name, seed, chosen, allow_code)
+
+    def executor(queue: Sequence[Trial]) -> Executor:
+        return pick_executor(recipe, queue, logs=folder / "logs", workers=workers, address=address)
 
     notes = [f"{name}: {plan.note}" for name, plan in plans.items() if plan.note is not None]
     with holding_study(folder):
@@ -100,17 +107,15 @@ def run(
         stages = prepare_stages(recipe, root, digests)
         write_folders(folder, stages)
         queues = [*stage_trials(recipe, stages, trial), [t for t in trials if not is_finished(t)]]
+        if profile:
+            queues = [[replace(t, profile=t == queue[0]) for t in queue] for queue in queues]
         shown.begin(folder, [waiting for queue in queues for waiting in queue])
         for note in notes:
             shown.say(note)
         tracker = _tracker(recipe, folder, trials, root=root, offline=offline, display=shown)
         # A stage is harvested by what follows it, so each queue waits for the one before.
         try:
-            interrupted = any(
-                _execute(recipe, queue, tracker, folder, workers=workers, display=shown)
-                for queue in queues
-                if queue
-            )
+            interrupted = any(_execute(executor(queue), queue, tracker, shown) for queue in queues if queue)
         except BaseException as error:
             if tracker is not None:
                 tracker.abandon(f"{type(error).__name__}: {error}")
@@ -135,6 +140,20 @@ def _device(recipe: Recipe, name: str) -> str:
     return "auto" if train is None else train.device
 
 
+def check_cluster(address: str | None, *, root: Path, offline: bool) -> None:
+    """Say that a cluster cannot be used before a study is made.
+
+    Raises:
+        UserError: If there is none, or the store does not go with several machines.
+    """
+    from mimetic.study.cluster import check_store, connect
+    from mimetic.tracking.store import tracking_uri
+
+    ray = connect(address)
+    if not offline:
+        check_store(ray, tracking_uri(root))
+
+
 def _check_store(root: Path) -> None:
     """Say that $MLFLOW_TRACKING_URI cannot be used before a study is made."""
     from mimetic.tracking.store import tracking_uri
@@ -156,15 +175,7 @@ def _tracker(
         return None
 
 
-def _execute(
-    recipe: Recipe,
-    trials: Sequence[Trial],
-    tracker: Any,
-    folder: Path,
-    *,
-    workers: int | None,
-    display: Display,
-) -> bool:
+def _execute(executor: Executor, trials: Sequence[Trial], tracker: Any, display: Display) -> bool:
     """Run the trials; return whether the user stopped them."""
     followers = {trial: Follower(trial.journal) for trial in trials}
     for follower in followers.values():
@@ -178,13 +189,8 @@ def _execute(
         if tracker is not None:
             tracker.pump()
 
-    on_gpu = torch.cuda.is_available() and any(trial.device != "cpu" for trial in trials)
-    gpus = torch.cuda.device_count() if on_gpu else 0
-    wanted = recipe.study.workers if workers is None else workers
-    count = (gpus if gpus else cores()) if wanted is None else wanted
-    pool = Pool(workers=count, gpus=gpus, logs=folder / "logs")
     try:
-        pool.run(trials, tick)
+        executor.run(trials, tick)
     except KeyboardInterrupt:
         return True
     return False

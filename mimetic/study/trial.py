@@ -4,133 +4,125 @@ It says everything in its journal and returns only how it ended; no mistake leav
 """
 
 import json
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from mimetic import data, models
 from mimetic.covariance import Harvest
 from mimetic.data import Dataset
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.graph import canonical_parameters, find_sites
-from mimetic.journal import Journal
+from mimetic.journal import Journal, Muted
 from mimetic.plan import Plan, resolve
-from mimetic.recipe import Arm, Recipe, load
+from mimetic.recipe import Arm
 from mimetic.study.harvests import gather
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.locks import holding_trial
 from mimetic.study.pictures import draw_pictures
+from mimetic.study.shelf import Shelf
 from mimetic.train import digest, train
+from mimetic.train.profiling import profiling
+from mimetic.train.ranks import ALONE, Ranks
 
 Stop = Callable[[], str | None]
 
 
-class Shelf:
-    """What a worker keeps between trials: the recipe and the data sets it has read."""
-
-    def __init__(self) -> None:
-        self._recipes: dict[str, Recipe] = {}
-        self._data: dict[str, Dataset] = {}
-
-    def recipe(self, study: str) -> Recipe:
-        """Return the resolved recipe of a study."""
-        if study not in self._recipes:
-            self._recipes[study] = load(Path(study) / "resolved.yaml")
-        return self._recipes[study]
-
-    def dataset(self, arm: Arm) -> Dataset:
-        """Return the data an arm is trained on."""
-        assert arm.data is not None
-        name = arm.data.model_dump_json()
-        if name not in self._data:
-            self._data.clear()  # one data set at a time: several may not fit
-            self._data[name] = data.load(arm.data)
-        return self._data[name]
-
-
-def run_trial(trial: Trial, shelf: Shelf, stop: Stop) -> str:
+def run_trial(trial: Trial, shelf: Shelf, stop: Stop, ranks: Ranks = ALONE) -> str:
     """Train one trial, or continue it from its checkpoint, and return how it ended.
 
     Args:
         trial: The trial.
         shelf: What earlier trials of this process left.
         stop: Returns why training should stop, if it should; asked once a step.
+        ranks: The processes that train it together; each calls this.
 
     Returns:
         FINISHED, FAILED or KILLED; the journal holds the reason.
     """
-    trial.folder.mkdir(parents=True, exist_ok=True)
-    with holding_trial(trial, stop) as held:
-        if held and is_finished(trial):  # by another process, while this one waited
-            return "FINISHED"
-        return _journaled(trial, shelf, stop) if held else "KILLED"
+    if ranks.rank:
+        return _journaled(trial, shelf, Muted(trial.journal), stop, ranks)
+    try:
+        trial.folder.mkdir(parents=True, exist_ok=True)
+        with holding_trial(trial, stop) as held:
+            if not held and ranks.size > 1:
+                raise RunError(  # noqa: TRY301 - a team cannot go on without its first process
+                    f"{trial.name} is being trained by another process; end that one"
+                )
+            if not held:
+                return "KILLED"
+            if is_finished(trial) and ranks.size == 1:  # by another process, while this one waited
+                return "FINISHED"
+            with Journal(trial.journal) as journal:
+                return _journaled(trial, shelf, journal, stop, ranks)
+    except (RunError, OSError) as error:  # not even the journal takes it, e.g. on a full disk
+        if ranks.size > 1:
+            raise
+        sys.stderr.write(f"{trial.name}: {error}\n")
+        return "FAILED"
 
 
-def _journaled(trial: Trial, shelf: Shelf, stop: Stop) -> str:
+def _journaled(trial: Trial, shelf: Shelf, journal: Journal | Muted, stop: Stop, ranks: Ranks) -> str:
     began = time.monotonic()
-    with Journal(trial.journal) as journal:
-        try:
-            ended, reason = _trained(trial, shelf, journal, stop)
-        except UserError as error:
-            ended, reason = "FAILED", str(error)
-        except torch.OutOfMemoryError as error:
-            ended, reason = "FAILED", f"out of memory; try a smaller `train.batch_size` ({error})"
-        except Exception as error:  # noqa: BLE001 - the other trials go on; the trace is kept beside the journal
-            write_text(trial.folder / "error.txt", traceback.format_exc())
-            ended, reason = "FAILED", f"{type(error).__name__}: {error} (see {trial.folder / 'error.txt'})"
-        journal.write("end", status=ended, reason=reason, seconds=round(time.monotonic() - began, 3))
+    try:
+        ended, reason = _trained(trial, shelf, journal, stop, ranks)
+    except UserError as error:
+        ended, reason = "FAILED", str(error)
+    except torch.OutOfMemoryError as error:
+        ended, reason = "FAILED", f"out of memory; try a smaller `train.batch_size` ({error})"
+        if ranks.size > 1:
+            raise
+    except Exception as error:  # the other trials go on; the trace is kept beside the journal
+        if ranks.size > 1:
+            raise
+        write_text(trial.folder / "error.txt", traceback.format_exc())
+        ended, reason = "FAILED", f"{type(error).__name__}: {error} (see {trial.folder / 'error.txt'})"
+    journal.write("end", status=ended, reason=reason, seconds=round(time.monotonic() - began, 3))
     return ended
 
 
-def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[str, str | None]:
+def _trained(
+    trial: Trial, shelf: Shelf, journal: Journal | Muted, stop: Stop, ranks: Ranks
+) -> tuple[str, str | None]:
     recipe = shelf.recipe(trial.study)
     arm = recipe.arms[trial.arm]
     assert arm.model is not None
     assert arm.train is not None
     dataset = shelf.dataset(arm)
-    model = build(arm, dataset, trial)
+    model = shelf.model(arm, dataset, seed=trial.seed, allow_code=trial.allow_code)
     harvests = gather(trial, recipe, arm, dataset)
     plan = plan_for(arm, model, dataset, trial, harvests)
-    write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
     plan.apply(model)
-    _draw(trial, plan, model, journal, "start")
+    if ranks.rank == 0:
+        write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
+        _draw(trial, plan, model, journal, "start")
     parameters = canonical_parameters(model)
     frozen = {name: digest(parameters[name]) for name in plan.frozen}
-    outcome = train(
-        model,
-        dataset,
-        arm.train.model_copy(update={"device": trial.device}),
-        seed=trial.seed,
-        journal=journal,
-        folder=trial.folder,
-        plan_hash=plan.hash,
-        augment=getattr(arm.data, "augment", ()),
-        frozen=frozen,
-        held=plan.held,
-        facts={"arm": trial.arm},
-        resume=True,
-        stop=stop,
-    )
-    if outcome.status == "FINISHED":
+    with profiling(trial.folder, trial.device, on=trial.profile and ranks.rank == 0) as profiler:
+        outcome = train(
+            model,
+            dataset,
+            arm.train.model_copy(update={"device": trial.device}),
+            seed=trial.seed,
+            journal=journal,
+            folder=trial.folder,
+            plan_hash=plan.hash,
+            augment=getattr(arm.data, "augment", ()),
+            frozen=frozen,
+            held=plan.held,
+            facts={"arm": trial.arm},
+            resume=True,
+            stop=stop,
+            ranks=ranks,
+            profiler=profiler,
+        )
+    if outcome.status == "FINISHED" and ranks.rank == 0:
         _draw(trial, plan, model, journal, "end")
     return outcome.status, outcome.reason
-
-
-def build(arm: Arm, dataset: Dataset, trial: Trial) -> nn.Module:
-    """Build the arm's model with its own initialization, on the CPU."""
-    assert arm.model is not None
-    return models.build(
-        arm.model,
-        in_channels=dataset.shape.channels,
-        num_classes=dataset.num_classes,
-        seed=trial.seed,
-        allow_code=trial.allow_code,
-    )
 
 
 def plan_for(
@@ -141,7 +133,7 @@ def plan_for(
     return resolve(arm, sites, seed=trial.seed, name=trial.arm, harvests=harvests)
 
 
-def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal, moment: str) -> None:
+def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal | Muted, moment: str) -> None:
     """Keep pictures of the filters; a picture that fails is no reason to lose a trial."""
     try:
         files = draw_pictures(plan, canonical_parameters(model), trial.folder / "pictures", moment)

@@ -13,23 +13,26 @@ from queue import SimpleQueue
 from types import FrameType
 
 from mimetic.study.layout import Trial
-from mimetic.study.trial import Shelf, run_trial
+from mimetic.study.shelf import Shelf
+from mimetic.study.trial import run_trial
 
 
-class _Stop:
+class StopFlag:
     """Why training should stop, if it should; called once a step."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
 
     def __call__(self) -> str | None:
+        """Return why training should stop, if it should."""
         return self.reason
 
-    def on_signal(self, number: int, _frame: FrameType | None) -> None:
+    def on_signal(self, number: int, _frame: FrameType | None = None) -> None:
+        """Take in a signal."""
         self.reason = f"stopped by {signal.Signals(number).name}"
 
 
-def _read(queue: "SimpleQueue[str | None]", stop: _Stop) -> None:
+def _read(queue: "SimpleQueue[str | None]", stop: StopFlag) -> None:
     """Hand on lines of input; its end stops the trial that runs, unless a plain `end` announced it."""
     for line in sys.stdin:
         if line.strip() == "end":
@@ -42,7 +45,7 @@ def _read(queue: "SimpleQueue[str | None]", stop: _Stop) -> None:
 
 def work() -> None:
     """Train trials until told to end."""
-    stop = _Stop()
+    stop = StopFlag()
     signal.signal(signal.SIGTERM, stop.on_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     queue: SimpleQueue[str | None] = SimpleQueue()

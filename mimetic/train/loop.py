@@ -11,11 +11,9 @@ each epoch has another permutation. A split smaller than one batch is one batch.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 import torch
 from torch import nn
@@ -24,12 +22,13 @@ from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 from mimetic import streams
 from mimetic.data import Dataset, augmenter
 from mimetic.errors import RunError
-from mimetic.journal import Journal, last_metrics, read_journal
+from mimetic.journal import Journal, Muted, last_metrics, read_journal
 from mimetic.recipe.base import Spec
 from mimetic.recipe.train import Train
 from mimetic.train.batches import epoch_order, mixer, reader, resident, rows
 from mimetic.train.begin import CHECKPOINT, WEIGHTS, find_state
 from mimetic.train.checkpoint import remove_leftovers, save_checkpoint, save_weights
+from mimetic.train.compiling import pick_compile
 from mimetic.train.devices import (
     autocast,
     keeping_global_streams,
@@ -41,27 +40,15 @@ from mimetic.train.devices import (
 from mimetic.train.evaluate import evaluate
 from mimetic.train.freeze import check_frozen, hold_statistics
 from mimetic.train.optimizers import make_optimizer, set_rate
+from mimetic.train.outcome import Outcome, kept_at_a_stop, refuse_nonfinite
+from mimetic.train.profiling import Profiler
+from mimetic.train.ranks import ALONE, Ranks
 from mimetic.train.schedules import rate
 from mimetic.train.stopping import Stop, Stopped, never, stop_if
 
 PROGRESS_SECONDS = 1.0
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a trial ended.
-
-    Attributes:
-        status: FINISHED; FAILED, with the reason; KILLED, by what `stop` said.
-        metrics: Each metric at the last epoch that has it.
-        reason: Why it did not finish.
-    """
-
-    status: Literal["FINISHED", "FAILED", "KILLED"]
-    metrics: dict[str, float] = field(default_factory=dict)
-    reason: str | None = None
 
 
 @keeping_global_streams()
@@ -71,7 +58,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     spec: Train,
     *,
     seed: int,
-    journal: Journal,
+    journal: Journal | Muted,
     folder: Path,
     plan_hash: str,
     augment: Sequence[Spec] = (),
@@ -80,6 +67,8 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     facts: Mapping[str, object] = _NOTHING,
     resume: bool = False,
     stop: Stop = never,
+    ranks: Ranks = ALONE,
+    profiler: Profiler | None = None,
 ) -> Outcome:
     """Train a model in place, and write its journal, checkpoints and final weights.
 
@@ -102,6 +91,8 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         facts: What else the start event says, e.g. the arm.
         resume: Whether to continue from the checkpoint in the folder, where there is one.
         stop: Asked before each step; a reason ends the trial as KILLED, with its state kept.
+        ranks: The processes that train this model together; each calls this with the same arguments.
+        profiler: Records a few steps.
 
     Returns:
         The outcome. A loss that is not finite, a frozen parameter that moved, a full disk and lack of
@@ -125,12 +116,14 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     batch = min(spec.batch_size, len(examples))
     steps_per_epoch = len(examples) // batch
     steps = steps_per_epoch * spec.epochs
+    ranks.check(batch)
 
     # ------------------------------------------------------------------ model and optimizer
     model.to(device)
     if spec.channels_last:
         model.to(memory_format=torch.channels_last)
-    forward = torch.compile(model) if spec.compile else model
+    compiles, why = pick_compile(spec.compile, device, steps=steps)
+    forward = torch.compile(ranks.wrapped(model)) if compiles else ranks.wrapped(model)
     optimizer = make_optimizer(spec.optimizer, model.parameters())
     peak = optimizer.param_groups[0]["lr"]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -139,7 +132,13 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         found: dict[str, float] = {}
         for (name, probe), split in held_out.items():
             loss, accuracy = evaluate(
-                model, split, decode=decode, batch_size=spec.eval_batch_size, precision=precision, stop=stop
+                model,
+                split,
+                decode=decode,
+                batch_size=spec.eval_batch_size,
+                precision=precision,
+                stop=stop,
+                ranks=ranks,
             )
             end = f"_{probe}" if probe else ""
             found |= {f"{name}/loss{end}": loss, f"{name}/acc{end}": accuracy}
@@ -147,7 +146,9 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
 
     # ------------------------------------------------------------------ where to begin
     folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
+    with ranks.first_alone() as mine:
+        if mine:
+            remove_leftovers(folder)
     checkpoint, note = find_state(folder, plan_hash=plan_hash) if resume else (None, None)
     done, step = 0, 0  # epochs whose figures are known, steps trained
     sums = {name: torch.zeros((), device=device) for name in ("loss", "right")}  # of the epoch that runs
@@ -156,17 +157,26 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     if checkpoint is not None:
         checkpoint.restore(model, optimizer)
         done, step, spent = checkpoint.epoch, checkpoint.step, checkpoint.spent
-        sums |= {name: tensor.to(device) for name, tensor in checkpoint.sums.items()}
+        sums |= {name: ranks.first(tensor.to(device)) for name, tensor in checkpoint.sums.items()}
         earlier = (e for e in read_journal(journal.path) if e["event"] != "epoch" or e["epoch"] <= done)
         metrics = last_metrics(earlier)
     kept, kept_at = step, time.perf_counter()
 
     def keep() -> None:
         place = {"epoch": done, "step": step}
-        save_checkpoint(
-            folder / CHECKPOINT, model, optimizer, plan_hash=plan_hash, sums=sums, spent=spent, **place
-        )
-        journal.write("checkpoint", **place)
+        whole = {name: ranks.total(value) for name, value in sums.items()}
+        with ranks.first_alone() as mine:
+            if mine:
+                save_checkpoint(
+                    folder / CHECKPOINT,
+                    model,
+                    optimizer,
+                    plan_hash=plan_hash,
+                    sums=whole,
+                    spent=spent,
+                    **place,
+                )
+                journal.write("checkpoint", **place)
 
     journal.write(
         "start",
@@ -177,6 +187,8 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         torch=torch.__version__,
         resumed_from_epoch=None if checkpoint is None else done,
         resumed_from_step=None if checkpoint is None else step,
+        compile=why,
+        ranks=ranks.size,
         note=note,
     )
 
@@ -195,7 +207,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             told = started
 
             for number in range(step - done * steps_per_epoch, steps_per_epoch):
-                stop_if(stop())
+                stop_if(ranks.agreed(stop()))
 
                 # what the step sees
                 chosen_B = order_N[number * batch : (number + 1) * batch]
@@ -207,9 +219,10 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
                 if mixed is not None:
                     inputs, targets = mixed(inputs, labels, streams.key(seed, "mix", step))
                     answers = targets.argmax(1)
+                inputs, targets, answers = ranks.share(inputs), ranks.share(targets), ranks.share(answers)
 
                 # forward, backward, update
-                seed_layers(streams.key(seed, "step", step), device)
+                seed_layers(streams.key(seed, "step", step, *ranks.key), device)
                 with autocast(precision, device):
                     logits = forward(inputs)
                 logits, targets = rows(logits, targets)
@@ -228,21 +241,28 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
 
                 # what is told and kept by the clock
                 now = time.perf_counter()
+                if compiles:
+                    journal.write("compiled", first_step_seconds=now - started)
+                    compiles = False
                 if now - told >= PROGRESS_SECONDS:
                     pace = (number + 1) * batch / (spent + now - started)
                     journal.write("progress", epoch=epoch, step=step, steps=steps, images_per_second=pace)
                     told = now
-                if spec.checkpoint.minutes is not None and now - kept_at >= 60 * spec.checkpoint.minutes:
+                minutes = (now - kept_at) / 60
+                if ranks.any(spec.checkpoint.minutes is not None and minutes >= spec.checkpoint.minutes):
                     spent, started = spent + now - started, now
                     keep()
                     kept, kept_at = step, time.perf_counter()
+                if profiler is not None:
+                    profiler.step()
 
             # ---------------------------------------------------------- the epoch's figures
-            loss_of_epoch = sums["loss"].item() / steps_per_epoch  # waits for the device
+            whole = {name: ranks.total(value).item() for name, value in sums.items()}  # waits for the device
+            loss_of_epoch = whole["loss"] / (steps_per_epoch * ranks.size)
             spent, started = spent + time.perf_counter() - started, time.perf_counter()
             found = {
                 "train/loss": loss_of_epoch,
-                "train/acc": sums["right"].item() / examples.asked(order_N[: steps_per_epoch * batch]),
+                "train/acc": whole["right"] / examples.asked(order_N[: steps_per_epoch * batch]),
                 "lr": peak * rate(spec.schedule, step=step - 1, steps=steps),
                 "images_per_second": steps_per_epoch * batch / spent,
             }
@@ -251,7 +271,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             found["epoch_seconds"] = spent + time.perf_counter() - started
             metrics |= found
             journal.write("epoch", epoch=epoch, step=step, metrics=found)
-            _refuse_nonfinite(found, epoch=epoch)
+            refuse_nonfinite(found, epoch=epoch)
             done, spent = epoch, 0.0
             for total in sums.values():
                 total.zero_()
@@ -264,31 +284,17 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         # -------------------------------------------------------------- after training
         check_frozen(model, frozen)
         if spec.checkpoint.keep_weights:
-            save_weights(folder / WEIGHTS, model, epoch=spec.epochs, step=steps, plan_hash=plan_hash)
-            journal.write("artifact", file=WEIGHTS, kind="weights")
-            (folder / CHECKPOINT).unlink(missing_ok=True)
+            with ranks.first_alone() as mine:
+                if mine:
+                    save_weights(folder / WEIGHTS, model, epoch=spec.epochs, step=steps, plan_hash=plan_hash)
+                    journal.write("artifact", file=WEIGHTS, kind="weights")
+                    (folder / CHECKPOINT).unlink(missing_ok=True)
     except Stopped as stopped:
-        return Outcome("KILLED", metrics, str(stopped) + (_kept(keep) if step > kept else ""))
+        return Outcome("KILLED", metrics, str(stopped) + (kept_at_a_stop(keep) if step > kept else ""))
     except torch.OutOfMemoryError:
+        if ranks.size > 1:
+            raise  # the others wait for this one: only the end of the process frees them
         return Outcome("FAILED", metrics, f"out of memory on {device}: a smaller train.batch_size needs less")
     except RunError as error:
         return Outcome("FAILED", metrics, str(error))
     return Outcome("FINISHED", metrics)
-
-
-def _kept(keep: Callable[[], None]) -> str:
-    """Keep the state of a trial that was stopped; return what to say if that fails."""
-    try:
-        keep()
-    except RunError as error:
-        return f"; {error}"
-    return ""
-
-
-def _refuse_nonfinite(metrics: Mapping[str, float], *, epoch: int) -> None:
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            raise RunError(
-                f"{name} is {value} after epoch {epoch}: training diverged; lower train.optimizer.lr, "
-                "set train.clip_norm, or look at the initial scale with `mimetic plan`"
-            )

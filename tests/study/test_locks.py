@@ -12,7 +12,8 @@ from mimetic.journal import Journal
 from mimetic.study import locks
 from mimetic.study.layout import Trial
 from mimetic.study.locks import holding_study, holding_trial, wait_for_workers
-from mimetic.study.trial import Shelf, run_trial
+from mimetic.study.shelf import Shelf
+from mimetic.study.trial import run_trial
 
 HOLDER = """
 import sys, time

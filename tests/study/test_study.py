@@ -17,8 +17,9 @@ from mimetic.journal import read_journal
 from mimetic.recipe import RecipeError, load
 from mimetic.study.layout import Trial, studies
 from mimetic.study.planning import plan_arms
+from mimetic.study.shelf import Shelf
 from mimetic.study.study import run
-from mimetic.study.trial import Shelf, run_trial
+from mimetic.study.trial import run_trial
 
 TINY: dict[str, Any] = {
     "recipe": 1,

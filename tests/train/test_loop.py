@@ -23,7 +23,8 @@ from mimetic.recipe.data import Copying, Crop, Flip
 from mimetic.recipe.train import AdamW, Checkpoint, OneCycle, Sgd, Train
 from mimetic.train.begin import CHECKPOINT, WEIGHTS
 from mimetic.train.freeze import digest
-from mimetic.train.loop import Outcome, train
+from mimetic.train.loop import train
+from mimetic.train.outcome import Outcome
 
 EVERYTHING = Train(
     epochs=4,

@@ -1,0 +1,167 @@
+"""A cluster: trials as tasks of Ray Core, over as many machines as it has (`pip install mimetic[ray]`).
+
+Each task starts a worker of its own, which isolates CUDA and signals, and hands it one trial. A task whose
+machine is lost is tried again elsewhere and goes on at the trial's checkpoint: the folder of the runs must
+lie on a disk all machines share. The coordinator alone speaks to the tracking store, as ever.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from mimetic.errors import UserError
+from mimetic.journal import read_journal, status
+from mimetic.study.executors import Tick
+from mimetic.study.layout import Trial
+from mimetic.study.pool import GRACE, record_end, tick_safely
+
+RETRIES = 3
+"""How often a task is tried again whose machine or Ray worker is lost."""
+
+_WAIT = 0.3
+
+
+def connect(address: str | None) -> Any:
+    """Connect to a Ray cluster, or start one on this machine, and return Ray.
+
+    Args:
+        address: Of the cluster; $RAY_ADDRESS, or a cluster of this machine alone unless given.
+
+    Raises:
+        UserError: If Ray is not installed, or there is no cluster at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise UserError(
+            "study.executor: ray needs Ray; install it with `pip install 'mimetic[ray]'`"
+        ) from None
+    if not ray.is_initialized():
+        where = os.environ.get("RAY_ADDRESS") if address is None else address
+        # None would join whatever cluster was last started here; "local" starts one of our own.
+        options = {"address": "local", "include_dashboard": False} if where is None else {"address": where}
+        try:
+            ray.init(**options, log_to_driver=False, logging_level=logging.WARNING)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            said = " ".join(str(error).split())
+            raise UserError(
+                f"no Ray cluster answers at `{where}` ({said[:200]}); start one with `ray start --head`, "
+                "or leave --address away"
+            ) from None
+    return ray
+
+
+def machines(ray: Any) -> int:
+    """Return the number of machines of the cluster."""
+    return sum(bool(node["Alive"]) for node in ray.nodes())
+
+
+def check_store(ray: Any, uri: str) -> None:
+    """Refuse a sqlite store beside a cluster of several machines.
+
+    Raises:
+        UserError: With the repair.
+    """
+    count = machines(ray)
+    if count > 1 and uri.startswith("sqlite"):
+        raise UserError(
+            f"the runs lie on a disk {count} machines share, where a sqlite store is not safe: set "
+            "$MLFLOW_TRACKING_URI to an MLflow server (`mlflow server --host 0.0.0.0`), or run with "
+            "--offline and `mimetic sync` later"
+        )
+
+
+class Cluster:
+    """Runs trials as Ray tasks.
+
+    Args:
+        address: Of the cluster.
+        slots: Trials that share a GPU.
+    """
+
+    def __init__(self, *, address: str | None, slots: int) -> None:
+        self.address, self.slots = address, slots
+
+    def run(self, trials: Sequence[Trial], tick: Tick) -> None:
+        """Train every trial; one whose task fails for good is FAILED, and the others go on."""
+        ray = connect(self.address)
+        share = 1.0 / self.slots if ray.cluster_resources().get("GPU") else 0.0
+        surroundings = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+        if "PYTHONPATH" in os.environ:
+            surroundings["PYTHONPATH"] = os.environ["PYTHONPATH"]
+
+        def task(trial: Trial) -> Any:
+            on_gpu = share if trial.device != "cpu" else 0.0
+            remote = ray.remote(num_cpus=1, num_gpus=on_gpu, max_retries=RETRIES)(train_one)
+            return remote.options(runtime_env={"env_vars": surroundings}).remote(trial.to_json())
+
+        left = {task(trial): trial for trial in trials}
+        try:
+            while left:
+                done, _ = ray.wait(list(left), num_returns=1, timeout=_WAIT)
+                for reference in done:
+                    _collect(ray, reference, left.pop(reference))
+                tick()
+        finally:
+            for reference in left:
+                ray.cancel(reference, force=False)
+            _await_ends(list(left.values()))
+            tick_safely(tick)
+
+
+def train_one(line: str) -> str:
+    """Train one trial in a worker process of this machine; runs inside a Ray task.
+
+    Raises:
+        RuntimeError: If the worker died.
+    """
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "mimetic.study.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    try:
+        worker.stdin.write(f"{line}\n")
+        worker.stdin.flush()
+        said = worker.stdout.readline().strip()  # its input stays open: the end of this task stops it
+        if not said:
+            _, trouble = worker.communicate(timeout=GRACE)
+            raise RuntimeError(
+                f"the worker ended with exit code {worker.returncode}: {trouble.strip()[-300:]}"
+            )
+        return said
+    finally:
+        if worker.poll() is None:
+            worker.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                worker.wait(timeout=GRACE)
+        worker.kill()
+
+
+def _collect(ray: Any, reference: Any, trial: Trial) -> None:
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayError as error:
+        if status(read_journal(trial.journal)) in ("PENDING", "RUNNING"):
+            cause = " ".join(str(getattr(error, "cause", None) or error).split())
+            record_end(trial, "FAILED", f"its Ray task failed {RETRIES + 1} times at most: {cause[-300:]}")
+
+
+def _await_ends(trials: Sequence[Trial]) -> None:
+    """Give cancelled trials time to write their own end, and write it for those that could not."""
+    deadline = time.monotonic() + GRACE
+    for trial in trials:
+        while status(read_journal(trial.journal)) == "RUNNING" and time.monotonic() < deadline:
+            time.sleep(_WAIT)
+        if status(read_journal(trial.journal)) == "RUNNING":
+            record_end(trial, "KILLED", "the study was stopped")

@@ -1,0 +1,108 @@
+"""A team: the processes torchrun started, which train every trial of a study together.
+
+    torchrun --nproc-per-node 2 -m mimetic run recipe.yaml
+
+The first one plans, writes, tracks and compares; it tells the others each trial as it comes. They read the
+study's files, so the folder of the runs must be one that all of them see. A process that dies ends the run,
+as torchrun has it, and `--resume` goes on.
+"""
+
+import signal
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import distributed as dist
+
+from mimetic.study.executors import Tick, said_by
+from mimetic.study.layout import Trial
+from mimetic.study.shelf import Shelf
+from mimetic.study.trial import run_trial
+from mimetic.study.worker import StopFlag
+from mimetic.train.ranks import Ranks
+
+_TICK = 0.5
+
+
+def team_size() -> int:
+    """Return how many processes torchrun started; 0 or 1 where this one is alone."""
+    return said_by("WORLD_SIZE")
+
+
+def is_follower() -> bool:
+    """Tell whether another process of the team leads."""
+    return team_size() > 1 and said_by("RANK") > 0
+
+
+class Team:
+    """Trains each trial on all processes, as the first of them."""
+
+    def run(self, trials: Sequence[Trial], tick: Tick) -> None:
+        """Train one trial after another; `tick` is called between steps, twice a second."""
+        ranks = _join()
+        stop, shelf, due = StopFlag(), Shelf(), [0.0]
+
+        def asked() -> str | None:
+            if time.monotonic() >= due[0]:
+                tick()
+                due[0] = time.monotonic() + _TICK
+            return stop()
+
+        with _signals(stop):
+            for trial in trials:
+                if stop.reason is None:
+                    _tell(trial.to_json())
+                    run_trial(trial, shelf, asked, ranks)
+            tick()
+        if stop.reason is not None:
+            raise KeyboardInterrupt
+
+
+def follow() -> None:
+    """Train what the first process tells, until it says that is all."""
+    ranks = _join()
+    stop, shelf = StopFlag(), Shelf()
+    with _signals(stop):
+        while (line := _tell(None)) != "end":
+            run_trial(Trial.from_json(line), shelf, stop, ranks)
+    dist.destroy_process_group()
+
+
+def dismiss() -> None:
+    """Let the other processes of a team end."""
+    if dist.is_available() and dist.is_initialized():
+        _tell("end")
+        dist.destroy_process_group()
+
+
+def _join() -> Ranks:
+    """Join the team, once; each process takes the GPU of its number, where there are any."""
+    if not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(said_by("LOCAL_RANK"))
+            dist.init_process_group("cpu:gloo,cuda:nccl")
+        else:
+            dist.init_process_group("gloo")
+    return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def _tell(line: str | None) -> str:
+    """Send a line from the first process to all, and return it."""
+    said = [line]
+    dist.broadcast_object_list(said, src=0)
+    return str(said[0])
+
+
+class _signals:  # noqa: N801 - reads as what it is: `with _signals(stop):`
+    """Let SIGINT and SIGTERM stop the trial at a step on which all agree."""
+
+    def __init__(self, stop: StopFlag) -> None:
+        self._stop = stop
+
+    def __enter__(self) -> None:
+        names = (signal.SIGINT, signal.SIGTERM)
+        self._before = {name: signal.signal(name, self._stop.on_signal) for name in names}
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)

@@ -1,0 +1,118 @@
+"""Ranks: processes that train one model together (torchrun), each on its share of every batch.
+
+All ranks draw the same order, augmentation and mixing for the whole batch and then take their share of it,
+so a batch holds the same images for any number of ranks. Gradients are averaged by PyTorch's
+DistributedDataParallel. Norm layers with running statistics normalize by their rank's share alone, and the
+first rank's statistics are those that are kept: with batch normalization, runs on different numbers of ranks
+are different experiments. The first rank alone writes journal, checkpoints and weights.
+
+With one rank every method returns what it is given.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from mimetic.errors import RunError, UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """One of `size` processes.
+
+    Attributes:
+        rank: Its number, from 0.
+        size: How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """Return what tells this rank's streams from the first one's, whose are those of a run alone."""
+        return (self.rank,) if self.rank else ()
+
+    def check(self, batch: int) -> None:
+        """Refuse a batch that cannot be shared equally.
+
+        Raises:
+            UserError: With the repair.
+        """
+        if batch % self.size:
+            raise UserError(
+                f"train.batch_size: {batch} examples cannot be shared by {self.size} processes equally; "
+                f"take {max(batch // self.size, 1) * self.size}"
+            )
+
+    def share(self, tensor: Tensor) -> Tensor:
+        """Return this rank's share of the first dimension."""
+        return tensor if self.size == 1 else tensor.chunk(self.size)[self.rank]
+
+    def wrapped(self, model: nn.Module) -> nn.Module:
+        """Return the model with gradients averaged over ranks in its backward pass."""
+        if self.size == 1:
+            return model
+        from torch.nn.parallel import DistributedDataParallel
+
+        return DistributedDataParallel(model)
+
+    def total(self, value: Tensor) -> Tensor:
+        """Return the sum over ranks; the value stays as it is."""
+        if self.size == 1:
+            return value
+        summed = value.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    def first(self, value: Tensor) -> Tensor:
+        """Return a value on the first rank and zeros on the others: what was summed up before counts once."""
+        return value if self.rank == 0 else torch.zeros_like(value)
+
+    def any(self, wish: bool) -> bool:
+        """Tell whether a rank wishes something; all get the same answer."""
+        if self.size == 1:
+            return wish
+        wishes = torch.tensor(int(wish))  # on the CPU: no rank waits for its GPU
+        dist.all_reduce(wishes, op=dist.ReduceOp.MAX)
+        return bool(wishes.item())
+
+    def agreed(self, reason: str | None) -> str | None:
+        """Return the reason to stop of one rank to all, so that they stop at the same step."""
+        if not self.any(reason is not None):
+            return None
+        return reason if reason is not None else "stopped with the other processes"
+
+    def same_buffers(self, model: nn.Module) -> None:
+        """Give all ranks the first one's running statistics."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
+    @contextmanager
+    def first_alone(self) -> Iterator[bool]:
+        """Let the first rank do something; all wait, and its failure is that of all.
+
+        Raises:
+            RunError: If the first rank raised one, on every rank.
+        """
+        failure: RunError | None = None
+        try:
+            yield self.rank == 0
+        except RunError as error:
+            failure = error
+        if self.size > 1:
+            said = [None if failure is None else str(failure)]
+            dist.broadcast_object_list(said, src=0)
+            if failure is None and said[0] is not None:
+                failure = RunError(said[0])
+        if failure is not None:
+            raise failure
+
+
+ALONE = Ranks()
+"""A process that trains by itself."""

@@ -1,0 +1,74 @@
+"""One of several processes that train a model together, or alone: `torchrun … team.py FOLDER`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed as dist
+from torch import nn
+
+from mimetic import streams
+from mimetic.data import Dataset, Images
+from mimetic.journal import Journal, Muted
+from mimetic.recipe.data import Crop
+from mimetic.recipe.train import OneCycle, Train
+from mimetic.train import digest, train
+from mimetic.train.ranks import ALONE, Ranks
+
+
+def images(count: int, seed: int) -> Images:
+    """Return pictures whose upper half is bright, or whose lower half is."""
+    draws = streams.generator(seed)
+    labels_N = torch.arange(count) % 2
+    pixels_NCHW = torch.randint(0, 120, (count, 3, 8, 8), dtype=torch.uint8, generator=draws)
+    for number, label in enumerate(labels_N.tolist()):
+        pixels_NCHW[number, :, 4 * label : 4 * label + 4] += 100
+    return Images(pixels_NCHW=pixels_NCHW, labels_N=labels_N)
+
+
+def main(folder: Path, epochs: int, stop_after: int | None) -> None:
+    """Train, or go on, and write down the beginning, what the steps saw and the end."""
+    torch.set_num_threads(1)
+    ranks = ALONE
+    if "RANK" in os.environ:
+        dist.init_process_group("gloo")
+        ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    half = (0.5, 0.5, 0.5)
+    dataset = Dataset(
+        "halves", images(70, 0), None, images(50, 1), num_classes=2, mean=half, std=half, digest=""
+    )
+    with streams.keyed_global_rng(0):
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.GELU(), nn.Flatten(), nn.Linear(288, 2)
+        )
+    seen: list[list[float]] = []
+    begun = {name: digest(tensor) for name, tensor in model.state_dict().items()}
+    model.register_forward_pre_hook(
+        lambda module, given: seen.append(given[0].mean((1, 2, 3)).tolist()) if module.training else None
+    )
+    spec = Train(epochs=epochs, batch_size=16, schedule=OneCycle(), cutmix=1.0, device="cpu")
+    path = folder / "journal.jsonl"
+    left = iter(range(10**9 if stop_after is None else stop_after))
+    with Journal(path) if ranks.rank == 0 else Muted(path) as journal:
+        outcome = train(
+            model,
+            dataset,
+            spec,
+            seed=3,
+            journal=journal,
+            folder=folder,
+            plan_hash="plan",
+            augment=(Crop(padding=1),),
+            resume=True,
+            # one of the processes is asked to stop; all do, at the same step
+            stop=lambda: "asked" if next(left, None) is None and ranks.rank == ranks.size - 1 else None,
+            ranks=ranks,
+        )
+    told = {"begun": begun, "seen": seen, "status": outcome.status, "metrics": outcome.metrics}
+    (folder / f"told-{ranks.rank}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None)

@@ -1,0 +1,90 @@
+"""Two processes train one model together: the same beginning, the same images, the same end."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from mimetic.errors import UserError
+from mimetic.journal import history, read_journal
+from mimetic.train.ranks import ALONE, Ranks
+
+TEAM = Path(__file__).with_name("team.py")
+TIMED = {"images_per_second", "epoch_seconds"}
+
+
+def run(folder: Path, *words: str, ranks: int) -> list[dict[str, Any]]:
+    """Train in one or several processes; return what each of them told."""
+    folder.mkdir(exist_ok=True)
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command = [sys.executable, *(launcher if ranks > 1 else []), str(TEAM), str(folder), *words]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads((folder / f"told-{rank}.json").read_text()) for rank in range(ranks)]
+
+
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    """Initial weights bit for bit, every batch's images in its order, final weights up to rounding."""
+    (alone,) = run(tmp_path / "one", "2", ranks=1)
+    first, second = run(tmp_path / "two", "2", ranks=2)
+
+    assert first["begun"] == second["begun"] == alone["begun"]
+    together = [a + b for a, b in zip(first["seen"], second["seen"], strict=True)]
+    assert len(alone["seen"]) == 8
+    assert together == alone["seen"]
+    assert first["metrics"]["test/acc"] == second["metrics"]["test/acc"] == alone["metrics"]["test/acc"]
+    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5)
+    curves = [history(read_journal(tmp_path / name / "journal.jsonl")) for name in ("one", "two")]
+    for metric in curves[0].keys() - TIMED:
+        assert curves[1][metric] == pytest.approx(curves[0][metric], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_go_on(tmp_path: Path) -> None:
+    """One is asked to stop in the middle of an epoch; after a resume the result is that of a straight run."""
+    run(tmp_path / "straight", "2", ranks=2)
+    stopped = run(tmp_path / "stopped", "2", "6", ranks=2)
+    assert [told["status"] for told in stopped] == ["KILLED", "KILLED"]
+    finished = run(tmp_path / "stopped", "2", ranks=2)
+    assert [told["status"] for told in finished] == ["FINISHED", "FINISHED"]
+    a, b = (load_file(tmp_path / name / "weights.safetensors") for name in ("straight", "stopped"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    straight, resumed = (
+        history(read_journal(tmp_path / n / "journal.jsonl")) for n in ("straight", "stopped")
+    )
+    assert {m: c for m, c in straight.items() if m not in TIMED} == {
+        m: c for m, c in resumed.items() if m not in TIMED
+    }
+
+
+def test_alone_changes_nothing() -> None:
+    """With one process every value comes back as it is."""
+    value, model = torch.arange(4), nn.Linear(2, 2)
+
+    assert ALONE.share(value) is value
+    assert ALONE.total(value) is value
+    assert ALONE.wrapped(model) is model
+    assert (ALONE.key, ALONE.any(True), ALONE.agreed("x"), ALONE.agreed(None)) == ((), True, "x", None)
+    with ALONE.first_alone() as mine:
+        assert mine
+
+
+def test_shares_are_equal_or_refused() -> None:
+    """Shares make up the batch in its order; a batch that does not divide names one that does."""
+    value = torch.arange(6)
+
+    assert torch.cat([Ranks(rank, 3).share(value) for rank in range(3)]).tolist() == value.tolist()
+    with pytest.raises(UserError, match="128 examples cannot be shared by 3 processes equally; take 126"):
+        Ranks(0, 3).check(128)
