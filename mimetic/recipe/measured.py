@@ -110,6 +110,11 @@ class Carried(Spec):
         "trace",
         description="What a change of kernel size keeps: the filter's energy, each pixel's, or neither.",
     )
+    channels: Literal["marginal", "tile"] = Field(
+        "marginal",
+        description="Where its filters see another number of input channels: the mean spatial covariance of "
+        "one channel, or the channels repeated in turn.",
+    )
     shrink: Fraction | Literal["auto"] = Field(
         0.0, description="Share of a multiple of the identity mixed in; auto is Ledoit and Wolf's."
     )
