@@ -3,7 +3,7 @@
 import json
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mimetic.study.layout import Trial, is_finished, new_folder, read_record, st
 from mimetic.study.planning import open_data, plan_arms
 from mimetic.study.pool import Pool, cores
 from mimetic.study.report import write_comparison
-from mimetic.study.stages import prepare_stages, stage_trials, write_folders
+from mimetic.study.stages import prepare_stages, stage_seeds, write_folders
 from mimetic.train.devices import pick_device
 
 DEFAULT_ROOT = Path("mlruns")
@@ -100,13 +100,13 @@ def run(
         return Trial(str(study), name, seed, chosen, allow_code)
 
     trials = [trial(folder, arm, seed) for seed in recipe.seeds for arm in recipe.arms]
-    queues = [*stage_trials(recipe, stages, trial), [t for t in trials if not is_finished(t)]]
+    queues = [_unfinished(recipe, wave, stages, trials, trial) for wave in recipe.waves()]
     shown.begin(folder, [waiting for queue in queues for waiting in queue])
     for name, plan in plans.items():
         if plan.note is not None:
             shown.say(f"{name}: {plan.note}")
     tracker = _tracker(recipe, folder, trials, root=root, offline=offline, display=shown)
-    # A stage is harvested by what follows it, so each queue waits for the one before.
+    # What is harvested comes first: each wave waits for the one before.
     try:
         interrupted = any(
             _execute(recipe, queue, tracker, folder, workers=workers, display=shown)
@@ -128,6 +128,25 @@ def run(
 def baseline(recipe: Recipe) -> str:
     """Return the arm the others are compared with."""
     return next(iter(recipe.arms)) if recipe.baseline is None else recipe.baseline
+
+
+def _unfinished(
+    recipe: Recipe,
+    wave: Sequence[tuple[str, str]],
+    stages: Mapping[str, Path],
+    trials: Sequence[Trial],
+    trial: Callable[[Path, str, int], Trial],
+) -> list[Trial]:
+    """Return the trials of a wave that are to be trained: its stages' first, then its arms' seed by seed."""
+    members = set(wave)
+    found = [
+        trial(folder, name, seed)
+        for name, folder in stages.items()
+        if ("stages", name) in members
+        for seed in stage_seeds(recipe, name)
+    ]
+    found += [one for one in trials if ("arms", one.arm) in members]
+    return [one for one in found if not is_finished(one)]
 
 
 def _device(recipe: Recipe, name: str) -> str:
