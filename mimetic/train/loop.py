@@ -11,7 +11,7 @@ each epoch has another permutation. A split smaller than one batch is one batch.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -55,6 +55,9 @@ CHECKPOINT = "state.safetensors"
 WEIGHTS = "weights.safetensors"
 PROGRESS_SECONDS = 1.0
 
+Observe = Callable[[nn.Module, int], Mapping[str, float]]
+"""`observe(model, epoch)`: further metrics of a model, which it leaves as it was, modes included."""
+
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -89,6 +92,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     facts: Mapping[str, object] = _NOTHING,
     resume: bool = False,
     stop: Stop = never,
+    observe: Observe | None = None,
 ) -> Outcome:
     """Train a model in place, and write its journal, checkpoints and final weights.
 
@@ -110,6 +114,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         facts: What else the start event says, e.g. the arm.
         resume: Whether to continue from the checkpoint in the folder, where there is one.
         stop: Asked before each step; a reason ends the trial as KILLED, at its last checkpoint.
+        observe: Called once before training and after each epoch; its time counts as nobody's.
 
     Returns:
         The outcome. A loss that is not finite, a frozen parameter that moved, a full disk and lack of
@@ -183,6 +188,8 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         # -------------------------------------------------------------- before training
         if checkpoint is None:
             metrics = evaluate_all()
+            if observe is not None:
+                metrics |= observe(model, 0)
             journal.write("epoch", epoch=0, step=0, metrics=metrics)
 
         for epoch in range(done + 1, spec.epochs + 1):
@@ -243,6 +250,8 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             if math.isfinite(loss_of_epoch) and (epoch % spec.eval_every == 0 or epoch == spec.epochs):
                 found |= evaluate_all()
             found["epoch_seconds"] = time.perf_counter() - started
+            if observe is not None and all(map(math.isfinite, found.values())):
+                found |= observe(model, epoch)
             metrics |= found
             journal.write("epoch", epoch=epoch, step=epoch * steps_per_epoch, metrics=found)
             _refuse_nonfinite(found, epoch=epoch)
