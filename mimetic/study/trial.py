@@ -21,7 +21,8 @@ from mimetic.journal import Journal, history, read_journal
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Arm, Recipe, load
 from mimetic.study.harvests import gather
-from mimetic.study.layout import Trial
+from mimetic.study.layout import Trial, is_finished
+from mimetic.study.locks import holding_trial
 from mimetic.study.observe import observer
 from mimetic.study.pictures import draw_ansatz, draw_pictures
 from mimetic.train import digest, train
@@ -64,6 +65,13 @@ def run_trial(trial: Trial, shelf: Shelf, stop: Stop) -> str:
         FINISHED, FAILED or KILLED; the journal holds the reason.
     """
     trial.folder.mkdir(parents=True, exist_ok=True)
+    with holding_trial(trial, stop) as held:
+        if held and is_finished(trial):  # by another process, while this one waited
+            return "FINISHED"
+        return _journaled(trial, shelf, stop) if held else "KILLED"
+
+
+def _journaled(trial: Trial, shelf: Shelf, stop: Stop) -> str:
     began = time.monotonic()
     with Journal(trial.journal) as journal:
         try:

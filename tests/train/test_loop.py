@@ -21,8 +21,9 @@ from mimetic.errors import UserError
 from mimetic.journal import Journal, history, read_journal
 from mimetic.recipe.data import Crop, Flip
 from mimetic.recipe.train import AdamW, Checkpoint, OneCycle, Sgd, Train
+from mimetic.train.begin import CHECKPOINT, WEIGHTS
 from mimetic.train.freeze import digest
-from mimetic.train.loop import CHECKPOINT, WEIGHTS, Outcome, train
+from mimetic.train.loop import Outcome, train
 
 EVERYTHING = Train(
     epochs=4,
@@ -160,6 +161,45 @@ def test_resumed_equals_straight(tmp_path: Path, asked: int) -> None:
     assert finished.status == "FINISHED"
     assert _bytes(straight) == _bytes(resumed)
     assert _curves(tmp_path / "straight") == _curves(tmp_path / "resumed")
+
+
+class _Killed(BaseException):
+    """Stands for SIGKILL: nothing gets a chance to save anything."""
+
+
+@pytest.mark.parametrize("asked", [2, 7, 12, 13, 18, 26])
+def test_killed_within_an_epoch_goes_on_within_it(tmp_path: Path, asked: int) -> None:
+    """With checkpoints by the clock, what was summed up before is in the epoch's figures bit for bit."""
+    spec = EVERYTHING.model_copy(update={"checkpoint": Checkpoint(every=100, minutes=1e-9)})
+    left = iter(range(asked))
+
+    def kill() -> None:
+        if next(left, None) is None:
+            raise _Killed
+
+    _, straight = _train(tmp_path / "straight", spec)
+    with pytest.raises(_Killed):
+        _train(tmp_path / "resumed", spec, stop=kill)
+    trained = [e for e in read_journal(tmp_path / "resumed" / "journal.jsonl") if e["event"] == "checkpoint"]
+    finished, resumed = _train(tmp_path / "resumed", spec, resume=True)
+    starts = [e for e in read_journal(tmp_path / "resumed" / "journal.jsonl") if e["event"] == "start"]
+
+    assert finished.status == "FINISHED"
+    assert _bytes(straight) == _bytes(resumed)
+    assert _curves(tmp_path / "straight") == _curves(tmp_path / "resumed")
+    assert starts[1]["resumed_from_step"] == (trained[-1]["step"] if trained else None)
+
+
+def test_a_stopped_trial_repeats_no_step(tmp_path: Path) -> None:
+    """The state is kept when a trial is asked to end, not only after epochs; the pace counts both parts."""
+    spec = EVERYTHING.model_copy(update={"checkpoint": Checkpoint(every=100, minutes=None)})
+    _train(tmp_path, spec, stop=_after(8))
+    finished, _ = _train(tmp_path, spec, resume=True)
+    events = read_journal(tmp_path / "journal.jsonl")
+
+    assert [e["step"] for e in events if e["event"] == "checkpoint"] == [2, 16]
+    assert [e["resumed_from_step"] for e in events if e["event"] == "start"] == [None, 2]
+    assert 0 < finished.metrics["images_per_second"] < 1e6
 
 
 @pytest.mark.parametrize("keep", [True, False])
