@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mimetic import data, models
 from mimetic.data import Dataset
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
-from mimetic.graph import Graph, canonical_parameters, find_sites
+from mimetic.graph import canonical_parameters, find_sites
 from mimetic.journal import Journal, history, read_journal
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Arm, Recipe, load
@@ -93,9 +93,9 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
     assert arm.model is not None
     assert arm.train is not None
     dataset = shelf.dataset(arm)
-    model = build(arm, dataset.train.pixels_NCHW, dataset.num_classes, trial)
+    model = build(arm, dataset, trial)
     harvests = gather(trial, recipe, arm, dataset)
-    graph = graph_of(model, dataset.train.pixels_NCHW)
+    graph = find_sites(model, dataset.shape.example())
     plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests)
     write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
     plan.apply(model)
@@ -123,21 +123,16 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
     return outcome.status, outcome.reason
 
 
-def build(arm: Arm, pixels_NCHW: Tensor, classes: int, trial: Trial) -> nn.Module:
+def build(arm: Arm, dataset: Dataset, trial: Trial) -> nn.Module:
     """Build the arm's model with its own initialization, on the CPU."""
     assert arm.model is not None
     return models.build(
         arm.model,
-        in_channels=pixels_NCHW.shape[1],
-        num_classes=classes,
+        in_channels=dataset.shape.channels,
+        num_classes=dataset.num_classes,
         seed=trial.seed,
         allow_code=trial.allow_code,
     )
-
-
-def graph_of(model: nn.Module, pixels_NCHW: Tensor) -> Graph:
-    """Return the sites of a model, traced on an input of the data's shape."""
-    return find_sites(model, torch.empty(2, *pixels_NCHW.shape[1:], device="meta"))
 
 
 def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal, moment: str) -> None:

@@ -27,7 +27,7 @@ from mimetic.errors import RunError
 from mimetic.journal import Journal, last_metrics, read_journal
 from mimetic.recipe.base import Spec
 from mimetic.recipe.train import Train
-from mimetic.train.batches import decoder, epoch_order, mixer, resident
+from mimetic.train.batches import epoch_order, mixer, reader, resident, rows
 from mimetic.train.begin import CHECKPOINT, WEIGHTS, find_state
 from mimetic.train.checkpoint import remove_leftovers, save_checkpoint, save_weights
 from mimetic.train.devices import (
@@ -121,18 +121,14 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     set_arithmetic(precision, device)
 
     # ------------------------------------------------------------------ data, resident as bytes
-    images = resident(dataset.train, device)
-    held_out = {
-        name: resident(split, device)
-        for name, split in (("val", dataset.val), ("test", dataset.test))
-        if split is not None
-    }
-    decode = decoder(dataset.mean, dataset.std, device=device, channels_last=spec.channels_last)
+    examples = resident(dataset.train, device)
+    held_out = {name: resident(split, device) for name, split in dataset.splits().items()}
+    decode = reader(dataset, device=device, channels_last=spec.channels_last)
     augmented = augmenter(augment, mean=dataset.mean)
     mixed = mixer(spec, classes=dataset.num_classes, device=device)
     draws = torch.Generator(device)
-    batch = min(spec.batch_size, len(images))
-    steps_per_epoch = len(images) // batch
+    batch = min(spec.batch_size, len(examples))
+    steps_per_epoch = len(examples) // batch
     steps = steps_per_epoch * spec.epochs
 
     # ------------------------------------------------------------------ model and optimizer
@@ -146,11 +142,12 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
 
     def evaluate_all() -> dict[str, float]:
         found: dict[str, float] = {}
-        for name, split in held_out.items():
+        for (name, probe), split in held_out.items():
             loss, accuracy = evaluate(
                 model, split, decode=decode, batch_size=spec.eval_batch_size, precision=precision, stop=stop
             )
-            found |= {f"{name}/loss": loss, f"{name}/acc": accuracy}
+            end = f"_{probe}" if probe else ""
+            found |= {f"{name}/loss{end}": loss, f"{name}/acc{end}": accuracy}
         return found
 
     # ------------------------------------------------------------------ where to begin
@@ -201,7 +198,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             started = time.perf_counter()
             model.train()
             hold_statistics(model, held)
-            order_N = epoch_order(len(images), seed=seed, epoch=epoch, device=device)
+            order_N = epoch_order(len(examples), seed=seed, epoch=epoch, device=device)
             told = started
 
             for number in range(step - done * steps_per_epoch, steps_per_epoch):
@@ -209,20 +206,21 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
 
                 # what the step sees
                 chosen_B = order_N[number * batch : (number + 1) * batch]
-                pixels_BCHW = images.pixels_NCHW.index_select(0, chosen_B)  # ten times `pixels[chosen]`
-                labels_B = images.labels_N.index_select(0, chosen_B)
+                raw = examples.inputs.index_select(0, chosen_B)  # ten times faster than `inputs[chosen]`
+                labels = examples.labels.index_select(0, chosen_B)
                 draws.manual_seed(streams.key(seed, "augment", step))
-                inputs_BCHW = decode(augmented(pixels_BCHW, draws))
-                answers_B = targets = labels_B
+                inputs = decode(augmented(raw, draws))
+                answers = targets = labels
                 if mixed is not None:
-                    inputs_BCHW, targets = mixed(inputs_BCHW, labels_B, streams.key(seed, "mix", step))
-                    answers_B = targets.argmax(1)
+                    inputs, targets = mixed(inputs, labels, streams.key(seed, "mix", step))
+                    answers = targets.argmax(1)
 
                 # forward, backward, update
                 seed_layers(streams.key(seed, "step", step), device)
                 with autocast(precision, device):
-                    logits_BK = forward(inputs_BCHW)
-                loss = F.cross_entropy(logits_BK.float(), targets, label_smoothing=spec.label_smoothing)
+                    logits = forward(inputs)
+                logits, targets = rows(logits, targets)
+                loss = F.cross_entropy(logits.float(), targets, label_smoothing=spec.label_smoothing)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 if spec.clip_norm is not None:
@@ -233,7 +231,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
 
                 # what is remembered of the step: on the device, read once per epoch
                 sums["loss"] += loss.detach()
-                sums["right"] += (logits_BK.detach().argmax(1) == answers_B).sum()
+                sums["right"] += (logits.detach().argmax(1) == answers.flatten()).sum()
 
                 # what is told and kept by the clock
                 now = time.perf_counter()
@@ -251,7 +249,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             spent, started = spent + time.perf_counter() - started, time.perf_counter()
             found = {
                 "train/loss": loss_of_epoch,
-                "train/acc": sums["right"].item() / (steps_per_epoch * batch),
+                "train/acc": sums["right"].item() / examples.asked(order_N[: steps_per_epoch * batch]),
                 "lr": peak * rate(spec.schedule, step=step - 1, steps=steps),
                 "images_per_second": steps_per_epoch * batch / spent,
             }

@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mimetic import streams
-from mimetic.data import Dataset, Images
+from mimetic.data import Dataset, Images, load
 from mimetic.errors import UserError
 from mimetic.journal import Journal, history, read_journal
-from mimetic.recipe.data import Crop, Flip
+from mimetic.recipe.data import Copying, Crop, Flip
 from mimetic.recipe.train import AdamW, Checkpoint, OneCycle, Sgd, Train
 from mimetic.train.begin import CHECKPOINT, WEIGHTS
 from mimetic.train.freeze import digest
@@ -371,3 +371,36 @@ def test_a_diverged_model_is_not_observed(tmp_path: Path) -> None:
     outcome, _ = _train(tmp_path, wild, observe=lambda _, epoch: seen.append(epoch) or {})
     assert (outcome.status, seen) == ("FAILED", [0])
     assert "diverged" in str(outcome.reason)
+
+
+class Answering(nn.Module):
+    """Answers each token with one of its own choice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 5)
+
+    def forward(self, tokens_NL: torch.Tensor) -> torch.Tensor:
+        """Return logits (N, L, 5)."""
+        return self.table(tokens_NL)  # type: ignore[no-any-return]
+
+
+def test_sequences_are_trained_on_and_each_length_has_its_metrics(tmp_path: Path) -> None:
+    """Of two letters one is as good as the other: accuracy, over the tokens asked for alone, is one half."""
+    strings = Copying(letters=2, lengths=(1, 3), test_lengths=(2, 5), train_size=64, val_size=8, test_size=8)
+    spec = Train(epochs=5, batch_size=16, optimizer=Sgd(lr=5.0), eval_batch_size=3, device="cpu")
+    with streams.keyed_global_rng(0):
+        model = Answering()
+
+    outcome, _ = _train(tmp_path, spec, model=model, dataset=load(strings), augment=())
+
+    names = {f"{split}/{what}{end}" for split in ("val", "test") for what in ("loss", "acc") for end in ENDS}
+    assert outcome.status == "FINISHED"
+    assert names <= set(outcome.metrics)
+    assert 0.4 <= outcome.metrics["train/acc"] <= 0.6, "two letters, and nothing but chance"
+    assert 0.3 <= outcome.metrics["test/acc_len5"] <= 0.7
+    assert outcome.metrics["test/loss_len5"] < 0.8, "the other three tokens were never the answer"
+
+
+ENDS = ("", "_len2", "_len5")
+"""What follows the name of a metric: nothing, and each length tested."""
