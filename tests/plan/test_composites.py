@@ -148,8 +148,8 @@ def test_an_attention_that_is_not_recognised() -> None:
     assert mistakes(model, FROZEN) == [
         (
             (
-                "rule `attention` matches nothing in this model: it has no attention that could be recognised; "
-                "`0` of class OwnAttention (and 1 more) looks like one: linear layers "
+                "rule `attention` matches nothing in this model: it has no attention that could be "
+                "recognised; `0` of class OwnAttention (and 1 more) looks like one: linear layers "
                 "`0.mixing.to_qkv` 24 → 72, `0.to_out` 24 → 24"
             ),
             (
