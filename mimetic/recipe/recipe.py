@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_
 from mimetic.recipe.base import Count, FromList, Name, Section, mistake
 from mimetic.recipe.data import AnyData
 from mimetic.recipe.errors import Mark, Step
+from mimetic.recipe.measurements import Measure
 from mimetic.recipe.model import Model
 from mimetic.recipe.registry import Registered
 from mimetic.recipe.rule import Rule
@@ -91,6 +92,7 @@ class Arm(Section):
     unmatched: Unmatched = Field(
         "keep", description="What no rule matches keeps the model's own initialization, or is an error."
     )
+    measure: Measure | None = Field(None, description="What is measured while the network is trained.")
 
 
 class Stage(Arm):

@@ -160,7 +160,7 @@ def _measured(spec: Spec, network: _Network, dataset: Dataset, *, kinds: frozens
     file = None if network.cache is None else network.cache / f"harvest-{key}.safetensors"
     if file is not None and file.is_file():
         return load_harvest(file)
-    images_NCHW = None if count is None else _images(dataset, count)
+    images_NCHW = None if count is None else first_images(dataset, count)
     harvest = measure(
         spec,
         network.model,
@@ -175,7 +175,7 @@ def _measured(spec: Spec, network: _Network, dataset: Dataset, *, kinds: frozens
     return harvest
 
 
-def _images(dataset: Dataset, count: int) -> Tensor:
+def first_images(dataset: Dataset, count: int) -> Tensor:
     """Return the first training images as a network sees them: decoded and normalized, not augmented."""
     decode = decoder(dataset.mean, dataset.std, device=torch.device("cpu"), channels_last=False)
     return decode(dataset.pixels(count))
