@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_
 from mimetic.recipe.base import Count, FromList, Name, Section, mistake
 from mimetic.recipe.data import Data
 from mimetic.recipe.errors import Mark, Step
+from mimetic.recipe.learner import Learner
 from mimetic.recipe.model import Model
 from mimetic.recipe.registry import Registered
 from mimetic.recipe.rule import Rule
@@ -91,6 +92,17 @@ class Arm(Section):
     unmatched: Unmatched = Field(
         "keep", description="What no rule matches keeps the model's own initialization, or is an error."
     )
+    learner: Annotated[Learner, Registered("learner")] | None = Field(
+        None, description="What learns without backpropagation, in place of a model and its training."
+    )
+
+    @model_validator(mode="after")
+    def _learns_one_way(self) -> Self:
+        for key in ("model", "train", "init") if self.learner is not None else ():
+            if getattr(self, key):
+                hint = f"remove `{key}`, or the `learner`"
+                raise mistake(f"a `learner` stands in place of `{key}`", at=(key,), hint=hint)
+        return self
 
 
 class Stage(Arm):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from mimetic import data
 from mimetic.errors import UserError
+from mimetic.kernels import outline
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Recipe, RecipeError
 from mimetic.recipe.errors import Issue
@@ -26,7 +27,8 @@ def plan_arms(recipe: Recipe, *, allow_code: bool = False, seed: int | None = No
         seed: Seed of the plans; the recipe's first unless given.
 
     Returns:
-        The plans of the arms. What rules take from stages that are not trained yet is pending in them.
+        The plans of the arms that have networks. What rules take from stages that are not trained yet is
+        pending in them.
 
     Raises:
         RecipeError: With the mistakes of all arms and stages at once.
@@ -36,7 +38,10 @@ def plan_arms(recipe: Recipe, *, allow_code: bool = False, seed: int | None = No
     chosen = recipe.seeds[0] if seed is None else seed
 
     def plan(family: Among, name: str) -> None:
-        plans[name] = _plan(recipe, family, name, allow_code=allow_code, seed=chosen)
+        if getattr(recipe, family)[name].learner is not None:
+            check_learner(recipe, family, name)
+        else:
+            plans[name] = _plan(recipe, family, name, allow_code=allow_code, seed=chosen)
 
     for name in recipe.stages:
         issues += _issues_of(recipe, "stages", name, plan)
@@ -68,10 +73,7 @@ def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: i
         said = " and ".join(f"`{part}`" for part in missing)
         message = f"to be run, {family.removesuffix('s')} `{name}` needs {said}"
         raise RecipeError([Issue(message, (family, name), recipe.where(family, name), None)])
-    if family == "arms" and recipe.study.metric.startswith("val/") and arm.data.val_size == 0:
-        message = f"`{recipe.study.metric}` needs validation images, and arm `{name}` holds none out"
-        where = recipe.where("study", "metric")
-        raise RecipeError([Issue(message, ("study", "metric"), where, "set `data.val_size`")])
+    _check_metric(recipe, family, name)
     return resolve(
         arm,
         meta_sites(arm.model, arm.data, allow_code=allow_code),
@@ -80,6 +82,37 @@ def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: i
         where=recipe.place_in(name, among=family),
         harvests=prospects(recipe, arm, allow_code=allow_code),
     )
+
+
+def check_learner(recipe: Recipe, family: Among, name: str) -> tuple[str, ...]:
+    """Check an arm or stage that learns without backpropagation, and say what it will do.
+
+    Raises:
+        RecipeError: If it lacks data, or images to choose on.
+        UserError: If its images are too small for it.
+    """
+    arm: Arm = getattr(recipe, family)[name]
+    assert arm.learner is not None
+    place = (family, name, "learner")
+    if arm.data is None:
+        message = f"to be run, {family.removesuffix('s')} `{name}` needs `data`"
+        raise RecipeError([Issue(message, (family, name), recipe.where(family, name), None)])
+    decided = getattr(arm.learner, "held_out", None)
+    if decided is not None and arm.data.val_size == 0:
+        message = f"{decided} looks at validation images, and {family.removesuffix('s')} `{name}` holds none out"
+        hint = "set `data.val_size`; test images are not for choosing"
+        raise RecipeError([Issue(message, place, recipe.where(*place), hint)])
+    _check_metric(recipe, family, name)
+    return outline(arm.learner, data.describe(arm.data))
+
+
+def _check_metric(recipe: Recipe, family: Among, name: str) -> None:
+    """Refuse to compare by validation images that are not held out."""
+    images = getattr(recipe, family)[name].data
+    if family == "arms" and recipe.study.metric.startswith("val/") and images.val_size == 0:
+        message = f"`{recipe.study.metric}` needs validation images, and arm `{name}` holds none out"
+        where = recipe.where("study", "metric")
+        raise RecipeError([Issue(message, ("study", "metric"), where, "set `data.val_size`")])
 
 
 def open_data(recipe: Recipe) -> dict[str, str]:

@@ -80,7 +80,7 @@ class Tracker:
             study=self.study,
             arm=trial.arm,
             seed=trial.seed,
-            params=settings(model=arm.model, data=arm.data, train=arm.train),
+            params=settings(model=arm.model, data=arm.data, train=arm.train, learner=arm.learner),
             tags=versions,
             origin=origin,
         )

@@ -23,6 +23,7 @@ from mimetic.plan import Plan, resolve
 from mimetic.recipe import Arm, Recipe, load
 from mimetic.study.harvests import gather
 from mimetic.study.layout import Trial
+from mimetic.study.learning import learn
 from mimetic.study.pictures import draw_pictures
 from mimetic.train import digest, train
 
@@ -82,9 +83,11 @@ def run_trial(trial: Trial, shelf: Shelf, stop: Stop) -> str:
 def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[str, str | None]:
     recipe = shelf.recipe(trial.study)
     arm = recipe.arms[trial.arm]
+    dataset = shelf.dataset(arm)
+    if arm.learner is not None:
+        return learn(trial, arm, dataset, journal, stop)
     assert arm.model is not None
     assert arm.train is not None
-    dataset = shelf.dataset(arm)
     model = build(arm, dataset.train.pixels_NCHW, dataset.num_classes, trial)
     harvests = gather(trial, recipe, arm, dataset)
     plan = plan_for(arm, model, dataset.train.pixels_NCHW, trial, harvests)
