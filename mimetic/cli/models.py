@@ -39,7 +39,9 @@ def graph_of(recipe: "Recipe", arm: str, *, model: str | None, allow_code: bool)
 
 def without_network(arm: str) -> str:
     """Say that an arm has no parameters."""
-    return f"arm `{arm}` learns without a network, so no parameter begins there; `mimetic plan` says what it does"
+    return (
+        f"arm `{arm}` learns without a network: no parameter begins there; `mimetic plan` says what it does"
+    )
 
 
 def learners_of(recipe: "Recipe", *, arm: str | None) -> dict[str, tuple[str, ...]]:

@@ -7,7 +7,7 @@ from mimetic.kernels.learn import arithmetic, harvest, layers, prospect, rounds
 from mimetic.kernels.outline import outline
 from mimetic.kernels.patches import Architecture, Features
 from mimetic.kernels.problem import Problem, problem
-from mimetic.kernels.rounds import Round, selected
+from mimetic.kernels.rounds import Round, selected, selection
 
 __all__ = [
     "Architecture",
@@ -29,4 +29,5 @@ __all__ = [
     "prospect",
     "rounds",
     "selected",
+    "selection",
 ]

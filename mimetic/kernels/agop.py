@@ -31,8 +31,15 @@ from mimetic.kernels.cntk import (
     tile_of,
     tile_size,
 )
-from mimetic.kernels.patches import Architecture, Features, Patches, prepare, spread_windows, tiles
-from mimetic.kernels.patches import window_sums
+from mimetic.kernels.patches import (
+    Architecture,
+    Features,
+    Patches,
+    prepare,
+    spread_windows,
+    tiles,
+    window_sums,
+)
 
 GRADIENT_ELEMENTS = {"cpu": 2**23, "cuda": 2**28}
 """Positions × images × outputs × patch coordinates of the gradients that are kept at once."""
@@ -135,7 +142,9 @@ def _pair_slopes(left: Patches, right: Patches, architecture: Architecture) -> t
         across = sine(rho)
         sharp = tangent[layer].mul_(by_tangent).div_(math.pi).div_(across)
         sharp.masked_fill_(across.square() < _ROUNDING[rho.dtype], 0.0)
-        ratio = scaled(across.mul_(by_covariance).mul_(0.5 / math.pi), left.inverses[layer], right.roots[layer])
+        ratio = scaled(
+            across.mul_(by_covariance).mul_(0.5 / math.pi), left.inverses[layer], right.roots[layer]
+        )
         half = 0.5 * left.inverses[layer].square()
         own.append(ratio.sub_(rho * sharp * half[:, :, None]))
         share = angle_share(rho)

@@ -3,7 +3,9 @@
 A round of ConvRFM fits the CNTK on patches times F, takes the patch AGOP G of the predictor at a few
 training images, and goes on with
 
-    F = G^½, M = G   (power ½, published as `sqrtM`)      F = G, M = G²   (power 1)      each of Frobenius norm 1
+    F = G^½, M = G   (power ½, published as `sqrtM`)      F = G, M = G²   (power 1)
+
+each divided by its Frobenius norm.
 
 Deep ConvRFM does so for a kernel of depth L, then replaces the images by a linear random convolution whose
 filters are drawn with the best M, and begins again with a kernel of depth L − 1.
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mimetic.covariance.linalg import eigh, multiply
+from mimetic.covariance.linalg import eigh, multiply, symmetric_root
 from mimetic.data import Images
 from mimetic.errors import UserError
 from mimetic.kernels.agop import patch_agop
@@ -53,13 +55,20 @@ def cntk_round(
 ) -> Fitted:
     """Fit the CNTK on patches times F."""
     images = given.train.pixels_NCHW
-    common = {"features": given.features, "factor_DD": factor_DD}
+    features = given.features
     counts = [len(images) / 2.0, *(float(len(split)) for split in given.held_out().values())]
     ticks = _shares(counts, tick)
-    kernel_NN = kernel(images, architecture, tick=next(ticks), **common)
+    kernel_NN = kernel(images, architecture, features=features, factor_DD=factor_DD, tick=next(ticks))
 
     def rows(split: Images) -> Iterator[Tensor]:
-        return kernel_rows(split.pixels_NCHW, images, architecture, tick=next(ticks), **common)
+        return kernel_rows(
+            split.pixels_NCHW,
+            images,
+            architecture,
+            features=features,
+            factor_DD=factor_DD,
+            tick=next(ticks),
+        )
 
     return fitted(kernel_NN, given, rows, spec.ridge)
 
@@ -67,7 +76,7 @@ def cntk_round(
 def convrfm(spec: ConvRfm, given: Problem, *, tick: Tick = no_tick) -> Iterator[Round]:
     """Yield the rounds of ConvRFM, the fixed kernel first."""
     architecture = architecture_of(spec, given)
-    for number, (found, matrix_DD) in enumerate(_levels_rounds(spec, given, architecture, tick)):
+    for number, (found, matrix_DD) in enumerate(_rounds_of_a_level(spec, given, architecture, tick)):
         yield Round(number, found.metrics, (matrix_DD,))
 
 
@@ -85,7 +94,7 @@ def deep_convrfm(spec: DeepConvRfm, given: Problem, *, seed: int, tick: Tick = n
     for level in range(spec.depth):
         architecture = architecture_of(spec, given, less=level)
         rounds = []
-        for found, matrix_DD in _levels_rounds(spec, given, architecture, tick):
+        for found, matrix_DD in _rounds_of_a_level(spec, given, architecture, tick):
             rounds.append(Round(number, found.metrics, (*matrices, matrix_DD)))
             number += 1
             yield rounds[-1]
@@ -95,7 +104,7 @@ def deep_convrfm(spec: DeepConvRfm, given: Problem, *, seed: int, tick: Tick = n
         given = with_features(given, _convolved(given.features, weight, spec))
 
 
-def _levels_rounds(
+def _rounds_of_a_level(
     spec: ConvRfm, given: Problem, architecture: Architecture, tick: Tick
 ) -> Iterator[tuple[Fitted, Tensor | None]]:
     """Yield each round's predictor with the M its kernel has."""
@@ -149,11 +158,9 @@ def random_filters(
     draws = generator(seed, "learner", "filters", level)
     if matrix_DD is None:
         uniform_OD = torch.rand(spec.width, size, dtype=torch.float64, generator=draws)
-        return ((2.0 * uniform_OD - 1.0) / size**0.5).view(shape)
+        return uniform_OD.mul_(2.0).sub_(1.0).div_(size**0.5).view(shape)
     noise_OD = torch.randn(spec.width, size, dtype=torch.float64, generator=draws)
-    given_DD = matrix_DD / matrix_DD.trace() if spec.unit_trace else matrix_DD
-    values_D, vectors_DD = eigh(given_DD)
-    root_DD = multiply(vectors_DD * values_D.clamp(min=0.0).sqrt(), vectors_DD.T)
+    root_DD, _ = symmetric_root(matrix_DD / matrix_DD.trace() if spec.unit_trace else matrix_DD)
     return multiply(noise_OD, root_DD).view(shape)
 
 
@@ -163,7 +170,8 @@ def _convolved(features: Features, weight_OIHW: Tensor, spec: DeepConvRfm) -> Fe
 
     def read(pixels_NCHW: Tensor) -> Tensor:
         images_NCHW = features(pixels_NCHW)
-        return functional.conv2d(images_NCHW, weight_OIHW.to(images_NCHW), padding=padding)
+        found_NCHW: Tensor = functional.conv2d(images_NCHW, weight_OIHW.to(images_NCHW), padding=padding)
+        return found_NCHW
 
     return read
 

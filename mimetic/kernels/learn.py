@@ -6,7 +6,7 @@ which layers of a network there will be a covariance, before anything is learned
 Shapes: D patch coordinates.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import singledispatch
 
@@ -23,7 +23,7 @@ from mimetic.kernels.cntk import Tick, no_tick
 from mimetic.kernels.convrfm import architecture_of, cntk_round, convrfm, deep_convrfm
 from mimetic.kernels.problem import Problem
 from mimetic.kernels.rfm import rfm
-from mimetic.kernels.rounds import Round
+from mimetic.kernels.rounds import Round, selected, selection
 from mimetic.recipe.learner import Cntk, Convolutional, ConvRfm, DeepConvRfm, Learner, Rfm
 
 STATISTIC = "learned"
@@ -63,9 +63,7 @@ def _convrfm(spec: ConvRfm, given: Problem, *, seed: int, tick: Tick = no_tick) 
 
 
 @rounds.register
-def _deep_convrfm(
-    spec: DeepConvRfm, given: Problem, *, seed: int, tick: Tick = no_tick
-) -> Iterator[Round]:
+def _deep_convrfm(spec: DeepConvRfm, given: Problem, *, seed: int, tick: Tick = no_tick) -> Iterator[Round]:
     yield from deep_convrfm(spec, given, seed=seed, tick=tick)
 
 
@@ -101,12 +99,16 @@ def _patches(level: int, count: int, spec: Convolutional, *, channels: int, filt
     return Harvested(f"patches.{level}", "conv", level / max(count - 1, 1), geometry)
 
 
-def harvest(spec: Learner, found: Round, shape: DataShape, *, origin: str, images: int) -> Harvest | None:
-    """Return what a round had learned as covariances; None where the learner learns no features.
+def harvest(
+    spec: Learner, found: Sequence[Round], shape: DataShape, *, origin: str, images: int
+) -> Harvest | None:
+    """Return what was learned as covariances; None where the learner learns no features.
+
+    Of a learner with several levels each gives that of its own round that counts.
 
     Args:
         spec: The learner's section.
-        found: The round that counts.
+        found: All rounds.
         shape: Shape of the images.
         origin: The learner, as messages and plans show it.
         images: Training images it learned from.
@@ -115,9 +117,11 @@ def harvest(spec: Learner, found: Round, shape: DataShape, *, origin: str, image
     if not blank:
         return None
     parts = []
-    for index, part in enumerate(blank):
-        matrix_DD = found.covariances[index] if index < len(found.covariances) else None
-        source = f"{STATISTIC} {part.layer} of {origin}, round {found.number}"
+    for level, part in enumerate(blank):
+        there = [done for done in found if len(done.covariances) == level + 1]
+        counts = selected(there, selection(spec))
+        source = f"{STATISTIC} {part.layer} of {origin}, round {counts.number}"
+        matrix_DD = counts.covariances[level]
         parts.append(replace(part, covariance=_covariance(matrix_DD, part, source, images)))
     return Harvest(origin, STATISTIC, tuple(parts))
 
@@ -127,7 +131,7 @@ def _covariance(matrix_DD: Tensor | None, part: Harvested, source: str, images: 
     patch = PatchGeometry(geometry.patch_channels, geometry.kernel_size)
     if matrix_DD is None:
         root_DD = torch.eye(patch.size, dtype=torch.float64)
-        notes = ("nothing learned: the plain kernel was best on validation images, so the identity",)
+        notes = ("nothing learned: the plain kernel counts, so the identity",)
         return measured(root_DD, patch, source=source, samples=images, notes=notes)
     root_DD, _ = symmetric_root(matrix_DD.double())
     return measured(root_DD, patch, source=source, samples=images)

@@ -59,10 +59,9 @@ def _kernel(spec: Convolutional, shape: DataShape, depth: int) -> str:
         message = f"images of {shape.height}×{shape.width} are too small for {depth} convolutions of side "
         raise UserError(message + f"{spec.patch_size}; lower `depth` or `patch_size`, or set `padding: true`")
     positions = " → ".join(f"{rows}×{columns}" for rows, columns in grids)
-    side = spec.patch_size
-    return (
-        f"CNTK of {depth} convolutions over patches of {shape.channels}×{side}×{side}, positions {positions}"
-    )
+    plural = "" if depth == 1 else "s"
+    patch = f"{shape.channels}×{spec.patch_size}×{spec.patch_size}"
+    return f"CNTK of {depth} convolution{plural} over patches of {patch}, positions {positions}"
 
 
 def _features(spec: ConvRfm) -> str:
@@ -78,7 +77,9 @@ def _power(power: float) -> str:
 
 
 def _split(spec: Learner) -> str:
-    count = "all training images" if spec.images is None else f"{spec.images} training images drawn by the seed"
+    count = (
+        "all training images" if spec.images is None else f"{spec.images} training images drawn by the seed"
+    )
     return f"learns from {count}, read as {spec.inputs}"
 
 

@@ -36,8 +36,8 @@ class Problem:
     features: Features
 
     @property
-    def targets_NK(self) -> Tensor:
-        """Return the labels of the training images as rows of zeros with a one."""
+    def targets(self) -> Tensor:
+        """Return the labels of the training images as rows of zeros with a one, (N, K)."""
         return one_hot(self.train.labels_N, self.classes)
 
     def held_out(self) -> dict[str, Images]:
@@ -54,9 +54,10 @@ def problem(
     Raises:
         UserError: If more images are asked for than there are, or none are held out to choose on.
     """
-    decided = getattr(spec, "held_out", None)
-    if decided is not None and dataset.val is None:
-        raise UserError(f"{decided} looks at validation images, and none are held out; set `data.val_size`")
+    if spec.held_out is not None and dataset.val is None:
+        raise UserError(
+            f"{spec.held_out} looks at validation images, and none are held out; set `data.val_size`"
+        )
     train = dataset.train
     if spec.images is not None:
         if spec.images > len(train):
@@ -75,12 +76,12 @@ def reading(inputs: Inputs, dataset: Dataset, *, device: torch.device, dtype: to
     std_C11 = torch.tensor(dataset.std, device=device, dtype=dtype)[:, None, None]
 
     def read(pixels_NCHW: Tensor) -> Tensor:
-        values_NCHW = pixels_NCHW.to(device, dtype) / _LEVELS
+        values_NCHW: Tensor = pixels_NCHW.to(device, dtype) / _LEVELS
         if inputs == "standardized":
-            return (values_NCHW - mean_C11) / std_C11
-        if inputs == "unit":
+            values_NCHW = (values_NCHW - mean_C11) / std_C11
+        elif inputs == "unit":
             norm_N111 = values_NCHW.flatten(1).norm(dim=1)[:, None, None, None]
-            return values_NCHW / norm_N111.clamp(min=1.0 / _LEVELS)
+            values_NCHW = values_NCHW / norm_N111.clamp(min=1.0 / _LEVELS)
         return values_NCHW
 
     return read

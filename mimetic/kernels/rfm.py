@@ -1,4 +1,4 @@
-"""Recursive feature machine: a Laplace kernel whose metric is the AGOP of its own predictor (arXiv 2212.13881).
+"""Recursive feature machine (arXiv 2212.13881): a Laplace kernel whose metric is its predictor's AGOP.
 
     repeat:  α = (K_M + λI)⁻¹Y;   M ← AGOP of f(x) = Σ_j α_j K_M(x, x_j)
 
@@ -47,9 +47,7 @@ def rfm(spec: Rfm, given: Problem) -> Iterator[Round]:
 
 def next_metric(train_ND: Tensor, alpha_NK: Tensor, metric_DD: Tensor | None, spec: Rfm) -> Tensor:
     """Return the M of the next round from the predictor of this one."""
-    agop_DD = laplace_agop(
-        train_ND, train_ND, alpha_NK, metric_DD, spec.bandwidth, centered=spec.centered
-    )
+    agop_DD = laplace_agop(train_ND, train_ND, alpha_NK, metric_DD, spec.bandwidth, centered=spec.centered)
     if spec.diagonal:
         agop_DD = torch.diag(agop_DD.diagonal())
     if spec.scaling == "max":

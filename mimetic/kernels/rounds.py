@@ -9,6 +9,7 @@ from torch import Tensor
 from mimetic.data import Images
 from mimetic.kernels.problem import Problem, metrics_of, scores_of
 from mimetic.kernels.ridge import best, fit
+from mimetic.recipe.learner import Iterated, Learner
 
 Rows = Callable[[Images], Iterable[Tensor]]
 """Yields the kernel of a split with the training images in runs of its rows, float64 on the CPU."""
@@ -57,7 +58,7 @@ def fitted(kernel_NN: Tensor, given: Problem, rows: Rows, ridges: Sequence[float
     largest = float(kernel_NN.max())
     scale = 1.0 / largest if largest > 0.0 else 1.0
     scaled_NN = kernel_NN * scale
-    alpha_RNK = fit(scaled_NN, given.targets_NK, ridges)
+    alpha_RNK = fit(scaled_NN, given.targets, ridges)
     scores = {"train": scores_of(scaled_NN @ alpha_RNK, given.train.labels_N)}
     for name, split in given.held_out().items():
         parts = [(block_MN * scale) @ alpha_RNK for block_MN in rows(split)]
@@ -67,8 +68,13 @@ def fitted(kernel_NN: Tensor, given: Problem, rows: Rows, ridges: Sequence[float
     return Fitted(alpha_RNK, chosen, {**metrics, "ridge": ridges[chosen]})
 
 
+def selection(spec: Learner) -> str:
+    """Return how the round that counts is chosen; a learner without rounds has only one."""
+    return spec.select if isinstance(spec, Iterated) else "last"
+
+
 def selected(rounds: Sequence[Round], select: str) -> Round:
-    """Return the round that counts: the most accurate on validation images (the first of equals), or the last."""
+    """Return the round that counts: the first of the most accurate on validation images, or the last."""
     if select == "last":
         return rounds[-1]
     return max(rounds, key=lambda found: (found.metrics["val/acc"], -found.number))

@@ -41,7 +41,9 @@ ARM_KEYS = ("model", "data", "train", "init", "unmatched", "learner")
 
 ARMS = Group("arms", "arm", "an arm", ARM, ARM_KEYS, ARM_KEYS)
 
-STAGES = Group("stages", "stage", "a stage", STAGE, (*ARM_KEYS, "seeds"), ("model", "data", "train", "learner"))
+STAGES = Group(
+    "stages", "stage", "a stage", STAGE, (*ARM_KEYS, "seeds"), ("model", "data", "train", "learner")
+)
 """A stage begins with the model's own initialization: the recipe's rules are for its arms."""
 
 GROUPS = {group.key: group for group in (ARMS, STAGES)}

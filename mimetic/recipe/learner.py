@@ -16,14 +16,17 @@ def _differ(value: tuple[float, ...]) -> tuple[float, ...]:
     return value
 
 
-Ridges = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=32), FromList, AfterValidator(_differ)]
+Ridges = Annotated[
+    tuple[Positive, ...], Field(min_length=1, max_length=32), FromList, AfterValidator(_differ)
+]
 
 
 class Learner(Spec):
     """Base of the learners: which images they see, and the ridge of their regression."""
 
     images: Count | None = Field(
-        None, description="Training images, drawn by the trial's seed; all of the training split unless given."
+        None,
+        description="Training images, drawn by the trial's seed; all of the training split unless given.",
     )
     inputs: Literal["pixels", "standardized", "unit"] = Field(
         "pixels",
@@ -37,10 +40,15 @@ class Learner(Spec):
     )
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         examples=["auto", "cpu", "cuda:0"],
         description="Where to compute.",
     )
+
+    @property
+    def held_out(self) -> str | None:
+        """Return what is decided on validation images; None where nothing is."""
+        return "choosing among several ridges" if len(self.ridge) > 1 else None
 
 
 class Iterated(Learner):
@@ -50,7 +58,8 @@ class Iterated(Learner):
         4, description="Times the features are learned anew and the kernel refitted."
     )
     select: Literal["validation", "last"] = Field(
-        "validation", description="The round that counts: the most accurate on validation images, or the last."
+        "validation",
+        description="The round that counts: the most accurate on validation images, or the last.",
     )
     power: Annotated[float, AfterValidator(one_or_half)] = Field(
         1.0,
@@ -61,7 +70,8 @@ class Iterated(Learner):
     @property
     def held_out(self) -> str | None:
         """Return what is decided on validation images; None where nothing is."""
-        return _decided(self.ridge, self.select if self.rounds > 0 else "last")
+        chosen = "`select: validation`" if self.rounds > 0 and self.select == "validation" else None
+        return chosen if super().held_out is None else super().held_out
 
 
 class Convolutional(Learner):
@@ -92,11 +102,6 @@ class Cntk(Convolutional):
 
     type: Literal["cntk"] = "cntk"
 
-    @property
-    def held_out(self) -> str | None:
-        """Return what is decided on validation images; None where nothing is."""
-        return _decided(self.ridge, "last")
-
 
 @register("learner")
 class ConvRfm(Convolutional, Iterated):
@@ -119,17 +124,10 @@ class ConvRfm(Convolutional, Iterated):
 
 @register("learner")
 class DeepConvRfm(ConvRfm):
-    """Deep ConvRFM: random convolutions drawn from the learned covariance, layer by layer (arXiv 2309.00570)."""
+    """Deep ConvRFM: layer by layer, random convolutions with the learned covariance (arXiv 2309.00570)."""
 
     type: Literal["deep_convrfm"] = "deep_convrfm"  # type: ignore[assignment]
     width: Count = Field(64, description="Filters of each random convolution.")
     unit_trace: bool = Field(
         False, description="Draw filters from M over its trace, the published `sampleM`; else from M itself."
     )
-
-
-def _decided(ridges: tuple[float, ...], select: str) -> str | None:
-    """Return what validation images are needed for."""
-    if len(ridges) > 1:
-        return "choosing among several `ridge`"
-    return "`select: validation`" if select == "validation" else None

@@ -82,7 +82,9 @@ def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Gr
     if isinstance(spec, Measured):
         source, model = _where(recipe, arm, spec.from_)
     if source.learner is not None and isinstance(spec, Measured):
-        message = f"{origin_name(spec)} learns without a network, and `{spec.type_name()}` is measured on one; "
+        message = (
+            f"{origin_name(spec)} learns without a network, and `{spec.type_name()}` is measured on one; "
+        )
         raise UserError(message + "use `covariance: {type: learned, from: …}`")
     if model is None or source.data is None:
         raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")

@@ -33,9 +33,7 @@ _STEPS = 1000
 """Steps a round is divided into for the display of progress."""
 
 
-def learn(
-    trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop
-) -> tuple[str, str | None]:
+def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop) -> tuple[str, str | None]:
     """Carry out the learner of an arm and return how it ended, and why if not well.
 
     Args:
@@ -51,9 +49,7 @@ def learn(
     spec = arm.learner
     assert isinstance(spec, Learner)
     device = pick_device(trial.device)
-    given = kernels.problem(
-        spec, dataset, seed=trial.seed, device=device, dtype=kernels.arithmetic(spec)
-    )
+    given = kernels.problem(spec, dataset, seed=trial.seed, device=device, dtype=kernels.arithmetic(spec))
     content = f"{spec.model_dump_json()}|{dataset.digest}|{trial.seed}"
     journal.write(
         "start",
@@ -73,14 +69,14 @@ def learn(
         return "KILLED", str(stopped)
     except RunError as error:
         return "FAILED", str(error)
-    chosen = kernels.selected(found, getattr(spec, "select", "last"))
-    if getattr(spec, "select", "last") == "validation" and len(found) > 1:
+    chosen = kernels.selected(found, kernels.selection(spec))
+    if kernels.selection(spec) == "validation" and len(found) > 1:
         told = {**chosen.metrics, "round": float(chosen.number)}
         journal.write("epoch", epoch=len(found), step=len(found), metrics=told)
     origin = f"{trial.arm}, seed {trial.seed}"
-    harvest = kernels.harvest(spec, chosen, dataset.shape, origin=origin, images=len(given.train))
+    harvest = kernels.harvest(spec, found, dataset.shape, origin=origin, images=len(given.train))
     if harvest is not None:
-        about = {"learner": spec.model_dump(mode="json"), "data": dataset.name, "round": chosen.number}
+        about = {"learner": spec.model_dump(mode="json"), "data": dataset.name}
         save_harvest(trial.folder / LEARNED, harvest, about=about)
         journal.write("artifact", file=LEARNED, kind="covariance")
     return "FINISHED", None

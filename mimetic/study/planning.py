@@ -97,9 +97,11 @@ def check_learner(recipe: Recipe, family: Among, name: str) -> tuple[str, ...]:
     if arm.data is None:
         message = f"to be run, {family.removesuffix('s')} `{name}` needs `data`"
         raise RecipeError([Issue(message, (family, name), recipe.where(family, name), None)])
-    decided = getattr(arm.learner, "held_out", None)
+    decided = arm.learner.held_out
     if decided is not None and arm.data.val_size == 0:
-        message = f"{decided} looks at validation images, and {family.removesuffix('s')} `{name}` holds none out"
+        message = (
+            f"{decided} looks at validation images, and {family.removesuffix('s')} `{name}` holds none out"
+        )
         hint = "set `data.val_size`; test images are not for choosing"
         raise RecipeError([Issue(message, place, recipe.where(*place), hint)])
     _check_metric(recipe, family, name)
