@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mimetic.data import Dataset, Images
+from mimetic.data.dataset import Split, Tokens
 from mimetic.errors import UserError
 from mimetic.kernels.patches import Features
 from mimetic.kernels.ridge import Score, one_hot, score
@@ -58,7 +59,9 @@ def problem(
         raise UserError(
             f"{spec.held_out} looks at validation images, and none are held out; set `data.val_size`"
         )
-    train = dataset.train
+    train, val, test = _images(dataset.train), _images(dataset.val), _images(dataset.test)
+    assert train is not None
+    assert test is not None
     if spec.images is not None:
         if spec.images > len(train):
             message = f"learner.images: {spec.images} asked for, and the training split has {len(train)}; "
@@ -67,7 +70,13 @@ def problem(
         chosen_M = order_N[: spec.images]
         train = Images(train.pixels_NCHW[chosen_M], train.labels_N[chosen_M])
     features = reading(spec.inputs, dataset, device=device, dtype=dtype)
-    return Problem(train, dataset.val, dataset.test, dataset.num_classes, features)
+    return Problem(train, val, test, dataset.num_classes, features)
+
+
+def _images(split: Split | None) -> Images | None:
+    if isinstance(split, Tokens):
+        raise UserError("a `learner` learns from images, and these data are tokens; choose other data")
+    return split
 
 
 def reading(inputs: Inputs, dataset: Dataset, *, device: torch.device, dtype: torch.dtype) -> Features:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from mimetic.recipe.base import Count, FromList, Name, Section, mistake
-from mimetic.recipe.data import Data
+from mimetic.recipe.data import AnyData
 from mimetic.recipe.errors import Mark, Step
 from mimetic.recipe.learner import Learner
 from mimetic.recipe.model import Model
@@ -84,7 +84,7 @@ class Arm(Section):
     """A named variant, complete: what the recipe says for all arms is already merged in."""
 
     model: Annotated[Model, Registered("model")] | None = Field(None, description="The network.")
-    data: Annotated[Data, Registered("data")] | None = Field(None, description="The images.")
+    data: Annotated[AnyData, Registered("data")] | None = Field(None, description="The data.")
     train: Train | None = Field(None, description="How the network is trained.")
     init: Annotated[tuple[Rule, ...], FromList, AfterValidator(_ids_differ)] = Field(
         default=(), description="Rules, first match wins per parameter."
@@ -126,8 +126,8 @@ class Study(Section):
     )
     metric: str = Field(
         "test/acc",
-        pattern=r"^(train|val|test)/(acc|loss)$",
-        examples=["test/acc", "val/loss"],
+        pattern=r"^(train|val|test)/(acc|loss)(_len\d+)?$",
+        examples=["test/acc", "val/loss", "test/acc_len64"],
         description="Metric the arms are compared by.",
     )
 

@@ -68,7 +68,9 @@ def _learned_prospect(recipe: Recipe, spec: Learned) -> Harvest:
     if stage.learner is None or stage.data is None:
         message = f"{name} trains a network, and `learned` is what a `learner` learned; "
         raise UserError(message + "use `filters`, `nfm` or `agop`, or give the stage a `learner`")
-    return kernels.prospect(stage.learner, data.describe(stage.data), name)
+    shape = data.describe(stage.data)
+    assert isinstance(shape, data.DataShape)
+    return kernels.prospect(stage.learner, shape, name)
 
 
 def origin_name(spec: Spec) -> str:
@@ -191,11 +193,10 @@ def _measured(spec: Spec, network: _Network, dataset: Dataset, *, kinds: frozens
     if file is not None and file.is_file():
         return load_harvest(file)
     images_NCHW = None if count is None else _images(dataset, count)
-    example = dataset.train.pixels_NCHW[:2].float()
     harvest = measure(
         spec,
         network.model,
-        find_sites(network.model, example),
+        find_sites(network.model, dataset.shape.example()),
         origin=network.name,
         images_NCHW=images_NCHW,
         initial=network.initial,
@@ -209,7 +210,7 @@ def _measured(spec: Spec, network: _Network, dataset: Dataset, *, kinds: frozens
 def _images(dataset: Dataset, count: int) -> Tensor:
     """Return the first training images as a network sees them: decoded and normalized, not augmented."""
     decode = decoder(dataset.mean, dataset.std, device=torch.device("cpu"), channels_last=False)
-    return decode(dataset.train.pixels_NCHW[:count])
+    return decode(dataset.pixels(count))
 
 
 def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: Dataset) -> list[_Network]:
@@ -230,7 +231,7 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
     if section is None:
         raise UserError(f"{called(origin)}: say which network it fits with `model`")
     classes = _classes(section) if origin.model is not None else dataset.num_classes
-    channels = dataset.train.pixels_NCHW.shape[1]
+    channels = dataset.shape.channels
     built = models.build(
         section, in_channels=channels, num_classes=classes, seed=trial.seed, allow_code=trial.allow_code
     )
@@ -262,7 +263,7 @@ def _stage_network(folder: Path, name: str, seed: int, *, allow_code: bool) -> _
     load_weights(trained, weights)
     initial = _built(stage.model, dataset, seed=seed, allow_code=allow_code)
     itself = Trial(str(folder), name, seed, allow_code=allow_code)
-    graph = find_sites(initial, dataset.train.pixels_NCHW[:2].float())
+    graph = find_sites(initial, dataset.shape.example())
     harvests = gather(itself, recipe, stage, dataset)
     resolve(stage, graph, seed=seed, name=name, harvests=harvests).apply(initial)
     return _Network(f"stage {name}, seed {seed}", trained, initial, weights.parent)
@@ -270,7 +271,7 @@ def _stage_network(folder: Path, name: str, seed: int, *, allow_code: bool) -> _
 
 def _built(section: Model | None, dataset: Dataset, *, seed: int, allow_code: bool) -> nn.Module:
     assert section is not None
-    channels = dataset.train.pixels_NCHW.shape[1]
+    channels = dataset.shape.channels
     return models.build(
         section, in_channels=channels, num_classes=dataset.num_classes, seed=seed, allow_code=allow_code
     )

@@ -16,7 +16,7 @@ import torch
 
 from mimetic import kernels
 from mimetic.covariance.store import save_harvest
-from mimetic.data import Dataset
+from mimetic.data import Dataset, DataShape
 from mimetic.errors import RunError, UserError
 from mimetic.journal import Journal, read_journal, status
 from mimetic.recipe import Arm
@@ -74,7 +74,9 @@ def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop
         told = {**chosen.metrics, "round": float(chosen.number)}
         journal.write("epoch", epoch=len(found), step=len(found), metrics=told)
     origin = f"{trial.arm}, seed {trial.seed}"
-    harvest = kernels.harvest(spec, found, dataset.shape, origin=origin, images=len(given.train))
+    shape = dataset.shape
+    assert isinstance(shape, DataShape)
+    harvest = kernels.harvest(spec, found, shape, origin=origin, images=len(given.train))
     if harvest is not None:
         about = {"learner": spec.model_dump(mode="json"), "data": dataset.name}
         save_harvest(trial.folder / LEARNED, harvest, about=about)

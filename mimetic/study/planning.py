@@ -10,6 +10,7 @@ from mimetic.errors import UserError
 from mimetic.kernels import outline
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Recipe, RecipeError
+from mimetic.recipe.data import Data
 from mimetic.recipe.errors import Issue
 from mimetic.recipe.recipe import Among, Arm
 from mimetic.study.harvests import prospects
@@ -62,7 +63,8 @@ def _issues_of(
     except RecipeError as error:
         return error.issues
     except UserError as error:
-        return (Issue(str(error), (family, name), recipe.where(family, name, "model"), None),)
+        key = "model" if getattr(recipe, family)[name].learner is None else "learner"
+        return (Issue(str(error), (family, name), recipe.where(family, name, key), None),)
     return ()
 
 
@@ -74,6 +76,7 @@ def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: i
         message = f"to be run, {family.removesuffix('s')} `{name}` needs {said}"
         raise RecipeError([Issue(message, (family, name), recipe.where(family, name), None)])
     _check_metric(recipe, family, name)
+    _check_pairing(recipe, family, name, arm)
     return resolve(
         arm,
         meta_sites(arm.model, arm.data, allow_code=allow_code),
@@ -97,24 +100,48 @@ def check_learner(recipe: Recipe, family: Among, name: str) -> tuple[str, ...]:
     if arm.data is None:
         message = f"to be run, {family.removesuffix('s')} `{name}` needs `data`"
         raise RecipeError([Issue(message, (family, name), recipe.where(family, name), None)])
+    if not isinstance(arm.data, Data):
+        message = f"{family.removesuffix('s')} `{name}`: a `learner` learns from images, and "
+        message += f"`{arm.data.type_name()}` holds {arm.data.holds}"
+        raise RecipeError([Issue(message, place, recipe.where(*place), "choose other data")])
     decided = arm.learner.held_out
-    if decided is not None and arm.data.val_size == 0:
+    if decided is not None and arm.data.held_out == 0:
         message = (
             f"{decided} looks at validation images, and {family.removesuffix('s')} `{name}` holds none out"
         )
         hint = "set `data.val_size`; test images are not for choosing"
         raise RecipeError([Issue(message, place, recipe.where(*place), hint)])
     _check_metric(recipe, family, name)
-    return outline(arm.learner, data.describe(arm.data))
+    shape = data.describe(arm.data)
+    assert isinstance(shape, data.DataShape)
+    return outline(arm.learner, shape)
 
 
 def _check_metric(recipe: Recipe, family: Among, name: str) -> None:
     """Refuse to compare by validation images that are not held out."""
     images = getattr(recipe, family)[name].data
-    if family == "arms" and recipe.study.metric.startswith("val/") and images.val_size == 0:
+    if family == "arms" and recipe.study.metric.startswith("val/") and images.held_out == 0:
         message = f"`{recipe.study.metric}` needs validation images, and arm `{name}` holds none out"
         where = recipe.where("study", "metric")
         raise RecipeError([Issue(message, ("study", "metric"), where, "set `data.val_size`")])
+
+
+def _check_pairing(recipe: Recipe, family: Among, name: str, arm: Arm) -> None:
+    """Refuse a model of images on tokens, one of tokens on images, and images' augmentation on tokens."""
+    assert arm.model is not None
+    assert arm.data is not None
+    holds, kind = arm.data.holds, arm.model.type_name()
+    if arm.model.reads not in {None, holds}:
+        message = f"{family.removesuffix('s')} `{name}`: `{kind}` reads {arm.model.reads}, "
+        message += f"and `{arm.data.type_name()}` holds {holds}"
+        where = recipe.where(family, name, "model")
+        raise RecipeError(
+            [Issue(message, (family, name, "model"), where, "choose another model or other data")]
+        )
+    if holds != "images" and arm.train is not None and (arm.train.mixup or arm.train.cutmix):
+        message = f"{family.removesuffix('s')} `{name}`: `mixup` and `cutmix` mix images, not {holds}"
+        where = recipe.where(family, name, "train")
+        raise RecipeError([Issue(message, (family, name, "train"), where, "remove them")])
 
 
 def open_data(recipe: Recipe) -> dict[str, str]:

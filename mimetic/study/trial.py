@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mimetic import data, models
 from mimetic.covariance import Harvest
@@ -22,8 +22,9 @@ from mimetic.journal import Journal
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Arm, Recipe, load
 from mimetic.study.harvests import gather
-from mimetic.study.layout import Trial
+from mimetic.study.layout import Trial, is_finished
 from mimetic.study.learning import learn
+from mimetic.study.locks import holding_trial
 from mimetic.study.pictures import draw_pictures
 from mimetic.train import digest, train
 
@@ -65,6 +66,13 @@ def run_trial(trial: Trial, shelf: Shelf, stop: Stop) -> str:
         FINISHED, FAILED or KILLED; the journal holds the reason.
     """
     trial.folder.mkdir(parents=True, exist_ok=True)
+    with holding_trial(trial, stop) as held:
+        if held and is_finished(trial):  # by another process, while this one waited
+            return "FINISHED"
+        return _journaled(trial, shelf, stop) if held else "KILLED"
+
+
+def _journaled(trial: Trial, shelf: Shelf, stop: Stop) -> str:
     began = time.monotonic()
     with Journal(trial.journal) as journal:
         try:
@@ -88,9 +96,9 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
         return learn(trial, arm, dataset, journal, stop)
     assert arm.model is not None
     assert arm.train is not None
-    model = build(arm, dataset.train.pixels_NCHW, dataset.num_classes, trial)
+    model = build(arm, dataset, trial)
     harvests = gather(trial, recipe, arm, dataset)
-    plan = plan_for(arm, model, dataset.train.pixels_NCHW, trial, harvests)
+    plan = plan_for(arm, model, dataset, trial, harvests)
     write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
     plan.apply(model)
     _draw(trial, plan, model, journal, "start")
@@ -116,24 +124,23 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
     return outcome.status, outcome.reason
 
 
-def build(arm: Arm, pixels_NCHW: Tensor, classes: int, trial: Trial) -> nn.Module:
+def build(arm: Arm, dataset: Dataset, trial: Trial) -> nn.Module:
     """Build the arm's model with its own initialization, on the CPU."""
     assert arm.model is not None
     return models.build(
         arm.model,
-        in_channels=pixels_NCHW.shape[1],
-        num_classes=classes,
+        in_channels=dataset.shape.channels,
+        num_classes=dataset.num_classes,
         seed=trial.seed,
         allow_code=trial.allow_code,
     )
 
 
 def plan_for(
-    arm: Arm, model: nn.Module, pixels_NCHW: Tensor, trial: Trial, harvests: Mapping[str, Harvest]
+    arm: Arm, model: nn.Module, dataset: Dataset, trial: Trial, harvests: Mapping[str, Harvest]
 ) -> Plan:
     """Plan the arm for a model, traced on an input of the data's shape."""
-    example = torch.empty(2, *pixels_NCHW.shape[1:], device="meta")
-    sites = find_sites(model, example)
+    sites = find_sites(model, dataset.shape.example())
     return resolve(arm, sites, seed=trial.seed, name=trial.arm, harvests=harvests)
 
 
