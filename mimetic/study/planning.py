@@ -14,6 +14,7 @@ from mimetic.recipe.data import Data
 from mimetic.recipe.errors import Issue
 from mimetic.recipe.recipe import Among, Arm
 from mimetic.study.harvests import prospects
+from mimetic.study.observe import check_measurements
 from mimetic.study.sites import meta_sites
 
 _NEEDED = ("model", "data", "train")
@@ -77,9 +78,11 @@ def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: i
         raise RecipeError([Issue(message, (family, name), recipe.where(family, name), None)])
     _check_metric(recipe, family, name)
     _check_pairing(recipe, family, name, arm)
+    graph = meta_sites(arm.model, arm.data, allow_code=allow_code)
+    check_measurements(recipe, family, name, graph)
     return resolve(
         arm,
-        meta_sites(arm.model, arm.data, allow_code=allow_code),
+        graph,
         seed=seed,
         name=name,
         where=recipe.place_in(name, among=family),

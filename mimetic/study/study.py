@@ -1,6 +1,6 @@
 """A study: stages, then arms × seeds, executed, tracked and compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from mimetic.study.opening import baseline, find_to_continue, start
 from mimetic.study.planning import open_data, plan_arms
 from mimetic.study.pool import Pool, cores
 from mimetic.study.report import write_comparison
-from mimetic.study.stages import prepare_stages, stage_trials, write_folders
+from mimetic.study.stages import prepare_stages, stage_seeds, write_folders
 from mimetic.train.devices import pick_device
 
 DEFAULT_ROOT = Path("mlruns")
@@ -99,12 +99,12 @@ def run(
         wait_for_workers(trials, shown.say)
         stages = prepare_stages(recipe, root, digests)
         write_folders(folder, stages)
-        queues = [*stage_trials(recipe, stages, trial), [t for t in trials if not is_finished(t)]]
+        queues = [_unfinished(recipe, wave, stages, trials, trial) for wave in recipe.waves()]
         shown.begin(folder, [waiting for queue in queues for waiting in queue])
         for note in notes:
             shown.say(note)
         tracker = _tracker(recipe, folder, trials, root=root, offline=offline, display=shown)
-        # A stage is harvested by what follows it, so each queue waits for the one before.
+        # What is harvested comes first: each wave waits for the one before.
         try:
             interrupted = any(
                 _execute(recipe, queue, tracker, folder, workers=workers, display=shown)
@@ -128,6 +128,25 @@ def conclude(
     link = None if tracker is None else tracker.finish(comparison, files, interrupted=interrupted)
     ended = {trial.name: status(read_journal(trial.journal)) for trial in trials}
     return StudyResult(folder, comparison, ended, link, interrupted)
+
+
+def _unfinished(
+    recipe: Recipe,
+    wave: Sequence[tuple[str, str]],
+    stages: Mapping[str, Path],
+    trials: Sequence[Trial],
+    trial: Callable[[Path, str, int], Trial],
+) -> list[Trial]:
+    """Return the trials of a wave that are to be trained: its stages' first, then its arms' seed by seed."""
+    members = set(wave)
+    found = [
+        trial(folder, name, seed)
+        for name, folder in stages.items()
+        if ("stages", name) in members
+        for seed in stage_seeds(recipe, name)
+    ]
+    found += [one for one in trials if ("arms", one.arm) in members]
+    return [one for one in found if not is_finished(one)]
 
 
 def _device(recipe: Recipe, name: str) -> str:
