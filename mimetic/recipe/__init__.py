@@ -5,11 +5,7 @@ among types is fixed when its section is first used.
 """
 
 # ruff: noqa: E402
-<<<<<<< HEAD
-from mimetic.recipe import covariance, data, initializer, learner, measured, model, scale, train
-=======
-from mimetic.recipe import covariance, data, initializer, measured, model, scale, structured, train
->>>>>>> f11ad8ecebdad1f11c5940ef4c562b195837991b
+from mimetic.recipe import covariance, data, initializer, learner, measured, model, scale, structured, train
 from mimetic.recipe.registry import load_plugins
 
 load_plugins()

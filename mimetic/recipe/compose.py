@@ -18,7 +18,7 @@ from mimetic.recipe.tree import List, Map, Spot
 MAIN = "main"
 """Name of the only arm of a recipe that has none."""
 
-LEARNED_AWAY = ("model", "train", "init", "unmatched")
+LEARNED_AWAY = ("model", "train", "init", "unmatched", "measure")
 """Keys that a `learner` laid over them replaces: it has neither a network nor rules."""
 
 TRAINED_AWAY = frozenset({"model", "train"})

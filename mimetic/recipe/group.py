@@ -36,11 +36,7 @@ class Group:
         return ("extends", *self.keys, "remove")
 
 
-<<<<<<< HEAD
-ARM_KEYS = ("model", "data", "train", "init", "unmatched", "learner")
-=======
-ARM_KEYS = ("model", "data", "train", "init", "unmatched", "measure")
->>>>>>> f11ad8ecebdad1f11c5940ef4c562b195837991b
+ARM_KEYS = ("model", "data", "train", "init", "unmatched", "measure", "learner")
 """Keys of a complete arm; at the top of a recipe they hold for all arms."""
 
 ARMS = Group("arms", "arm", "an arm", ARM, ARM_KEYS, ARM_KEYS)

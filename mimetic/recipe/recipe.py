@@ -9,11 +9,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_
 from mimetic.recipe.base import Count, FromList, Name, Section, mistake
 from mimetic.recipe.data import AnyData
 from mimetic.recipe.errors import Mark, Step
-<<<<<<< HEAD
 from mimetic.recipe.learner import Learner
-=======
 from mimetic.recipe.measurements import Measure
->>>>>>> f11ad8ecebdad1f11c5940ef4c562b195837991b
 from mimetic.recipe.model import Model
 from mimetic.recipe.registry import Registered
 from mimetic.recipe.rule import Rule
@@ -96,21 +93,18 @@ class Arm(Section):
     unmatched: Unmatched = Field(
         "keep", description="What no rule matches keeps the model's own initialization, or is an error."
     )
-<<<<<<< HEAD
+    measure: Measure | None = Field(None, description="What is measured while the network is trained.")
     learner: Annotated[Learner, Registered("learner")] | None = Field(
         None, description="What learns without backpropagation, in place of a model and its training."
     )
 
     @model_validator(mode="after")
     def _learns_one_way(self) -> Self:
-        for key in ("model", "train", "init") if self.learner is not None else ():
+        for key in ("model", "train", "init", "measure") if self.learner is not None else ():
             if getattr(self, key):
                 hint = f"remove `{key}`, or the `learner`"
                 raise mistake(f"a `learner` stands in place of `{key}`", at=(key,), hint=hint)
         return self
-=======
-    measure: Measure | None = Field(None, description="What is measured while the network is trained.")
->>>>>>> f11ad8ecebdad1f11c5940ef4c562b195837991b
 
 
 class Stage(Arm):
