@@ -40,7 +40,7 @@ class Origin(Section):
     """A trained network: a stage or an arm of the recipe, a trial, a checkpoint, or a published model."""
 
     expected: ClassVar[str] = "a map such as `{stage: small}`"
-    alternatives: ClassVar[tuple[str, ...]] = ("stage", "arm", "trial", "checkpoint", "weights")
+    alternatives: ClassVar[tuple[str, ...]] = ("stage", "arm", "trial", "run", "checkpoint", "weights")
 
     stage: Name | None = Field(None, description="Name of a stage of this recipe, trained first.")
     arm: Name | None = Field(None, description="Name of another arm of this recipe, trained before ours.")
@@ -50,6 +50,9 @@ class Origin(Section):
         "where the stage has `seeds` of its own), all, or a list.",
     )
     trial: str | None = Field(None, min_length=1, description="Folder of a finished trial of ours.")
+    run: str | None = Field(
+        None, pattern=r"^[0-9a-f]{32}$", description="Id of the MLflow run of a finished trial of ours."
+    )
     checkpoint: str | None = Field(
         None, min_length=1, description="Weights in a file: safetensors, or a PyTorch state dict."
     )
