@@ -1,5 +1,6 @@
 """Initializers: pure functions from a rule, a layer and keyed streams to tensors."""
 
+from mimetic.initializers import mimetic_mlp, mimetic_ssm  # register their draws
 from mimetic.initializers.dispatch import draw, fills, made, named
 from mimetic.initializers.draw import Draw, Moments, Streams
 from mimetic.initializers.gaussian import draw_filters, gaussian_moments
@@ -16,5 +17,7 @@ __all__ = [
     "gaussian_moments",
     "law",
     "made",
+    "mimetic_mlp",
+    "mimetic_ssm",
     "named",
 ]

@@ -37,18 +37,22 @@ SomeSeeds = Annotated[
 
 
 class Origin(Section):
-    """A trained network: a stage of the recipe, a trial of ours, a checkpoint, or a published model."""
+    """A trained network: a stage or an arm of the recipe, a trial, a checkpoint, or a published model."""
 
     expected: ClassVar[str] = "a map such as `{stage: small}`"
-    alternatives: ClassVar[tuple[str, ...]] = ("stage", "trial", "checkpoint", "weights")
+    alternatives: ClassVar[tuple[str, ...]] = ("stage", "arm", "trial", "run", "checkpoint", "weights")
 
     stage: Name | None = Field(None, description="Name of a stage of this recipe, trained first.")
+    arm: Name | None = Field(None, description="Name of another arm of this recipe, trained before ours.")
     seeds: Literal["own", "all"] | SomeSeeds = Field(
         "own",
-        description="Which of the stage's seeds, measured apart and averaged: the trial's own (all of them "
+        description="Which of its seeds, measured apart and averaged: the trial's own (all of them "
         "where the stage has `seeds` of its own), all, or a list.",
     )
     trial: str | None = Field(None, min_length=1, description="Folder of a finished trial of ours.")
+    run: str | None = Field(
+        None, pattern=r"^[0-9a-f]{32}$", description="Id of the MLflow run of a finished trial of ours."
+    )
     checkpoint: str | None = Field(
         None, min_length=1, description="Weights in a file: safetensors, or a PyTorch state dict."
     )
@@ -70,8 +74,8 @@ class Origin(Section):
             hint = "keep one of them" if said else "write, for example, `{stage: small}`"
             message = f"give one of {listed(self.alternatives)}, found {found}"
             raise mistake(message, at=tuple(said[1:2]), hint=hint)
-        if self.seeds != "own" and self.stage is None:
-            message = f"`seeds` chooses among the seeds of a stage, and this is a {said[0]}"
+        if self.seeds != "own" and self.stage is None and self.arm is None:
+            message = f"`seeds` chooses among the seeds of a stage or an arm, and this is a {said[0]}"
             raise mistake(message, at=("seeds",), hint="remove it")
         if self.weights is not None and self.model is None:
             hint = "say which, for example `model: {type: torchvision, name: resnet18}`"
@@ -110,6 +114,11 @@ class Carried(Spec):
         "trace",
         description="What a change of kernel size keeps: the filter's energy, each pixel's, or neither.",
     )
+    channels: Literal["marginal", "tile"] = Field(
+        "marginal",
+        description="Where its filters see another number of input channels: the mean spatial covariance of "
+        "one channel, or the channels repeated in turn.",
+    )
     shrink: Fraction | Literal["auto"] = Field(
         0.0, description="Share of a multiple of the identity mixed in; auto is Ledoit and Wolf's."
     )
@@ -146,7 +155,8 @@ class Nfm(Measured):
     normalize: Literal["sum", "mean"] = Field("sum", description="Sum or mean over the filters.")
 
 
-def _one_or_half(value: float) -> float:
+def one_or_half(value: float) -> float:
+    """Refuse powers other than 1 and 0.5."""
     if value not in {0.5, 1.0}:
         raise mistake(f"must be 1 or 0.5, found {value:g}", hint="1 is the matrix, 0.5 its square root")
     return value
@@ -157,7 +167,7 @@ class Agop(Measured):
     """Average gradient outer product over patches of a trained network's layer (arXiv 2309.00570)."""
 
     type: Literal["agop"] = "agop"
-    power: Annotated[float, AfterValidator(_one_or_half)] = Field(
+    power: Annotated[float, AfterValidator(one_or_half)] = Field(
         1.0,
         description="1 for the matrix, 0.5 for its square root.",
         json_schema_extra={"enum": [0.5, 1.0]},
@@ -168,6 +178,21 @@ class Agop(Measured):
         None, description="Random combinations of outputs instead of every one; exact unless given."
     )
     drop_bias: bool = Field(False, description="Drop each layer's own bias, as the paper's code does.")
+
+
+@register("covariance")
+class Learned(Measured):
+    """Covariance of patches that RFM, ConvRFM or Deep ConvRFM learned without backpropagation."""
+
+    type: Literal["learned"] = "learned"
+
+    @model_validator(mode="after")
+    def _from_a_learner(self) -> Self:
+        if self.from_.stage is None and self.from_.trial is None:
+            said = "checkpoint" if self.from_.checkpoint is not None else "weights"
+            hint = "write `from: {stage: …}` with a stage that has a `learner`, or `from: {trial: …}`"
+            raise mistake("what a learner learned is in a stage or a trial", at=("from", said), hint=hint)
+        return self
 
 
 @register("covariance")

@@ -7,23 +7,22 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from mimetic.covariance import Harvest
-from mimetic.data import Dataset
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.graph import canonical_parameters, find_sites
-from mimetic.journal import Journal, Muted
+from mimetic.journal import Journal, Muted, history, read_journal
 from mimetic.plan import Plan, resolve
-from mimetic.recipe import Arm
 from mimetic.study.harvests import gather
 from mimetic.study.layout import Trial, is_finished
+from mimetic.study.learning import learn
 from mimetic.study.locks import holding_trial
-from mimetic.study.pictures import draw_pictures
+from mimetic.study.observe import observer
+from mimetic.study.pictures import draw_ansatz, draw_pictures
 from mimetic.study.shelf import Shelf
 from mimetic.train import digest, train
 from mimetic.train.profiling import profiling
@@ -90,12 +89,17 @@ def _trained(
 ) -> tuple[str, str | None]:
     recipe = shelf.recipe(trial.study)
     arm = recipe.arms[trial.arm]
+    dataset = shelf.dataset(arm)
+    if arm.learner is not None:  # on the first process of a team: kernels are not shared
+        return (
+            learn(trial, arm, dataset, journal, stop) if isinstance(journal, Journal) else ("FINISHED", None)
+        )
     assert arm.model is not None
     assert arm.train is not None
-    dataset = shelf.dataset(arm)
     model = shelf.model(arm, dataset, seed=trial.seed, allow_code=trial.allow_code)
     harvests = gather(trial, recipe, arm, dataset)
-    plan = plan_for(arm, model, dataset, trial, harvests)
+    graph = find_sites(model, dataset.shape.example())
+    plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests)
     plan.apply(model)
     if ranks.rank == 0:
         write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
@@ -117,6 +121,7 @@ def _trained(
             facts={"arm": trial.arm},
             resume=True,
             stop=stop,
+            observe=observer(arm, model, graph, dataset, seed=trial.seed),
             ranks=ranks,
             profiler=profiler,
         )
@@ -125,18 +130,13 @@ def _trained(
     return outcome.status, outcome.reason
 
 
-def plan_for(
-    arm: Arm, model: nn.Module, dataset: Dataset, trial: Trial, harvests: Mapping[str, Harvest]
-) -> Plan:
-    """Plan the arm for a model, traced on an input of the data's shape."""
-    sites = find_sites(model, dataset.shape.example())
-    return resolve(arm, sites, seed=trial.seed, name=trial.arm, harvests=harvests)
-
-
 def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal | Muted, moment: str) -> None:
-    """Keep pictures of the filters; a picture that fails is no reason to lose a trial."""
+    """Keep pictures of the filters and of what was measured; one that fails is no reason to lose a trial."""
+    folder = trial.folder / "pictures"
     try:
-        files = draw_pictures(plan, canonical_parameters(model), trial.folder / "pictures", moment)
+        files = draw_pictures(plan, canonical_parameters(model), folder, moment)
+        if moment == "end":
+            files += draw_ansatz(history(read_journal(trial.journal)), folder)
     except (RunError, OSError, ValueError) as error:
         journal.write("note", text=f"no pictures at the {moment}: {error}")
         return

@@ -19,7 +19,7 @@ from mimetic.recipe.tree import wrapped
 
 def test_families() -> None:
     """Every place of the language where a type stands has types."""
-    wanted = {"init", "covariance", "scale", "model", "data", "augment", "optimizer", "schedule"}
+    wanted = {"init", "covariance", "scale", "model", "data", "augment", "optimizer", "schedule", "learner"}
     assert set(families()) == wanted
     assert all(registered(family) for family in families())
 
@@ -179,7 +179,7 @@ def test_places() -> None:
     [
         ("lr", "`lr` belongs under `train.optimizer`"),
         ("augment", "`augment` belongs under `data`"),
-        ("kind", "`kind` belongs under `match` of a rule"),
+        ("kind", "`kind` belongs under `match` of a rule or under `measure.ansatz.layers`"),
         ("freeze", "`freeze` belongs in a rule"),
         ("baseline", "`baseline` belongs at the top of the recipe"),
         ("type", None),
