@@ -1,0 +1,290 @@
+"""Images per second of training: ours, a bare loop, timm's path, Lightning's Trainer and Accelerate.
+
+    python benchmarks/frameworks.py                     # ConvMixer-128/4 and CIFAR-ResNet-20
+    python benchmarks/frameworks.py --windows 9 --model cifar_resnet
+
+One model, one optimizer (AdamW, fused), one schedule (one-cycle), one batch size, in one process and in
+turns. Each tool takes its images twice where it can: as batches that are resident and augmented by the same
+gather (`resident`: what its loop costs), and through a DataLoader without workers over PIL transforms
+(`loader`: what a user of the tool writes). Each ratio is of neighbouring windows, and their median does not
+care what else the machine was doing. Lightning and Accelerate come with `pip install mimetic[bench]`.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from PIL import Image
+from throughput import CLASSES, LR, MEAN, PADDING, STD, _augmented, _bare, _dataset, _ours, _wait
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (torch's own custom)
+
+from mimetic.data import Dataset
+from mimetic.models import build
+from mimetic.models.torchvision_import import import_torchvision
+from mimetic.recipe.model import CifarResNet, ConvMixer, Model
+from mimetic.train.devices import pick_device, pick_precision
+
+Window = Callable[[], float]
+
+
+class Resident:
+    """Batches that live on the device, decoded and augmented by one gather, for any loop."""
+
+    def __init__(self, dataset: Dataset, batch: int, device: torch.device) -> None:
+        self.pixels_NCHW = dataset.train.pixels_NCHW.to(device)
+        self.labels_N = dataset.train.labels_N.to(device)
+        mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
+        self.scale_C11, self.shift_C11 = (1 / (255 * std))[:, None, None], (-mean / std)[:, None, None]
+        self.batch = batch
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self.labels_N) // self.batch
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield an epoch."""
+        order_N = torch.randperm(len(self.labels_N)).to(self.labels_N.device)
+        for chosen_B in order_N.split(self.batch):
+            images = _augmented(self.pixels_NCHW.index_select(0, chosen_B)).float()
+            images = images.mul_(self.scale_C11).add_(self.shift_C11)
+            yield images.contiguous(memory_format=torch.channels_last), self.labels_N[chosen_B]
+
+
+class Pictures(torch.utils.data.Dataset[tuple[Any, int]]):
+    """PIL pictures with a transform for each, as image folders give them."""
+
+    def __init__(self, dataset: Dataset, transform: Callable[[Any], Any] | None = None) -> None:
+        rows = dataset.train.pixels_NCHW.permute(0, 2, 3, 1).numpy()
+        self.pictures = [Image.fromarray(row) for row in rows]
+        self.labels = dataset.train.labels_N.tolist()
+        self.transform = transform
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        """Return a picture and its class."""
+        picture = self.pictures[index]
+        return picture if self.transform is None else self.transform(picture), self.labels[index]
+
+
+def loader(dataset: Dataset, batch: int) -> Any:
+    """Return the DataLoader of a tutorial: crop, flip, to a tensor, normalize."""
+    steps = import_torchvision().transforms
+    transform = steps.Compose(
+        [
+            steps.RandomCrop(32, padding=PADDING),
+            steps.RandomHorizontalFlip(),
+            steps.ToTensor(),
+            steps.Normalize(MEAN, STD),
+        ]
+    )
+    return torch.utils.data.DataLoader(Pictures(dataset, transform), batch, shuffle=True, drop_last=True)
+
+
+def optimized(model: nn.Module, steps: int) -> tuple[Any, Any]:
+    """Return the optimizer and its schedule."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, fused=True)
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps + 1)
+
+
+def with_lightning(
+    model: nn.Module, batches: Any, options: argparse.Namespace, device: torch.device
+) -> Window:
+    """Return a window of Lightning's Trainer, from the start of its training to the end."""
+    import lightning as pl
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.seconds, self.began = model, 0.0, 0.0
+
+        def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+            images, labels = batch
+            return F.cross_entropy(self.model(images.contiguous(memory_format=torch.channels_last)), labels)
+
+        def configure_optimizers(self) -> Any:
+            optimizer, schedule = optimized(self.model, options.steps)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+        def on_train_start(self) -> None:
+            _wait(device)
+            self.began = time.perf_counter()
+
+        def on_train_end(self) -> None:
+            _wait(device)
+            self.seconds = time.perf_counter() - self.began
+
+    def window() -> float:
+        model.to(memory_format=torch.channels_last)
+        module = Module()
+        trainer = pl.Trainer(
+            max_epochs=1,
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=1,
+            precision="bf16-mixed" if pick_precision("auto", device) == "bf16" else "32-true",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, batches)
+        return options.batch * options.steps / module.seconds
+
+    return window
+
+
+def with_accelerate(
+    model: nn.Module, batches: Any, options: argparse.Namespace, device: torch.device
+) -> Window:
+    """Return a window of the loop of Accelerate's documentation."""
+    from accelerate import Accelerator
+
+    bf16 = pick_precision("auto", device) == "bf16"
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
+
+    def window() -> float:
+        model.to(device, memory_format=torch.channels_last)
+        optimizer, schedule = optimized(model, options.steps)
+        prepared, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
+        feed = batches if isinstance(batches, Resident) else accelerator.prepare(batches)
+        _wait(device)
+        began = time.perf_counter()
+        prepared.train()
+        for images, labels in feed:
+            optimizer.zero_grad()
+            logits = prepared(images.contiguous(memory_format=torch.channels_last))
+            accelerator.backward(F.cross_entropy(logits, labels))
+            optimizer.step()
+            schedule.step()
+        _wait(device)
+        seconds = time.perf_counter() - began
+        accelerator.free_memory()
+        return options.batch * options.steps / seconds
+
+    return window
+
+
+def with_timm(
+    model: nn.Module, dataset: Dataset, options: argparse.Namespace, device: torch.device
+) -> Window:
+    """Return a window of the path of timm's train.py: its loader, its optimizer, its loop."""
+    import_torchvision()
+    from timm.data import create_loader
+    from timm.optim import create_optimizer_v2
+
+    prefetch = device.type == "cuda"
+    bf16 = pick_precision("auto", device) == "bf16"
+    batches = create_loader(
+        Pictures(dataset),
+        input_size=(3, 32, 32),
+        batch_size=options.batch,
+        is_training=True,
+        use_prefetcher=prefetch,
+        mean=MEAN,
+        std=STD,
+        num_workers=0,
+        persistent_workers=False,
+        device=device,
+    )
+
+    def window() -> float:
+        model.to(device, memory_format=torch.channels_last)
+        optimizer = create_optimizer_v2(model, opt="adamw", lr=LR, weight_decay=0.01)
+        _, schedule = (
+            optimizer,
+            torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=options.steps + 1),
+        )
+        _wait(device)
+        began = time.perf_counter()
+        model.train()
+        for images, labels in batches:
+            shown = images.to(device, memory_format=torch.channels_last)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                loss = F.cross_entropy(model(shown), labels.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        _wait(device)
+        return options.batch * options.steps / (time.perf_counter() - began)
+
+    return window
+
+
+def compare(name: str, spec: Model, options: argparse.Namespace, device: torch.device) -> None:
+    """Print the lines of one model: medians, and how much faster ours is than its neighbour in time."""
+    dataset = _dataset(options.batch * options.steps)
+    model = build(spec, in_channels=3, num_classes=CLASSES, seed=0)
+    resident, tutorial = Resident(dataset, options.batch, device), loader(dataset, options.batch)
+    ours = _ours(model, dataset, options)
+    others: dict[str, Window] = {
+        "bare loop": _bare(model, dataset, options, device),
+        "Lightning, resident": with_lightning(model, resident, options, device),
+        "Accelerate, resident": with_accelerate(model, resident, options, device),
+        "Lightning, loader": with_lightning(model, tutorial, options, device),
+        "Accelerate, loader": with_accelerate(model, tutorial, options, device),
+        "timm, its loader": with_timm(model, dataset, options, device),
+    }
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in others}
+    for number in range(options.windows + 1):
+        for other, window in others.items():
+            first = number % 2 == 0  # so that neither always comes second
+            mine = ours()[0] if first else 0.0
+            theirs = window()
+            mine = mine if first else ours()[0]
+            if number:  # the first round warms up
+                found[other].append((mine, theirs))
+    for other, pairs in found.items():
+        ratios = [mine / theirs for mine, theirs in pairs]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
+        print(
+            f"| {name} | {other} | {medians[0]:.0f} | {medians[1]:.0f} | {middle:.3f} | {low:.3f} – {high:.3f} |",
+            flush=True,
+        )
+
+
+def main() -> int:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", choices=["convmixer", "cifar_resnet", "both"], default="both")
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--depth", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=128, help="images per step")
+    parser.add_argument("--steps", type=int, default=5, help="steps per window")
+    parser.add_argument("--windows", type=int, default=7, help="windows of each pair")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    import logging
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    torch.set_num_threads(options.threads)
+    device = pick_device(options.device)
+    options.device = str(device)
+    models: dict[str, Model] = {
+        f"ConvMixer-{options.dim}/{options.depth}": ConvMixer(
+            dim=options.dim, depth=options.depth, kernel_size=7, patch_size=2
+        ),
+        "CIFAR-ResNet-20": CifarResNet(depth=20),
+    }
+    print(f"torch {torch.__version__}, {device}, {options.threads} thread(s), batch {options.batch}")
+    print("| model | beside | mimetic img/s | its img/s | median ratio | quartiles |")
+    print("|---|---|---:|---:|---:|---|")
+    for name, spec in models.items():
+        if options.model in (spec.type_name(), "both"):
+            compare(name, spec, options, device)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
