@@ -1,12 +1,13 @@
 """Initializers: pure functions from a rule, a layer and keyed streams to tensors."""
 
 from mimetic.initializers.dispatch import draw, named
-from mimetic.initializers.draw import Draw, Moments, Streams
+from mimetic.initializers.draw import Draw, Joint, Moments, Streams
 from mimetic.initializers.gaussian import draw_filters, gaussian_moments
 from mimetic.initializers.laws import Law, law
 
 __all__ = [
     "Draw",
+    "Joint",
     "Law",
     "Moments",
     "Streams",

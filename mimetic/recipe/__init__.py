@@ -5,7 +5,7 @@ among types is fixed when its section is first used.
 """
 
 # ruff: noqa: E402
-from mimetic.recipe import covariance, data, initializer, measured, model, scale, train
+from mimetic.recipe import covariance, data, initializer, measured, model, rainbow, scale, train
 from mimetic.recipe.registry import load_plugins
 
 load_plugins()
@@ -34,6 +34,7 @@ __all__ = [
     "loads",
     "measured",
     "model",
+    "rainbow",
     "resolved",
     "scale",
     "stages_of",

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from mimetic import data, models
 from mimetic.covariance import (
     Harvest,
+    Network,
     averaged,
     harvest_key,
     harvests_needed,
     kinds_needed,
     measure,
     prospect,
+    trained_network,
 )
 from mimetic.covariance.store import load_harvest, save_harvest
 from mimetic.data import Dataset
@@ -29,7 +31,7 @@ from mimetic.models.checkpoint import load_published, load_weights
 from mimetic.plan import resolve
 from mimetic.recipe import Recipe, load
 from mimetic.recipe.base import Spec
-from mimetic.recipe.measured import Measured, Origin, Patches
+from mimetic.recipe.measured import FromNetwork, Measured, Origin, Patches
 from mimetic.recipe.model import Model
 from mimetic.recipe.recipe import Arm
 from mimetic.study.layout import Trial
@@ -39,36 +41,36 @@ from mimetic.train import WEIGHTS
 from mimetic.train.batches import decoder
 
 
-def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str, Harvest]:
+def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str, Harvest | Network]:
     """Return what an arm's rules will take, before anything is trained: layers and geometries alone.
 
     Raises:
         UserError: If a network is missing or has no layers of which that could be measured.
     """
-    return {
-        key: prospect(
-            spec,
-            _meta_graph(recipe, arm, spec, allow_code=allow_code),
-            origin_name(spec),
-            kinds=kinds_needed(arm, spec),
-        )
-        for key, spec in harvests_needed(arm).items()
-    }
+    found: dict[str, Harvest | Network] = {}
+    for key, spec in harvests_needed(arm).items():
+        graph, origin = _meta_graph(recipe, arm, spec, allow_code=allow_code), origin_name(spec)
+        if isinstance(spec, FromNetwork):
+            found[key] = Network(origin, graph)
+        else:
+            found[key] = prospect(spec, graph, origin, kinds=kinds_needed(arm, spec))
+    return found
 
 
 def origin_name(spec: Spec) -> str:
     """Return how plans and messages call the network a section takes from."""
-    return called(spec.from_) if isinstance(spec, Measured) else "the training images"
+    return called(spec.from_) if isinstance(spec, Measured | FromNetwork) else "the training images"
 
 
 def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Graph:
     """Return the sites of the network a section takes from, without values."""
     source, model = arm, arm.model
-    if isinstance(spec, Measured):
+    published = False
+    if isinstance(spec, Measured | FromNetwork):
         source, model = _where(recipe, arm, spec.from_)
+        published = spec.from_.stage is None and spec.from_.trial is None
     if model is None or source.data is None:
         raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")
-    published = isinstance(spec, Measured) and spec.from_.stage is None and spec.from_.trial is None
     classes = _classes(model) if published else None
     return meta_sites(model, source.data, classes=classes, allow_code=allow_code)
 
@@ -119,7 +121,7 @@ class _Network:
     cache: Path | None
 
 
-def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str, Harvest]:
+def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str, Harvest | Network]:
     """Measure, or read from an earlier trial's file, what an arm's rules take.
 
     Args:
@@ -131,9 +133,11 @@ def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str
     Raises:
         UserError: If a network is missing, not finished or of another architecture.
     """
-    found: dict[str, Harvest] = {}
+    found: dict[str, Harvest | Network] = {}
     for key, spec in harvests_needed(arm).items():
-        if isinstance(spec, Patches):
+        if isinstance(spec, FromNetwork):
+            found[key] = _whole(spec, _networks(trial, recipe, arm, spec.from_, dataset), dataset)
+        elif isinstance(spec, Patches):
             built = _built(arm.model, dataset, seed=trial.seed, allow_code=trial.allow_code)
             images = _Network("the training images", built, None, None)
             found[key] = _measured(spec, images, dataset, kinds=None)
@@ -143,6 +147,18 @@ def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str
             harvests = [_measured(spec, network, dataset, kinds=kinds) for network in networks]
             found[key] = averaged(harvests, origin=origin_name(spec))
     return found
+
+
+def _whole(spec: FromNetwork, networks: list[_Network], dataset: Dataset) -> Network:
+    """Return a trained network itself, with as many images as its section asks for."""
+    if len(networks) != 1:
+        message = f"{origin_name(spec)}: `{spec.type_name()}` begins from one network, not {len(networks)}; "
+        raise UserError(message + "give one seed, `seeds: [0]`")
+    (network,) = networks
+    count = getattr(spec, "images", None)
+    images_NCHW = None if count is None else _images(dataset, count)
+    graph = find_sites(network.model, dataset.train.pixels_NCHW[:2].float())
+    return trained_network(network.name, graph, network.model, images_NCHW)
 
 
 def _measured(spec: Spec, network: _Network, dataset: Dataset, *, kinds: frozenset[str] | None) -> Harvest:

@@ -6,14 +6,14 @@ It says everything in its journal and returns only how it ended; no mistake leav
 import json
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mimetic import data, models
-from mimetic.covariance import Harvest
+from mimetic.covariance import Harvests
 from mimetic.data import Dataset
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
@@ -89,7 +89,10 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
     harvests = gather(trial, recipe, arm, dataset)
     plan = plan_for(arm, model, dataset.train.pixels_NCHW, trial, harvests)
     write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
-    plan.apply(model)
+    written = plan.apply(model)
+    remarks = [f"{m.parameter} {m.remark}" for m in written if m.remark is not None]
+    if remarks:
+        journal.write("note", text="; ".join(remarks))
     _draw(trial, plan, model, journal, "start")
     parameters = canonical_parameters(model)
     frozen = {name: digest(parameters[name]) for name in plan.frozen}
@@ -125,9 +128,7 @@ def build(arm: Arm, pixels_NCHW: Tensor, classes: int, trial: Trial) -> nn.Modul
     )
 
 
-def plan_for(
-    arm: Arm, model: nn.Module, pixels_NCHW: Tensor, trial: Trial, harvests: Mapping[str, Harvest]
-) -> Plan:
+def plan_for(arm: Arm, model: nn.Module, pixels_NCHW: Tensor, trial: Trial, harvests: Harvests) -> Plan:
     """Plan the arm for a model, traced on an input of the data's shape."""
     example = torch.empty(2, *pixels_NCHW.shape[1:], device="meta")
     sites = find_sites(model, example)
