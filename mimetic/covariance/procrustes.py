@@ -27,9 +27,9 @@ class Alignment:
     Attributes:
         rotation_RN: √(R/N)·Â, with Â's rows or columns orthonormal, whichever are fewer; float64. The factor
             makes features of any width comparable: what converges with width is φ/√R (section 2).
-        explained: 1 − E‖√(R/N)·Âψ − φ‖² / E‖φ‖², the share of the reference's energy that is met; 1 for a rotated
-            copy, and negative where the other's features are much larger. None for another rotation than the
-            best.
+        explained: 1 − E‖√(R/N)·Âψ − φ‖² / E‖φ‖², the share of the reference's energy that is met; 1 for a
+            rotated copy, and negative where the other's features are much larger. None for another rotation
+            than the best.
     """
 
     rotation_RN: Tensor

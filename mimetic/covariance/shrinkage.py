@@ -93,8 +93,8 @@ def denoised(cov: Covariance, samples: int) -> Covariance:
 
     The noise variance is that at which the median eigenvalue is the median of the Marchenko-Pastur law, as
     Gavish and Donoho (arXiv 1305.5870, section 3) estimate it; the eigenvalues then go through `spiked` in
-    its units. Where none of them stands out of the bulk, the largest is kept as it is: a covariance of zero would
-    make a layer of zeros.
+    its units. Where none of them stands out of the bulk, the largest is kept as it is: a covariance of zero
+    would make a layer of zeros.
 
     Args:
         cov: Σ = FᵀF, uncentered.

@@ -1,6 +1,7 @@
 """Initializers: pure functions from a rule, a layer and keyed streams to tensors."""
 
-from mimetic.initializers.dispatch import draw, named
+from mimetic.initializers import mimetic_mlp, mimetic_ssm  # register their draws
+from mimetic.initializers.dispatch import draw, fills, made, named
 from mimetic.initializers.draw import Draw, Joint, Moments, Streams
 from mimetic.initializers.gaussian import draw_filters, gaussian_moments
 from mimetic.initializers.laws import Law, law
@@ -13,7 +14,11 @@ __all__ = [
     "Streams",
     "draw",
     "draw_filters",
+    "fills",
     "gaussian_moments",
     "law",
+    "made",
+    "mimetic_mlp",
+    "mimetic_ssm",
     "named",
 ]

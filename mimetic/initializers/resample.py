@@ -1,4 +1,4 @@
-"""Rainbow resampling: new filters of the trained ones' covariance, layer by layer, in the new channels' basis.
+"""Rainbow resampling: filters of the trained ones' covariance, layer by layer, in the new channels' basis.
 
 Guth, Ménard, Rochette, Mallat, "A rainbow in deep network black boxes" (arXiv 2305.18512), section 3 and its
 code. For each layer j in the order of execution:
@@ -7,8 +7,8 @@ code. For each layer j in the order of execution:
     W'  = G·(W_jᵀW_j / C_out)^½·Â        G ~ N(0, 1), as many rows as the new layer has filters
 
 with Â times √(R/N) where the widths differ, and the statistics of the norm layers behind it are measured
-before the next layer is aligned. The inputs of
-the first layer are the images, whose basis is shared; the last layer is carried over, W_J·Â.
+before the next layer is aligned. The inputs of the first layer are the images, whose basis is shared; the
+last layer is carried over, W_J·Â.
 
 Beyond the paper: a norm layer right behind a layer is read as part of it. Its scale γ/σ enters the rows, and
 their shift enters as one more coordinate, as a bias does; so the new layer computes γ'·(z − μ')/σ' + β' with
@@ -198,7 +198,9 @@ class _Work:
         self, name: str, weight_OIK: Tensor, shift_O: Tensor
     ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         """Return as many filters, and shifts, as the new layer has, of the trained layer's covariance."""
-        rows_OD = torch.cat((weight_OIK.flatten(1), shift_O[:, None]), dim=1)
+        shifted = bool(shift_O.any())
+        rows_OD = weight_OIK.flatten(1)
+        rows_OD = torch.cat((rows_OD, shift_O[:, None]), dim=1) if shifted else rows_OD
         count = len(rows_OD)
         patch = PatchGeometry(rows_OD.shape[1])
         source = f"{name} of {self.pair.origin}"
@@ -211,8 +213,9 @@ class _Work:
         outputs = self.dense[name].out_channels
         draw = orthogonal_rows if self.spec.rows == "orthogonal" else _gaussian_rows
         drawn_ND = draw(cov, outputs, stream)
-        weight = drawn_ND[:, :-1].reshape(outputs, *weight_OIK.shape[1:])
-        return weight, drawn_ND[:, -1].clone(), cov.provenance.notes
+        sides = (outputs, *weight_OIK.shape[1:])
+        shift_N = drawn_ND[:, -1] if shifted else torch.zeros(outputs, dtype=torch.float64)
+        return drawn_ND[:, : math.prod(sides[1:])].reshape(sides), shift_N, cov.provenance.notes
 
     def _positions(self, name: str, before: str | None) -> int:
         """Return the pixels per channel behind a flattened map: 1 unless a linear layer sees a whole map."""

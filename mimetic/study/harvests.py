@@ -51,10 +51,23 @@ def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str
     for key, spec in harvests_needed(arm).items():
         graph, origin = _meta_graph(recipe, arm, spec, allow_code=allow_code), origin_name(spec)
         if isinstance(spec, FromNetwork):
+            _check_one(recipe, spec)
             found[key] = Network(origin, graph)
         else:
             found[key] = prospect(spec, graph, origin, kinds=kinds_needed(arm, spec))
     return found
+
+
+def _check_one(recipe: Recipe, spec: FromNetwork) -> None:
+    """Refuse several seeds where one network is meant."""
+    if spec.from_.stage is None and spec.from_.arm is None:
+        return
+    seeds = harvested_seeds(recipe, spec.from_, own=recipe.seeds[0])
+    if len(seeds) != 1:
+        message = (
+            f"{origin_name(spec)}: `{spec.type_name()}` begins from one network, and this is trained on "
+        )
+        raise UserError(message + f"{len(seeds)} seeds; choose one, `seeds: [{seeds[0]}]`")
 
 
 def origin_name(spec: Spec) -> str:
@@ -68,7 +81,7 @@ def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Gr
     published = False
     if isinstance(spec, Measured | FromNetwork):
         source, model = _where(recipe, arm, spec.from_)
-        published = spec.from_.stage is None and spec.from_.trial is None
+        published = spec.from_.model is not None
     if model is None or source.data is None:
         raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")
     classes = _classes(model) if published else None
@@ -80,6 +93,9 @@ def _where(recipe: Recipe, arm: Arm, origin: Origin) -> tuple[Arm, Model | None]
     if origin.stage is not None:
         stage = recipe.stages[origin.stage]
         return stage, stage.model
+    if origin.arm is not None:
+        other = recipe.arms[origin.arm]
+        return other, other.model
     if origin.trial is not None:
         _, trained = _trial_arm(Path(origin.trial))
         return trained, trained.model
@@ -151,13 +167,10 @@ def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str
 
 def _whole(spec: FromNetwork, networks: list[_Network], dataset: Dataset) -> Network:
     """Return a trained network itself, with as many images as its section asks for."""
-    if len(networks) != 1:
-        message = f"{origin_name(spec)}: `{spec.type_name()}` begins from one network, not {len(networks)}; "
-        raise UserError(message + "give one seed, `seeds: [0]`")
-    (network,) = networks
+    (network,) = networks  # `prospects` has refused several
     count = getattr(spec, "images", None)
-    images_NCHW = None if count is None else _images(dataset, count)
-    graph = find_sites(network.model, dataset.train.pixels_NCHW[:2].float())
+    images_NCHW = None if count is None else first_images(dataset, count)
+    graph = find_sites(network.model, dataset.shape.example())
     return trained_network(network.name, graph, network.model, images_NCHW)
 
 
@@ -173,12 +186,11 @@ def _measured(spec: Spec, network: _Network, dataset: Dataset, *, kinds: frozens
     file = None if network.cache is None else network.cache / f"harvest-{key}.safetensors"
     if file is not None and file.is_file():
         return load_harvest(file)
-    images_NCHW = None if count is None else _images(dataset, count)
-    example = dataset.train.pixels_NCHW[:2].float()
+    images_NCHW = None if count is None else first_images(dataset, count)
     harvest = measure(
         spec,
         network.model,
-        find_sites(network.model, example),
+        find_sites(network.model, dataset.shape.example()),
         origin=network.name,
         images_NCHW=images_NCHW,
         initial=network.initial,
@@ -189,18 +201,20 @@ def _measured(spec: Spec, network: _Network, dataset: Dataset, *, kinds: frozens
     return harvest
 
 
-def _images(dataset: Dataset, count: int) -> Tensor:
+def first_images(dataset: Dataset, count: int) -> Tensor:
     """Return the first training images as a network sees them: decoded and normalized, not augmented."""
     decode = decoder(dataset.mean, dataset.std, device=torch.device("cpu"), channels_last=False)
-    return decode(dataset.train.pixels_NCHW[:count])
+    return decode(dataset.pixels(count))
 
 
 def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: Dataset) -> list[_Network]:
     """Return the trained networks an origin names: one, or one for each of its seeds."""
-    if origin.stage is not None:
-        folder = stage_folder(trial.study, origin.stage)
+    name = origin.arm if origin.stage is None else origin.stage
+    if name is not None:
+        noun = "arm" if origin.stage is None else "stage"
+        folder = Path(trial.study) if noun == "arm" else stage_folder(trial.study, name)
         return [
-            _stage_network(folder, origin.stage, seed, allow_code=trial.allow_code)
+            _trained_here(folder, name, seed, noun=noun, allow_code=trial.allow_code)
             for seed in harvested_seeds(recipe, origin, own=trial.seed)
         ]
     if origin.trial is not None:
@@ -213,7 +227,7 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
     if section is None:
         raise UserError(f"{called(origin)}: say which network it fits with `model`")
     classes = _classes(section) if origin.model is not None else dataset.num_classes
-    channels = dataset.train.pixels_NCHW.shape[1]
+    channels = dataset.shape.channels
     built = models.build(
         section, in_channels=channels, num_classes=classes, seed=trial.seed, allow_code=trial.allow_code
     )
@@ -227,16 +241,16 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
 
 def called(origin: Origin) -> str:
     """Return how plans and messages call an origin."""
-    for way in ("stage", "trial", "checkpoint"):
+    for way in ("stage", "arm", "trial", "checkpoint"):
         if getattr(origin, way) is not None:
             return f"{way} {getattr(origin, way)}"
     assert origin.model is not None
     return f"{getattr(origin.model, 'name', origin.model.type_name())} with weights {origin.weights}"
 
 
-def _stage_network(folder: Path, name: str, seed: int, *, allow_code: bool) -> _Network:
-    """Return a stage's trained network, and the same network as its plan began it."""
-    weights = trained_weights(folder, name, seed)
+def _trained_here(folder: Path, name: str, seed: int, *, noun: str, allow_code: bool) -> _Network:
+    """Return the trained network of a stage or an arm, and the same network as its plan began it."""
+    weights = trained_weights(folder, name, seed, noun=noun)
     recipe = load(folder / "resolved.yaml")
     stage = recipe.arms[name]
     assert stage.data is not None
@@ -245,15 +259,15 @@ def _stage_network(folder: Path, name: str, seed: int, *, allow_code: bool) -> _
     load_weights(trained, weights)
     initial = _built(stage.model, dataset, seed=seed, allow_code=allow_code)
     itself = Trial(str(folder), name, seed, allow_code=allow_code)
-    graph = find_sites(initial, dataset.train.pixels_NCHW[:2].float())
+    graph = find_sites(initial, dataset.shape.example())
     harvests = gather(itself, recipe, stage, dataset)
     resolve(stage, graph, seed=seed, name=name, harvests=harvests).apply(initial)
-    return _Network(f"stage {name}, seed {seed}", trained, initial, weights.parent)
+    return _Network(f"{noun} {name}, seed {seed}", trained, initial, weights.parent)
 
 
 def _built(section: Model | None, dataset: Dataset, *, seed: int, allow_code: bool) -> nn.Module:
     assert section is not None
-    channels = dataset.train.pixels_NCHW.shape[1]
+    channels = dataset.shape.channels
     return models.build(
         section, in_channels=channels, num_classes=dataset.num_classes, seed=seed, allow_code=allow_code
     )

@@ -10,20 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mimetic import data, models
-from mimetic.covariance import Harvests
 from mimetic.data import Dataset
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.graph import canonical_parameters, find_sites
-from mimetic.journal import Journal
+from mimetic.journal import Journal, history, read_journal
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Arm, Recipe, load
 from mimetic.study.harvests import gather
-from mimetic.study.layout import Trial
-from mimetic.study.pictures import draw_pictures
+from mimetic.study.layout import Trial, is_finished
+from mimetic.study.locks import holding_trial
+from mimetic.study.observe import observer
+from mimetic.study.pictures import draw_ansatz, draw_pictures
 from mimetic.train import digest, train
 
 Stop = Callable[[], str | None]
@@ -64,6 +65,13 @@ def run_trial(trial: Trial, shelf: Shelf, stop: Stop) -> str:
         FINISHED, FAILED or KILLED; the journal holds the reason.
     """
     trial.folder.mkdir(parents=True, exist_ok=True)
+    with holding_trial(trial, stop) as held:
+        if held and is_finished(trial):  # by another process, while this one waited
+            return "FINISHED"
+        return _journaled(trial, shelf, stop) if held else "KILLED"
+
+
+def _journaled(trial: Trial, shelf: Shelf, stop: Stop) -> str:
     began = time.monotonic()
     with Journal(trial.journal) as journal:
         try:
@@ -85,9 +93,10 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
     assert arm.model is not None
     assert arm.train is not None
     dataset = shelf.dataset(arm)
-    model = build(arm, dataset.train.pixels_NCHW, dataset.num_classes, trial)
+    model = build(arm, dataset, trial)
     harvests = gather(trial, recipe, arm, dataset)
-    plan = plan_for(arm, model, dataset.train.pixels_NCHW, trial, harvests)
+    graph = find_sites(model, dataset.shape.example())
+    plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests)
     write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
     written = plan.apply(model)
     remarks = [f"{m.parameter} {m.remark}" for m in written if m.remark is not None]
@@ -110,35 +119,32 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
         facts={"arm": trial.arm},
         resume=True,
         stop=stop,
+        observe=observer(arm, model, graph, dataset, seed=trial.seed),
     )
     if outcome.status == "FINISHED":
         _draw(trial, plan, model, journal, "end")
     return outcome.status, outcome.reason
 
 
-def build(arm: Arm, pixels_NCHW: Tensor, classes: int, trial: Trial) -> nn.Module:
+def build(arm: Arm, dataset: Dataset, trial: Trial) -> nn.Module:
     """Build the arm's model with its own initialization, on the CPU."""
     assert arm.model is not None
     return models.build(
         arm.model,
-        in_channels=pixels_NCHW.shape[1],
-        num_classes=classes,
+        in_channels=dataset.shape.channels,
+        num_classes=dataset.num_classes,
         seed=trial.seed,
         allow_code=trial.allow_code,
     )
 
 
-def plan_for(arm: Arm, model: nn.Module, pixels_NCHW: Tensor, trial: Trial, harvests: Harvests) -> Plan:
-    """Plan the arm for a model, traced on an input of the data's shape."""
-    example = torch.empty(2, *pixels_NCHW.shape[1:], device="meta")
-    sites = find_sites(model, example)
-    return resolve(arm, sites, seed=trial.seed, name=trial.arm, harvests=harvests)
-
-
 def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal, moment: str) -> None:
-    """Keep pictures of the filters; a picture that fails is no reason to lose a trial."""
+    """Keep pictures of the filters and of what was measured; one that fails is no reason to lose a trial."""
+    folder = trial.folder / "pictures"
     try:
-        files = draw_pictures(plan, canonical_parameters(model), trial.folder / "pictures", moment)
+        files = draw_pictures(plan, canonical_parameters(model), folder, moment)
+        if moment == "end":
+            files += draw_ansatz(history(read_journal(trial.journal)), folder)
     except (RunError, OSError, ValueError) as error:
         journal.write("note", text=f"no pictures at the {moment}: {error}")
         return

@@ -12,6 +12,7 @@ from torch import nn
 from mimetic.covariance import source
 from mimetic.graph.site import Site
 from mimetic.initializers import Draw, draw
+from mimetic.recipe.measured import FromNetwork
 from mimetic.recipe.registry import registered
 
 # Arguments other than the defaults, and a layer the initializer fits: its maker and that one's arguments.
@@ -34,12 +35,28 @@ INITS: dict[str, tuple[dict[str, object], Layer]] = {
     "orthogonal": ({"gain": 1.3}, ("conv",)),
     "sparse": ({"sparsity": 0.7, "std": 0.02}, ("linear",)),
 }
+LAYERWISE = [
+    name
+    for name, section in registered("init").items()
+    if section.acts_on is None and not issubclass(section, FromNetwork)
+]
+"""Those that fill layers; composite sites, and beginnings from a trained network, have tests of their own."""
+
 SILENT = {"keep", "default"}
 """Those that promise no moments: nothing is drawn, or the law is the layer's own."""
 
 COVARIANCES: dict[str, tuple[dict[str, object], Layer]] = {
     "closed_form": ({"width": 0.6, "padding": "zero", "psd": "clip"}, ("conv", 64, 64, 7, 64)),
     "identity": ({"variance": 0.3}, ("conv",)),
+    "mixture": (
+        {
+            "parts": [
+                {"share": 3.0, "covariance": {"type": "closed_form"}},
+                {"covariance": {"type": "identity"}},
+            ]
+        },
+        ("conv", 64, 64, 7, 64),
+    ),
 }
 HARVESTED = {"filters", "nfm", "agop", "patches", "file"}
 """Covariances that come from a harvest; `test_harvests` draws from them."""
@@ -97,7 +114,7 @@ def check(found: Draw, weight: torch.Tensor) -> None:
     assert (weight.dtype, weight.is_contiguous(), weight.device.type) == (torch.float32, True, "cpu")
 
 
-@pytest.mark.parametrize("name", [name for name in registered("init") if name not in SILENT])
+@pytest.mark.parametrize("name", [name for name in LAYERWISE if name not in SILENT])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_registered_init_has_its_moments(make: SimpleNamespace, name: str, seed: int) -> None:
     """Mean and rms deviation of the entries are the promised ones."""
@@ -161,7 +178,7 @@ def test_golden_draws(make: SimpleNamespace, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*registered("init"), *(name for name in registered("covariance") if name not in HARVESTED)]
+    "name", [*LAYERWISE, *(name for name in registered("covariance") if name not in HARVESTED)]
 )
 def test_draws_are_pure(make: SimpleNamespace, name: str) -> None:
     """Resolving and sampling leave the layer and the global stream as they were, and repeat exactly."""
