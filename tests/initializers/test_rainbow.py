@@ -1,4 +1,4 @@
-"""The part of one layer in a resampling: what the plan says of it, and what is refused before anything runs."""
+"""The part of one layer in a resampling: what plans say of it, and what is refused before anything runs."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -73,7 +73,7 @@ def test_plans_say_what_becomes_of_each_layer(rule: Rule, layer: str, note: str)
     assert ready.notes == pending.notes
     assert pending.joint is not None
     with pytest.raises(RunError, match="stage small is not trained yet, so there is nothing to resample"):
-        pending.joint.fill(net(6), [layer], lambda name, slot: torch.Generator())
+        pending.joint.fill(net(6), [layer], lambda *_: torch.Generator())
 
 
 def test_digests_are_those_of_weights_and_images() -> None:

@@ -132,7 +132,7 @@ def test_narrower_networks_are_possible() -> None:
 
 
 def test_filters_have_the_covariance_they_are_drawn_from() -> None:
-    """The first layer's second moment is the trained one's: nearly with Gaussian rows, exactly with others."""
+    """The first layer has the trained one's second moment: nearly with Gaussian rows, or exactly."""
     trained = net(4)
     expected = trained[0].weight.detach().double().flatten(1)
     expected = expected.T @ expected / 4

@@ -84,7 +84,7 @@ def test_other_rules_come_first() -> None:
 
 
 def test_hashes_hold_arguments_and_the_network() -> None:
-    """Another network, another number of images and another seed are other plans; widths are in the shapes."""
+    """Another network, other arguments and another seed are other plans; what the model held is not."""
     model, trained = net(6, 1), net(4, 0)
     aligned = {**RAINBOW, "init": {**RAINBOW["init"], "align": False}}
     plans = [
