@@ -5,7 +5,18 @@ among types is fixed when its section is first used.
 """
 
 # ruff: noqa: E402
-from mimetic.recipe import covariance, data, initializer, learner, measured, model, scale, structured, train
+from mimetic.recipe import (
+    covariance,
+    data,
+    initializer,
+    learner,
+    measured,
+    model,
+    rainbow,
+    scale,
+    structured,
+    train,
+)
 from mimetic.recipe.registry import load_plugins
 
 load_plugins()
@@ -35,6 +46,7 @@ __all__ = [
     "loads",
     "measured",
     "model",
+    "rainbow",
     "resolved",
     "scale",
     "stages_of",

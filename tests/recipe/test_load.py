@@ -135,7 +135,7 @@ def test_mapping() -> None:
     assert recipe.where("arms", "main", "init", 0) is None
     assert (recipe.text, recipe.sources) == (None, {})
     with pytest.raises(RecipeError) as caught:
-        load({"init": [{"id": "head", "match": "head", "init": "zero"}], "train": {"epochs": 0}})
+        load({"init": [{"id": "head", "match": "head", "init": "zero"}], "train": {"epochs": -1}})
     assert str(caught.value) == (
         "init.head.init: there is no initializer type `zero`\n    hint: did you mean `zeros`?\n\n"
         "train.epochs: must be at least 1, found 0\n\n2 errors"
