@@ -1,5 +1,6 @@
 """Initializers: pure functions from a rule, a layer and keyed streams to tensors."""
 
+from mimetic.initializers import structured  # registers its draws with `named`
 from mimetic.initializers.dispatch import draw, fills, made, named
 from mimetic.initializers.draw import Draw, Moments, Streams
 from mimetic.initializers.gaussian import draw_filters, gaussian_moments
@@ -17,4 +18,5 @@ __all__ = [
     "law",
     "made",
     "named",
+    "structured",
 ]
