@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from mimetic.cli.console import DEFAULT_ROOT
 from mimetic.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,8 +43,10 @@ def plans_of(
     from mimetic.api import choose_arm
     from mimetic.plan import Plan, resolve
     from mimetic.recipe import Issue, RecipeError
+    from mimetic.study.fetching import with_local_runs
     from mimetic.study.harvests import prospects
 
+    recipe = with_local_runs(recipe, DEFAULT_ROOT)
     names = list(recipe.arms) if arm is None else [choose_arm(recipe, arm)]
     plans: dict[str, Plan] = {}
     issues: list[Issue] = []

@@ -1,87 +1,45 @@
-"""Initializers of composite sites: what is made of several parameters together."""
+"""Initializers of state spaces and of MLP pairs, which fill several parameters together."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mimetic.recipe.base import Count, FromList, NonNegative, Positive, Spec, mistake
+from mimetic.recipe.base import Positive, Spec, mistake
 from mimetic.recipe.registry import register
 
-Bias = Literal["zeros", "keep"]
-Grid = Annotated[tuple[Count, Count], FromList]
 
+@register("init")
+class MimeticSsm(Spec):
+    """Start Mamba's layer as linear attention, in four components (arXiv 2410.11135)."""
 
-class _ValueProjection(Spec):
-    """The value–projection product A = vp_noise·Z − vp_diag·I that several initializers share."""
+    acts_on = "ssm"
 
-    acts_on: ClassVar[str | None] = "attention"
-
-    vp_noise: NonNegative = Field(0.4, description="Size of the noise in the value–projection product.")
-    vp_diag: float = Field(
-        0.4,
-        description="The identity subtracted there; negative for a positive diagonal, as in language models.",
-    )
-    noise: Literal["uniform", "normal"] = Field("uniform", description="Law of the noise, of variance 1/d.")
+    type: Literal["mimetic_ssm"] = "mimetic_ssm"
+    decay: bool = Field(True, description="A close to 0, so that the state keeps what it was given.")
+    step: bool = Field(True, description="Δ = 1 for every token: its weights 0, its bias softplus⁻¹(1).")
+    recall: bool = Field(True, description="Correlate c with b, as queries with keys.")
+    convolution: bool = Field(True, description="Let the short convolution pass its input on.")
+    power: Positive = Field(8.0, description="A = -exp(-power · A_log): how close to 0 A comes.")
 
     @model_validator(mode="after")
-    def _not_dead(self) -> Self:
-        if self.vp_noise == 0.0 and self.vp_diag == 0.0:
-            hint = "give one of them; a projection of zeros alone is `init: zeros`"
-            raise mistake("`vp_noise` and `vp_diag` are both 0: both maps would stay 0", hint=hint)
+    def _something(self) -> Self:
+        if not (self.decay or self.step or self.recall or self.convolution):
+            hint = "switch `decay`, `step`, `recall` or `convolution` on, or remove the rule"
+            raise mistake("all four components are switched off", hint=hint)
         return self
 
 
 @register("init")
-class MimeticAttention(_ValueProjection):
-    """Begin attention with W_Q·W_Kᵀ ≈ αZ + βI by head and W_V·W_out ≈ αZ − βI (arXiv 2305.09828)."""
+class MimeticMlp(Spec):
+    """Give the first layer of an MLP pair a mean that is not zero (arXiv 2602.07156)."""
 
-    type: Literal["mimetic_attention"] = "mimetic_attention"
-    qk_noise: Positive = Field(0.7, description="Size of the noise in the query–key product of a head.")
-    qk_diag: float = Field(0.7, description="The identity in it.")
-    bias: Bias = Field("zeros", description="What becomes of the biases.")
-    legacy_layout: bool = Field(
-        False, description="Store values and projection untransposed, as the public helpers did by mistake."
+    acts_on = "mlp"
+
+    type: Literal["mimetic_mlp"] = "mimetic_mlp"
+    shift: float = Field(
+        0.5,
+        description="Mean, in units of the law's standard deviation; to be swept.",
     )
-
-
-@register("init")
-class ImpulseAttention(_ValueProjection):
-    """Begin each head looking at one neighbour of a token, in closed form (arXiv 2505.19985)."""
-
-    type: Literal["impulse_attention"] = "impulse_attention"
-    grid: Grid | None = Field(
-        None, description="Rows and columns of the tokens; those of the model's position table unless given."
+    std: Positive | None = Field(
+        None, description="Draw from a normal law of this standard deviation; torch's own law unless given."
     )
-    layout: Literal["timm", "simple"] = Field(
-        "timm", description="Layout of the sinusoids that stand for the tokens, see `sincos2d`."
-    )
-    temperature: Positive = Field(10000.0, description="Longest wavelength of the sinusoids, over 2π.")
-    norm: Positive = Field(7.0, description="Frobenius norm of each head's queries and keys.")
-    bias: Bias = Field("keep", description="What becomes of the biases.")
-
-
-@register("init")
-class ConditionedAttention(Spec):
-    """Begin attention well conditioned: semi-orthogonal queries and keys by head, values the identity."""
-
-    acts_on: ClassVar[str | None] = "attention"
-
-    type: Literal["conditioned_attention"] = "conditioned_attention"
-    bias: Bias = Field("keep", description="What becomes of the biases of queries, keys and values.")
-
-
-@register("init")
-class Sincos2d(Spec):
-    """Fill a position table with sines and cosines of row and column; tokens before the grid with zeros."""
-
-    acts_on: ClassVar[str | None] = "position"
-
-    type: Literal["sincos2d"] = "sincos2d"
-    layout: Literal["timm", "simple"] = Field(
-        "timm",
-        description="timm: [sin y, sin x, cos y, cos x], bands T^(−b/n); "
-        "simple (Simple-ViT): [sin x, cos x, sin y, cos y], bands T^(−b/(n−1)).",
-    )
-    scale: Positive = Field(1.0, description="Amplitude.")
-    temperature: Positive = Field(10000.0, description="The T of the bands.")
-    grid: Grid | None = Field(None, description="Rows and columns, where the model does not tell them.")

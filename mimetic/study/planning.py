@@ -12,6 +12,7 @@ from mimetic.recipe import Recipe, RecipeError
 from mimetic.recipe.errors import Issue
 from mimetic.recipe.recipe import Among, Arm
 from mimetic.study.harvests import prospects
+from mimetic.study.observe import check_measurements
 from mimetic.study.sites import meta_sites
 
 _NEEDED = ("model", "data", "train")
@@ -73,9 +74,11 @@ def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: i
         where = recipe.where("study", "metric")
         raise RecipeError([Issue(message, ("study", "metric"), where, "set `data.val_size`")])
     _check_pairing(recipe, family, name, arm)
+    graph = meta_sites(arm.model, arm.data, allow_code=allow_code)
+    check_measurements(recipe, family, name, graph)
     return resolve(
         arm,
-        meta_sites(arm.model, arm.data, allow_code=allow_code),
+        graph,
         seed=seed,
         name=name,
         where=recipe.place_in(name, among=family),

@@ -1,6 +1,6 @@
 """A study: stages, then arms × seeds, executed, tracked and compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from mimetic.recipe import Recipe, load
 from mimetic.recipe.load import Source
 from mimetic.study.comparison import Comparison, compare
 from mimetic.study.display import Display, Quiet
+from mimetic.study.fetching import with_local_runs
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.opening import baseline, find_to_continue, start
@@ -79,7 +80,7 @@ def run(
         RecipeError: If the recipe does not fit its models; nothing was started then.
         UserError: If data are missing or there is nothing to resume.
     """
-    recipe = load(source)
+    recipe = with_local_runs(load(source), root)
     shown = Quiet() if display is None else display
     plans = plan_arms(recipe, allow_code=allow_code)
     for name in {_device(recipe, name) if device is None else device for name in plans}:
@@ -97,14 +98,15 @@ def run(
     with holding_study(folder):
         trials = [trial(folder, arm, seed) for seed in recipe.seeds for arm in recipe.arms]
         wait_for_workers(trials, shown.say)
-        stages = prepare_stages(recipe, root, digests)
-        write_folders(folder, stages)
-        queues = [*stage_trials(recipe, stages, trial), [t for t in trials if not is_finished(t)]]
+        folders = prepare_stages(recipe, root, digests)
+        write_folders(folder, folders)
+        stages = stage_trials(recipe, folders, trial)
+        queues = list(_waves(recipe, stages, trials))
         shown.begin(folder, [waiting for queue in queues for waiting in queue])
         for note in notes:
             shown.say(note)
-        tracker = _tracker(recipe, folder, trials, root=root, offline=offline, display=shown)
-        # A stage is harvested by what follows it, so each queue waits for the one before.
+        tracker = None if offline else _tracker(recipe, folder, trials, stages, root=root, display=shown)
+        # What is harvested comes first: each wave waits for the one before.
         try:
             interrupted = any(
                 _execute(recipe, queue, tracker, folder, workers=workers, display=shown)
@@ -130,6 +132,15 @@ def conclude(
     return StudyResult(folder, comparison, ended, link, interrupted)
 
 
+def _waves(recipe: Recipe, stages: Sequence[Trial], trials: Sequence[Trial]) -> Iterator[list[Trial]]:
+    """Yield what is to be trained, wave by wave: stages first, then arms seed by seed."""
+    for wave in recipe.waves():
+        members = set(wave)
+        waiting = [one for one in stages if ("stages", one.arm) in members]
+        waiting += [one for one in trials if ("arms", one.arm) in members]
+        yield [one for one in waiting if not is_finished(one)]
+
+
 def _device(recipe: Recipe, name: str) -> str:
     train = (recipe.arms[name] if name in recipe.arms else recipe.stages[name]).train
     return "auto" if train is None else train.device
@@ -143,14 +154,19 @@ def _check_store(root: Path) -> None:
 
 
 def _tracker(
-    recipe: Recipe, folder: Path, trials: Sequence[Trial], *, root: Path, offline: bool, display: Display
+    recipe: Recipe,
+    folder: Path,
+    trials: Sequence[Trial],
+    stages: Sequence[Trial],
+    *,
+    root: Path,
+    display: Display,
 ) -> Any:
-    if offline:
-        return None
+    """Return the tracker of the study; None, said to the user, where the store does not work."""
     from mimetic.study.tracker import Tracker
 
     try:
-        return Tracker(recipe, folder, trials, root=root, display=display)
+        return Tracker(recipe, folder, trials, root=root, display=display, stages=stages)
     except RunError as error:
         display.say(f"not tracked: {error}")
         return None

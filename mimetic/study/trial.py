@@ -6,25 +6,25 @@ It says everything in its journal and returns only how it ended; no mistake leav
 import json
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from mimetic import data, models
-from mimetic.covariance import Harvest
 from mimetic.data import Dataset
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.graph import canonical_parameters, find_sites
-from mimetic.journal import Journal
+from mimetic.journal import Journal, history, read_journal
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Arm, Recipe, load
 from mimetic.study.harvests import gather
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.locks import holding_trial
-from mimetic.study.pictures import draw_pictures
+from mimetic.study.observe import observer
+from mimetic.study.pictures import draw_ansatz, draw_pictures
 from mimetic.train import digest, train
 
 Stop = Callable[[], str | None]
@@ -95,7 +95,8 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
     dataset = shelf.dataset(arm)
     model = build(arm, dataset, trial)
     harvests = gather(trial, recipe, arm, dataset)
-    plan = plan_for(arm, model, dataset, trial, harvests)
+    graph = find_sites(model, dataset.shape.example())
+    plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests)
     write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
     plan.apply(model)
     _draw(trial, plan, model, journal, "start")
@@ -115,6 +116,7 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
         facts={"arm": trial.arm},
         resume=True,
         stop=stop,
+        observe=observer(arm, model, graph, dataset, seed=trial.seed),
     )
     if outcome.status == "FINISHED":
         _draw(trial, plan, model, journal, "end")
@@ -133,18 +135,13 @@ def build(arm: Arm, dataset: Dataset, trial: Trial) -> nn.Module:
     )
 
 
-def plan_for(
-    arm: Arm, model: nn.Module, dataset: Dataset, trial: Trial, harvests: Mapping[str, Harvest]
-) -> Plan:
-    """Plan the arm for a model, traced on an input of the data's shape."""
-    sites = find_sites(model, dataset.shape.example())
-    return resolve(arm, sites, seed=trial.seed, name=trial.arm, harvests=harvests)
-
-
 def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal, moment: str) -> None:
-    """Keep pictures of the filters; a picture that fails is no reason to lose a trial."""
+    """Keep pictures of the filters and of what was measured; one that fails is no reason to lose a trial."""
+    folder = trial.folder / "pictures"
     try:
-        files = draw_pictures(plan, canonical_parameters(model), trial.folder / "pictures", moment)
+        files = draw_pictures(plan, canonical_parameters(model), folder, moment)
+        if moment == "end":
+            files += draw_ansatz(history(read_journal(trial.journal)), folder)
     except (RunError, OSError, ValueError) as error:
         journal.write("note", text=f"no pictures at the {moment}: {error}")
         return

@@ -46,6 +46,9 @@ from mimetic.train.stopping import Stop, Stopped, never, stop_if
 
 PROGRESS_SECONDS = 1.0
 
+Observe = Callable[[nn.Module, int], Mapping[str, float]]
+"""`observe(model, epoch)`: further metrics of a model, which it leaves as it was, modes included."""
+
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -80,6 +83,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     facts: Mapping[str, object] = _NOTHING,
     resume: bool = False,
     stop: Stop = never,
+    observe: Observe | None = None,
 ) -> Outcome:
     """Train a model in place, and write its journal, checkpoints and final weights.
 
@@ -102,6 +106,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         facts: What else the start event says, e.g. the arm.
         resume: Whether to continue from the checkpoint in the folder, where there is one.
         stop: Asked before each step; a reason ends the trial as KILLED, with its state kept.
+        observe: Called once before training and after each epoch; its time counts as nobody's.
 
     Returns:
         The outcome. A loss that is not finite, a frozen parameter that moved, a full disk and lack of
@@ -184,6 +189,8 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         # -------------------------------------------------------------- before training
         if checkpoint is None:
             metrics = evaluate_all()
+            if observe is not None:
+                metrics |= observe(model, 0)
             journal.write("epoch", epoch=0, step=0, metrics=metrics)
 
         for epoch in range(done + 1, spec.epochs + 1):
@@ -249,6 +256,8 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             if math.isfinite(loss_of_epoch) and (epoch % spec.eval_every == 0 or epoch == spec.epochs):
                 found |= evaluate_all()
             found["epoch_seconds"] = spent + time.perf_counter() - started
+            if observe is not None and all(map(math.isfinite, found.values())):
+                found |= observe(model, epoch)
             metrics |= found
             journal.write("epoch", epoch=epoch, step=step, metrics=found)
             _refuse_nonfinite(found, epoch=epoch)

@@ -37,15 +37,27 @@ INITS: dict[str, tuple[dict[str, object], Layer]] = {
     "orthogonal": ({"gain": 1.3}, ("conv",)),
     "sparse": ({"sparsity": 0.7, "std": 0.02}, ("linear",)),
 }
-TOGETHER = {name for name, spec in registered("init").items() if spec.acts_on is not None}
-"""Those that begin several parameters together; `test_attention` and `test_positions` hold their maps."""
-ALONE = [name for name in registered("init") if name not in TOGETHER]
+LAYERWISE = [name for name, section in registered("init").items() if section.acts_on is None]
+"""Those that fill layers; the others, which fill composite sites, have tests of their own."""
+
+ATTENTIVE = [
+    name for name, section in registered("init").items() if section.acts_on in {"attention", "position"}
+]
 SILENT = {"keep", "default"}
 """Those that promise no moments: nothing is drawn, or the law is the layer's own."""
 
 COVARIANCES: dict[str, tuple[dict[str, object], Layer]] = {
     "closed_form": ({"width": 0.6, "padding": "zero", "psd": "clip"}, ("conv", 64, 64, 7, 64)),
     "identity": ({"variance": 0.3}, ("conv",)),
+    "mixture": (
+        {
+            "parts": [
+                {"share": 3.0, "covariance": {"type": "closed_form"}},
+                {"covariance": {"type": "identity"}},
+            ]
+        },
+        ("conv", 64, 64, 7, 64),
+    ),
 }
 HARVESTED = {"filters", "nfm", "agop", "patches", "file"}
 """Covariances that come from a harvest; `test_harvests` draws from them."""
@@ -103,7 +115,7 @@ def check(found: Draw, weight: torch.Tensor) -> None:
     assert (weight.dtype, weight.is_contiguous(), weight.device.type) == (torch.float32, True, "cpu")
 
 
-@pytest.mark.parametrize("name", [name for name in ALONE if name not in SILENT])
+@pytest.mark.parametrize("name", [name for name in LAYERWISE if name not in SILENT])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_registered_init_has_its_moments(make: SimpleNamespace, name: str, seed: int) -> None:
     """Mean and rms deviation of the entries are the promised ones."""
@@ -167,7 +179,7 @@ def test_golden_draws(make: SimpleNamespace, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*ALONE, *(name for name in registered("covariance") if name not in HARVESTED)]
+    "name", [*LAYERWISE, *(name for name in registered("covariance") if name not in HARVESTED)]
 )
 def test_draws_are_pure(make: SimpleNamespace, name: str) -> None:
     """Resolving and sampling leave the layer and the global stream as they were, and repeat exactly."""
@@ -217,7 +229,7 @@ def test_draws_do_not_depend_on_other_parameters(make: SimpleNamespace, name: st
     assert torch.equal(both["bias"], bias["bias"])
 
 
-@pytest.mark.parametrize("name", sorted(TOGETHER))
+@pytest.mark.parametrize("name", ATTENTIVE)
 def test_draws_of_composite_sites_are_pure(make: SimpleNamespace, name: str) -> None:
     """They leave the layer and the global stream as they were, repeat exactly, and keep their moments."""
     sizes = {"width": 24, "depth": 1, "heads": 4, "patch_size": 4, "image_size": 16}

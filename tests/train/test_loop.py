@@ -341,6 +341,38 @@ def test_compiled_training_equals_eager(tmp_path: Path) -> None:
     assert actual["train/loss"][1] == pytest.approx(expected["train/loss"][1], rel=0.2)
 
 
+def test_observing_changes_nothing_and_costs_no_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once before training and after each epoch; weights and paces are those of a loop unobserved."""
+    _, plain = _train(tmp_path / "plain", EVERYTHING)
+    late, seen = [0.0], []
+    clock = time.perf_counter
+    monkeypatch.setattr("mimetic.train.loop.time.perf_counter", lambda: clock() + late[0])
+
+    def observe(model: nn.Module, epoch: int) -> dict[str, float]:
+        seen.append((epoch, digest(next(model.parameters()))))
+        late[0] += 1e6
+        model.eval()
+        return {"seen": float(epoch)}
+
+    _, watched = _train(tmp_path / "watched", EVERYTHING, observe=observe)
+    assert _bytes(plain) == _bytes(watched)
+    assert [epoch for epoch, _ in seen] == [0, 1, 2, 3, 4]
+    assert len({weights for _, weights in seen}) == 5
+    curves = history(read_journal(tmp_path / "watched" / "journal.jsonl"))
+    assert curves["seen"] == {epoch: float(epoch) for epoch in range(5)}
+    assert max(curves["epoch_seconds"].values()) < 1e5
+    assert min(curves["images_per_second"].values()) > 1e-2
+
+
+def test_a_diverged_model_is_not_observed(tmp_path: Path) -> None:
+    """There is nothing to measure; the loss says what happened."""
+    seen: list[int] = []
+    wild = PLAIN.model_copy(update={"optimizer": Sgd(lr=1e30)})
+    outcome, _ = _train(tmp_path, wild, observe=lambda _, epoch: seen.append(epoch) or {})
+    assert (outcome.status, seen) == ("FAILED", [0])
+    assert "diverged" in str(outcome.reason)
+
+
 class Answering(nn.Module):
     """Answers each token with one of its own choice."""
 

@@ -24,7 +24,13 @@ from mimetic.initializers.draw import Draw, Moments, Streams
 from mimetic.initializers.impulse import OFFSETS, impulse_factors, impulse_logits, principal
 from mimetic.initializers.parallel import side_by_side
 from mimetic.models.sincos import sincos2d
-from mimetic.recipe.structured import Bias, ConditionedAttention, ImpulseAttention, MimeticAttention, Sincos2d
+from mimetic.recipe.attention_init import (
+    Bias,
+    ConditionedAttention,
+    ImpulseAttention,
+    MimeticAttention,
+    Sincos2d,
+)
 
 _INNER = ("q", "k", "v")
 _ALL = (*_INNER, "out")
