@@ -83,7 +83,7 @@ def run(
     recipe = with_local_runs(load(source), root)
     shown = Quiet() if display is None else display
     plans = plan_arms(recipe, allow_code=allow_code)
-    for name in {_device(recipe, name) if device is None else device for name in plans}:
+    for name in {_device(recipe, name) if device is None else device for name in recipe.arms}:
         pick_device(name)  # a missing device is said before anything is written
     if not offline:
         _check_store(root)
@@ -142,8 +142,9 @@ def _waves(recipe: Recipe, stages: Sequence[Trial], trials: Sequence[Trial]) -> 
 
 
 def _device(recipe: Recipe, name: str) -> str:
-    train = (recipe.arms[name] if name in recipe.arms else recipe.stages[name]).train
-    return "auto" if train is None else train.device
+    arm = recipe.arms[name] if name in recipe.arms else recipe.stages[name]
+    section = arm.train if arm.learner is None else arm.learner
+    return "auto" if section is None else section.device
 
 
 def _check_store(root: Path) -> None:

@@ -101,7 +101,9 @@ class Tracker:
             study=study_id(study),
             arm=trial.arm,
             seed=trial.seed,
-            params=settings(model=section.model, data=section.data, train=section.train),
+            params=settings(
+                model=section.model, data=section.data, train=section.train, learner=section.learner
+            ),
             tags=versions,
             origin=origin,
             kind=kind,
