@@ -246,10 +246,9 @@ def compare(name: str, spec: Model, options: argparse.Namespace, device: torch.d
         ratios = [mine / theirs for mine, theirs in pairs]
         low, middle, high = statistics.quantiles(ratios, n=4)
         medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
-        print(
-            f"| {name} | {other} | {medians[0]:.0f} | {medians[1]:.0f} | {middle:.3f} | {low:.3f} – {high:.3f} |",
-            flush=True,
-        )
+        spread = f"{low:.3f} – {high:.3f}"
+        cells = [name, other, *(f"{median:.0f}" for median in medians), f"{middle:.3f}", spread]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> int:

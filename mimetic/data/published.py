@@ -158,8 +158,9 @@ def _advice(spec: Data, known: Published, folder: Path, error: Exception) -> str
             f"`{name}` in {folder.absolute()} is damaged ({_first_line(error)}); delete its files "
             "and fetch them again, `download: true` does that"
         )
+    absent = "" if folder.is_dir() else ", a folder that does not exist"
     return (
-        f"`{name}` is not in {folder.absolute()}: {', '.join(missing)} {_are(missing)} missing; "
+        f"`{name}` is not in {folder.absolute()}{absent}: {', '.join(missing)} {_are(missing)} missing; "
         f"put the files there, let `download: true` in the recipe's `data` fetch them, "
         f"or {root_advice()}"
     )

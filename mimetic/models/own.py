@@ -6,7 +6,9 @@ from mimetic.models.build import Request, by_layer, construct
 from mimetic.models.cifar_resnet import CifarResNet
 from mimetic.models.convmixer import ConvMixer
 from mimetic.models.mamba import Mamba
+from mimetic.models.plain_cnn import PlainCnn
 from mimetic.models.vgg11 import Vgg11
+from mimetic.models.vit import VisionTransformer
 from mimetic.recipe import model as recipe
 
 
@@ -41,6 +43,23 @@ def cifar_resnet(spec: recipe.CifarResNet, request: Request) -> nn.Module:
 
 
 @construct.register
+def plain_cnn(spec: recipe.PlainCnn, request: Request) -> nn.Module:
+    """Build a plain CNN."""
+    return by_layer(
+        lambda: PlainCnn(
+            in_channels=request.in_channels,
+            num_classes=request.num_classes,
+            widths=spec.widths,
+            kernel_size=spec.kernel_size,
+            stride=spec.stride,
+            norm=spec.norm,
+            pool=spec.pool,
+        ),
+        request,
+    )
+
+
+@construct.register
 def vgg11(spec: recipe.Vgg11, request: Request) -> nn.Module:
     """Build a VGG-11."""
     return by_layer(
@@ -67,6 +86,27 @@ def mamba(spec: recipe.Mamba, request: Request) -> nn.Module:
             state=spec.state,
             version=spec.version,
             head_dim=spec.head_dim,
+        ),
+        request,
+    )
+
+
+@construct.register
+def vit(spec: recipe.Vit, request: Request) -> nn.Module:
+    """Build a vision transformer."""
+    width, depth, heads = spec.shape
+    return by_layer(
+        lambda: VisionTransformer(
+            in_channels=request.in_channels,
+            num_classes=request.num_classes,
+            image_size=spec.image_size,
+            patch_size=spec.patch_size,
+            width=width,
+            depth=depth,
+            heads=heads,
+            mlp_ratio=spec.mlp_ratio,
+            pool=spec.pool,
+            fixed_positions=spec.positions == "sincos",
         ),
         request,
     )

@@ -5,7 +5,19 @@ among types is fixed when its section is first used.
 """
 
 # ruff: noqa: E402
-from mimetic.recipe import covariance, data, initializer, learner, measured, model, scale, structured, train
+from mimetic.recipe import (
+    attention_init,
+    covariance,
+    data,
+    initializer,
+    learner,
+    measured,
+    model,
+    rainbow,
+    scale,
+    structured,
+    train,
+)
 from mimetic.recipe.registry import load_plugins
 
 load_plugins()
@@ -26,6 +38,7 @@ __all__ = [
     "RecipeError",
     "Rule",
     "Stage",
+    "attention_init",
     "covariance",
     "data",
     "initializer",
@@ -35,6 +48,7 @@ __all__ = [
     "loads",
     "measured",
     "model",
+    "rainbow",
     "resolved",
     "scale",
     "stages_of",

@@ -3,6 +3,7 @@
 Every arm and stage is planned against its model on the meta device, and each data set is opened once.
 """
 
+import re
 from collections.abc import Callable
 
 from mimetic import data
@@ -16,6 +17,12 @@ from mimetic.recipe.recipe import Among, Arm
 from mimetic.study.harvests import prospects
 from mimetic.study.observe import check_measurements
 from mimetic.study.sites import meta_sites
+
+_SIZE = re.compile(
+    r"AssertionError: (Input (height|width|image)|Wrong image (height|width))"
+    r"|RuntimeError: (Given input size|Calculated padded input size)"
+)
+"""How torch, torchvision and timm say that an image is too small or of another size."""
 
 _NEEDED = ("model", "data", "train")
 
@@ -79,6 +86,7 @@ def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: i
     _check_metric(recipe, family, name)
     _check_pairing(recipe, family, name, arm)
     graph = meta_sites(arm.model, arm.data, allow_code=allow_code)
+    _check_size(recipe, family, name, graph.note)
     check_measurements(recipe, family, name, graph)
     return resolve(
         arm,
@@ -87,6 +95,21 @@ def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: i
         name=name,
         where=recipe.place_in(name, among=family),
         harvests=prospects(recipe, arm, allow_code=allow_code),
+    )
+
+
+def _check_size(recipe: Recipe, family: Among, name: str, note: str | None) -> None:
+    """Refuse a model whose forward says that images of the data's size are none for it.
+
+    Other forwards that cannot be traced may still run, and their plan says so.
+    """
+    if note is None or _SIZE.search(note) is None:
+        return
+    said = note.rpartition("Error: ")[2]
+    message = f"{family.removesuffix('s')} `{name}`: the model cannot take the data's images: {said}"
+    where = recipe.where(family, name, "model")
+    raise RecipeError(
+        [Issue(message, (family, name, "model"), where, "set `data.image_size`, or change the model")]
     )
 
 

@@ -100,7 +100,10 @@ def _trained(
     harvests = gather(trial, recipe, arm, dataset)
     graph = find_sites(model, dataset.shape.example())
     plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests)
-    plan.apply(model)
+    written = plan.apply(model)
+    remarks = [f"{m.parameter} {m.remark}" for m in written if m.remark is not None]
+    if remarks:
+        journal.write("note", text="; ".join(remarks))
     if ranks.rank == 0:
         write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
         _draw(trial, plan, model, journal, "start")
