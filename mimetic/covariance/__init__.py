@@ -10,7 +10,7 @@ from mimetic.covariance.gradients import Gram, gradient_grams
 from mimetic.covariance.harvest import Harvest, Harvested, averaged
 from mimetic.covariance.heads import linear_head, output_basis
 from mimetic.covariance.measure import measure
-from mimetic.covariance.needs import harvest_key, harvests_needed, kinds_needed
+from mimetic.covariance.needs import harvest_key, harvests_needed, kinds_needed, weights_needed
 from mimetic.covariance.nfm import entry_centered_nfm, nfm, nfm_per_group
 from mimetic.covariance.patches import patch_covariance, whitening_filters
 from mimetic.covariance.prospect import prospect
@@ -19,6 +19,7 @@ from mimetic.covariance.shrinkage import shrunk, spiked
 from mimetic.covariance.sources import NO_HARVESTS, Harvests, source
 from mimetic.covariance.store import load_harvest, save_harvest
 from mimetic.covariance.transfer import resized
+from mimetic.covariance.weights import Weights
 
 __all__ = [
     "NO_HARVESTS",
@@ -30,6 +31,7 @@ __all__ = [
     "PatchGeometry",
     "Pending",
     "Provenance",
+    "Weights",
     "agop",
     "agop_per_group",
     "averaged",
@@ -67,5 +69,6 @@ __all__ = [
     "source",
     "spiked",
     "truncated",
+    "weights_needed",
     "whitening_filters",
 ]

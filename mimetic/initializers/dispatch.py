@@ -9,10 +9,12 @@ from mimetic.initializers.default import default
 from mimetic.initializers.draw import Draw
 from mimetic.initializers.gaussian import gaussian
 from mimetic.initializers.keep import keep
+from mimetic.initializers.transplant import transplant
 from mimetic.initializers.univariate import univariate
 from mimetic.recipe.base import Spec
 from mimetic.recipe.initializer import Default, Keep
 from mimetic.recipe.rule import Rule
+from mimetic.recipe.transplant import Transplant
 
 
 def draw(rule: Rule, site: Site, names: tuple[str, ...], harvests: Harvests = NO_HARVESTS) -> Draw:
@@ -30,6 +32,8 @@ def draw(rule: Rule, site: Site, names: tuple[str, ...], harvests: Harvests = NO
     _check_kind(rule, site)
     if rule.covariance is not None:
         return gaussian(rule, site, names, harvests)
+    if isinstance(rule.init, Transplant):
+        return transplant(rule.init, site, names, harvests)
     if rule.init is not None:
         return named(rule.init, site, names)
     return keep()

@@ -5,7 +5,17 @@ among types is fixed when its section is first used.
 """
 
 # ruff: noqa: E402
-from mimetic.recipe import covariance, data, initializer, measured, model, scale, structured, train
+from mimetic.recipe import (
+    covariance,
+    data,
+    initializer,
+    measured,
+    model,
+    scale,
+    structured,
+    train,
+    transplant,
+)
 from mimetic.recipe.registry import load_plugins
 
 load_plugins()
@@ -39,4 +49,5 @@ __all__ = [
     "stages_of",
     "structured",
     "train",
+    "transplant",
 ]

@@ -83,7 +83,7 @@ class Origin(Section):
         return self
 
 
-def _no_text(value: Any) -> Any:
+def no_text(value: Any) -> Any:
     """Refuse a plain text: it could be the name of a stage, or a path."""
     if isinstance(value, str):
         key = "checkpoint" if "/" in value or value.endswith((".safetensors", ".pt", ".pth")) else "stage"
@@ -125,7 +125,7 @@ class Carried(Spec):
 class Measured(Carried):
     """Base of the covariances measured on a trained network."""
 
-    from_: Annotated[Origin, BeforeValidator(_no_text, json_schema_input_type=Origin)] = Field(
+    from_: Annotated[Origin, BeforeValidator(no_text, json_schema_input_type=Origin)] = Field(
         alias="from", description="The trained network."
     )
 

@@ -14,17 +14,19 @@ from torch import Tensor, nn
 from mimetic import data, models
 from mimetic.covariance import (
     Harvest,
+    Weights,
     averaged,
     harvest_key,
     harvests_needed,
     kinds_needed,
     measure,
     prospect,
+    weights_needed,
 )
 from mimetic.covariance.store import load_harvest, save_harvest
 from mimetic.data import Dataset
 from mimetic.errors import UserError
-from mimetic.graph import Graph, find_sites
+from mimetic.graph import Graph, canonical_parameters, find_sites
 from mimetic.models.checkpoint import load_published, load_weights
 from mimetic.plan import resolve
 from mimetic.recipe import Recipe, load
@@ -39,21 +41,23 @@ from mimetic.train import WEIGHTS
 from mimetic.train.batches import decoder
 
 
-def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str, Harvest]:
+def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str, Harvest | Weights]:
     """Return what an arm's rules will take, before anything is trained: layers and geometries alone.
 
     Raises:
         UserError: If a network is missing or has no layers of which that could be measured.
     """
-    return {
-        key: prospect(
-            spec,
-            _meta_graph(recipe, arm, spec, allow_code=allow_code),
-            origin_name(spec),
-            kinds=kinds_needed(arm, spec),
+    found: dict[str, Harvest | Weights] = {}
+    for key, spec in harvests_needed(arm).items():
+        origin = spec.from_ if isinstance(spec, Measured) else None
+        graph = _meta_graph(recipe, arm, origin, allow_code=allow_code)
+        found[key] = prospect(spec, graph, origin_name(spec), kinds=kinds_needed(arm, spec))
+    for key, origin in weights_needed(arm).items():
+        graph = _meta_graph(recipe, arm, origin, allow_code=allow_code)
+        found[key] = Weights(
+            called(origin), {p.name: p.shape for site in graph.sites for p in site.parameters}
         )
-        for key, spec in harvests_needed(arm).items()
-    }
+    return found
 
 
 def origin_name(spec: Spec) -> str:
@@ -61,14 +65,13 @@ def origin_name(spec: Spec) -> str:
     return called(spec.from_) if isinstance(spec, Measured) else "the training images"
 
 
-def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Graph:
-    """Return the sites of the network a section takes from, without values."""
-    source, model = arm, arm.model
-    if isinstance(spec, Measured):
-        source, model = _where(recipe, arm, spec.from_)
+def _meta_graph(recipe: Recipe, arm: Arm, origin: Origin | None, *, allow_code: bool) -> Graph:
+    """Return the sites of a network an arm takes from, its own for None, without values."""
+    source, model = (arm, arm.model) if origin is None else _where(recipe, arm, origin)
     if model is None or source.data is None:
-        raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")
-    published = isinstance(spec, Measured) and spec.from_.model is not None
+        name = "the training images" if origin is None else called(origin)
+        raise UserError(f"{name}: its model and data must be known; give both")
+    published = origin is not None and origin.model is not None
     classes = _classes(model) if published else None
     return meta_sites(model, source.data, classes=classes, allow_code=allow_code)
 
@@ -106,7 +109,7 @@ def _trial_arm(folder: Path) -> tuple[Recipe, Arm]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Network:
+class Network:
     """A trained network, how it began, and the images it was trained on.
 
     Attributes:
@@ -122,8 +125,8 @@ class _Network:
     cache: Path | None
 
 
-def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str, Harvest]:
-    """Measure, or read from an earlier trial's file, what an arm's rules take.
+def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str, Harvest | Weights]:
+    """Measure, or read from an earlier trial's file, what an arm's rules take; weights are taken as they are.
 
     Args:
         trial: The trial that is about to begin.
@@ -134,11 +137,13 @@ def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str
     Raises:
         UserError: If a network is missing, not finished or of another architecture.
     """
-    found: dict[str, Harvest] = {}
+    found: dict[str, Harvest | Weights] = {}
+    for key, origin in weights_needed(arm).items():
+        found[key] = weights_of(_networks(trial, recipe, arm, origin, dataset), origin)
     for key, spec in harvests_needed(arm).items():
         if isinstance(spec, Patches):
             built = _built(arm.model, dataset, seed=trial.seed, allow_code=trial.allow_code)
-            images = _Network("the training images", built, None, None)
+            images = Network("the training images", built, None, None)
             found[key] = _measured(spec, images, dataset, kinds=None)
         elif isinstance(spec, Measured):
             networks = _networks(trial, recipe, arm, spec.from_, dataset)
@@ -148,7 +153,20 @@ def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str
     return found
 
 
-def _measured(spec: Spec, network: _Network, dataset: Dataset, *, kinds: frozenset[str] | None) -> Harvest:
+def weights_of(networks: list[Network], origin: Origin) -> Weights:
+    """Return the weights of the one network an origin names.
+
+    Raises:
+        UserError: If it names several.
+    """
+    if len(networks) > 1:
+        message = f"{called(origin)} is {len(networks)} networks, and weights are taken from one; "
+        raise UserError(message + "choose a seed, e.g. `seeds: [0]`")
+    tensors = {name: t.detach() for name, t in canonical_parameters(networks[0].model).items()}
+    return Weights(networks[0].name, {name: tuple(t.shape) for name, t in tensors.items()}, tensors)
+
+
+def _measured(spec: Spec, network: Network, dataset: Dataset, *, kinds: frozenset[str] | None) -> Harvest:
     """Return a harvest of a network, from its file where one is kept.
 
     Nothing of the trial that asks first may enter: the file serves all of them.
@@ -181,7 +199,7 @@ def first_images(dataset: Dataset, count: int) -> Tensor:
     return decode(dataset.pixels(count))
 
 
-def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: Dataset) -> list[_Network]:
+def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: Dataset) -> list[Network]:
     """Return the trained networks an origin names: one, or one for each of its seeds."""
     name = origin.arm if origin.stage is None else origin.stage
     if name is not None:
@@ -196,7 +214,7 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
         _, trained = _trial_arm(folder)
         built = _built(trained.model, dataset, seed=trial.seed, allow_code=trial.allow_code)
         load_weights(built, folder / WEIGHTS)
-        return [_Network(called(origin), built, None, None)]
+        return [Network(called(origin), built, None, None)]
     section = arm.model if origin.model is None else origin.model
     if section is None:
         raise UserError(f"{called(origin)}: say which network it fits with `model`")
@@ -210,7 +228,7 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
     else:
         assert origin.weights is not None
         load_published(built, section, origin.weights)
-    return [_Network(called(origin), built, None, None)]
+    return [Network(called(origin), built, None, None)]
 
 
 def called(origin: Origin) -> str:
@@ -222,7 +240,7 @@ def called(origin: Origin) -> str:
     return f"{getattr(origin.model, 'name', origin.model.type_name())} with weights {origin.weights}"
 
 
-def _trained_here(folder: Path, name: str, seed: int, *, noun: str, allow_code: bool) -> _Network:
+def _trained_here(folder: Path, name: str, seed: int, *, noun: str, allow_code: bool) -> Network:
     """Return the trained network of a stage or an arm, and the same network as its plan began it."""
     weights = trained_weights(folder, name, seed, noun=noun)
     recipe = load(folder / "resolved.yaml")
@@ -236,7 +254,7 @@ def _trained_here(folder: Path, name: str, seed: int, *, noun: str, allow_code: 
     graph = find_sites(initial, dataset.shape.example())
     harvests = gather(itself, recipe, stage, dataset)
     resolve(stage, graph, seed=seed, name=name, harvests=harvests).apply(initial)
-    return _Network(f"{noun} {name}, seed {seed}", trained, initial, weights.parent)
+    return Network(f"{noun} {name}, seed {seed}", trained, initial, weights.parent)
 
 
 def _built(section: Model | None, dataset: Dataset, *, seed: int, allow_code: bool) -> nn.Module:

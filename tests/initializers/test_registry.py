@@ -13,6 +13,7 @@ from mimetic.covariance import source
 from mimetic.graph.site import Site
 from mimetic.initializers import Draw, draw
 from mimetic.recipe.registry import registered
+from mimetic.recipe.transplant import Transplant
 
 # Arguments other than the defaults, and a layer the initializer fits: its maker and that one's arguments.
 Layer = tuple[object, ...]
@@ -34,8 +35,12 @@ INITS: dict[str, tuple[dict[str, object], Layer]] = {
     "orthogonal": ({"gain": 1.3}, ("conv",)),
     "sparse": ({"sparsity": 0.7, "std": 0.02}, ("linear",)),
 }
-LAYERWISE = [name for name, section in registered("init").items() if section.acts_on is None]
-"""Those that fill layers; the others, which fill composite sites, have tests of their own."""
+LAYERWISE = [
+    name
+    for name, section in registered("init").items()
+    if section.acts_on is None and not issubclass(section, Transplant)
+]
+"""Those that fill layers by laws; those of composite sites, or from networks, have tests of their own."""
 
 SILENT = {"keep", "default"}
 """Those that promise no moments: nothing is drawn, or the law is the layer's own."""
