@@ -36,7 +36,8 @@ def explain(
     from mimetic.plan.explain import explain as verdicts
 
     out = console()
-    for chosen in list(loaded.arms) if arm is None else [choose_arm(loaded, arm)]:
+    networks = [name for name, member in loaded.arms.items() if member.learner is None]
+    for chosen in networks if arm is None and networks else [choose_arm(loaded, arm)]:
         graph = graph_of(loaded, chosen, model=model, allow_code=allow_code)
         found = verdicts(loaded.arms[chosen], graph, name)
         plan = plans_of(loaded, arm=chosen, seed=None, model=model, allow_code=allow_code)[chosen]

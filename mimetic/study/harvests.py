@@ -4,14 +4,14 @@ Harvests of networks that do not change are kept as covariance files beside the 
 trials of a study measure each of them once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mimetic import data, models
+from mimetic import data, kernels, models
 from mimetic.covariance import (
     Harvest,
     Weights,
@@ -31,10 +31,11 @@ from mimetic.models.checkpoint import load_published, load_weights
 from mimetic.plan import resolve
 from mimetic.recipe import Recipe, load
 from mimetic.recipe.base import Spec
-from mimetic.recipe.measured import Measured, Origin, Patches
+from mimetic.recipe.measured import Learned, Measured, Origin, Patches
 from mimetic.recipe.model import Model
 from mimetic.recipe.recipe import Arm
 from mimetic.study.layout import Trial
+from mimetic.study.learning import learned_file
 from mimetic.study.sites import meta_sites
 from mimetic.study.stages import harvested_seeds, stage_folder, trained_weights
 from mimetic.train import WEIGHTS
@@ -47,17 +48,37 @@ def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str
     Raises:
         UserError: If a network is missing or has no layers of which that could be measured.
     """
-    found: dict[str, Harvest | Weights] = {}
-    for key, spec in harvests_needed(arm).items():
-        origin = spec.from_ if isinstance(spec, Measured) else None
-        graph = _meta_graph(recipe, arm, origin, allow_code=allow_code)
-        found[key] = prospect(spec, graph, origin_name(spec), kinds=kinds_needed(arm, spec))
+    found: dict[str, Harvest | Weights] = {
+        key: _prospect(recipe, arm, spec, allow_code=allow_code) for key, spec in harvests_needed(arm).items()
+    }
     for key, origin in weights_needed(arm).items():
-        graph = _meta_graph(recipe, arm, origin, allow_code=allow_code)
-        found[key] = Weights(
-            called(origin), {p.name: p.shape for site in graph.sites for p in site.parameters}
-        )
+        graph = _meta_graph(recipe, arm, origin, what="weights", allow_code=allow_code)
+        shapes = {p.name: p.shape for site in graph.sites for p in site.parameters}
+        found[key] = Weights(called(origin), shapes)
     return found
+
+
+def _prospect(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Harvest:
+    if isinstance(spec, Learned):
+        return _learned_prospect(recipe, spec)
+    origin = spec.from_ if isinstance(spec, Measured) else None
+    graph = _meta_graph(recipe, arm, origin, what=spec.type_name(), allow_code=allow_code)
+    return prospect(spec, graph, origin_name(spec), kinds=kinds_needed(arm, spec))
+
+
+def _learned_prospect(recipe: Recipe, spec: Learned) -> Harvest:
+    """Return what a learner gives: known before it has learned from a stage, read where it has."""
+    name = origin_name(spec)
+    if spec.from_.trial is not None:
+        return replace(load_harvest(learned_file(Path(spec.from_.trial), name)), origin=name)
+    assert spec.from_.stage is not None
+    stage = recipe.stages[spec.from_.stage]
+    if stage.learner is None or stage.data is None:
+        message = f"{name} trains a network, and `learned` is what a `learner` learned; "
+        raise UserError(message + "use `filters`, `nfm` or `agop`, or give the stage a `learner`")
+    shape = data.describe(stage.data)
+    assert isinstance(shape, data.DataShape)
+    return kernels.prospect(stage.learner, shape, name)
 
 
 def origin_name(spec: Spec) -> str:
@@ -65,9 +86,12 @@ def origin_name(spec: Spec) -> str:
     return called(spec.from_) if isinstance(spec, Measured) else "the training images"
 
 
-def _meta_graph(recipe: Recipe, arm: Arm, origin: Origin | None, *, allow_code: bool) -> Graph:
+def _meta_graph(recipe: Recipe, arm: Arm, origin: Origin | None, *, what: str, allow_code: bool) -> Graph:
     """Return the sites of a network an arm takes from, its own for None, without values."""
     source, model = (arm, arm.model) if origin is None else _where(recipe, arm, origin)
+    if source.learner is not None and origin is not None:
+        message = f"{called(origin)} learns without a network, and `{what}` is of one; "
+        raise UserError(message + "use `covariance: {type: learned, from: …}`")
     if model is None or source.data is None:
         name = "the training images" if origin is None else called(origin)
         raise UserError(f"{name}: its model and data must be known; give both")
@@ -145,6 +169,8 @@ def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str
             built = _built(arm.model, dataset, seed=trial.seed, allow_code=trial.allow_code)
             images = Network("the training images", built, None, None)
             found[key] = _measured(spec, images, dataset, kinds=None)
+        elif isinstance(spec, Learned):
+            found[key] = averaged(_learned(trial, recipe, spec.from_), origin=origin_name(spec))
         elif isinstance(spec, Measured):
             networks = _networks(trial, recipe, arm, spec.from_, dataset)
             kinds = kinds_needed(arm, spec)
@@ -164,6 +190,17 @@ def weights_of(networks: list[Network], origin: Origin) -> Weights:
         raise UserError(message + "choose a seed, e.g. `seeds: [0]`")
     tensors = {name: t.detach() for name, t in canonical_parameters(networks[0].model).items()}
     return Weights(networks[0].name, {name: tuple(t.shape) for name, t in tensors.items()}, tensors)
+
+
+def _learned(trial: Trial, recipe: Recipe, origin: Origin) -> list[Harvest]:
+    """Return what the learners an origin names have learned: one harvest, or one for each of its seeds."""
+    if origin.stage is None:
+        return [load_harvest(learned_file(Path(str(origin.trial)), called(origin)))]
+    folder, found = stage_folder(trial.study, origin.stage), []
+    for seed in harvested_seeds(recipe, origin, own=trial.seed):
+        done = Trial(str(folder), origin.stage, seed)
+        found.append(load_harvest(learned_file(done.folder, f"stage {origin.stage}, seed {seed},")))
+    return found
 
 
 def _measured(spec: Spec, network: Network, dataset: Dataset, *, kinds: frozenset[str] | None) -> Harvest:
