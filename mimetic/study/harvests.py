@@ -52,7 +52,7 @@ def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str
         key: _prospect(recipe, arm, spec, allow_code=allow_code) for key, spec in harvests_needed(arm).items()
     }
     for key, origin in weights_needed(arm).items():
-        graph = _meta_graph(recipe, arm, origin, what="weights", allow_code=allow_code)
+        graph = _meta_graph(recipe, arm, origin, what="weights are those of", allow_code=allow_code)
         shapes = {p.name: p.shape for site in graph.sites for p in site.parameters}
         found[key] = Weights(called(origin), shapes)
     return found
@@ -62,7 +62,9 @@ def _prospect(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Harv
     if isinstance(spec, Learned):
         return _learned_prospect(recipe, spec)
     origin = spec.from_ if isinstance(spec, Measured) else None
-    graph = _meta_graph(recipe, arm, origin, what=spec.type_name(), allow_code=allow_code)
+    graph = _meta_graph(
+        recipe, arm, origin, what=f"`{spec.type_name()}` is measured on", allow_code=allow_code
+    )
     return prospect(spec, graph, origin_name(spec), kinds=kinds_needed(arm, spec))
 
 
@@ -90,7 +92,7 @@ def _meta_graph(recipe: Recipe, arm: Arm, origin: Origin | None, *, what: str, a
     """Return the sites of a network an arm takes from, its own for None, without values."""
     source, model = (arm, arm.model) if origin is None else _where(recipe, arm, origin)
     if source.learner is not None and origin is not None:
-        message = f"{called(origin)} learns without a network, and `{what}` is of one; "
+        message = f"{called(origin)} learns without a network, and {what} one; "
         raise UserError(message + "use `covariance: {type: learned, from: …}`")
     if model is None or source.data is None:
         name = "the training images" if origin is None else called(origin)
