@@ -6,6 +6,7 @@ among types is fixed when its section is first used.
 
 # ruff: noqa: E402
 from mimetic.recipe import (
+    attention_init,
     covariance,
     data,
     initializer,
@@ -37,6 +38,7 @@ __all__ = [
     "RecipeError",
     "Rule",
     "Stage",
+    "attention_init",
     "covariance",
     "data",
     "initializer",
