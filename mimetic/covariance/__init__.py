@@ -10,7 +10,8 @@ from mimetic.covariance.gradients import Gram, gradient_grams
 from mimetic.covariance.harvest import Harvest, Harvested, averaged
 from mimetic.covariance.heads import linear_head, output_basis
 from mimetic.covariance.measure import measure
-from mimetic.covariance.needs import harvest_key, harvests_needed, kinds_needed, weights_needed
+from mimetic.covariance.needs import harvest_key, harvests_needed, kinds_needed
+from mimetic.covariance.network import Network, trained_network
 from mimetic.covariance.nfm import entry_centered_nfm, nfm, nfm_per_group
 from mimetic.covariance.patches import patch_covariance, whitening_filters
 from mimetic.covariance.prospect import prospect
@@ -19,7 +20,6 @@ from mimetic.covariance.shrinkage import shrunk, spiked
 from mimetic.covariance.sources import NO_HARVESTS, Harvests, source
 from mimetic.covariance.store import load_harvest, save_harvest
 from mimetic.covariance.transfer import resized
-from mimetic.covariance.weights import Weights
 
 __all__ = [
     "NO_HARVESTS",
@@ -28,10 +28,10 @@ __all__ = [
     "Harvest",
     "Harvested",
     "Harvests",
+    "Network",
     "PatchGeometry",
     "Pending",
     "Provenance",
-    "Weights",
     "agop",
     "agop_per_group",
     "averaged",
@@ -68,7 +68,7 @@ __all__ = [
     "shrunk",
     "source",
     "spiked",
+    "trained_network",
     "truncated",
-    "weights_needed",
     "whitening_filters",
 ]

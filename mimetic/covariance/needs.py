@@ -4,11 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 
-from mimetic.covariance.weights import weights_key
 from mimetic.recipe.base import Spec
-from mimetic.recipe.measured import Carried, Measured, Origin, Patches
+from mimetic.recipe.measured import Carried, FromNetwork, Measured, Patches
 from mimetic.recipe.recipe import Arm
-from mimetic.recipe.transplant import Transplant
 
 
 def harvest_key(spec: Spec) -> str:
@@ -25,14 +23,8 @@ def harvests_needed(arm: Arm) -> dict[str, Spec]:
 
     Files are not among them: they are read where a plan is made.
     """
-    specs = (spec for rule in arm.init if rule.covariance is not None for spec in _within(rule.covariance))
-    return {harvest_key(spec): spec for spec in specs if isinstance(spec, Measured | Patches)}
-
-
-def weights_needed(arm: Arm) -> dict[str, Origin]:
-    """Return the networks whose weights an arm's rules take as they are, by `weights_key`."""
-    specs = (rule.init for rule in arm.init if isinstance(rule.init, Transplant))
-    return {weights_key(spec.from_): spec.from_ for spec in specs}
+    specs = (spec for rule in arm.init for spec in (*_within(rule.covariance), *_within(rule.init)))
+    return {harvest_key(spec): spec for spec in specs if isinstance(spec, Measured | Patches | FromNetwork)}
 
 
 def kinds_needed(arm: Arm, spec: Spec) -> frozenset[str] | None:

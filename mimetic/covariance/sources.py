@@ -18,16 +18,16 @@ from mimetic.covariance.closed_form import closed_form
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
 from mimetic.covariance.harvest import Harvest, described
 from mimetic.covariance.needs import harvest_key
+from mimetic.covariance.network import Network
 from mimetic.covariance.store import load_harvest
-from mimetic.covariance.weights import Weights
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site
 from mimetic.recipe.base import Spec
 from mimetic.recipe.covariance import ClosedForm, Identity, Mixture
 from mimetic.recipe.measured import CovarianceFile, Measured, Patches
 
-Harvests = Mapping[str, Harvest | Weights]
-"""Harvests by `harvest_key` of the section that asks for them, weights by `weights_key`."""
+Harvests = Mapping[str, Harvest | Network]
+"""What trained networks and data gave, by `harvest_key` of the section that asks for it."""
 
 NO_HARVESTS: Harvests = MappingProxyType({})
 

@@ -9,12 +9,15 @@ from mimetic.initializers.default import default
 from mimetic.initializers.draw import Draw
 from mimetic.initializers.gaussian import gaussian
 from mimetic.initializers.keep import keep
+from mimetic.initializers.rainbow import rainbow
 from mimetic.initializers.transplant import transplant
 from mimetic.initializers.univariate import univariate
 from mimetic.recipe.base import Spec
 from mimetic.recipe.initializer import Default, Keep
+from mimetic.recipe.measured import FromNetwork
+from mimetic.recipe.rainbow import Rainbow
 from mimetic.recipe.rule import Rule
-from mimetic.recipe.transplant import Transplant
+from mimetic.recipe.transplant import WeightSelection, WeightTiling
 
 
 def draw(rule: Rule, site: Site, names: tuple[str, ...], harvests: Harvests = NO_HARVESTS) -> Draw:
@@ -32,8 +35,8 @@ def draw(rule: Rule, site: Site, names: tuple[str, ...], harvests: Harvests = NO
     _check_kind(rule, site)
     if rule.covariance is not None:
         return gaussian(rule, site, names, harvests)
-    if isinstance(rule.init, Transplant):
-        return transplant(rule.init, site, names, harvests)
+    if isinstance(rule.init, FromNetwork):
+        return from_network(rule.init, site, names, harvests)
     if rule.init is not None:
         return named(rule.init, site, names)
     return keep()
@@ -74,6 +77,27 @@ def _(spec: Keep, site: Site, names: tuple[str, ...]) -> Draw:  # noqa: ARG001
 @named.register
 def _(spec: Default, site: Site, names: tuple[str, ...]) -> Draw:  # noqa: ARG001
     return default(site, names)
+
+
+@singledispatch
+def from_network(spec: FromNetwork, site: Site, names: tuple[str, ...], harvests: Harvests) -> Draw:  # noqa: ARG001
+    """Return the draw of an initializer that begins from a trained network.
+
+    Others join by `from_network.register(TheirSpec)`; the network lies in `harvests`, see
+    `covariance.Network`.
+    """
+    message = f"{site.layer}: the init `{spec.type_name()}` is registered but nothing carries it out; "
+    raise UserError(message + "register a function with `initializers.dispatch.from_network.register`")
+
+
+@from_network.register
+def _(spec: Rainbow, site: Site, names: tuple[str, ...], harvests: Harvests) -> Draw:
+    return rainbow(spec, site, names, harvests)
+
+
+@from_network.register
+def _(spec: WeightSelection | WeightTiling, site: Site, names: tuple[str, ...], harvests: Harvests) -> Draw:
+    return transplant(spec, site, names, harvests)
 
 
 def _check_kind(rule: Rule, site: Site) -> None:

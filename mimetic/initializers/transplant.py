@@ -10,7 +10,7 @@ W'[i, j] = W[i mod O, j mod I], and brings it back to its Frobenius norm.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from hashlib import blake2b
 from typing import Any
@@ -18,17 +18,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mimetic.covariance.weights import Shape, Weights, weights_key
+from mimetic.covariance.needs import harvest_key
+from mimetic.covariance.network import Network
+from mimetic.covariance.sources import Harvests
 from mimetic.errors import RunError, UserError
+from mimetic.graph import canonical_parameters
 from mimetic.graph.site import Parameter, Site
 from mimetic.initializers.draw import Draw, Moments, Streams
-from mimetic.recipe.transplant import Transplant, WeightSelection, WeightTiling
+from mimetic.recipe.measured import FromNetwork
+from mimetic.recipe.transplant import WeightSelection, WeightTiling
+
+Shape = tuple[int, ...]
 
 _MATRIX = 2
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
-def transplant(spec: Transplant, site: Site, names: tuple[str, ...], harvests: Mapping[str, Any]) -> Draw:
+def transplant(spec: FromNetwork, site: Site, names: tuple[str, ...], harvests: Harvests) -> Draw:
     """Return the draw that takes another network's weights for the claimed parameters of a layer.
 
     Of a network that is not trained yet the draw can be shown, but not sampled.
@@ -36,19 +42,24 @@ def transplant(spec: Transplant, site: Site, names: tuple[str, ...], harvests: M
     Raises:
         UserError: If the network is not at hand, has no such parameter, or one that cannot be fitted.
     """
-    weights = harvests.get(weights_key(spec.from_))
-    if not isinstance(weights, Weights):
+    network = harvests.get(harvest_key(spec))
+    if not isinstance(network, Network):
         message = f"{site.layer}: `{spec.type_name()}` needs a trained network, and none is at hand here; "
         raise UserError(message + "`mimetic run` finds or trains what a recipe asks for")
-    taken = {name: _theirs(spec, site.parameter(name), weights) for name in names}
+    shapes = {p.name: p.shape for other in network.graph.sites for p in other.parameters}
+    taken = {name: _theirs(spec, site.parameter(name), shapes, network.origin) for name in names}
     arguments = spec.model_dump(by_alias=True, exclude={"type"}, exclude_none=True)
-    notes = tuple(_note(name, site.parameter(name).shape, taken[name], weights) for name in names)
-    if weights.tensors is None:
+    notes = tuple(
+        _note(name, shapes[theirs], site.parameter(name).shape, f"{network.origin}, `{theirs}`")
+        for name, theirs in taken.items()
+    )
+    if network.model is None:
         return Draw(
-            spec.type_name(), {**arguments, "weights": "pending"}, _pending(site, weights), notes=notes
+            spec.type_name(), {**arguments, "harvest": "pending"}, _pending(site, network.origin), notes=notes
         )
+    tensors = canonical_parameters(network.model)
     fitted = {
-        name: _fitted(spec, weights.tensors[theirs], site.parameter(name).shape)
+        name: _fitted(spec, tensors[theirs].detach().cpu(), site.parameter(name).shape)
         for name, theirs in taken.items()
     }
     return Draw(
@@ -87,7 +98,7 @@ def tiled(tensor: Tensor, shape: Shape, *, parts: int = 1) -> Tensor:
     return torch.cat(pieces)
 
 
-def _fitted(spec: Transplant, tensor: Tensor, shape: Shape) -> Tensor:
+def _fitted(spec: FromNetwork, tensor: Tensor, shape: Shape) -> Tensor:
     """Return a weight in our shape, float32."""
     if isinstance(spec, WeightTiling):
         values = tiled(tensor.double(), shape, parts=spec.parts)
@@ -99,23 +110,23 @@ def _fitted(spec: Transplant, tensor: Tensor, shape: Shape) -> Tensor:
     return values.to(torch.float32, memory_format=torch.contiguous_format)
 
 
-def _theirs(spec: Transplant, parameter: Parameter, weights: Weights) -> str:
+def _theirs(spec: FromNetwork, parameter: Parameter, shapes: Mapping[str, Shape], origin: str) -> str:
     """Return the name of the parameter ours is taken from.
 
     Raises:
         UserError: If there is none, or one whose shape does not fit.
     """
-    asked = [_block(spec, name, weights) for name in (parameter.name, *parameter.aliases)]
-    name = next((name for name in asked if name in weights.shapes), None)
+    asked = [_block(spec, name, shapes) for name in (parameter.name, *parameter.aliases)]
+    name = next((name for name in asked if name in shapes), None)
     if name is None:
-        message = f"{parameter.name}: {weights.origin} has no parameter `{asked[0]}`; "
+        message = f"{parameter.name}: {origin} has no parameter `{asked[0]}`; "
         raise UserError(message + "match only layers both networks have, e.g. not the head")
-    ours, theirs = parameter.shape, weights.shapes[name]
+    ours, theirs = parameter.shape, shapes[name]
     if len(ours) != len(theirs):
-        message = f"{parameter.name}: {weights.origin} has one of shape {theirs} there, ours is {ours}; "
+        message = f"{parameter.name}: {origin} has one of shape {theirs} there, ours is {ours}; "
         raise UserError(message + "narrow `match` to layers of one kind")
     if isinstance(spec, WeightSelection) and any(a > b for a, b in zip(ours, theirs, strict=True)):
-        message = f"{parameter.name}: a selection is from a larger tensor, and {weights.origin} has {theirs} "
+        message = f"{parameter.name}: a selection is from a larger tensor, and {origin} has {theirs} "
         raise UserError(f"{message}for our {ours}; take `weight_tiling` for these layers")
     if isinstance(spec, WeightTiling) and len(ours) > 0 and (ours[0] % spec.parts or theirs[0] % spec.parts):
         message = (
@@ -125,15 +136,13 @@ def _theirs(spec: Transplant, parameter: Parameter, weights: Weights) -> str:
     return name
 
 
-def _block(spec: Transplant, name: str, weights: Weights) -> str:
+def _block(spec: FromNetwork, name: str, shapes: Mapping[str, Shape]) -> str:
     """Return a name with the number of its block, where tiling has the blocks repeat."""
     found = _NUMBER.search(name)
     if not isinstance(spec, WeightTiling) or spec.blocks is None or found is None:
         return name
     start = name[: found.start()]
-    theirs = {
-        int(other[len(start) :].partition(".")[0]) for other in weights.shapes if _numbered(other, start)
-    }
+    theirs = {int(other[len(start) :].partition(".")[0]) for other in shapes if _numbered(other, start)}
     number = _repeated(int(found[0]), ours=spec.blocks, theirs=max(theirs, default=0) + 1)
     return f"{start}{number}{name[found.end() :]}"
 
@@ -152,14 +161,13 @@ def _repeated(block: int, *, ours: int, theirs: int) -> int:
     return 1 + (block - 1) % middle if middle > 0 else block * theirs // ours
 
 
-def _note(name: str, ours: Shape, theirs: str, weights: Weights) -> str:
-    sizes = "×".join(map(str, weights.shapes[theirs])), "×".join(map(str, ours))
-    return f"{name}: {sizes[0]} → {sizes[1]} of {weights.origin}, `{theirs}`"
+def _note(name: str, theirs: Shape, ours: Shape, origin: str) -> str:
+    return f"{name}: {'×'.join(map(str, theirs))} → {'×'.join(map(str, ours))} of {origin}"
 
 
-def _pending(site: Site, weights: Weights) -> Any:
+def _pending(site: Site, origin: str) -> Callable[[Streams, nn.Module], Mapping[str, Tensor]]:
     def sample(_streams: Streams, _layer: nn.Module) -> Mapping[str, Tensor]:
-        message = f"{site.layer}: {weights.origin} is not trained yet, so there is nothing to take from it; "
+        message = f"{site.layer}: {origin} is not trained yet, so there is nothing to take from it; "
         raise RunError(message + "train it and resolve the plan again (`mimetic run` does)")
 
     return sample

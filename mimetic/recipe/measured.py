@@ -86,13 +86,21 @@ class Origin(Section):
         return self
 
 
-def no_text(value: Any) -> Any:
+def _no_text(value: Any) -> Any:
     """Refuse a plain text: it could be the name of a stage, or a path."""
     if isinstance(value, str):
         key = "checkpoint" if "/" in value or value.endswith((".safetensors", ".pt", ".pth")) else "stage"
         hint = f"write `from: {{{key}: {clipped(value)}}}`"
         raise mistake(f"expected {Origin.expected}, found {shown(value)}", hint=hint)
     return value
+
+
+class FromNetwork(Spec):
+    """Base of the initializers that begin from a trained network itself, not from its covariances."""
+
+    from_: Annotated[Origin, BeforeValidator(_no_text, json_schema_input_type=Origin)] = Field(
+        alias="from", description="The trained network."
+    )
 
 
 class Carried(Spec):
@@ -128,7 +136,7 @@ class Carried(Spec):
 class Measured(Carried):
     """Base of the covariances measured on a trained network."""
 
-    from_: Annotated[Origin, BeforeValidator(no_text, json_schema_input_type=Origin)] = Field(
+    from_: Annotated[Origin, BeforeValidator(_no_text, json_schema_input_type=Origin)] = Field(
         alias="from", description="The trained network."
     )
 

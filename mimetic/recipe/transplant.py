@@ -1,31 +1,23 @@
 """Initializers that take the weights of another network as they are: from where, and fitted how."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from mimetic.recipe.base import Count, Spec
-from mimetic.recipe.measured import Origin, no_text
+from mimetic.recipe.base import Count
+from mimetic.recipe.measured import FromNetwork
 from mimetic.recipe.registry import register
 
 
-class Transplant(Spec):
-    """Base of the initializers that take another network's weights."""
-
-    from_: Annotated[Origin, BeforeValidator(no_text, json_schema_input_type=Origin)] = Field(
-        alias="from", description="The trained network."
-    )
-
-
 @register("init")
-class WeightSelection(Transplant):
+class WeightSelection(FromNetwork):
     """Take evenly spaced entries of a larger network's weights of the same name (arXiv 2311.18823)."""
 
     type: Literal["weight_selection"] = "weight_selection"
 
 
 @register("init")
-class WeightTiling(Transplant):
+class WeightTiling(FromNetwork):
     """Repeat a smaller network's weights cyclically, at the same norm (arXiv 2609.37631)."""
 
     type: Literal["weight_tiling"] = "weight_tiling"

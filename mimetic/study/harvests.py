@@ -14,24 +14,24 @@ from torch import Tensor, nn
 from mimetic import data, kernels, models
 from mimetic.covariance import (
     Harvest,
-    Weights,
+    Network,
     averaged,
     harvest_key,
     harvests_needed,
     kinds_needed,
     measure,
     prospect,
-    weights_needed,
+    trained_network,
 )
 from mimetic.covariance.store import load_harvest, save_harvest
 from mimetic.data import Dataset
 from mimetic.errors import UserError
-from mimetic.graph import Graph, canonical_parameters, find_sites
+from mimetic.graph import Graph, find_sites
 from mimetic.models.checkpoint import load_published, load_weights
 from mimetic.plan import resolve
 from mimetic.recipe import Recipe, load
 from mimetic.recipe.base import Spec
-from mimetic.recipe.measured import Learned, Measured, Origin, Patches
+from mimetic.recipe.measured import FromNetwork, Learned, Measured, Origin, Patches
 from mimetic.recipe.model import Model
 from mimetic.recipe.recipe import Arm
 from mimetic.study.layout import Trial
@@ -42,29 +42,35 @@ from mimetic.train import WEIGHTS
 from mimetic.train.batches import decoder
 
 
-def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str, Harvest | Weights]:
+def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str, Harvest | Network]:
     """Return what an arm's rules will take, before anything is trained: layers and geometries alone.
 
     Raises:
         UserError: If a network is missing or has no layers of which that could be measured.
     """
-    found: dict[str, Harvest | Weights] = {
+    return {
         key: _prospect(recipe, arm, spec, allow_code=allow_code) for key, spec in harvests_needed(arm).items()
     }
-    for key, origin in weights_needed(arm).items():
-        graph = _meta_graph(recipe, arm, origin, what="weights are those of", allow_code=allow_code)
-        shapes = {p.name: p.shape for site in graph.sites for p in site.parameters}
-        found[key] = Weights(called(origin), shapes)
-    return found
 
 
-def _prospect(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Harvest:
+def _check_one(recipe: Recipe, spec: FromNetwork) -> None:
+    """Refuse several seeds where one network is meant."""
+    if spec.from_.stage is None and spec.from_.arm is None:
+        return
+    seeds = harvested_seeds(recipe, spec.from_, own=recipe.seeds[0])
+    if len(seeds) != 1:
+        name = f"{origin_name(spec)}: `{spec.type_name()}`"
+        message = f"{name} begins from one network, and this is trained on {len(seeds)} seeds; "
+        raise UserError(message + f"choose one, `seeds: [{seeds[0]}]`")
+
+
+def _prospect(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Harvest | Network:
     if isinstance(spec, Learned):
         return _learned_prospect(recipe, spec)
-    origin = spec.from_ if isinstance(spec, Measured) else None
-    graph = _meta_graph(
-        recipe, arm, origin, what=f"`{spec.type_name()}` is measured on", allow_code=allow_code
-    )
+    graph = _meta_graph(recipe, arm, spec, allow_code=allow_code)
+    if isinstance(spec, FromNetwork):
+        _check_one(recipe, spec)
+        return Network(origin_name(spec), graph)
     return prospect(spec, graph, origin_name(spec), kinds=kinds_needed(arm, spec))
 
 
@@ -85,19 +91,23 @@ def _learned_prospect(recipe: Recipe, spec: Learned) -> Harvest:
 
 def origin_name(spec: Spec) -> str:
     """Return how plans and messages call the network a section takes from."""
-    return called(spec.from_) if isinstance(spec, Measured) else "the training images"
+    return called(spec.from_) if isinstance(spec, Measured | FromNetwork) else "the training images"
 
 
-def _meta_graph(recipe: Recipe, arm: Arm, origin: Origin | None, *, what: str, allow_code: bool) -> Graph:
-    """Return the sites of a network an arm takes from, its own for None, without values."""
-    source, model = (arm, arm.model) if origin is None else _where(recipe, arm, origin)
-    if source.learner is not None and origin is not None:
-        message = f"{called(origin)} learns without a network, and {what} one; "
+def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Graph:
+    """Return the sites of the network a section takes from, without values."""
+    source, model = arm, arm.model
+    published = False
+    if isinstance(spec, Measured | FromNetwork):
+        source, model = _where(recipe, arm, spec.from_)
+        published = spec.from_.model is not None
+    if source.learner is not None and isinstance(spec, Measured | FromNetwork):
+        message = (
+            f"{origin_name(spec)} learns without a network, and `{spec.type_name()}` is measured on one; "
+        )
         raise UserError(message + "use `covariance: {type: learned, from: …}`")
     if model is None or source.data is None:
-        name = "the training images" if origin is None else called(origin)
-        raise UserError(f"{name}: its model and data must be known; give both")
-    published = origin is not None and origin.model is not None
+        raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")
     classes = _classes(model) if published else None
     return meta_sites(model, source.data, classes=classes, allow_code=allow_code)
 
@@ -135,7 +145,7 @@ def _trial_arm(folder: Path) -> tuple[Recipe, Arm]:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class _Network:
     """A trained network, how it began, and the images it was trained on.
 
     Attributes:
@@ -151,8 +161,8 @@ class Network:
     cache: Path | None
 
 
-def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str, Harvest | Weights]:
-    """Measure, or read from an earlier trial's file, what an arm's rules take; weights are taken as they are.
+def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str, Harvest | Network]:
+    """Measure, or read from an earlier trial's file, what an arm's rules take.
 
     Args:
         trial: The trial that is about to begin.
@@ -163,13 +173,13 @@ def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str
     Raises:
         UserError: If a network is missing, not finished or of another architecture.
     """
-    found: dict[str, Harvest | Weights] = {}
-    for key, origin in weights_needed(arm).items():
-        found[key] = weights_of(_networks(trial, recipe, arm, origin, dataset), origin)
+    found: dict[str, Harvest | Network] = {}
     for key, spec in harvests_needed(arm).items():
-        if isinstance(spec, Patches):
+        if isinstance(spec, FromNetwork):
+            found[key] = _whole(spec, _networks(trial, recipe, arm, spec.from_, dataset), dataset)
+        elif isinstance(spec, Patches):
             built = _built(arm.model, dataset, seed=trial.seed, allow_code=trial.allow_code)
-            images = Network("the training images", built, None, None)
+            images = _Network("the training images", built, None, None)
             found[key] = _measured(spec, images, dataset, kinds=None)
         elif isinstance(spec, Learned):
             found[key] = averaged(_learned(trial, recipe, spec.from_), origin=origin_name(spec))
@@ -181,17 +191,13 @@ def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str
     return found
 
 
-def weights_of(networks: list[Network], origin: Origin) -> Weights:
-    """Return the weights of the one network an origin names.
-
-    Raises:
-        UserError: If it names several.
-    """
-    if len(networks) > 1:
-        message = f"{called(origin)} is {len(networks)} networks, and weights are taken from one; "
-        raise UserError(message + "choose a seed, e.g. `seeds: [0]`")
-    tensors = {name: t.detach() for name, t in canonical_parameters(networks[0].model).items()}
-    return Weights(networks[0].name, {name: tuple(t.shape) for name, t in tensors.items()}, tensors)
+def _whole(spec: FromNetwork, networks: list[_Network], dataset: Dataset) -> Network:
+    """Return a trained network itself, with as many images as its section asks for."""
+    (network,) = networks  # `prospects` has refused several
+    count = getattr(spec, "images", None)
+    images_NCHW = None if count is None else first_images(dataset, count)
+    graph = find_sites(network.model, dataset.shape.example())
+    return trained_network(network.name, graph, network.model, images_NCHW)
 
 
 def _learned(trial: Trial, recipe: Recipe, origin: Origin) -> list[Harvest]:
@@ -205,7 +211,7 @@ def _learned(trial: Trial, recipe: Recipe, origin: Origin) -> list[Harvest]:
     return found
 
 
-def _measured(spec: Spec, network: Network, dataset: Dataset, *, kinds: frozenset[str] | None) -> Harvest:
+def _measured(spec: Spec, network: _Network, dataset: Dataset, *, kinds: frozenset[str] | None) -> Harvest:
     """Return a harvest of a network, from its file where one is kept.
 
     Nothing of the trial that asks first may enter: the file serves all of them.
@@ -238,7 +244,7 @@ def first_images(dataset: Dataset, count: int) -> Tensor:
     return decode(dataset.pixels(count))
 
 
-def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: Dataset) -> list[Network]:
+def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: Dataset) -> list[_Network]:
     """Return the trained networks an origin names: one, or one for each of its seeds."""
     name = origin.arm if origin.stage is None else origin.stage
     if name is not None:
@@ -253,7 +259,7 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
         _, trained = _trial_arm(folder)
         built = _built(trained.model, dataset, seed=trial.seed, allow_code=trial.allow_code)
         load_weights(built, folder / WEIGHTS)
-        return [Network(called(origin), built, None, None)]
+        return [_Network(called(origin), built, None, None)]
     section = arm.model if origin.model is None else origin.model
     if section is None:
         raise UserError(f"{called(origin)}: say which network it fits with `model`")
@@ -267,7 +273,7 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
     else:
         assert origin.weights is not None
         load_published(built, section, origin.weights)
-    return [Network(called(origin), built, None, None)]
+    return [_Network(called(origin), built, None, None)]
 
 
 def called(origin: Origin) -> str:
@@ -279,7 +285,7 @@ def called(origin: Origin) -> str:
     return f"{getattr(origin.model, 'name', origin.model.type_name())} with weights {origin.weights}"
 
 
-def _trained_here(folder: Path, name: str, seed: int, *, noun: str, allow_code: bool) -> Network:
+def _trained_here(folder: Path, name: str, seed: int, *, noun: str, allow_code: bool) -> _Network:
     """Return the trained network of a stage or an arm, and the same network as its plan began it."""
     weights = trained_weights(folder, name, seed, noun=noun)
     recipe = load(folder / "resolved.yaml")
@@ -293,7 +299,7 @@ def _trained_here(folder: Path, name: str, seed: int, *, noun: str, allow_code: 
     graph = find_sites(initial, dataset.shape.example())
     harvests = gather(itself, recipe, stage, dataset)
     resolve(stage, graph, seed=seed, name=name, harvests=harvests).apply(initial)
-    return Network(f"{noun} {name}, seed {seed}", trained, initial, weights.parent)
+    return _Network(f"{noun} {name}, seed {seed}", trained, initial, weights.parent)
 
 
 def _built(section: Model | None, dataset: Dataset, *, seed: int, allow_code: bool) -> nn.Module:

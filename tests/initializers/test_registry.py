@@ -14,9 +14,9 @@ from mimetic.graph import find_sites
 from mimetic.graph.site import Site
 from mimetic.initializers import Draw, draw
 from mimetic.models import build
+from mimetic.recipe.measured import FromNetwork
 from mimetic.recipe.model import Vit
 from mimetic.recipe.registry import registered
-from mimetic.recipe.transplant import Transplant
 
 # Arguments other than the defaults, and a layer the initializer fits: its maker and that one's arguments.
 Layer = tuple[object, ...]
@@ -41,9 +41,9 @@ INITS: dict[str, tuple[dict[str, object], Layer]] = {
 LAYERWISE = [
     name
     for name, section in registered("init").items()
-    if section.acts_on is None and not issubclass(section, Transplant)
+    if section.acts_on is None and not issubclass(section, FromNetwork)
 ]
-"""Those that fill layers by laws; those of composite sites, or from networks, have tests of their own."""
+"""Those that fill layers; composite sites, and beginnings from a trained network, have tests of their own."""
 
 ATTENTIVE = [
     name for name, section in registered("init").items() if section.acts_on in {"attention", "position"}

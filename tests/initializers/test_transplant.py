@@ -8,13 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mimetic.covariance.weights import Weights, weights_key
+from mimetic.covariance import Network, harvest_key, trained_network
 from mimetic.errors import RunError
-from mimetic.graph import canonical_parameters, find_sites
+from mimetic.graph import find_sites
 from mimetic.initializers.transplant import selected, selected_indices, tiled
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import RecipeError, load
-from mimetic.recipe.measured import Origin
 
 ORIGIN = {"trial": "somewhere"}
 
@@ -79,10 +78,12 @@ def _network(width: int, depth: int) -> nn.Module:
 def _plan(ours: nn.Module, theirs: nn.Module, kind: str, *, trained: bool = True, **settings: Any) -> Plan:
     rule = {"id": "take", "match": {"param": ".*"}, "init": {"type": kind, "from": ORIGIN, **settings}}
     arm = load({"recipe": 1, "name": "r", "init": [rule]}).arms["main"]
-    tensors = {name: t.detach() for name, t in canonical_parameters(theirs).items()}
-    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
-    weights = Weights("trial somewhere", shapes, tensors if trained else None)
-    return resolve(arm, find_sites(ours), seed=0, harvests={weights_key(Origin(**ORIGIN)): weights})
+    graph = find_sites(theirs)
+    network = trained_network("trial somewhere", graph, theirs, None)
+    network = network if trained else Network("trial somewhere", graph)
+    section = arm.init[0].init
+    assert section is not None
+    return resolve(arm, find_sites(ours), seed=0, harvests={harvest_key(section): network})
 
 
 def test_the_first_blocks_are_selected_by_name() -> None:
@@ -118,7 +119,7 @@ def test_what_is_not_trained_is_pending() -> None:
     ours, theirs = _network(4, 2), _network(8, 5)
     pending, made = (_plan(ours, theirs, "weight_selection", trained=t) for t in (False, True))
 
-    assert pending.entries[0].arguments["weights"] == "pending"
+    assert pending.entries[0].arguments["harvest"] == "pending"
     assert pending.entries[0].notes[0] == "weight: 8×8 → 4×4 of trial somewhere, `blocks.0.weight`"
     assert pending.hash != made.hash
     with pytest.raises(RunError, match="trial somewhere is not trained yet"):

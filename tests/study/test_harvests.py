@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from torch import nn
 
 from mimetic.errors import UserError
 from mimetic.recipe import load
-from mimetic.recipe.measured import Filters, Nfm, Origin
-from mimetic.study.harvests import Network, origin_name, prospects, weights_of
+from mimetic.recipe.measured import Filters, Nfm
+from mimetic.study.harvests import origin_name, prospects
 from mimetic.study.study import run
 
 TINY: dict[str, Any] = {
@@ -128,7 +127,9 @@ def test_weights_are_taken_from_a_stage_as_it_was_trained(tmp_path: Path) -> Non
 
 def test_weights_are_those_of_one_network() -> None:
     """Several seeds cannot be averaged as covariances are."""
-    networks = [Network("one", nn.Linear(2, 2), None, None) for _ in range(2)]
+    several = json.loads(json.dumps(SELECTED))
+    several["stages"]["one"]["seeds"] = [7, 8]
+    recipe = load(several)
 
-    with pytest.raises(UserError, match=r"stage one is 2 networks, .* choose a seed"):
-        weights_of(networks, Origin(stage="one", seeds="all"))
+    with pytest.raises(UserError, match=r"`weight_selection` begins from one network, .* 2 seeds"):
+        prospects(recipe, recipe.arms["selection"])
