@@ -51,6 +51,7 @@ class Attention:
         kv_heads: Key and value heads G, a divisor of H; fewer than H in grouped-query attention.
         head_dim: Width k of a query or key.
         value_dim: Width m of a head's value.
+        grid: Rows and columns of the tokens, where the network has one table of positions with a grid.
         notes: What a reader of the plan should know of it.
     """
 
@@ -59,6 +60,7 @@ class Attention:
     kv_heads: int
     head_dim: int
     value_dim: int
+    grid: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
 
     def said(self, parameter: str) -> str | None:

@@ -5,7 +5,18 @@ among types is fixed when its section is first used.
 """
 
 # ruff: noqa: E402
-from mimetic.recipe import covariance, data, initializer, measured, model, scale, structured, train
+from mimetic.recipe import (
+    attention_init,
+    covariance,
+    data,
+    initializer,
+    learner,
+    measured,
+    model,
+    scale,
+    structured,
+    train,
+)
 from mimetic.recipe.registry import load_plugins
 
 load_plugins()
@@ -26,10 +37,12 @@ __all__ = [
     "RecipeError",
     "Rule",
     "Stage",
+    "attention_init",
     "covariance",
     "data",
     "initializer",
     "json_schema",
+    "learner",
     "load",
     "loads",
     "measured",

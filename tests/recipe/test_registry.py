@@ -19,7 +19,7 @@ from mimetic.recipe.tree import wrapped
 
 def test_families() -> None:
     """Every place of the language where a type stands has types."""
-    wanted = {"init", "covariance", "scale", "model", "data", "augment", "optimizer", "schedule"}
+    wanted = {"init", "covariance", "scale", "model", "data", "augment", "optimizer", "schedule", "learner"}
     assert set(families()) == wanted
     assert all(registered(family) for family in families())
 
