@@ -11,6 +11,7 @@ from mimetic.covariance.harvest import Harvest, Harvested, averaged
 from mimetic.covariance.heads import linear_head, output_basis
 from mimetic.covariance.measure import measure
 from mimetic.covariance.needs import harvest_key, harvests_needed, kinds_needed
+from mimetic.covariance.network import Network, trained_network
 from mimetic.covariance.nfm import entry_centered_nfm, nfm, nfm_per_group
 from mimetic.covariance.patches import patch_covariance, whitening_filters
 from mimetic.covariance.prospect import prospect
@@ -27,6 +28,7 @@ __all__ = [
     "Harvest",
     "Harvested",
     "Harvests",
+    "Network",
     "PatchGeometry",
     "Pending",
     "Provenance",
@@ -66,6 +68,7 @@ __all__ = [
     "shrunk",
     "source",
     "spiked",
+    "trained_network",
     "truncated",
     "whitening_filters",
 ]

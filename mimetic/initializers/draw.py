@@ -1,6 +1,6 @@
 """What an initializer promises and how it draws: the seam between `initializers` and `plan`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,21 @@ does not depend on how its maps are stored.
 
 
 @dataclass(frozen=True, slots=True)
+class Joint:
+    """What fills many sites at once, one after another, and has to see the network to do so.
+
+    Attributes:
+        key: Sites whose draws have the same key are filled together.
+        fill: `fill(network, layers, streams)` fills layers of a network in place, norm statistics included,
+            and returns a remark by layer. The network is a copy, float32 on the CPU, that holds all other
+            draws; `streams(parameter, slot)` takes canonical names.
+    """
+
+    key: str
+    fill: Callable[[nn.Module, Collection[str], Streams], Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Draw:
     """A resolved initializer for one site: a promise, and a function that keeps it.
 
@@ -43,6 +58,7 @@ class Draw:
             is pure: it neither writes to the layer nor touches the global random stream.
         moments: Expected moments by local parameter name, where the law is known.
         notes: What was done on the way, for the reader of the plan ("resized 5→9").
+        joint: What fills the site together with others, after `sample`; None for draws of one site.
     """
 
     name: str
@@ -50,3 +66,4 @@ class Draw:
     sample: Callable[[Streams, nn.Module], Mapping[str, Tensor]]
     moments: Mapping[str, Moments] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    joint: Joint | None = None
