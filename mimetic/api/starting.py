@@ -1,5 +1,6 @@
 """The calls for a training loop of one's own: plan a recipe against a model, and initialize with it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -54,6 +55,7 @@ def initialize(
     seed: int = 0,
     arm: str | None = None,
     example: Tensor | tuple[Any, ...] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Plan:
     """Initialize a model in place by a recipe, verify the result, and return the plan.
 
@@ -66,13 +68,14 @@ def initialize(
         seed: Seed of the run.
         arm: The arm; needed where the recipe has several.
         example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
+        progress: Called with the number of draws done and of all, for a bar of one's own.
 
     Raises:
         RecipeError: With every mistake at once, before a tensor is touched.
         RunError: If the written values miss the plan's prediction.
     """
     made = plan(recipe, model, seed=seed, arm=arm, example=example)
-    made.apply(model)
+    made.apply(model, progress=progress)
     return made
 
 

@@ -101,7 +101,7 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
     graph = find_sites(model, dataset.shape.example())
     plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests)
     write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
-    plan.apply(model)
+    plan.apply(model, progress=_told(journal))
     _draw(trial, plan, model, journal, "start")
     parameters = canonical_parameters(model)
     frozen = {name: digest(parameters[name]) for name in plan.frozen}
@@ -136,6 +136,19 @@ def build(arm: Arm, dataset: Dataset, trial: Trial) -> nn.Module:
         seed=trial.seed,
         allow_code=trial.allow_code,
     )
+
+
+def _told(journal: Journal) -> Callable[[int, int], None]:
+    """Return what journals how far the initialization is, about once a second."""
+    last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 1.0:
+            last = time.monotonic()
+            journal.write("initialize", done=done, total=total)
+
+    return progress
 
 
 def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal, moment: str) -> None:
