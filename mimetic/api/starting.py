@@ -5,11 +5,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mimetic.covariance import TrainingImages, harvests_needed, training_images
 from mimetic.errors import UserError
 from mimetic.graph import find_sites
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Recipe, load
 from mimetic.recipe.load import Source
+from mimetic.recipe.recipe import Arm
+from mimetic.recipe.scale import Lsuv
 
 
 def plan(
@@ -19,6 +22,7 @@ def plan(
     seed: int = 0,
     arm: str | None = None,
     example: Tensor | tuple[Any, ...] | None = None,
+    images: Tensor | None = None,
 ) -> Plan:
     """Compile a recipe against a model; nothing is written.
 
@@ -28,6 +32,7 @@ def plan(
         seed: Seed of the run.
         arm: The arm; needed where the recipe has several.
         example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
+        images: Training images (N, …) as the model sees them, for the scale `lsuv`.
 
     Returns:
         The plan: readable, hashable, `plan.apply(model)` writes it.
@@ -38,14 +43,18 @@ def plan(
     """
     loaded = load(recipe)
     name = choose_arm(loaded, arm)
+    chosen = loaded.arms[name]
     graph = find_sites(model, example)
-    return resolve(
-        loaded.arms[name],
-        graph,
-        seed=seed,
-        name=name,
-        where=loaded.place_in(name),
-    )
+    where = loaded.place_in(name)
+    return resolve(chosen, graph, seed=seed, name=name, where=where, harvests=_images(chosen, images))
+
+
+def _images(arm: Arm, images: Tensor | None) -> dict[str, TrainingImages]:
+    """Return what an arm's rules measure on images: the first so many of them."""
+    if images is None:
+        return {}
+    needed = harvests_needed(arm).items()
+    return {key: training_images(images[: spec.images]) for key, spec in needed if isinstance(spec, Lsuv)}
 
 
 def initialize(
@@ -56,6 +65,7 @@ def initialize(
     arm: str | None = None,
     example: Tensor | tuple[Any, ...] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    images: Tensor | None = None,
 ) -> Plan:
     """Initialize a model in place by a recipe, verify the result, and return the plan.
 
@@ -69,12 +79,13 @@ def initialize(
         arm: The arm; needed where the recipe has several.
         example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
         progress: Called with the number of draws done and of all, for a bar of one's own.
+        images: Training images (N, …) as the model sees them, for the scale `lsuv`.
 
     Raises:
         RecipeError: With every mistake at once, before a tensor is touched.
         RunError: If the written values miss the plan's prediction.
     """
-    made = plan(recipe, model, seed=seed, arm=arm, example=example)
+    made = plan(recipe, model, seed=seed, arm=arm, example=example, images=images)
     made.apply(model, progress=progress)
     return made
 

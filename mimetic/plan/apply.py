@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from mimetic.errors import RunError, UserError
-from mimetic.graph import canonical_modules, canonical_parameters
+from mimetic.graph import canonical_buffers, canonical_modules, canonical_parameters
 from mimetic.initializers.draw import Moments
 from mimetic.plan.entry import Action, Entry
+from mimetic.plan.together import filled_together
 from mimetic.streams import generator
 
 SIGMAS = 7.0
@@ -24,11 +25,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Moments of one written parameter, as measured."""
+    """Moments of one written parameter, as measured; a remark where its draw has something to say."""
 
     parameter: str
     mean: float
     std: float
+    remark: str | None = None
 
 
 def apply(
@@ -68,10 +70,14 @@ def apply(
         drawn |= _drawn(action, modules[action.layer], seed)
         if progress is not None:
             progress(done, len(actions))
+    together, statistics, remarks = filled_together(model, actions, drawn, seed=seed)
     measured: list[Measured] = []
-    for name, tensor in drawn.items():
+    for name, tensor in (drawn | together).items():
         _write(parameters[name], tensor, name)
-        measured.append(_verify(name, parameters[name], expected[name]))
+        found = _verify(name, parameters[name], expected[name])
+        measured.append(replace(found, remark=remarks.get(name)))
+    for name, tensor in statistics.items():
+        canonical_buffers(model)[name].copy_(tensor)
     for entry in entries:
         if entry.frozen:
             parameters[entry.parameter].requires_grad_(False)
