@@ -1,7 +1,9 @@
 """The calls for a training loop of one's own: plan a recipe against a model, and initialize with it."""
 
+import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mimetic.errors import UserError
@@ -9,6 +11,7 @@ from mimetic.graph import find_sites
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Recipe, load
 from mimetic.recipe.load import Source
+from mimetic.surgery import operate
 
 
 def plan(
@@ -20,6 +23,9 @@ def plan(
     example: Tensor | tuple[Any, ...] | None = None,
 ) -> Plan:
     """Compile a recipe against a model; nothing is written.
+
+    Where the recipe has a `surgery`, the plan is that of the model after it; `initialize` operates on the
+    model itself.
 
     Args:
         recipe: Path of a recipe, a mapping of the same form, or a loaded recipe.
@@ -37,14 +43,8 @@ def plan(
     """
     loaded = load(recipe)
     name = choose_arm(loaded, arm)
-    graph = find_sites(model, example)
-    return resolve(
-        loaded.arms[name],
-        graph,
-        seed=seed,
-        name=name,
-        where=loaded.place_in(name),
-    )
+    looked_at = _without_values(model) if loaded.arms[name].surgery else model
+    return _operated(looked_at, loaded, name, seed=seed, example=example)
 
 
 def initialize(
@@ -57,6 +57,7 @@ def initialize(
 ) -> Plan:
     """Initialize a model in place by a recipe, verify the result, and return the plan.
 
+    Layers that the recipe's `surgery` matches are replaced first, so make the optimizer afterwards.
     Parameters that no rule matches keep their values. The values drawn depend on the seed and the
     parameters' names alone, so they are the same on every machine and for every number of threads.
 
@@ -71,9 +72,33 @@ def initialize(
         RecipeError: With every mistake at once, before a tensor is touched.
         RunError: If the written values miss the plan's prediction.
     """
-    made = plan(recipe, model, seed=seed, arm=arm, example=example)
+    loaded = load(recipe)
+    name = choose_arm(loaded, arm)
+    if loaded.arms[name].surgery:
+        plan(loaded, model, seed=seed, arm=name, example=example)  # a mistake leaves the model as it was
+    made = _operated(model, loaded, name, seed=seed, example=example)
     made.apply(model)
     return made
+
+
+def _operated(
+    model: nn.Module, recipe: Recipe, name: str, *, seed: int, example: Tensor | tuple[Any, ...] | None
+) -> Plan:
+    """Rewrite a model as an arm says, and plan it."""
+    arm, where = recipe.arms[name], recipe.place_in(name)
+    rewrites = operate(model, arm.surgery, seed=seed, example=example, name=name, where=where)
+    graph = find_sites(model, example)
+    return resolve(arm, graph, seed=seed, name=name, where=where, rewrites=rewrites)
+
+
+def _without_values(model: nn.Module) -> nn.Module:
+    """Return a copy of a model on the meta device; its tensors are not copied."""
+    memo: dict[int, Any] = {
+        id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
+        for p in model.parameters()
+    }
+    memo |= {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
+    return copy.deepcopy(model, memo)
 
 
 def choose_arm(recipe: Recipe, arm: str | None) -> str:

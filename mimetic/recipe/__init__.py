@@ -5,7 +5,7 @@ among types is fixed when its section is first used.
 """
 
 # ruff: noqa: E402
-from mimetic.recipe import covariance, data, initializer, measured, model, scale, train
+from mimetic.recipe import covariance, data, initializer, measured, model, scale, surgery, train
 from mimetic.recipe.registry import load_plugins
 
 load_plugins()
@@ -37,5 +37,6 @@ __all__ = [
     "resolved",
     "scale",
     "stages_of",
+    "surgery",
     "train",
 ]

@@ -36,13 +36,16 @@ class Group:
         return ("extends", *self.keys, "remove")
 
 
-ARM_KEYS = ("model", "data", "train", "init", "unmatched")
+ARM_KEYS = ("model", "surgery", "data", "train", "init", "unmatched")
 """Keys of a complete arm; at the top of a recipe they hold for all arms."""
 
 ARMS = Group("arms", "arm", "an arm", ARM, ARM_KEYS, ARM_KEYS)
 
 STAGES = Group("stages", "stage", "a stage", STAGE, (*ARM_KEYS, "seeds"), ("model", "data", "train"))
-"""A stage begins with the model's own initialization: the recipe's rules are for its arms."""
+"""A stage begins with the model as it is: the recipe's rewrites and rules are for its arms."""
+
+LISTS = {"surgery": "rewrite", "init": "rule"}
+"""Keys of the lists whose entries merge by id, and what an entry is called."""
 
 GROUPS = {group.key: group for group in (ARMS, STAGES)}
 

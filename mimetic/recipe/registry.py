@@ -17,7 +17,9 @@ from pydantic_core import CoreSchema, core_schema
 from mimetic.errors import UserError
 from mimetic.recipe.base import Spec
 
-Family = Literal["init", "covariance", "scale", "model", "data", "augment", "optimizer", "schedule"]
+Family = Literal[
+    "init", "covariance", "scale", "model", "surgery", "data", "augment", "optimizer", "schedule"
+]
 
 S = TypeVar("S", bound=Spec)
 

@@ -4,14 +4,14 @@ Harvests of networks that do not change are kept as covariance files beside the 
 trials of a study measure each of them once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mimetic import data, models
+from mimetic import data
 from mimetic.covariance import (
     Harvest,
     averaged,
@@ -33,8 +33,9 @@ from mimetic.recipe.measured import Measured, Origin, Patches
 from mimetic.recipe.model import Model
 from mimetic.recipe.recipe import Arm
 from mimetic.study.layout import Trial
-from mimetic.study.sites import meta_sites
+from mimetic.study.sites import rewritten_sites
 from mimetic.study.stages import harvested_seeds, stage_folder, trained_weights
+from mimetic.surgery import Network, build_network
 from mimetic.train import WEIGHTS
 from mimetic.train.batches import decoder
 
@@ -63,14 +64,15 @@ def origin_name(spec: Spec) -> str:
 
 def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Graph:
     """Return the sites of the network a section takes from, without values."""
-    source, model = arm, arm.model
+    source, model, surgery = arm, arm.model, arm.surgery
     if isinstance(spec, Measured):
         source, model = _where(recipe, arm, spec.from_)
+        surgery = () if spec.from_.model is not None else source.surgery
     if model is None or source.data is None:
         raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")
     published = isinstance(spec, Measured) and spec.from_.stage is None and spec.from_.trial is None
     classes = _classes(model) if published else None
-    return meta_sites(model, source.data, classes=classes, allow_code=allow_code)
+    return rewritten_sites(model, surgery, source.data, classes=classes, allow_code=allow_code).graph
 
 
 def _where(recipe: Recipe, arm: Arm, origin: Origin) -> tuple[Arm, Model | None]:
@@ -134,7 +136,7 @@ def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str
     found: dict[str, Harvest] = {}
     for key, spec in harvests_needed(arm).items():
         if isinstance(spec, Patches):
-            built = _built(arm.model, dataset, seed=trial.seed, allow_code=trial.allow_code)
+            built = _built(arm, dataset, seed=trial.seed, allow_code=trial.allow_code).model
             images = _Network("the training images", built, None, None)
             found[key] = _measured(spec, images, dataset, kinds=None)
         elif isinstance(spec, Measured):
@@ -190,17 +192,17 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
     if origin.trial is not None:
         folder = Path(origin.trial)
         _, trained = _trial_arm(folder)
-        built = _built(trained.model, dataset, seed=trial.seed, allow_code=trial.allow_code)
+        built = _built(trained, dataset, seed=trial.seed, allow_code=trial.allow_code).model
         load_weights(built, folder / WEIGHTS)
         return [_Network(called(origin), built, None, None)]
     section = arm.model if origin.model is None else origin.model
     if section is None:
         raise UserError(f"{called(origin)}: say which network it fits with `model`")
-    classes = _classes(section) if origin.model is not None else dataset.num_classes
-    channels = dataset.train.pixels_NCHW.shape[1]
-    built = models.build(
-        section, in_channels=channels, num_classes=classes, seed=trial.seed, allow_code=trial.allow_code
-    )
+    if origin.model is None:
+        built = _built(arm, dataset, seed=trial.seed, allow_code=trial.allow_code).model
+    else:
+        shape = replace(dataset.shape, num_classes=_classes(section))
+        built = build_network(section, shape=shape, seed=trial.seed, allow_code=trial.allow_code).model
     if origin.checkpoint is not None:
         load_weights(built, Path(origin.checkpoint))
     else:
@@ -225,19 +227,19 @@ def _stage_network(folder: Path, name: str, seed: int, *, allow_code: bool) -> _
     stage = recipe.arms[name]
     assert stage.data is not None
     dataset = data.load(stage.data)
-    trained = _built(stage.model, dataset, seed=seed, allow_code=allow_code)
+    trained = _built(stage, dataset, seed=seed, allow_code=allow_code).model
     load_weights(trained, weights)
-    initial = _built(stage.model, dataset, seed=seed, allow_code=allow_code)
+    built = _built(stage, dataset, seed=seed, allow_code=allow_code)
+    initial = built.model
     itself = Trial(str(folder), name, seed, allow_code=allow_code)
     graph = find_sites(initial, dataset.train.pixels_NCHW[:2].float())
     harvests = gather(itself, recipe, stage, dataset)
-    resolve(stage, graph, seed=seed, name=name, harvests=harvests).apply(initial)
+    plan = resolve(stage, graph, seed=seed, name=name, harvests=harvests, rewrites=built.rewrites)
+    plan.apply(initial)
     return _Network(f"stage {name}, seed {seed}", trained, initial, weights.parent)
 
 
-def _built(section: Model | None, dataset: Dataset, *, seed: int, allow_code: bool) -> nn.Module:
-    assert section is not None
-    channels = dataset.train.pixels_NCHW.shape[1]
-    return models.build(
-        section, in_channels=channels, num_classes=dataset.num_classes, seed=seed, allow_code=allow_code
-    )
+def _built(arm: Arm, dataset: Dataset, *, seed: int, allow_code: bool) -> Network:
+    """Build the network of an arm or a stage, surgery included."""
+    assert arm.model is not None
+    return build_network(arm.model, arm.surgery, shape=dataset.shape, seed=seed, allow_code=allow_code)

@@ -12,7 +12,7 @@ from mimetic.recipe import Recipe, RecipeError
 from mimetic.recipe.errors import Issue
 from mimetic.recipe.recipe import Among, Arm
 from mimetic.study.harvests import prospects
-from mimetic.study.sites import meta_sites
+from mimetic.study.sites import rewritten_sites
 
 _NEEDED = ("model", "data", "train")
 
@@ -72,13 +72,18 @@ def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: i
         message = f"`{recipe.study.metric}` needs validation images, and arm `{name}` holds none out"
         where = recipe.where("study", "metric")
         raise RecipeError([Issue(message, ("study", "metric"), where, "set `data.val_size`")])
+    place_in = recipe.place_in(name, among=family)
+    sites = rewritten_sites(
+        arm.model, arm.surgery, arm.data, allow_code=allow_code, name=name, where=place_in
+    )
     return resolve(
         arm,
-        meta_sites(arm.model, arm.data, allow_code=allow_code),
+        sites.graph,
         seed=seed,
         name=name,
-        where=recipe.place_in(name, among=family),
+        where=place_in,
         harvests=prospects(recipe, arm, allow_code=allow_code),
+        rewrites=sites.rewrites,
     )
 
 

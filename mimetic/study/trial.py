@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mimetic import data, models
+from mimetic import data
 from mimetic.covariance import Harvest
-from mimetic.data import Dataset
+from mimetic.data import Dataset, DataShape
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.graph import canonical_parameters, find_sites
@@ -24,6 +24,7 @@ from mimetic.recipe import Arm, Recipe, load
 from mimetic.study.harvests import gather
 from mimetic.study.layout import Trial
 from mimetic.study.pictures import draw_pictures
+from mimetic.surgery import Network, build_network
 from mimetic.train import digest, train
 
 Stop = Callable[[], str | None]
@@ -85,9 +86,10 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
     assert arm.model is not None
     assert arm.train is not None
     dataset = shelf.dataset(arm)
-    model = build(arm, dataset.train.pixels_NCHW, dataset.num_classes, trial)
+    network = build(arm, dataset.shape, trial)
+    model = network.model
     harvests = gather(trial, recipe, arm, dataset)
-    plan = plan_for(arm, model, dataset.train.pixels_NCHW, trial, harvests)
+    plan = plan_for(arm, network, dataset.shape, trial, harvests)
     write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
     plan.apply(model)
     _draw(trial, plan, model, journal, "start")
@@ -113,25 +115,21 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
     return outcome.status, outcome.reason
 
 
-def build(arm: Arm, pixels_NCHW: Tensor, classes: int, trial: Trial) -> nn.Module:
-    """Build the arm's model with its own initialization, on the CPU."""
+def build(arm: Arm, shape: DataShape, trial: Trial) -> Network:
+    """Build the arm's network with its own initialization, surgery included, on the CPU."""
     assert arm.model is not None
-    return models.build(
-        arm.model,
-        in_channels=pixels_NCHW.shape[1],
-        num_classes=classes,
-        seed=trial.seed,
-        allow_code=trial.allow_code,
+    return build_network(
+        arm.model, arm.surgery, shape=shape, seed=trial.seed, allow_code=trial.allow_code, name=trial.arm
     )
 
 
 def plan_for(
-    arm: Arm, model: nn.Module, pixels_NCHW: Tensor, trial: Trial, harvests: Mapping[str, Harvest]
+    arm: Arm, network: Network, shape: DataShape, trial: Trial, harvests: Mapping[str, Harvest]
 ) -> Plan:
-    """Plan the arm for a model, traced on an input of the data's shape."""
-    example = torch.empty(2, *pixels_NCHW.shape[1:], device="meta")
-    sites = find_sites(model, example)
-    return resolve(arm, sites, seed=trial.seed, name=trial.arm, harvests=harvests)
+    """Plan the arm for its network, traced on an input of the data's shape."""
+    example = torch.empty(2, shape.channels, shape.height, shape.width, device="meta")
+    sites = find_sites(network.model, example)
+    return resolve(arm, sites, seed=trial.seed, name=trial.arm, harvests=harvests, rewrites=network.rewrites)
 
 
 def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal, moment: str) -> None:
