@@ -1,5 +1,6 @@
 """Initializers: pure functions from a rule, a layer and keyed streams to tensors."""
 
+from mimetic.initializers import bank  # registers its laws
 from mimetic.initializers.dispatch import draw, named
 from mimetic.initializers.draw import Draw, Moments, Streams
 from mimetic.initializers.gaussian import draw_filters, gaussian_moments
@@ -10,6 +11,7 @@ __all__ = [
     "Law",
     "Moments",
     "Streams",
+    "bank",
     "draw",
     "draw_filters",
     "gaussian_moments",

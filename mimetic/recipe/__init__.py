@@ -5,7 +5,7 @@ among types is fixed when its section is first used.
 """
 
 # ruff: noqa: E402
-from mimetic.recipe import covariance, data, initializer, measured, model, scale, surgery, train
+from mimetic.recipe import bank, covariance, data, initializer, measured, model, scale, surgery, train
 from mimetic.recipe.registry import load_plugins
 
 load_plugins()
@@ -26,6 +26,7 @@ __all__ = [
     "RecipeError",
     "Rule",
     "Stage",
+    "bank",
     "covariance",
     "data",
     "initializer",
