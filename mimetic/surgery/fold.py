@@ -39,11 +39,14 @@ def fold_combinations(model: nn.Module) -> tuple[str, ...]:
         UserError: If a norm or an activation stands between the two layers of one; nothing is changed then.
     """
     modules = canonical_modules(model)
-    found = [name for name, module in modules.items() if isinstance(module, LinearCombination)]
-    made = [_folded(f"{name}{_FILTERS}", modules) for name in found]
+    places: dict[LinearCombination, str] = {}  # a layer with several names is folded once
+    for name, module in modules.items():
+        if isinstance(module, LinearCombination):
+            places.setdefault(module, name)
+    made = [_folded(f"{name}{_FILTERS}", modules) for name in places.values()]
     for replacement in made:
         put(model, modules[replacement.layer], replacement.module, name=replacement.layer)
-    return tuple(found)
+    return tuple(places.values())
 
 
 def _folded(layer: str, modules: Mapping[str, nn.Module]) -> Replacement:
