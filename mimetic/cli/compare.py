@@ -1,15 +1,12 @@
 """`mimetic compare`: the arms of a study side by side."""
 
 import json
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mimetic.cli.console import DEFAULT_ROOT, Root, console, example
-from mimetic.errors import UserError
-from mimetic.recipe import load
+from mimetic.cli.studies import StudyName, find_study
 
 EPILOG = example(
     """  $ mimetic compare quickstart
@@ -24,14 +21,7 @@ EPILOG = example(
 
 
 def compare(
-    study: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[STUDY]",
-            help="Folder of a study, or a recipe or its name: its latest study.",
-            show_default=False,
-        ),
-    ] = None,
+    study: StudyName = None,
     metric: Annotated[
         str | None,
         typer.Option("--metric", metavar="NAME", help="What to compare by; the study's own unless given."),
@@ -46,7 +36,7 @@ def compare(
     from mimetic.cli.tables import print_comparison
     from mimetic.study.comparison import of_study
 
-    folder = _find(study, root)
+    folder = find_study(study, root)
     made = of_study(folder, metric=metric, baseline=baseline)
     if as_json:
         typer.echo(json.dumps(made.to_dict(), indent=1))
@@ -54,26 +44,6 @@ def compare(
     out = console()
     print_comparison(out, made)
     out.print(f"study {folder}")
-
-
-def _find(study: str | None, root: Path) -> Path:
-    from mimetic.study.layout import studies
-
-    if study is not None and Path(study).is_dir():
-        return Path(study)
-    name = load(study).name if study is not None and Path(study).is_file() else study
-    found = list(studies(root, name))
-    if not found:
-        raise UserError(_nothing(name, root, sorted({folder.parent.name for folder in studies(root)})))
-    return found[-1]
-
-
-def _nothing(name: str | None, root: Path, names: list[str]) -> str:
-    if not names:
-        return f"there is no study below {root} yet; run one with `mimetic run RECIPE`"
-    close = get_close_matches("" if name is None else name, names, n=1)
-    hint = f"did you mean `{close[0]}`?" if close else f"there are {', '.join(names)}"
-    return f"there is no study of `{name}` below {root}; {hint}"
 
 
 def register(app: typer.Typer) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mimetic.data import Dataset
-    from mimetic.recipe.data import Data
+    from mimetic.recipe.data import AnyData
     from mimetic.recipe.model import Model
     from mimetic.recipe.surgery import Rewrite
 
@@ -33,7 +33,7 @@ class Asked:
     """
 
     model: "Model"
-    data: "Data | None"
+    data: "AnyData | None"
     checkpoint: Path | None
     weights: str | None
     classes: int | None
@@ -51,7 +51,7 @@ class Asked:
 
 def sections(
     model: str | None, recipe: Path | None, arm: str | None, *, data: str | None, path: str | None
-) -> tuple["Model", "Data | None", "tuple[Rewrite, ...]"]:
+) -> tuple["Model", "AnyData | None", "tuple[Rewrite, ...]"]:
     """Return the sections of network, data and surgery, from a recipe or from names.
 
     Raises:
@@ -61,7 +61,7 @@ def sections(
 
     if (model is None) == (recipe is None):
         raise UserError("which network? give either --model SOURCE:NAME or --recipe FILE")
-    found: tuple[Model | None, Data | None, tuple[Rewrite, ...]] = (None, None, ())
+    found: tuple[Model | None, AnyData | None, tuple[Rewrite, ...]] = (None, None, ())
     if recipe is not None:
         from mimetic.api import choose_arm
         from mimetic.recipe import load
@@ -76,7 +76,7 @@ def sections(
     return found[0], found[1] if data is None else data_section(data, path), found[2]
 
 
-def data_section(name: str, path: str | None) -> "Data":
+def data_section(name: str, path: str | None) -> "AnyData":
     """Return the section that `--data NAME --path FOLDER` stands for.
 
     Raises:
@@ -84,7 +84,7 @@ def data_section(name: str, path: str | None) -> "Data":
     """
     from difflib import get_close_matches
 
-    from mimetic.recipe.data import Data
+    from mimetic.recipe.data import AnyData
     from mimetic.recipe.registry import registered
 
     types = registered("data")
@@ -97,7 +97,7 @@ def data_section(name: str, path: str | None) -> "Data":
         wanted = "needs --path FOLDER" if takes else "takes no --path"
         raise UserError(f"--data: `{name}` {wanted}")
     found = types[name].model_validate({"path": path} if takes else {})
-    assert isinstance(found, Data)
+    assert isinstance(found, AnyData)
     return found
 
 
@@ -135,7 +135,7 @@ def normalized(dataset: "Dataset", mean: str | None, std: str | None) -> "Tensor
     if min(stds) <= 0.0:
         raise UserError(f"--std: standard deviations lie above 0, not {std}")
     decode = decoder(means, stds, device=torch.device("cpu"), channels_last=False)
-    return decode(dataset.train.pixels_NCHW)
+    return decode(dataset.pixels(len(dataset.train)))
 
 
 def _numbers(option: str, text: str, count: int) -> tuple[float, ...]:
@@ -163,7 +163,7 @@ def network(asked: Asked, dataset: "Dataset | None") -> "nn.Module":
 
     if (asked.checkpoint is None) == (asked.weights is None):
         raise UserError("which weights? give either --checkpoint FILE or --weights NAME, e.g. DEFAULT")
-    shape = data.DataShape(*IMAGENET_SHAPE)
+    shape: data.DataShape | data.TokenShape = data.DataShape(*IMAGENET_SHAPE)
     if dataset is not None:
         shape = dataset.shape
     elif asked.data is not None:

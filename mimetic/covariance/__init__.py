@@ -18,7 +18,7 @@ from mimetic.covariance.scale import fans, filter_trace, repeats, scaled
 from mimetic.covariance.shrinkage import shrunk, spiked
 from mimetic.covariance.sources import NO_HARVESTS, Harvests, source
 from mimetic.covariance.store import load_harvest, save_harvest
-from mimetic.covariance.transfer import adapted, at_depth, resized
+from mimetic.covariance.transfer import resized
 
 __all__ = [
     "NO_HARVESTS",
@@ -30,10 +30,8 @@ __all__ = [
     "PatchGeometry",
     "Pending",
     "Provenance",
-    "adapted",
     "agop",
     "agop_per_group",
-    "at_depth",
     "averaged",
     "bures_wasserstein",
     "carried",

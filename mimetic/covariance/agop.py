@@ -44,14 +44,23 @@ def agop(
     if groups * outputs != len(weight_OIK):
         message = f"{source}: gradients of {groups * outputs} outputs do not belong to a weight of shape "
         raise UserError(message + f"{tuple(weight_OIK.shape)}; measure them at this layer")
-    parts = weight_OIK.detach().double().cpu().flatten(1).chunk(groups)
-    roots = (symmetric_root(gram_OO)[0] for gram_OO in gram.gram_GOO)
-    factor_OD = torch.cat([multiply(root_OO, part) for root_OO, part in zip(roots, parts, strict=True)])
+    factor_OD = rooted(weight_OIK, gram_roots(gram))
     if normalize == "mean":
         factor_OD = factor_OD / math.sqrt(gram.images)
     notes = () if gram.probes is None else (f"{gram.probes} random probes per image",)
     found = measured(factor_OD, patch_of(weight_OIK), source=source, samples=gram.images, notes=notes)
     return found if power == 1.0 else powered(found, power)
+
+
+def gram_roots(gram: Gram) -> Tensor:
+    """Return S^½ of each group, (G, O, O)."""
+    return torch.stack([symmetric_root(gram_OO)[0] for gram_OO in gram.gram_GOO])
+
+
+def rooted(weight_OIK: Tensor, roots_GOO: Tensor) -> Tensor:
+    """Return S^½·W as (outputs, patch coordinates), the factor of WᵀSW."""
+    parts = weight_OIK.detach().double().cpu().flatten(1).chunk(len(roots_GOO))
+    return torch.cat([multiply(root_OO, part) for root_OO, part in zip(roots_GOO, parts, strict=True)])
 
 
 def agop_per_group(

@@ -59,6 +59,20 @@ def powered(cov: Covariance, power: float) -> Covariance:
     return derived(cov, factor_RD, cov.patch, note=f"power {power:g}")
 
 
+def eigenvectors(cov: Covariance) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues (K,) of Σ, largest first, down to 1e-12 of it, and unit eigenvectors (K, d).
+
+    With K = FFᵀ = U·Λ·Uᵀ they are Λ^-½·Uᵀ·F; their signs are arbitrary.
+    """
+    rows, columns = cov.factor_RD.shape
+    values_K, vectors = (part.flip(-1) for part in eigh(smaller_gram(cov.factor_RD)))
+    kept = values_K > _NEGLIGIBLE * values_K[0].clamp(min=torch.finfo(values_K.dtype).tiny)
+    values_K, vectors_KR = values_K[kept], vectors.T[kept]
+    if rows > columns:
+        return values_K, vectors_KR
+    return values_K, multiply(vectors_KR, cov.factor_RD) / values_K.sqrt()[:, None]
+
+
 def truncated(cov: Covariance, rank: int) -> Covariance:
     """Return the best approximation of Σ of a rank, its leading eigenvectors alone."""
     rows, columns = cov.factor_RD.shape

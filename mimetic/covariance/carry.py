@@ -16,14 +16,14 @@ from mimetic.covariance.correspond import Part, correspondence
 from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.harvest import Harvest, Harvested, described
 from mimetic.covariance.shrinkage import shrunk
-from mimetic.covariance.transfer import grey_from_rgb, marginal, resized, rgb_from_grey
+from mimetic.covariance.transfer import grey_from_rgb, marginal, resized, rgb_from_grey, tiled
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site
 from mimetic.recipe.measured import Carried, CovarianceFile
 
-Channels = Literal["same", "marginal", "grey", "rgb"]
-"""What becomes of input channels: they stay, are averaged to a spatial covariance, or the first layer's
-colours are summed to grey or grey spread over the colours."""
+Channels = Literal["same", "marginal", "tile", "grey", "rgb"]
+"""What becomes of input channels: they stay, are averaged to a spatial covariance, are repeated in turn, or
+the first layer's colours are summed to grey or grey spread over the colours."""
 
 _RGB = 3
 
@@ -63,7 +63,7 @@ def carried(spec: Carried, harvest: Harvest, site: Site) -> Covariance | Pending
     parts, place = correspondence(spec, harvest, site)
     for part in parts:
         _check_sides(harvest, part.harvested, site)
-    channels = _channels(harvest, parts, geometry)
+    channels = _channels(spec, harvest, parts, geometry)
     _check_structure(harvest, parts, site, channels)
     patch = PatchGeometry(_channel_count(channels, geometry), geometry.kernel_size)
     notes = (place, *_steps(spec, harvest, parts, patch, channels))
@@ -112,13 +112,15 @@ def _check_structure(harvest: Harvest, parts: Sequence[Part], site: Site, channe
             raise UserError(message + "above 1×1, or begin this layer with an `init`")
 
 
-def _channels(harvest: Harvest, parts: Sequence[Part], geometry: Geometry) -> Channels:
+def _channels(spec: Carried, harvest: Harvest, parts: Sequence[Part], geometry: Geometry) -> Channels:
     """Return what becomes of input channels; neighbors must agree, so one that cannot decides for both."""
-    found = {_channels_of(harvest, part.harvested, geometry) for part in parts}
+    found = {_channels_of(spec, harvest, part.harvested, geometry) for part in parts}
+    if found == {"same", "tile"}:
+        return "tile"
     return found.pop() if len(found) == 1 else "marginal"
 
 
-def _channels_of(harvest: Harvest, harvested: Harvested, geometry: Geometry) -> Channels:
+def _channels_of(spec: Carried, harvest: Harvest, harvested: Harvested, geometry: Geometry) -> Channels:
     own, source = harvest.patch(harvested).channels, harvested.geometry
     if own == geometry.patch_channels:
         return "same"
@@ -127,7 +129,8 @@ def _channels_of(harvest: Harvest, harvested: Harvested, geometry: Geometry) -> 
             return "grey"
         if (source.in_channels, geometry.in_channels) == (1, _RGB):
             return "rgb"
-    return "marginal"
+    # A spatial covariance has no channels to repeat.
+    return spec.channels if own > 1 else "marginal"
 
 
 def _channel_count(channels: Channels, geometry: Geometry) -> int:
@@ -146,6 +149,8 @@ def _steps(
             notes.append("RGB summed to grey")
         elif channels == "rgb":
             notes.append("grey spread over RGB")
+        elif before.channels != patch.channels and channels == "tile":
+            notes.append(f"{before.channels} input channels tiled to {patch.channels}")
         elif before.channels != patch.channels:
             notes.append(f"{before.channels} input channels to their mean spatial covariance")
         if before.kernel_size != patch.kernel_size:
@@ -166,6 +171,8 @@ def _fitted(spec: Carried, cov: Covariance, patch: PatchGeometry, channels: Chan
         cov = grey_from_rgb(cov)
     elif channels == "rgb":
         cov = rgb_from_grey(cov)
+    elif channels == "tile":
+        cov = tiled(cov, patch.channels)
     elif cov.patch.channels != patch.channels:
         cov = marginal(cov)
     return resized(cov, patch.kernel_size, align_corners=spec.align_corners, keep=spec.keep)

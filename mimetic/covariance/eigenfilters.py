@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from mimetic.covariance.algebra import eigenvectors
 from mimetic.covariance.covariance import Covariance
-from mimetic.covariance.linalg import eigh, multiply, smaller_gram
 from mimetic.covariance.transfer import marginal
 
 
@@ -24,12 +24,21 @@ def eigenfilters(cov: Covariance, count: int) -> Tensor | None:
     kernel = cov.patch.kernel_size
     if len(kernel) != 2 or max(kernel) == 1:  # noqa: PLR2004
         return None
-    factor_RD = marginal(cov).factor_RD
-    values, vectors = eigh(smaller_gram(factor_RD))
-    kept = values.flip(0)[:count] > 1e-12 * max(float(values[-1]), 1e-300)
-    leading = vectors.flip(1)[:, : len(kept)][:, kept].T
-    if factor_RD.shape[0] <= factor_RD.shape[1]:
-        leading = multiply(leading, factor_RD)
-    filters_ND = torch.nn.functional.normalize(leading, dim=1)
-    largest_N1 = filters_ND.abs().argmax(dim=1, keepdim=True)
-    return (filters_ND * filters_ND.gather(1, largest_N1).sign()).view(-1, *kernel)
+    _, vectors_ND = eigenvectors(marginal(cov))
+    return _signed(vectors_ND[:count]).view(-1, *kernel)
+
+
+def eigenpatches(cov: Covariance, count: int) -> Tensor:
+    """Return the leading eigenvectors of Σ over whole patches as (N, channels, *kernel) of unit norm.
+
+    Signs are fixed as in `eigenfilters`.
+    """
+    _, vectors_ND = eigenvectors(cov)
+    return _signed(vectors_ND[:count]).view(-1, cov.patch.channels, *cov.patch.kernel_size)
+
+
+def _signed(vectors_ND: Tensor) -> Tensor:
+    """Return vectors of unit norm whose largest entry is positive."""
+    unit_ND = torch.nn.functional.normalize(vectors_ND, dim=1)
+    largest_N1 = unit_ND.abs().argmax(dim=1, keepdim=True)
+    return unit_ND * unit_ND.gather(1, largest_N1).sign()

@@ -69,9 +69,12 @@ def _fits(spec: Spec, site: Site) -> bool:
         return pixels
     if isinstance(spec, Patches):
         return pixels and len(geometry.kernel_size) == 2 and geometry.groups == 1  # noqa: PLR2004
-    if isinstance(spec, Agop):
-        return site.calls != 0 and bool(_CALLED.intersection(site.classes)) and _LENDING not in site.classes
-    return True
+    return gradients_known(site) if isinstance(spec, Agop) else True
+
+
+def gradients_known(site: Site) -> bool:
+    """Tell whether gradients can be taken at a site: a convolution or linear layer the forward calls."""
+    return site.calls != 0 and bool(_CALLED.intersection(site.classes)) and _LENDING not in site.classes
 
 
 def _listing(names: Collection[str]) -> str:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import torch
 
+from mimetic.covariance.algebra import mixed
 from mimetic.covariance.carry import Pending, carried
 from mimetic.covariance.closed_form import closed_form
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
@@ -21,7 +22,7 @@ from mimetic.covariance.store import load_harvest
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site
 from mimetic.recipe.base import Spec
-from mimetic.recipe.covariance import ClosedForm, Identity
+from mimetic.recipe.covariance import ClosedForm, Identity, Mixture
 from mimetic.recipe.measured import CovarianceFile, Measured, Patches
 
 Harvests = Mapping[str, Harvest]
@@ -101,6 +102,32 @@ def _(spec: Patches, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance
     if first.covariance is None:
         return Pending(f"patches of {harvest.origin}", harvest.patch(first))
     return first.covariance
+
+
+@source.register
+def _(spec: Mixture, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | Pending:
+    parts = [source(part.covariance, site, harvests) for part in spec.parts]
+    patches = {part.patch for part in parts}
+    if len(patches) > 1:
+        shown = ", ".join(
+            f"`{part.covariance.type_name()}` {found.patch}"
+            for part, found in zip(spec.parts, parts, strict=True)
+        )
+        message = f"{site.layer}: the parts of a mixture are over different patches (channels × kernel): "
+        raise UserError(message + f"{shown}; mix covariances of all channels, or spatial ones, alone")
+    total = sum(part.share for part in spec.parts)
+    shares = [part.share / total for part in spec.parts]
+    measured = [part for part in parts if isinstance(part, Covariance)]
+    if len(measured) < len(parts):
+        notes = tuple(note for part in parts if isinstance(part, Pending) for note in part.notes)
+        named = (part.source if isinstance(part, Pending) else part.provenance.source for part in parts)
+        said = " + ".join(f"{share:.2g} {name}" for share, name in zip(shares, named, strict=True))
+        return Pending(f"a mixture, {said}", parts[0].patch, notes)
+    empty = [part.provenance.source for part in measured if part.trace == 0.0]
+    if empty:
+        message = f"{site.layer}: the covariance `{empty[0]}` is zero, so a mixture cannot weigh it; "
+        raise UserError(message + "check what it was measured on, or leave it out")
+    return mixed([part.scale_by(part.trace**-0.5) for part in measured], shares)
 
 
 def _harvest(spec: Spec, site: Site, harvests: Harvests) -> Harvest:

@@ -8,13 +8,11 @@ Shapes: R rows of a factor, C channels, K one side of a kernel.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mimetic.covariance.algebra import mixed
 from mimetic.covariance.covariance import Covariance, PatchGeometry, derived
 from mimetic.covariance.linalg import one_thread
 from mimetic.errors import UserError
@@ -22,8 +20,6 @@ from mimetic.errors import UserError
 Keep = Literal["nothing", "trace", "pixel"]
 """What a resize keeps: `nothing` (plain interpolation), the trace (a filter's energy), or the mean
 variance of a pixel."""
-
-Channels = Literal["marginal", "tile", "grey", "exact"]
 
 _RGB = 3
 
@@ -100,29 +96,6 @@ def depth_position(depth: float, layers: int) -> tuple[int, float]:
     return lower, max(0.0, place - lower)
 
 
-def at_depth(covariances: Sequence[Covariance], depth: float, names: Sequence[str] = ()) -> Covariance:
-    """Return the covariance at a depth in [0, 1] among those of layers in order, linearly interpolated.
-
-    Args:
-        covariances: Of the source network's layers in execution order, over equal patches.
-        depth: Place in the target network.
-        names: Names of those layers, for the note.
-
-    Raises:
-        UserError: If there are none, or the two neighbors have other patches.
-    """
-    if not covariances:
-        message = "there is no covariance to interpolate over depth; harvest a network with such layers"
-        raise UserError(message)
-    lower, share = depth_position(depth, len(covariances))
-    labels = names or [str(index) for index in range(len(covariances))]
-    if share == 0.0:
-        return covariances[lower].noted(f"depth {depth:.2f} at {labels[lower]}")
-    pair = (covariances[lower], covariances[lower + 1])
-    found = mixed(pair, (1.0 - share, share))
-    return found.noted(f"depth {depth:.2f} between {labels[lower]} and {labels[lower + 1]}")
-
-
 def with_channels(cov: Covariance, matrix_NC: Tensor, *, note: str) -> Covariance:
     """Return the covariance of filters whose channel axis a matrix maps, (M⊗I)·Σ·(M⊗I)ᵀ.
 
@@ -182,41 +155,6 @@ def rgb_from_grey(cov: Covariance) -> Covariance:
     _needs(cov, 1, "grey")
     matrix_NC = torch.full((_RGB, 1), 1.0 / _RGB, dtype=torch.float64)
     return with_channels(cov, matrix_NC, note="grey spread over RGB")
-
-
-def adapted(
-    cov: Covariance,
-    patch: PatchGeometry,
-    *,
-    channels: Channels = "marginal",
-    align_corners: bool = False,
-    keep: Keep = "nothing",
-) -> Covariance:
-    """Return a covariance that fits filters over a patch: channels first, then the kernel.
-
-    A covariance of one channel fits any number of them, each drawn independently.
-
-    Args:
-        cov: Any covariance.
-        patch: What the target's filters see.
-        channels: What to do where the numbers differ: the mean spatial covariance, cyclic tiling, RGB to
-            grey, or an error.
-        align_corners: See `resized`.
-        keep: See `resized`.
-
-    Raises:
-        UserError: If no transfer of these geometries fits; both are shown.
-    """
-    found = cov
-    if cov.patch.channels not in (1, patch.channels):
-        if channels == "exact":
-            message = f"covariance `{cov.provenance.source}` over patches {cov.patch} does not fit {patch}; "
-            raise UserError(message + "allow a transfer of channels (`marginal` or `tile`)")
-        if channels == "grey" and patch.channels == 1:
-            found = grey_from_rgb(cov)
-        else:
-            found = tiled(cov, patch.channels) if channels == "tile" else marginal(cov)
-    return resized(found, patch.kernel_size, align_corners=align_corners, keep=keep)
 
 
 def _needs(cov: Covariance, channels: int, what: str) -> None:

@@ -1,7 +1,8 @@
 """From a data section of a recipe to a data set in memory.
 
-Each type of data has two functions: one registered with `source`, which finds the images, and one with
-`describe`, which says their shape without loading them. What all types share is here: the data root, the
+Each type of images has two functions: one registered with `source`, which finds them, and one with
+`native_shape`, which says their shape without loading them. Data of another kind registers with `load` and
+`describe` themselves. What all types share is here: the data root, the
 held-out split, subsets, resizing, statistics and the digest.
 """
 
@@ -14,18 +15,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mimetic.data.dataset import Dataset, DataShape, Images, digest, statistics
+from mimetic.data.dataset import Dataset, DataShape, Images, TokenShape, digest, statistics
 from mimetic.data.pool import Pool, Source
 from mimetic.errors import UserError
-from mimetic.recipe.data import Data
+from mimetic.recipe.data import AnyData, Data
 from mimetic.streams import generator
 
 ROOT_VARIABLE = "MIMETIC_DATA"
 _CHUNK = 2048
 
 
-def load(spec: Data) -> Dataset:
-    """Load a data set, hold out a validation split, choose subsets and resize.
+@singledispatch
+def load(spec: AnyData) -> Dataset:
+    """Load a data set and hold out a validation split; one registered function per kind of data.
+
+    Raises:
+        UserError: If files are missing or damaged, or more examples are asked for than there are.
+    """
+    raise UserError(f"data type `{spec.type_name()}` is known to the language but nothing here loads it")
+
+
+@load.register
+def _(spec: Data) -> Dataset:
+    """Load a set of images, hold out a validation split, choose subsets and resize.
 
     The training images are put in an order keyed by `split_seed`: the first `val_size` of them are held
     out, the next `train_size` are trained on. So the two never meet, and a larger `train_size` contains a
@@ -66,14 +78,20 @@ def native_shape(spec: Data) -> DataShape:
     raise UserError(f"data type `{spec.type_name()}` is known to the language but nothing here describes it")
 
 
-def describe(spec: Data) -> DataShape:
-    """Return the shape of a data set's images without loading them.
+@singledispatch
+def describe(spec: AnyData) -> DataShape | TokenShape:
+    """Return the shape of a data set's examples without loading them.
 
     Only `image_folder` looks at its folder: at the names of the classes and the size of one image.
 
     Raises:
         UserError: If that folder is missing.
     """
+    raise UserError(f"data type `{spec.type_name()}` is known to the language but nothing here describes it")
+
+
+@describe.register
+def _(spec: Data) -> DataShape:
     shape = native_shape(spec)
     side = spec.image_size
     return shape if side is None else replace(shape, height=side, width=side)

@@ -11,12 +11,17 @@ from mimetic.graph.names import (
 )
 from mimetic.graph.site import Geometry, Graph, Parameter, Site
 from mimetic.graph.sites import find_sites
+from mimetic.graph.structure import Attention, Position, Slot, Structure
 
 __all__ = [
+    "Attention",
     "Geometry",
     "Graph",
     "Parameter",
+    "Position",
     "Site",
+    "Slot",
+    "Structure",
     "canonical_buffers",
     "canonical_modules",
     "canonical_name",

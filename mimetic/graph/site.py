@@ -1,8 +1,10 @@
 """Sites: the places of a network where an initializer acts."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mimetic.graph.structure import Slot, Structure
 from mimetic.recipe.match import SiteKind
 
 
@@ -59,16 +61,19 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One layer's parameters with their geometry.
+    """One layer's parameters with their geometry, or several layers' taken together.
 
     Attributes:
-        layer: Canonical layer name (wrapper segments removed); empty for the model itself.
+        layer: Canonical layer name (wrapper segments removed); empty for the model itself. Of a position
+            table that is one parameter among others of its layer, that parameter's name.
         kind: What the structure says it is.
         classes: Names of the layer's class and its bases, nearest first.
         geometry: The weight as a map over patches; None where there is no such reading.
-        parameters: The parameters the layer owns itself, tied ones only at their first owner.
+        parameters: The parameters the layer owns itself, tied ones only at their first owner. Of a
+            composite site, those of its slots, with local names below its layer (`qkv.weight`).
         depth: Fraction in [0, 1] among the sites of this kind, in order; 0 for a single one.
         calls: How often one forward calls the layer; None if it could not be traced.
+        structure: What the parameters are to each other; of composite sites only.
     """
 
     layer: str
@@ -78,6 +83,23 @@ class Site:
     parameters: tuple[Parameter, ...]
     depth: float = 0.0
     calls: int | None = None
+    structure: Structure | None = None
+
+    def parameter(self, local: str) -> Parameter:
+        """Return a parameter by its local name."""
+        return next(parameter for parameter in self.parameters if parameter.local == local)
+
+    def slot(self, name: str) -> Slot | None:
+        """Return a slot of a composite site; None where it has none of that name."""
+        slots = () if self.structure is None else self.structure.slots
+        return next((slot for slot in slots if slot.name == name), None)
+
+    def slot_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape (O, …) of the map a slot holds."""
+        slot = self.slot(name)
+        if slot is None:
+            raise KeyError(name)
+        return slot.shape(self.parameter(slot.parameter).shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +107,18 @@ class Graph:
     """All sites of a network in execution order.
 
     Attributes:
-        sites: The sites; together they own every parameter exactly once.
+        sites: One site per layer that owns parameters; together they own every parameter exactly once.
         traced: Whether the order is that of a forward; else that of registration.
         note: Why the forward could not be traced.
+        layers: Every layer's name, those that own no parameters included, in order of registration.
+        composites: Sites that take several parameters together, in the order of execution. Their
+            parameters are those of the layers' sites once more.
+        classes: Names of each layer's class and its bases, by layer.
     """
 
     sites: tuple[Site, ...]
     traced: bool
     note: str | None = None
     layers: tuple[str, ...] = field(default=())
+    composites: tuple[Site, ...] = ()
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

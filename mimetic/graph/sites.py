@@ -1,6 +1,7 @@
 """Sites of any network: every parameter at the place where an initializer acts on it.
 
-A site is made for each layer that owns parameters itself. Order is that of one forward without values
+A site is made for each layer that owns parameters itself, and a composite one for parameters that act
+together (`mimetic.graph.composites`). Order is that of one forward without values
 (`mimetic.graph.trace`), or of registration where none can be run.
 """
 
@@ -13,12 +14,17 @@ from torch.nn.parameter import is_lazy
 
 from mimetic.collector import paused_collector
 from mimetic.errors import UserError
+from mimetic.graph.composites import composites
 from mimetic.graph.example import guesses
 from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.names import Walked, joined, owners, walk
 from mimetic.graph.site import Geometry, Graph, Parameter, Site
+from mimetic.graph.structure import Structure
 from mimetic.graph.trace import Trace, trace
 from mimetic.recipe.match import SiteKind
+
+_Owners = dict[str, tuple[nn.Parameter, tuple[str, ...]]]
+"""Every parameter with its aliases, by canonical name."""
 
 
 class _Draft(NamedTuple):
@@ -29,6 +35,8 @@ class _Draft(NamedTuple):
     kind: SiteKind
     geometry: Geometry | None
     parameters: tuple[Parameter, ...]
+    tensors: tuple[nn.Parameter, ...]
+    structure: Structure | None = None
 
 
 def find_sites(model: nn.Module, example: Tensor | tuple[Any, ...] | None = None) -> Graph:
@@ -40,9 +48,10 @@ def find_sites(model: nn.Module, example: Tensor | tuple[Any, ...] | None = None
             from the model unless given. Only its shapes and dtypes are used.
 
     Returns:
-        The graph: its sites own every parameter exactly once, tied ones at their first owner. Layers
-        the forward does not use come last, in order of registration, with `calls` 0. If no forward can
-        be traced, all are in order of registration, `calls` is None and `note` says why.
+        The graph: its sites own every parameter exactly once, tied ones at their first owner, and its
+        composite sites take some of them together. Layers the forward does not use come last, in order of
+        registration, with `calls` 0. If no forward can be traced, all are in order of registration,
+        `calls` is None and `note` says why.
 
     Raises:
         UserError: If a parameter has no shape yet (lazy modules), or two have the same canonical name.
@@ -53,37 +62,68 @@ def find_sites(model: nn.Module, example: Tensor | tuple[Any, ...] | None = None
 
 def _find(model: nn.Module, example: Tensor | tuple[Any, ...] | None) -> Graph:
     walked = list(walk(model))
-    drafts = _drafts(walked)
+    parameters = owners(walked)
+    drafts, together = _drafts(walked, parameters), _composite_drafts(walked, parameters)
     inputs = guesses(walked) if example is None else [example if isinstance(example, tuple) else (example,)]
     traced, reason = trace(model, inputs)
     if traced is not None:
-        drafts = _in_order(drafts, traced)
+        drafts, together = _in_order(drafts, traced), _in_order(together, traced)
+    names = _class_names(walked)
     return Graph(
         sites=tuple(_placed(drafts, traced)),
         traced=traced is not None,
         note=None if reason is None else f"the forward could not be traced: {reason}",
-        layers=tuple(dict.fromkeys(layer for _, layer, _ in walked)),
+        layers=tuple(names),
+        composites=tuple(_placed(together, traced)),
+        classes=names,
     )
 
 
-def _drafts(walked: Sequence[Walked]) -> list[_Draft]:
+def _drafts(walked: Sequence[Walked], parameters: _Owners) -> list[_Draft]:
     """Describe the sites in order of registration."""
-    parameters = owners(walked)
     drafts: list[_Draft] = []
     seen: set[int] = set()
     for _, layer, module in walked:
         if id(module) in seen or not module._parameters:  # noqa: SLF001
             continue
         seen.add(id(module))
-        owned = []
+        owned, tensors = [], []
         for local, tensor in module._parameters.items():  # noqa: SLF001
             name = joined(layer, local)
             if tensor is not None and name in parameters and parameters[name][0] is tensor:
                 owned.append(_parameter(name, local, tensor, parameters[name][1]))
+            if tensor is not None:
+                tensors.append(tensor)
         if owned:
             kind, geometry = kind_and_geometry(module)
-            drafts.append(_Draft(layer, module, kind, geometry, tuple(owned)))
+            drafts.append(_Draft(layer, module, kind, geometry, tuple(owned), tuple(tensors)))
     return drafts
+
+
+def _composite_drafts(walked: Sequence[Walked], parameters: _Owners) -> list[_Draft]:
+    """Describe the composite sites in order of registration."""
+    owned = {id(tensor): (name, aliases) for name, (tensor, aliases) in parameters.items()}
+    drafts: list[_Draft] = []
+    for layer, module, found in composites(walked, owned):
+        described = tuple(
+            _parameter(owned[id(tensor)][0], local, tensor, owned[id(tensor)][1])
+            for local, tensor in found.tensors.items()
+        )
+        tensors = tuple(found.tensors.values())
+        drafts.append(_Draft(layer, module, found.kind, None, described, tensors, found.structure))
+    return drafts
+
+
+def _class_names(walked: Sequence[Walked]) -> dict[str, tuple[str, ...]]:
+    """Return the class names of every layer; of a wrapper and what it wraps, those of the latter."""
+    known: dict[type, tuple[str, ...]] = {}
+    found: dict[str, tuple[str, ...]] = {}
+    for _, layer, module in walked:
+        cls = type(module)
+        if cls not in known:
+            known[cls] = _classes(cls)
+        found[layer] = known[cls]
+    return found
 
 
 def _parameter(name: str, local: str, tensor: nn.Parameter, aliases: tuple[str, ...]) -> Parameter:
@@ -107,8 +147,7 @@ def _in_order(drafts: list[_Draft], traced: Trace) -> list[_Draft]:
     """Sort sites by first use; a layer whose parameters nobody was seen to use, by its first call."""
 
     def position(draft: _Draft) -> float:
-        own = [id(p) for p in draft.module._parameters.values()]  # noqa: SLF001
-        uses = [traced.first[identity] for identity in own if identity in traced.first]
+        uses = [traced.first[id(p)] for p in draft.tensors if id(p) in traced.first]
         return min(uses, default=traced.first.get(id(draft.module), float("inf")))
 
     return sorted(drafts, key=position)
@@ -128,12 +167,13 @@ def _placed(drafts: list[_Draft], traced: Trace | None) -> Iterator[Site]:
             geometry=draft.geometry,
             parameters=draft.parameters,
             depth=passed[draft.kind] / last if last else 0.0,
-            calls=None if traced is None else _calls(draft.module, traced),
+            calls=None if traced is None else _calls(draft, traced),
+            structure=draft.structure,
         )
         passed[draft.kind] += 1
 
 
-def _calls(module: nn.Module, traced: Trace) -> int:
+def _calls(draft: _Draft, traced: Trace) -> int:
     """Count calls of a layer; where another module uses its parameters instead, count that."""
-    uses = (traced.calls.get(id(p), 0) for p in module._parameters.values())  # noqa: SLF001
-    return traced.calls.get(id(module), 0) or max(uses, default=0)
+    uses = (traced.calls.get(id(p), 0) for p in draft.tensors)
+    return traced.calls.get(id(draft.module), 0) or max(uses, default=0)

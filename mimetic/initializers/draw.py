@@ -25,7 +25,11 @@ class Moments:
 
 
 Streams = Callable[[str, str], torch.Generator]
-"""`streams(local, slot)`: the generator of one parameter of the site, keyed by its canonical name."""
+"""`streams(local, slot)`: the generator of one parameter of the site, keyed by its canonical name.
+
+With an empty `local` it is that of the site itself, keyed by the site's name: what a composite site draws
+does not depend on how its maps are stored.
+"""
 
 
 @dataclass(frozen=True, slots=True)

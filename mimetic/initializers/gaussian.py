@@ -18,6 +18,7 @@ from mimetic.errors import RunError, UserError
 from mimetic.graph.site import Geometry, Site
 from mimetic.initializers.draw import Draw, Moments, Streams
 from mimetic.recipe.base import Spec
+from mimetic.recipe.covariance import Mixture
 from mimetic.recipe.rule import Rule
 
 SLOT = "filters"
@@ -120,6 +121,9 @@ def _at(spec: Spec, depth: float) -> dict[str, Any]:
     width = getattr(spec, "width", None)
     if width is not None:
         arguments["width"] = width.at(depth)
+    if isinstance(spec, Mixture):
+        parts = zip(arguments["parts"], spec.parts, strict=True)
+        arguments["parts"] = [{**said, "covariance": _at(part.covariance, depth)} for said, part in parts]
     return arguments
 
 

@@ -5,6 +5,7 @@ from torch import nn
 from mimetic.models.build import Request, by_layer, construct
 from mimetic.models.cifar_resnet import CifarResNet, combined_conv, plain_conv
 from mimetic.models.convmixer import ConvMixer
+from mimetic.models.mamba import Mamba
 from mimetic.models.vgg11 import Vgg11
 from mimetic.recipe import model as recipe
 
@@ -66,6 +67,23 @@ def vgg11(spec: recipe.Vgg11, request: Request) -> nn.Module:
             width=spec.width,
             batch_norm=spec.batch_norm,
             head=spec.head,
+        ),
+        request,
+    )
+
+
+@construct.register
+def mamba(spec: recipe.Mamba, request: Request) -> nn.Module:
+    """Build a Mamba."""
+    return by_layer(
+        lambda: Mamba(
+            in_channels=request.in_channels,
+            num_classes=request.num_classes,
+            dim=spec.dim,
+            depth=spec.depth,
+            state=spec.state,
+            version=spec.version,
+            head_dim=spec.head_dim,
         ),
         request,
     )

@@ -68,7 +68,7 @@ def _drawn(action: Action, layer: nn.Module, seed: int) -> dict[str, Tensor]:
     """Return what an action draws, by canonical parameter name."""
 
     def streams(local: str, slot: str) -> torch.Generator:
-        return generator(seed, action.parameters[local], slot)
+        return generator(seed, action.parameters[local] if local else action.site, slot)
 
     return {action.parameters[local]: t for local, t in action.draw.sample(streams, layer).items()}
 

@@ -15,7 +15,7 @@ class Entry:
         parameter: Canonical name.
         aliases: Other names of the same tensor.
         layer: Canonical name of the layer that owns it.
-        kind: Kind of the layer's site.
+        kind: Kind of the site through which it begins: its layer's, or a composite one.
         shape: Shape of the tensor.
         dtype: Its dtype.
         rule: Id of the rule that claims it; None where the model's own values stay.
@@ -87,8 +87,16 @@ class Rewritten:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One draw and the parameters of a layer it fills: `parameters` maps local to canonical names."""
+    """One draw and the parameters of a site it fills.
 
+    Attributes:
+        site: Canonical name of the site; streams of a composite one are keyed by it.
+        layer: Canonical name of the layer the draw may look at.
+        parameters: Canonical names by local names.
+        draw: The draw.
+    """
+
+    site: str
     layer: str
     parameters: Mapping[str, str]
     draw: Draw

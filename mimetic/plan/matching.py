@@ -1,7 +1,9 @@
 """Whether a rule's conditions hold for a site, and which of them does not."""
 
 from mimetic.graph import Site
+from mimetic.initializers import fills
 from mimetic.recipe.match import Match, Range, fullmatch
+from mimetic.recipe.rule import Rule
 
 _SIZES = ("kernel_size", "in_channels", "out_channels", "stride", "groups")
 
@@ -26,9 +28,23 @@ def mismatch(match: Match, site: Site, layer: str | None = None) -> str | None:
     return _size_mismatch(match, site)
 
 
-def claims(match: Match, local: str) -> bool:
-    """Tell whether the rule speaks of the site's parameter with this local name."""
-    return match.param == local or fullmatch(match.param, local) is not None
+def claims(rule: Rule, site: Site, local: str) -> bool:
+    """Tell whether a rule that matches a site speaks of its parameter with this local name.
+
+    Of a layer that is `weight` unless `param` says otherwise; of a composite site, what the rule's
+    initializer fills, narrowed by `param`.
+    """
+    param = rule.match.param
+    if site.structure is None:
+        param = "weight" if param is None else param
+    elif local not in fills(rule, site):
+        return False
+    return param is None or param == local or fullmatch(param, local) is not None
+
+
+def views(rule: Rule, site: Site) -> bool:
+    """Tell whether a rule speaks of such a site at all: of composite sites of its kind, or of layers."""
+    return site.kind == rule.acts_on if site.structure is not None else rule.acts_on is None
 
 
 def _size_mismatch(match: Match, site: Site) -> str | None:

@@ -153,6 +153,11 @@ def _called(family: Family, name: str, arguments: Mapping[str, Any]) -> str:
 def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list):
+        return " + ".join(_short(item) for item in value)
+    if isinstance(value, Mapping) and "covariance" in value:  # a part of a mixture
+        part = value["covariance"]
+        return f"{value['share']:.4g} {_called('covariance', part['type'], part)}"
     if isinstance(value, Mapping):
         return " ".join(f"{key} {item}" for key, item in value.items() if item not in ("own", None))
     return str(value)

@@ -5,27 +5,26 @@ earlier ones, an `expect` that fails, two rules on one tied tensor and an initia
 its layer are errors, reported together.
 """
 
-from collections.abc import Callable, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from mimetic.collector import paused_collector
 from mimetic.covariance.sources import NO_HARVESTS, Harvests
 from mimetic.errors import UserError
 from mimetic.graph import Graph, Parameter, Site
-from mimetic.initializers import draw
+from mimetic.initializers import draw, fills
+from mimetic.plan.dead import dead, listing
+from mimetic.plan.declared import declared_sites
 from mimetic.plan.entry import Action, Entry, Rewritten
-from mimetic.plan.matching import claims, mismatch
+from mimetic.plan.matching import claims, mismatch, views
 from mimetic.plan.plan import Plan
 from mimetic.recipe.errors import Issue, Mark, RecipeError
-from mimetic.recipe.match import Match
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.rule import Rule
 from mimetic.streams import key
 
 Where = Callable[[str, int], Mark | None]
 """`where("init", 2)`: the place of a value of the arm in the file it was written in."""
-
-_SHOWN = 8
 
 
 def resolve(
@@ -86,43 +85,72 @@ class _Resolution:
         self.harvests, self.rewrites = harvests, tuple(rewrites)
         self.frozen = {parameter for rewrite in rewrites for parameter in rewrite.frozen}
         self.issues: list[Issue] = []
+        self.seen: dict[str, dict[int, _View]] = {}  # parameter → rule → the site it is seen through
+        self.named: dict[str, dict[str, list[int]]] = {}  # tied parameter → each of its names → rules
         self.owner: dict[str, int] = {}  # parameter → index of the rule that claims it
         self.matched: list[dict[str, int]] = [{} for _ in arm.init]  # rule → parameter → claiming rule
         self.layers: list[set[str]] = [set() for _ in arm.init]
+        self.declared: list[tuple[Site, ...]] = [() for _ in arm.init]
+        self.refused: set[int] = set()  # rules whose declaration contradicts the model
         self.actions: list[Action] = []
         self.drawn: dict[str, Action] = {}
 
     def claim(self) -> None:
         """Give each parameter to the first rule that matches it, under any of its names."""
+        for site in (*self.graph.sites, *self.graph.composites):
+            self._see(site, [i for i, rule in enumerate(self.arm.init) if rule.attention is None])
+        for i, rule in enumerate(self.arm.init):
+            if rule.attention is not None:
+                self._declare(i, rule)
         for site in self.graph.sites:
-            fits = [mismatch(rule.match, site) is None for rule in self.arm.init]
             for parameter in site.parameters:
-                candidates = [
-                    i
-                    for i, rule in enumerate(self.arm.init)
-                    if fits[i] and claims(rule.match, parameter.local)
-                ]
+                candidates = sorted(self.seen.get(parameter.name, ()))
+                if not candidates:
+                    continue
                 if parameter.aliases:
-                    candidates = self._with_aliases(site, parameter, candidates)
+                    self._check_tied(parameter)
                 for i in candidates:
                     self.matched[i][parameter.name] = candidates[0]
-                if candidates:
-                    self.owner[parameter.name] = candidates[0]
-                    self.layers[candidates[0]].add(site.layer)
+                self.owner[parameter.name] = candidates[0]
+                self.layers[candidates[0]].add(self.seen[parameter.name][candidates[0]].site.layer)
 
-    def _with_aliases(self, site: Site, parameter: Parameter, own: list[int]) -> list[int]:
-        firsts = {own[0]: parameter.name} if own else {}
-        found = set(own)
-        for alias in parameter.aliases:
-            layer, _, local = alias.rpartition(".")
-            fits = [
-                i
-                for i, rule in enumerate(self.arm.init)
-                if mismatch(rule.match, site, layer) is None and claims(rule.match, local)
-            ]
-            found.update(fits)
-            if fits:
-                firsts.setdefault(fits[0], alias)
+    def _see(self, site: Site, rules: list[int]) -> None:
+        """Note which of the rules speak of a site's parameters, under any of their names."""
+        rules = [i for i in rules if views(self.arm.init[i], site)]
+        fits = [i for i in rules if mismatch(self.arm.init[i].match, site) is None]
+        for parameter in site.parameters:
+            found = {parameter.name: fits}
+            for alias in parameter.aliases if rules else ():
+                layer, local = _as_named(site, parameter, alias)
+                found[alias] = [
+                    i
+                    for i in rules
+                    if mismatch(self.arm.init[i].match, site, layer) is None
+                    and claims(self.arm.init[i], site, local)
+                ]
+            found[parameter.name] = [i for i in fits if claims(self.arm.init[i], site, parameter.local)]
+            for name, indices in found.items():
+                if parameter.aliases:
+                    self.named.setdefault(parameter.name, {}).setdefault(name, []).extend(indices)
+                for i in indices:
+                    self.seen.setdefault(parameter.name, {}).setdefault(i, _View(site, parameter))
+
+    def _declare(self, index: int, rule: Rule) -> None:
+        assert rule.attention is not None
+        try:
+            self.declared[index] = declared_sites(rule, rule.attention, self.graph)
+        except UserError as error:
+            self.refused.add(index)
+            self._issue(index, str(error), None)
+        for site in self.declared[index]:
+            self._see(site, [index])
+
+    def _check_tied(self, parameter: Parameter) -> None:
+        """Refuse rules that begin a tied tensor differently under its several names."""
+        firsts: dict[int, str] = {}
+        for name, indices in self.named[parameter.name].items():
+            if indices:
+                firsts.setdefault(min(indices), name)
         if len({self._identity(i) for i in firsts}) > 1:
             one, other = sorted(firsts)[:2]
             self._issue(
@@ -131,38 +159,47 @@ class _Resolution:
                 f"`{self.arm.init[one].id}`, but it is the same tensor as `{firsts[one]}`",
                 "match one of the tied names only",
             )
-        return sorted(found)
 
     def _identity(self, index: int) -> str:
         return self.arm.init[index].model_dump_json(exclude={"id", "match", "expect"})
 
     def draw(self) -> None:
-        """Resolve each rule's initializer for each layer it claims something of."""
+        """Resolve each rule's initializer for each site it claims something of."""
         refusals: dict[int, list[str]] = {}
-        for site in self.graph.sites:
-            claimed: dict[int, list[Parameter]] = {}
-            for parameter in site.parameters:
-                if parameter.name in self.owner:
-                    claimed.setdefault(self.owner[parameter.name], []).append(parameter)
-            for index, parameters in claimed.items():
-                try:
-                    names = tuple(p.local for p in parameters)
-                    drawn = draw(self.arm.init[index], site, names, self.harvests)
-                except UserError as error:
-                    refusals.setdefault(index, []).append(str(error))
-                    continue
-                action = Action(site.layer, {p.local: p.name for p in parameters}, drawn)
-                self.actions.append(action)
-                self.drawn.update(dict.fromkeys(action.parameters.values(), action))
+        for index, site, parameters in self._claimed():
+            try:
+                names = tuple(p.local for p in parameters)
+                drawn = draw(self.arm.init[index], site, names, self.harvests)
+            except UserError as error:
+                refusals.setdefault(index, []).append(str(error))
+                continue
+            layer = site.layer if site.layer in self.graph.classes else site.layer.rpartition(".")[0]
+            action = Action(site.layer, layer, {p.local: p.name for p in parameters}, drawn)
+            self.actions.append(action)
+            self.drawn.update(dict.fromkeys(action.parameters.values(), action))
         for index, messages in refusals.items():
             more = f" (and {len(messages) - 1} more of its layers)" if len(messages) > 1 else ""
             self._issue(index, messages[0] + more, None)
 
+    def _claimed(self) -> Iterator[tuple[int, Site, list[Parameter]]]:
+        """Yield each rule's sites with what it claims of them, layers first, in order of execution."""
+        together: dict[tuple[int, int], tuple[int, Site, list[Parameter]]] = {}
+        for site in self.graph.sites:
+            for parameter in site.parameters:
+                index = self.owner.get(parameter.name)
+                if index is not None:
+                    view = self.seen[parameter.name][index]
+                    _, _, claimed = together.setdefault((index, id(view.site)), (index, view.site, []))
+                    claimed.append(view.parameter)
+        yield from together.values()
+
     def check(self) -> None:
         """Find rules that are dead, shadowed or claim another number of layers than expected."""
         for index, rule in enumerate(self.arm.init):
+            if index in self.refused:
+                continue
             if not self.matched[index]:
-                self._issue(index, *self._dead(rule))
+                self._issue(index, *dead(rule, self.graph, self.declared[index]))
             elif not self.layers[index]:
                 winners = sorted(set(self.matched[index].values()))
                 names = ", ".join(f"`{self.arm.init[i].id}`" for i in winners)
@@ -172,7 +209,7 @@ class _Resolution:
                     "move it further up or narrow the earlier rule: the first match wins",
                 )
             elif rule.expect is not None and rule.expect != len(self.layers[index]):
-                count, shown = len(self.layers[index]), _listing(sorted(self.layers[index]))
+                count, shown = len(self.layers[index]), listing(sorted(self.layers[index]))
                 message = f"rule `{rule.id}` expects {rule.expect} layers and claims {count}: {shown}"
                 self._issue(index, message, None)
         self._check_unmatched()
@@ -185,50 +222,12 @@ class _Resolution:
             mark = self.where("unmatched", -1) if self.where is not None else None
             self.issues.append(
                 Issue(
-                    f"no rule matches {len(left)} parameters: {_listing(left)}",
+                    f"no rule matches {len(left)} parameters: {listing(left)}",
                     ("arms", self.name, "unmatched"),
                     mark,
                     "add rules for them (`init: keep` leaves a parameter as it is), or set `unmatched: keep`",
                 )
             )
-
-    def _dead(self, rule: Rule) -> tuple[str, str | None]:
-        """Say why a rule matches nothing: name, then the other conditions, then the parameter."""
-        message = f"rule `{rule.id}` matches nothing in this model"
-        names = [site.layer for site in self.graph.sites]
-        pattern = rule.match.layer
-        named = rule.match.model_copy(update={"layer": None})
-        if pattern is not None:
-            by_name = Match(layer=pattern)
-            sites = [s for s in self.graph.sites if mismatch(by_name, s) is None]
-            if not sites:
-                return f"{message}: no layer is named like `{pattern}`", self._similar(pattern, names)
-        else:
-            sites = list(self.graph.sites)
-        reasons = [(s, mismatch(named, s)) for s in sites]
-        fitting = [s for s, reason in reasons if reason is None]
-        if fitting:
-            have = sorted({p.local for s in fitting for p in s.parameters})
-            return (
-                f"{message}: {len(fitting)} layers fit, but none has a parameter `{rule.match.param}`",
-                f"their parameters are {_listing(have)}",
-            )
-        if pattern is None:
-            kinds = sorted({s.kind for s in self.graph.sites})
-            return message, f"the model has layers of kind {_listing(kinds)}"
-        site, reason = reasons[0]
-        return f"{message}: {len(sites)} layers have such a name, but for `{site.layer}`, {reason}", None
-
-    def _similar(self, pattern: str, names: list[str]) -> str | None:
-        plain = pattern.replace("\\.", ".").replace("\\d+", "0")
-        everything = [*names, *self.graph.layers]
-        inside = [n for n in names if n.startswith(f"{plain}.")]
-        if inside:
-            return f"the whole name must match; below `{plain}` there are {_listing(inside)}"
-        close = get_close_matches(plain, everything, n=3, cutoff=0.5)
-        if close:
-            return f"did you mean {' or '.join(f'`{name}`' for name in dict.fromkeys(close))}?"
-        return f"layers are named {_listing(names)}" if names else "the model has no parameters"
 
     def _issue(self, index: int, message: str, hint: str | None) -> None:
         mark = self.where("init", index) if self.where is not None else None
@@ -258,27 +257,57 @@ class _Resolution:
     def _entry(self, site: Site, parameter: Parameter) -> Entry:
         index = self.owner.get(parameter.name)
         rule = None if index is None else self.arm.init[index]
+        view = _View(site, parameter) if index is None else self.seen[parameter.name][index]
         drawn = self.drawn[parameter.name].draw if parameter.name in self.drawn else None
         mark = self.where("init", index) if self.where is not None and index is not None else None
+        stream = view.site.layer if view.site.structure is not None else parameter.name
         return Entry(
             parameter=parameter.name,
             layer=site.layer,
-            kind=site.kind,
+            kind=view.site.kind,
             shape=parameter.shape,
             dtype=parameter.dtype,
-            key=key(self.seed, parameter.name),
+            key=key(self.seed, stream),
             aliases=parameter.aliases,
             rule=None if rule is None else rule.id,
             where=None if mark is None else f"{mark.file}:{mark.line}",
             initializer="keep" if drawn is None else drawn.name,
             arguments={} if drawn is None else drawn.arguments,
-            moments=None if drawn is None else drawn.moments.get(parameter.local),
+            moments=None if drawn is None else drawn.moments.get(view.parameter.local),
             frozen=parameter.name in self.frozen or (rule is not None and rule.freeze.params),
-            notes=() if drawn is None else drawn.notes,
+            notes=() if drawn is None or index is None else (*self._told(index, view), *drawn.notes),
         )
 
+    def _told(self, index: int, view: "_View") -> tuple[str, ...]:
+        """Return what a composite site is, and what of it the rule does not begin."""
+        structure = view.site.structure
+        if structure is None:
+            return ()
+        said = structure.said(view.parameter.local)
+        return (*(() if said is None else (said,)), *structure.notes, *self._missing(index, view.site))
 
-def _listing(names: Sequence[str]) -> str:
-    """List names, at most a handful."""
-    shown = ", ".join(f"`{name}`" for name in names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} … ({len(names)} in all)"
+    def _missing(self, index: int, site: Site) -> Iterator[str]:
+        """Say which parameters that belong to a rule's draw begin otherwise."""
+        wanted = fills(self.arm.init[index], site)
+        for parameter in site.parameters:
+            owner = self.owner.get(parameter.name)
+            if parameter.local in wanted and owner != index:
+                how = "is left as it is" if owner is None else f"begins by rule `{self.arm.init[owner].id}`"
+                yield f"`{parameter.local}` belongs to this {site.kind} but {how}"
+
+
+class _View(NamedTuple):
+    """A parameter as part of the site through which a rule sees it."""
+
+    site: Site
+    parameter: Parameter
+
+
+def _as_named(site: Site, parameter: Parameter, alias: str) -> tuple[str, str]:
+    """Return the names a tied tensor's site and the tensor itself would have under an alias."""
+    if site.structure is None:
+        layer, _, local = alias.rpartition(".")
+        return layer, local
+    if parameter.name == site.layer:  # a table that is a parameter among others
+        return alias, parameter.local
+    return alias.removesuffix(f".{parameter.local}"), parameter.local

@@ -31,6 +31,9 @@ class Section(BaseModel):
 class Spec(Section):
     """Base of the parts chosen by `type:` (models, data, covariances, …); see `registry`."""
 
+    acts_on: ClassVar[str | None] = None
+    """Kind of the composite sites an initializer fills; None where it fills layers' own parameters."""
+
     @classmethod
     def type_name(cls) -> str:
         """Return the registered name, the one value `type:` may have."""

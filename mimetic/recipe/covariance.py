@@ -4,8 +4,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from mimetic.recipe.base import NonNegative, Positive, Section, Spec
-from mimetic.recipe.registry import register
+from mimetic.recipe.base import FromList, NonNegative, Positive, Section, Spec
+from mimetic.recipe.registry import Registered, register
 
 
 class Width(Section):
@@ -54,3 +54,22 @@ class Identity(Spec):
 
     type: Literal["identity"] = "identity"
     variance: Positive = Field(1.0, description="Variance of each weight before scaling.")
+
+
+class Part(Section):
+    """One covariance of a mixture and its share."""
+
+    expected: ClassVar[str] = "a map such as `{share: 0.5, covariance: closed_form}`"
+
+    share: Positive = Field(1.0, description="Its share of the energy, relative to the other shares.")
+    covariance: Annotated[Spec, Registered("covariance")] = Field(description="The covariance.")
+
+
+@register("covariance")
+class Mixture(Spec):
+    """Weighted mean of covariances, each brought to trace 1 first, so that a share is one of the energy."""
+
+    type: Literal["mixture"] = "mixture"
+    parts: Annotated[tuple[Part, ...], Field(min_length=2, max_length=8), FromList] = Field(
+        description="The covariances that are mixed."
+    )

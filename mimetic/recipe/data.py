@@ -1,10 +1,10 @@
-"""Which images, how many of them, and how they are augmented."""
+"""Which data: images, how many of them and how they are augmented, or sequences of tokens."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from mimetic.recipe.base import Count, Fraction, FromList, NonNegative, Spec
+from mimetic.recipe.base import Count, Fraction, FromList, NonNegative, Spec, mistake
 from mimetic.recipe.registry import Registered, register
 
 
@@ -43,8 +43,22 @@ class ColorJitter(Spec):
     saturation: NonNegative = Field(0.2, description="Strength; ignored on grey images.")
 
 
-class Data(Spec):
+class AnyData(Spec):
     """Base of the data sets."""
+
+    holds: ClassVar[Literal["images", "tokens"]]
+    """What a model reads of it."""
+
+    @property
+    def held_out(self) -> int:
+        """Return how many examples are kept for validation."""
+        return int(getattr(self, "val_size", 0))
+
+
+class Data(AnyData):
+    """Base of the image sets."""
+
+    holds = "images"
 
     root: str | None = Field(
         None, description="Folder that holds the set; `$MIMETIC_DATA` or ./data unless given."
@@ -126,3 +140,33 @@ class Synthetic(Data):
     classes: Count = Field(10, description="Number of classes.")
     count: Count = Field(2048, description="Training images; a quarter as many for testing.")
     noise: NonNegative = Field(0.3, description="Standard deviation of the pixel noise.")
+
+
+def _rising(value: tuple[int, int]) -> tuple[int, int]:
+    shortest, longest = value
+    if shortest > longest:
+        raise mistake(
+            f"the shortest string has {shortest} letters, the longest {longest}",
+            hint=f"write `[{longest}, {shortest}]`",
+        )
+    return value
+
+
+@register("data")
+class Copying(AnyData):
+    """Strings of random letters to be copied after a separator (arXiv 2402.01032, as in 2410.11135)."""
+
+    holds = "tokens"
+
+    type: Literal["copying"] = "copying"
+    letters: Count = Field(16, description="Size of the alphabet, which begin, separator and end are not of.")
+    lengths: Annotated[tuple[Count, Count], FromList, AfterValidator(_rising)] = Field(
+        (1, 32), description="Shortest and longest string trained on; lengths are drawn uniformly."
+    )
+    test_lengths: Annotated[tuple[Count, ...], FromList] = Field(
+        (32, 64, 128), description="Lengths tested apart, each a metric such as `test/acc_len64`."
+    )
+    train_size: Count = Field(12800, description="Strings trained on.")
+    val_size: int = Field(0, ge=0, description="Strings held out for validation, of each kind tested.")
+    test_size: Count = Field(256, description="Strings tested, of each length and of the lengths trained on.")
+    split_seed: int = Field(0, ge=0, description="Seed of the strings.")

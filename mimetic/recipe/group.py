@@ -36,7 +36,7 @@ class Group:
         return ("extends", *self.keys, "remove")
 
 
-ARM_KEYS = ("model", "surgery", "data", "train", "init", "unmatched")
+ARM_KEYS = ("model", "surgery", "data", "train", "init", "unmatched", "measure")
 """Keys of a complete arm; at the top of a recipe they hold for all arms."""
 
 ARMS = Group("arms", "arm", "an arm", ARM, ARM_KEYS, ARM_KEYS)

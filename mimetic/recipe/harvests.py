@@ -8,7 +8,7 @@ from mimetic.recipe.grammar import Place
 from mimetic.recipe.group import GROUPS
 from mimetic.recipe.measured import Origin
 from mimetic.recipe.recipe import MAX_SEEDS
-from mimetic.recipe.stages import Harvesting, Misuse, Use, misuses, unused
+from mimetic.recipe.stages import Harvesting, Misuse, Use, misuses, node_of, unused
 from mimetic.recipe.tree import List, Map, find
 
 
@@ -61,8 +61,9 @@ def _uses(tree: Map) -> Iterator[Use]:
     for key, group in GROUPS.items():
         for name, member in tree.get(key, {}).items():
             for path, origin in _origins(member["init"], group.place.below("init"), (key, name, "init")):
-                if isinstance(origin.get("stage"), str):
-                    yield Use((key, name), origin["stage"], path, _asked(origin.get("seeds", "own")))
+                node = node_of(stage=origin.get("stage"), arm=origin.get("arm"))
+                if node is not None:
+                    yield Use((key, name), node, path, _asked(origin.get("seeds", "own")))
 
 
 def _asked(seeds: Any) -> str | tuple[int, ...] | None:

@@ -1,18 +1,40 @@
 """What a rule matches: conditions on a layer, all of which must hold."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mimetic.recipe.base import Fraction, FromList, Section, mistake
 from mimetic.recipe.patterns import LayerRegex, Regex, fullmatch
 
+CompositeKind = Literal["attention", "position"]
+"""Kinds of sites that take several parameters together; see `mimetic.graph.structure`."""
+
 SiteKind = Literal[
-    "conv", "depthwise_conv", "pointwise_conv", "conv_transpose", "linear", "norm", "embedding", "other"
+    "conv",
+    "depthwise_conv",
+    "pointwise_conv",
+    "conv_transpose",
+    "linear",
+    "norm",
+    "embedding",
+    "other",
+    CompositeKind,
 ]
 """Kinds of sites; see `mimetic.graph`."""
 
-__all__ = ["Match", "MatchField", "Range", "SiteKind", "Size", "fullmatch"]
+COMPOSITE_KINDS: frozenset[str] = frozenset(get_args(CompositeKind))
+
+__all__ = [
+    "COMPOSITE_KINDS",
+    "CompositeKind",
+    "Match",
+    "MatchField",
+    "Range",
+    "SiteKind",
+    "Size",
+    "fullmatch",
+]
 
 
 class Range(Section):
@@ -57,7 +79,7 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
 
 
 class Match(Section):
-    """Conditions on a layer and on the parameter of it a rule claims."""
+    """Conditions on a layer or composite site, and on the parameters of it a rule claims."""
 
     shorthand: ClassVar[str | None] = "layer"
     expected: ClassVar[str] = "a layer's name (a regular expression) or a map of conditions"
@@ -66,7 +88,9 @@ class Match(Section):
         None,
         description="Regular expression for the whole canonical layer name, e.g. 'blocks\\.\\d+\\.spatial'.",
     )
-    kind: SiteKind | None = Field(None, description="Kind of the layer, told from its structure.")
+    kind: SiteKind | None = Field(
+        None, description="Kind of the layer or composite site, told from its structure."
+    )
     class_: Annotated[str | None, Field(min_length=1)] = Field(
         None, alias="class", description="Class name of the layer or of one of its bases, e.g. Conv2d."
     )
@@ -78,8 +102,10 @@ class Match(Section):
     out_channels: Size | None = Field(None, description="Output channels or features.")
     stride: Size | None = Field(None, description="Stride (the largest side).")
     groups: Size | None = Field(None, description="Convolution groups.")
-    param: Regex = Field(
-        "weight", description="Regular expression for the parameter's own name; `weight` unless said."
+    param: Regex | None = Field(
+        None,
+        description="Regular expression for the parameter's own name below its site; unless said, `weight`, "
+        "and of a composite site everything the initializer fills.",
     )
 
 

@@ -37,15 +37,16 @@ SomeSeeds = Annotated[
 
 
 class Origin(Section):
-    """A trained network: a stage of the recipe, a trial of ours, a checkpoint, or a published model."""
+    """A trained network: a stage or an arm of the recipe, a trial, a checkpoint, or a published model."""
 
     expected: ClassVar[str] = "a map such as `{stage: small}`"
-    alternatives: ClassVar[tuple[str, ...]] = ("stage", "trial", "checkpoint", "weights")
+    alternatives: ClassVar[tuple[str, ...]] = ("stage", "arm", "trial", "checkpoint", "weights")
 
     stage: Name | None = Field(None, description="Name of a stage of this recipe, trained first.")
+    arm: Name | None = Field(None, description="Name of another arm of this recipe, trained before ours.")
     seeds: Literal["own", "all"] | SomeSeeds = Field(
         "own",
-        description="Which of the stage's seeds, measured apart and averaged: the trial's own (all of them "
+        description="Which of its seeds, measured apart and averaged: the trial's own (all of them "
         "where the stage has `seeds` of its own), all, or a list.",
     )
     trial: str | None = Field(None, min_length=1, description="Folder of a finished trial of ours.")
@@ -70,8 +71,8 @@ class Origin(Section):
             hint = "keep one of them" if said else "write, for example, `{stage: small}`"
             message = f"give one of {listed(self.alternatives)}, found {found}"
             raise mistake(message, at=tuple(said[1:2]), hint=hint)
-        if self.seeds != "own" and self.stage is None:
-            message = f"`seeds` chooses among the seeds of a stage, and this is a {said[0]}"
+        if self.seeds != "own" and self.stage is None and self.arm is None:
+            message = f"`seeds` chooses among the seeds of a stage or an arm, and this is a {said[0]}"
             raise mistake(message, at=("seeds",), hint="remove it")
         if self.weights is not None and self.model is None:
             hint = "say which, for example `model: {type: torchvision, name: resnet18}`"
@@ -109,6 +110,11 @@ class Carried(Spec):
     keep: Literal["trace", "pixel", "nothing"] = Field(
         "trace",
         description="What a change of kernel size keeps: the filter's energy, each pixel's, or neither.",
+    )
+    channels: Literal["marginal", "tile"] = Field(
+        "marginal",
+        description="Where its filters see another number of input channels: the mean spatial covariance of "
+        "one channel, or the channels repeated in turn.",
     )
     shrink: Fraction | Literal["auto"] = Field(
         0.0, description="Share of a multiple of the identity mixed in; auto is Ledoit and Wolf's."

@@ -1,8 +1,8 @@
 """Which network: one of ours, anything of torchvision or timm by name, or the user's own code."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from mimetic.recipe.base import Arguments, Count, Spec, mistake
 from mimetic.recipe.registry import register
@@ -19,6 +19,9 @@ OddSide = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 
 class Model(Spec):
     """Base of the models; channels and classes come from the data unless given."""
+
+    reads: ClassVar[Literal["images", "tokens"] | None] = "images"
+    """What it can be trained on; None where only its code knows."""
 
     num_classes: Count | None = Field(None, description="Outputs; the data's number of classes unless given.")
     in_channels: Count | None = Field(None, description="Input channels; the data's unless given.")
@@ -79,6 +82,30 @@ class Vgg11(Model):
 
 
 @register("model")
+class Mamba(Model):
+    """Mamba or Mamba-2 for sequences of tokens (Gu and Dao, arXiv 2312.00752; Dao and Gu, 2405.21060)."""
+
+    reads = "tokens"
+
+    type: Literal["mamba"] = "mamba"
+    version: Literal[1, 2] = Field(2, description="Mamba or Mamba-2.")
+    dim: Count = Field(64, description="Width.")
+    depth: Count = Field(2, description="Number of layers.")
+    state: Count = Field(32, description="States of each channel.")
+    head_dim: Count = Field(32, description="Channels of a head, of the 2·dim inside a layer (Mamba-2).")
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Self:
+        inner = 2 * self.dim
+        if self.version == 2 and inner % self.head_dim:  # noqa: PLR2004 - Mamba-2
+            message = (
+                f"the 2·dim = {inner} channels inside a layer do not divide into heads of {self.head_dim}"
+            )
+            raise mistake(message, at=("head_dim",), hint="choose a divisor of 2·dim")
+        return self
+
+
+@register("model")
 class Torchvision(Model):
     """A classification model of torchvision by name, e.g. resnet18."""
 
@@ -99,6 +126,8 @@ class Timm(Model):
 @register("model")
 class PythonModel(Model):
     """The user's own factory; runs code, so it needs `--allow-code` on the command line."""
+
+    reads = None
 
     type: Literal["python"] = "python"
     call: str = Field(

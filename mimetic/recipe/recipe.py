@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from mimetic.recipe.base import Count, FromList, Name, Section, mistake
-from mimetic.recipe.data import Data
+from mimetic.recipe.data import AnyData
 from mimetic.recipe.errors import Mark, Step
+from mimetic.recipe.measurements import Measure
 from mimetic.recipe.model import Model
 from mimetic.recipe.registry import Registered
 from mimetic.recipe.rule import Rule
-from mimetic.recipe.stages import Harvesting, Use, misuses, ordered, origins, unused
+from mimetic.recipe.stages import Harvesting, Node, Use, misuses, node_of, ordered, origins, unused, waves
 from mimetic.recipe.suggest import choice
 from mimetic.recipe.surgery import Rewrite
 from mimetic.recipe.train import Train
@@ -95,7 +96,7 @@ class Arm(Section):
         default=(),
         description="Rewrites of the network before its weights begin, first match wins.",
     )
-    data: Annotated[Data, Registered("data")] | None = Field(None, description="The images.")
+    data: Annotated[AnyData, Registered("data")] | None = Field(None, description="The data.")
     train: Train | None = Field(None, description="How the network is trained.")
     init: Annotated[tuple[Rule, ...], FromList, AfterValidator(_ids_differ)] = Field(
         default=(), description="Rules, first match wins per parameter."
@@ -103,6 +104,7 @@ class Arm(Section):
     unmatched: Unmatched = Field(
         "keep", description="What no rule matches keeps the model's own initialization, or is an error."
     )
+    measure: Measure | None = Field(None, description="What is measured while the network is trained.")
 
 
 class Stage(Arm):
@@ -126,8 +128,8 @@ class Study(Section):
     )
     metric: str = Field(
         "test/acc",
-        pattern=r"^(train|val|test)/(acc|loss)$",
-        examples=["test/acc", "val/loss"],
+        pattern=r"^(train|val|test)/(acc|loss)(_len\d+)?$",
+        examples=["test/acc", "val/loss", "test/acc_len64"],
         description="Metric the arms are compared by.",
     )
 
@@ -164,11 +166,11 @@ class Recipe(Section):
         """Return who harvests which stage."""
         groups: dict[str, dict[str, Arm]] = {"arms": self.arms, "stages": {**self.stages}}
         uses = [
-            Use((group, name), origin.stage, (group, name, "init", *path), origin.seeds)
+            Use((group, name), node, (group, name, "init", *path), origin.seeds)
             for group, sections in groups.items()
             for name, section in sections.items()
             for path, origin in origins(section.init)
-            if origin.stage is not None
+            if (node := node_of(stage=origin.stage, arm=origin.arm)) is not None
         ]
         seeds = {name: stage.seeds for name, stage in self.stages.items()}
         return Harvesting(tuple(self.arms), seeds, self.seeds, uses)
@@ -176,6 +178,10 @@ class Recipe(Section):
     def stage_order(self) -> tuple[str, ...]:
         """Return the names of the stages in an order in which they can be trained."""
         return ordered(self._harvesting())
+
+    def waves(self) -> tuple[tuple[Node, ...], ...]:
+        """Return stages and arms, e.g. ("arms", "default"), in waves; each needs earlier ones only."""
+        return waves(self._harvesting())
 
     def where(self, *path: Step) -> Mark | None:
         """Return the place of a value in the file it was written in.

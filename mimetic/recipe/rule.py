@@ -4,8 +4,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
+from mimetic.recipe.attention import DeclaredAttention
 from mimetic.recipe.base import Name, Section, Spec, mistake
-from mimetic.recipe.match import MatchField
+from mimetic.recipe.match import COMPOSITE_KINDS, MatchField
 from mimetic.recipe.registry import Registered
 from mimetic.recipe.scale import NoScale, expand_gain
 
@@ -48,6 +49,18 @@ class Rule(Section):
     expect: int | None = Field(
         None, ge=1, description="Number of layers the rule must claim; anything else is an error."
     )
+    attention: DeclaredAttention | None = Field(
+        None, description="The maps of an attention that is not recognised, below each matched layer."
+    )
+
+    @property
+    def acts_on(self) -> str | None:
+        """Return the kind of the composite sites the rule speaks of, None if it speaks of layers."""
+        if self.match.kind is not None:
+            return self.match.kind if self.match.kind in COMPOSITE_KINDS else None
+        if self.attention is not None:
+            return "attention"
+        return None if self.init is None else self.init.acts_on
 
     @field_validator("covariance")
     @classmethod

@@ -29,7 +29,7 @@ class Rewrite(Spec):
     @field_validator("match")
     @classmethod
     def _whole_layers(cls, value: Match) -> Match:
-        if value.param != "weight":
+        if value.param is not None:
             message = "a rewrite replaces whole layers, so it has no `param`"
             raise mistake(message, at=("param",), hint="remove it; rules choose parameters")
         return value

@@ -102,6 +102,9 @@ class Checkpoint(Section):
     """When the state of a trial is written."""
 
     every: Count = Field(1, description="Epochs between checkpoints.")
+    minutes: Positive | None = Field(
+        10.0, description="Most minutes between checkpoints, also within an epoch; null keeps to epochs."
+    )
     keep_weights: bool = Field(True, description="Keep the final weights as an artifact.")
 
 

@@ -70,7 +70,7 @@ def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Gr
         surgery = () if spec.from_.model is not None else source.surgery
     if model is None or source.data is None:
         raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")
-    published = isinstance(spec, Measured) and spec.from_.stage is None and spec.from_.trial is None
+    published = isinstance(spec, Measured) and spec.from_.model is not None
     classes = _classes(model) if published else None
     return rewritten_sites(model, surgery, source.data, classes=classes, allow_code=allow_code).graph
 
@@ -80,6 +80,9 @@ def _where(recipe: Recipe, arm: Arm, origin: Origin) -> tuple[Arm, Model | None]
     if origin.stage is not None:
         stage = recipe.stages[origin.stage]
         return stage, stage.model
+    if origin.arm is not None:
+        other = recipe.arms[origin.arm]
+        return other, other.model
     if origin.trial is not None:
         _, trained = _trial_arm(Path(origin.trial))
         return trained, trained.model
@@ -159,12 +162,11 @@ def _measured(spec: Spec, network: _Network, dataset: Dataset, *, kinds: frozens
     file = None if network.cache is None else network.cache / f"harvest-{key}.safetensors"
     if file is not None and file.is_file():
         return load_harvest(file)
-    images_NCHW = None if count is None else _images(dataset, count)
-    example = dataset.train.pixels_NCHW[:2].float()
+    images_NCHW = None if count is None else first_images(dataset, count)
     harvest = measure(
         spec,
         network.model,
-        find_sites(network.model, example),
+        find_sites(network.model, dataset.shape.example()),
         origin=network.name,
         images_NCHW=images_NCHW,
         initial=network.initial,
@@ -175,18 +177,20 @@ def _measured(spec: Spec, network: _Network, dataset: Dataset, *, kinds: frozens
     return harvest
 
 
-def _images(dataset: Dataset, count: int) -> Tensor:
+def first_images(dataset: Dataset, count: int) -> Tensor:
     """Return the first training images as a network sees them: decoded and normalized, not augmented."""
     decode = decoder(dataset.mean, dataset.std, device=torch.device("cpu"), channels_last=False)
-    return decode(dataset.train.pixels_NCHW[:count])
+    return decode(dataset.pixels(count))
 
 
 def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: Dataset) -> list[_Network]:
     """Return the trained networks an origin names: one, or one for each of its seeds."""
-    if origin.stage is not None:
-        folder = stage_folder(trial.study, origin.stage)
+    name = origin.arm if origin.stage is None else origin.stage
+    if name is not None:
+        noun = "arm" if origin.stage is None else "stage"
+        folder = Path(trial.study) if noun == "arm" else stage_folder(trial.study, name)
         return [
-            _stage_network(folder, origin.stage, seed, allow_code=trial.allow_code)
+            _trained_here(folder, name, seed, noun=noun, allow_code=trial.allow_code)
             for seed in harvested_seeds(recipe, origin, own=trial.seed)
         ]
     if origin.trial is not None:
@@ -213,16 +217,16 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
 
 def called(origin: Origin) -> str:
     """Return how plans and messages call an origin."""
-    for way in ("stage", "trial", "checkpoint"):
+    for way in ("stage", "arm", "trial", "checkpoint"):
         if getattr(origin, way) is not None:
             return f"{way} {getattr(origin, way)}"
     assert origin.model is not None
     return f"{getattr(origin.model, 'name', origin.model.type_name())} with weights {origin.weights}"
 
 
-def _stage_network(folder: Path, name: str, seed: int, *, allow_code: bool) -> _Network:
-    """Return a stage's trained network, and the same network as its plan began it."""
-    weights = trained_weights(folder, name, seed)
+def _trained_here(folder: Path, name: str, seed: int, *, noun: str, allow_code: bool) -> _Network:
+    """Return the trained network of a stage or an arm, and the same network as its plan began it."""
+    weights = trained_weights(folder, name, seed, noun=noun)
     recipe = load(folder / "resolved.yaml")
     stage = recipe.arms[name]
     assert stage.data is not None
@@ -232,11 +236,11 @@ def _stage_network(folder: Path, name: str, seed: int, *, allow_code: bool) -> _
     built = _built(stage, dataset, seed=seed, allow_code=allow_code)
     initial = built.model
     itself = Trial(str(folder), name, seed, allow_code=allow_code)
-    graph = find_sites(initial, dataset.train.pixels_NCHW[:2].float())
+    graph = find_sites(initial, dataset.shape.example())
     harvests = gather(itself, recipe, stage, dataset)
     plan = resolve(stage, graph, seed=seed, name=name, harvests=harvests, rewrites=built.rewrites)
     plan.apply(initial)
-    return _Network(f"stage {name}, seed {seed}", trained, initial, weights.parent)
+    return _Network(f"{noun} {name}, seed {seed}", trained, initial, weights.parent)
 
 
 def _built(arm: Arm, dataset: Dataset, *, seed: int, allow_code: bool) -> Network:

@@ -1,5 +1,6 @@
-"""Pictures of a trial: filters and their covariance at the start and at the end."""
+"""Pictures of a trial: filters and their covariance at the start and at the end, and what was measured."""
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,33 @@ def draw_pictures(plan: Plan, parameters: Mapping[str, Tensor], folder: Path, mo
         write_atomically(path, partial(figure.savefig, format="png", dpi=100))
         files.append(path)
     return files
+
+
+def draw_ansatz(curves: Mapping[str, Mapping[int, float]], folder: Path) -> list[Path]:
+    """Draw the correlations of NFM and AGOP over training, where they were measured.
+
+    Args:
+        curves: Metric → epoch → value, as `journal.history` gives them.
+        folder: Where the PNG file goes.
+
+    Returns:
+        The file written; none where nothing was measured.
+    """
+    found = {measure: _of_layers(curves, measure) for measure in ("rho", "rho_change", "rho_init")}
+    if not found["rho"]:
+        return []
+    from mimetic.analysis.ansatz import training_figure
+
+    figure = training_figure(found["rho"], rho_change=found["rho_change"], rho_init=found["rho_init"])
+    path = folder / "ansatz-end.png"
+    write_atomically(path, partial(figure.savefig, format="png", dpi=100))
+    return [path]
+
+
+def _of_layers(curves: Mapping[str, Mapping[int, float]], measure: str) -> dict[str, Mapping[int, float]]:
+    """Return layer → curve of one measure, in the order it was measured in."""
+    named = ((re.fullmatch(f"ansatz/(.+)/{measure}", name), curve) for name, curve in curves.items())
+    return {found[1]: curve for found, curve in named if found is not None}
 
 
 def _chosen(plan: Plan) -> list[Entry]:

@@ -12,6 +12,7 @@ from mimetic.recipe import Recipe, RecipeError
 from mimetic.recipe.errors import Issue
 from mimetic.recipe.recipe import Among, Arm
 from mimetic.study.harvests import prospects
+from mimetic.study.observe import check_measurements
 from mimetic.study.sites import rewritten_sites
 
 _NEEDED = ("model", "data", "train")
@@ -68,14 +69,16 @@ def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: i
         said = " and ".join(f"`{part}`" for part in missing)
         message = f"to be run, {family.removesuffix('s')} `{name}` needs {said}"
         raise RecipeError([Issue(message, (family, name), recipe.where(family, name), None)])
-    if family == "arms" and recipe.study.metric.startswith("val/") and arm.data.val_size == 0:
+    if family == "arms" and recipe.study.metric.startswith("val/") and arm.data.held_out == 0:
         message = f"`{recipe.study.metric}` needs validation images, and arm `{name}` holds none out"
         where = recipe.where("study", "metric")
         raise RecipeError([Issue(message, ("study", "metric"), where, "set `data.val_size`")])
+    _check_pairing(recipe, family, name, arm)
     place_in = recipe.place_in(name, among=family)
     sites = rewritten_sites(
         arm.model, arm.surgery, arm.data, allow_code=allow_code, name=name, where=place_in
     )
+    check_measurements(recipe, family, name, sites.graph)
     return resolve(
         arm,
         sites.graph,
@@ -85,6 +88,24 @@ def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: i
         harvests=prospects(recipe, arm, allow_code=allow_code),
         rewrites=sites.rewrites,
     )
+
+
+def _check_pairing(recipe: Recipe, family: Among, name: str, arm: Arm) -> None:
+    """Refuse a model of images on tokens, one of tokens on images, and images' augmentation on tokens."""
+    assert arm.model is not None
+    assert arm.data is not None
+    holds, kind = arm.data.holds, arm.model.type_name()
+    if arm.model.reads not in {None, holds}:
+        message = f"{family.removesuffix('s')} `{name}`: `{kind}` reads {arm.model.reads}, "
+        message += f"and `{arm.data.type_name()}` holds {holds}"
+        where = recipe.where(family, name, "model")
+        raise RecipeError(
+            [Issue(message, (family, name, "model"), where, "choose another model or other data")]
+        )
+    if holds != "images" and arm.train is not None and (arm.train.mixup or arm.train.cutmix):
+        message = f"{family.removesuffix('s')} `{name}`: `mixup` and `cutmix` mix images, not {holds}"
+        where = recipe.where(family, name, "train")
+        raise RecipeError([Issue(message, (family, name, "train"), where, "remove them")])
 
 
 def open_data(recipe: Recipe) -> dict[str, str]:

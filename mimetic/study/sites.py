@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import torch
-
 from mimetic import data
 from mimetic.graph import Graph, find_sites
 from mimetic.plan import Rewritten
 from mimetic.plan.resolve import Where
-from mimetic.recipe.data import Data
+from mimetic.recipe.data import AnyData
 from mimetic.recipe.model import Model
 from mimetic.recipe.surgery import Rewrite
 from mimetic.surgery import build_network
@@ -23,22 +21,24 @@ class Sites(NamedTuple):
     rewrites: tuple[Rewritten, ...]
 
 
-def meta_sites(model: Model, images: Data, *, classes: int | None = None, allow_code: bool = False) -> Graph:
+def meta_sites(
+    model: Model, examples: AnyData, *, classes: int | None = None, allow_code: bool = False
+) -> Graph:
     """Return the sites of a network as its section describes it, built and traced without values.
 
     Args:
         model: The network.
-        images: Its data; only their shape is looked at.
+        examples: Its data; only their shape is looked at.
         classes: Number of outputs; the data's unless given.
         allow_code: Let a `type: python` model run.
     """
-    return rewritten_sites(model, (), images, classes=classes, allow_code=allow_code).graph
+    return rewritten_sites(model, (), examples, classes=classes, allow_code=allow_code).graph
 
 
 def rewritten_sites(
     model: Model,
     surgery: Sequence[Rewrite],
-    images: Data,
+    examples: AnyData,
     *,
     classes: int | None = None,
     allow_code: bool = False,
@@ -50,7 +50,7 @@ def rewritten_sites(
     Args:
         model: The network.
         surgery: The arm's rewrites.
-        images: Its data; only their shape is looked at.
+        examples: Its data; only their shape is looked at.
         classes: Number of outputs; the data's unless given.
         allow_code: Let a `type: python` model run.
         name: Name of the arm, for messages.
@@ -59,10 +59,9 @@ def rewritten_sites(
     Raises:
         RecipeError: With every mistake of the rewrites at once.
     """
-    shape = data.describe(images)
+    shape = data.describe(examples)
     shape = shape if classes is None else replace(shape, num_classes=classes)
     built = build_network(
         model, surgery, shape=shape, allow_code=allow_code, meta=True, name=name, where=where
     )
-    example = torch.empty(2, shape.channels, shape.height, shape.width, device="meta")
-    return Sites(find_sites(built.model, example), built.rewrites)
+    return Sites(find_sites(built.model, shape.example()), built.rewrites)

@@ -6,7 +6,7 @@ that decides its weights changes.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mimetic.recipe import Recipe, resolved
 from mimetic.recipe.measured import Origin
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.stages import origins, stages_of
-from mimetic.study.layout import Trial, is_finished
+from mimetic.study.layout import Trial
 from mimetic.train import WEIGHTS
 
 FOLDERS = "stages.json"
@@ -68,29 +68,12 @@ def stage_seeds(recipe: Recipe, name: str) -> tuple[int, ...]:
 
 
 def harvested_seeds(recipe: Recipe, origin: Origin, *, own: int) -> tuple[int, ...]:
-    """Return the seeds of a stage that a trial of the seed `own` harvests."""
-    assert origin.stage is not None
+    """Return the seeds of a stage or an arm that a trial of the seed `own` harvests."""
     if isinstance(origin.seeds, tuple):
         return origin.seeds
-    if origin.seeds == "own" and recipe.stages[origin.stage].seeds is None:
+    if origin.seeds == "own" and (origin.stage is None or recipe.stages[origin.stage].seeds is None):
         return (own,)
-    return stage_seeds(recipe, origin.stage)
-
-
-def stage_trials(
-    recipe: Recipe, folders: Mapping[str, Path], trial: Callable[[Path, str, int], Trial]
-) -> list[list[Trial]]:
-    """Return the trials of the stages that are not finished, stage by stage.
-
-    Args:
-        recipe: The recipe.
-        folders: The folder of each stage, in the order they are trained.
-        trial: Makes the trial of a folder, a stage and a seed.
-    """
-    return [
-        [t for seed in stage_seeds(recipe, name) if not is_finished(t := trial(folder, name, seed))]
-        for name, folder in folders.items()
-    ]
+    return recipe.seeds if origin.stage is None else stage_seeds(recipe, origin.stage)
 
 
 def write_folders(study: Path, folders: Mapping[str, Path]) -> None:
@@ -112,21 +95,24 @@ def stage_folder(study: str | Path, name: str) -> Path:
     return Path(folders[name])
 
 
-def trained_weights(folder: Path, name: str, seed: int) -> Path:
-    """Return the file with the final weights of a stage.
+def trained_weights(folder: Path, name: str, seed: int, *, noun: str = "stage") -> Path:
+    """Return the file with the final weights of a stage or an arm.
 
     Raises:
-        RunError: If the stage did not finish; says why.
+        RunError: If its training did not finish, or its weights are not kept; says why.
     """
     trial = Trial(str(folder), name, seed)
     events = read_journal(trial.journal)
     path = trial.folder / WEIGHTS
-    if status(events) != "FINISHED" or not path.is_file():
+    if status(events) == "FINISHED" and not path.is_file():
+        message = f"{noun} `{name}`, seed {seed}, finished without keeping its weights; "
+        raise RunError(message + "leave `train.checkpoint.keep_weights` at true")
+    if status(events) != "FINISHED":
         reason = next(
             (e["reason"] for e in reversed(events) if e["event"] == "end" and e.get("reason")), None
         )
         why = f": {reason}" if reason is not None else ""
-        raise RunError(f"stage `{name}`, seed {seed}, is {status(events)}{why}; see {trial.folder}")
+        raise RunError(f"{noun} `{name}`, seed {seed}, is {status(events)}{why}; see {trial.folder}")
     return path
 
 

@@ -1,29 +1,25 @@
 """A study: stages, then arms × seeds, executed, tracked and compared."""
 
-import json
-import shutil
-import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mimetic.errors import RunError, UserError
-from mimetic.files import write_text
+from mimetic.errors import RunError
 from mimetic.journal import Follower, read_journal, status
-from mimetic.plan import Plan
-from mimetic.recipe import Recipe, load, resolved
+from mimetic.recipe import Recipe, load
 from mimetic.recipe.load import Source
 from mimetic.study.comparison import Comparison, compare
 from mimetic.study.display import Display, Quiet
-from mimetic.study.environment import environment
-from mimetic.study.layout import Trial, is_finished, new_folder, read_record, studies, write_record
+from mimetic.study.layout import Trial, is_finished
+from mimetic.study.locks import holding_study, wait_for_workers
+from mimetic.study.opening import baseline, find_to_continue, start
 from mimetic.study.planning import open_data, plan_arms
 from mimetic.study.pool import Pool, cores
 from mimetic.study.report import write_comparison
-from mimetic.study.stages import prepare_stages, stage_trials, write_folders
+from mimetic.study.stages import prepare_stages, stage_seeds, write_folders
 from mimetic.train.devices import pick_device
 
 DEFAULT_ROOT = Path("mlruns")
@@ -91,32 +87,41 @@ def run(
     if not offline:
         _check_store(root)
     digests = open_data(recipe)
-    folder = _continued(root, recipe) if resume else _started(root, recipe, plans, digests)
-    stages = prepare_stages(recipe, root, digests)
-    write_folders(folder, stages)
+    folder = find_to_continue(root, recipe) if resume else start(root, recipe, plans, digests)
 
     def trial(study: Path, name: str, seed: int) -> Trial:
         chosen = _device(recipe, name) if device is None else device
         return Trial(str(study), name, seed, chosen, allow_code)
 
-    trials = [trial(folder, arm, seed) for seed in recipe.seeds for arm in recipe.arms]
-    queues = [*stage_trials(recipe, stages, trial), [t for t in trials if not is_finished(t)]]
-    shown.begin(folder, [waiting for queue in queues for waiting in queue])
-    for name, plan in plans.items():
-        if plan.note is not None:
-            shown.say(f"{name}: {plan.note}")
-    tracker = _tracker(recipe, folder, trials, root=root, offline=offline, display=shown)
-    # A stage is harvested by what follows it, so each queue waits for the one before.
-    try:
-        interrupted = any(
-            _execute(recipe, queue, tracker, folder, workers=workers, display=shown)
-            for queue in queues
-            if queue
-        )
-    except BaseException as error:
-        if tracker is not None:
-            tracker.abandon(f"{type(error).__name__}: {error}")
-        raise
+    notes = [f"{name}: {plan.note}" for name, plan in plans.items() if plan.note is not None]
+    with holding_study(folder):
+        trials = [trial(folder, arm, seed) for seed in recipe.seeds for arm in recipe.arms]
+        wait_for_workers(trials, shown.say)
+        stages = prepare_stages(recipe, root, digests)
+        write_folders(folder, stages)
+        queues = [_unfinished(recipe, wave, stages, trials, trial) for wave in recipe.waves()]
+        shown.begin(folder, [waiting for queue in queues for waiting in queue])
+        for note in notes:
+            shown.say(note)
+        tracker = _tracker(recipe, folder, trials, root=root, offline=offline, display=shown)
+        # What is harvested comes first: each wave waits for the one before.
+        try:
+            interrupted = any(
+                _execute(recipe, queue, tracker, folder, workers=workers, display=shown)
+                for queue in queues
+                if queue
+            )
+        except BaseException as error:
+            if tracker is not None:
+                tracker.abandon(f"{type(error).__name__}: {error}")
+            raise
+        return conclude(recipe, folder, trials, tracker, interrupted=interrupted)
+
+
+def conclude(
+    recipe: Recipe, folder: Path, trials: Sequence[Trial], tracker: Any, *, interrupted: bool
+) -> StudyResult:
+    """Compare what the journals hold, keep the comparison, and end what the tracker still holds open."""
     histories = [(trial.arm, trial.seed, read_journal(trial.journal)) for trial in trials]
     comparison = compare(histories, baseline=baseline(recipe), metric=recipe.study.metric)
     files = write_comparison(comparison, histories, folder)
@@ -125,60 +130,28 @@ def run(
     return StudyResult(folder, comparison, ended, link, interrupted)
 
 
-def baseline(recipe: Recipe) -> str:
-    """Return the arm the others are compared with."""
-    return next(iter(recipe.arms)) if recipe.baseline is None else recipe.baseline
+def _unfinished(
+    recipe: Recipe,
+    wave: Sequence[tuple[str, str]],
+    stages: Mapping[str, Path],
+    trials: Sequence[Trial],
+    trial: Callable[[Path, str, int], Trial],
+) -> list[Trial]:
+    """Return the trials of a wave that are to be trained: its stages' first, then its arms' seed by seed."""
+    members = set(wave)
+    found = [
+        trial(folder, name, seed)
+        for name, folder in stages.items()
+        if ("stages", name) in members
+        for seed in stage_seeds(recipe, name)
+    ]
+    found += [one for one in trials if ("arms", one.arm) in members]
+    return [one for one in found if not is_finished(one)]
 
 
 def _device(recipe: Recipe, name: str) -> str:
     train = (recipe.arms[name] if name in recipe.arms else recipe.stages[name]).train
     return "auto" if train is None else train.device
-
-
-def _started(root: Path, recipe: Recipe, plans: Mapping[str, Plan], digests: Mapping[str, str]) -> Path:
-    folder = new_folder(root, recipe.name)
-    try:
-        for index, (file, text) in enumerate(recipe.sources.items()):
-            write_text(folder / ("recipe.yaml" if index == 0 else f"extends/{Path(file).name}"), text)
-        write_text(folder / "resolved.yaml", resolved(recipe))
-        for arm, plan in plans.items():
-            write_text(folder / arm / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
-        record = {
-            "recipe": recipe.name,
-            "arms": list(recipe.arms),
-            "seeds": list(recipe.seeds),
-            "baseline": baseline(recipe),
-            "metric": recipe.study.metric,
-            "data": dict(digests),
-            "host": socket.gethostname(),
-            "environment": environment(),
-        }
-        write_record(folder, record)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return folder
-
-
-def _continued(root: Path, recipe: Recipe) -> Path:
-    """Return the latest study of the recipe, which must be of the same recipe."""
-    found = list(studies(root, recipe.name))
-    if not found:
-        raise UserError(
-            f"there is no study of `{recipe.name}` below {root} to resume; run it without --resume"
-        )
-    folder = found[-1].resolve()
-    read_record(folder)
-    before = (folder / "resolved.yaml").read_text(encoding="utf-8").splitlines()
-    now = resolved(recipe).splitlines()
-    changed = [(a, b) for a, b in zip(before, now, strict=False) if a != b]
-    if changed or len(before) != len(now):
-        old, new = changed[0] if changed else (f"{len(before)} lines", f"{len(now)} lines")
-        raise UserError(
-            f"the recipe changed since {folder}: it said `{old.strip()}` and now says `{new.strip()}`; "
-            "take the change back, or run it without --resume as a new study"
-        )
-    return folder
 
 
 def _check_store(root: Path) -> None:

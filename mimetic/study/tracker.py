@@ -51,10 +51,11 @@ class Tracker:
         """Make the runs that are missing, take over those that are there, and return the summary's id."""
         record = read_record(self.folder)
         origin = runs.Origin(
-            recipe=next(iter(self.recipe.sources), None),
+            recipe=record.get("source"),
             commit=record["environment"].get("git_commit"),
         )
         versions = {f"mimetic.{name}": text for name, text in record["environment"].items()}
+        runs.remove_torn(self.store, self.study)
         there, summary = runs.find_runs(self.store, self.study)
         for trial in trials:
             run_id = there.get((trial.arm, trial.seed))
@@ -93,6 +94,7 @@ class Tracker:
             self.folder / trial.arm / "plan.json",
         ]
         runs.log_files(self.store, run_id, [str(file) for file in files if file.is_file()], folder="recipe")
+        runs.set_tags(self.store, run_id, {runs.WHOLE: "yes"})
         return run_id
 
     def pump(self, *, now: bool = False) -> None:

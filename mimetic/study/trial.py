@@ -6,24 +6,25 @@ It says everything in its journal and returns only how it ended; no mistake leav
 import json
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from mimetic import data
-from mimetic.covariance import Harvest
-from mimetic.data import Dataset, DataShape
+from mimetic.data import Dataset
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.graph import canonical_parameters, find_sites
-from mimetic.journal import Journal
+from mimetic.journal import Journal, history, read_journal
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Arm, Recipe, load
 from mimetic.study.harvests import gather
-from mimetic.study.layout import Trial
-from mimetic.study.pictures import draw_pictures
+from mimetic.study.layout import Trial, is_finished
+from mimetic.study.locks import holding_trial
+from mimetic.study.observe import observer
+from mimetic.study.pictures import draw_ansatz, draw_pictures
 from mimetic.surgery import Network, build_network
 from mimetic.train import digest, train
 
@@ -65,6 +66,13 @@ def run_trial(trial: Trial, shelf: Shelf, stop: Stop) -> str:
         FINISHED, FAILED or KILLED; the journal holds the reason.
     """
     trial.folder.mkdir(parents=True, exist_ok=True)
+    with holding_trial(trial, stop) as held:
+        if held and is_finished(trial):  # by another process, while this one waited
+            return "FINISHED"
+        return _journaled(trial, shelf, stop) if held else "KILLED"
+
+
+def _journaled(trial: Trial, shelf: Shelf, stop: Stop) -> str:
     began = time.monotonic()
     with Journal(trial.journal) as journal:
         try:
@@ -86,10 +94,11 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
     assert arm.model is not None
     assert arm.train is not None
     dataset = shelf.dataset(arm)
-    network = build(arm, dataset.shape, trial)
+    network = build(arm, dataset, trial)
     model = network.model
     harvests = gather(trial, recipe, arm, dataset)
-    plan = plan_for(arm, network, dataset.shape, trial, harvests)
+    graph = find_sites(model, dataset.shape.example())
+    plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests, rewrites=network.rewrites)
     write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
     plan.apply(model)
     _draw(trial, plan, model, journal, "start")
@@ -109,33 +118,33 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
         facts={"arm": trial.arm},
         resume=True,
         stop=stop,
+        observe=observer(arm, model, graph, dataset, seed=trial.seed),
     )
     if outcome.status == "FINISHED":
         _draw(trial, plan, model, journal, "end")
     return outcome.status, outcome.reason
 
 
-def build(arm: Arm, shape: DataShape, trial: Trial) -> Network:
+def build(arm: Arm, dataset: Dataset, trial: Trial) -> Network:
     """Build the arm's network with its own initialization, surgery included, on the CPU."""
     assert arm.model is not None
     return build_network(
-        arm.model, arm.surgery, shape=shape, seed=trial.seed, allow_code=trial.allow_code, name=trial.arm
+        arm.model,
+        arm.surgery,
+        shape=dataset.shape,
+        seed=trial.seed,
+        allow_code=trial.allow_code,
+        name=trial.arm,
     )
 
 
-def plan_for(
-    arm: Arm, network: Network, shape: DataShape, trial: Trial, harvests: Mapping[str, Harvest]
-) -> Plan:
-    """Plan the arm for its network, traced on an input of the data's shape."""
-    example = torch.empty(2, shape.channels, shape.height, shape.width, device="meta")
-    sites = find_sites(network.model, example)
-    return resolve(arm, sites, seed=trial.seed, name=trial.arm, harvests=harvests, rewrites=network.rewrites)
-
-
 def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal, moment: str) -> None:
-    """Keep pictures of the filters; a picture that fails is no reason to lose a trial."""
+    """Keep pictures of the filters and of what was measured; one that fails is no reason to lose a trial."""
+    folder = trial.folder / "pictures"
     try:
-        files = draw_pictures(plan, canonical_parameters(model), trial.folder / "pictures", moment)
+        files = draw_pictures(plan, canonical_parameters(model), folder, moment)
+        if moment == "end":
+            files += draw_ansatz(history(read_journal(trial.journal)), folder)
     except (RunError, OSError, ValueError) as error:
         journal.write("note", text=f"no pictures at the {moment}: {error}")
         return

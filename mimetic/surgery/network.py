@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from mimetic import models
-from mimetic.data import DataShape
+from mimetic.data import DataShape, TokenShape
 from mimetic.plan import Rewritten
 from mimetic.plan.resolve import Where
 from mimetic.recipe.model import Model
@@ -32,7 +31,7 @@ def build_network(
     spec: Model,
     surgery: Sequence[Rewrite] = (),
     *,
-    shape: DataShape,
+    shape: DataShape | TokenShape,
     seed: int = 0,
     allow_code: bool = False,
     meta: bool = False,
@@ -47,11 +46,11 @@ def build_network(
     Args:
         spec: The model's section.
         surgery: The arm's rewrites.
-        shape: Shape of the images it is for.
+        shape: Shape of the images or sequences it is for.
         seed: Seed of the run.
         allow_code: Whether a `type: python` model may run.
         meta: Whether the network is only looked at.
-        traced: Whether rewrites find the order of layers with an image of that shape; else guessed.
+        traced: Whether rewrites find the order of layers with an example of that shape; else guessed.
         name: Name of the arm, for messages.
         where: Looks up the place of a rewrite in its file.
 
@@ -63,5 +62,5 @@ def build_network(
     model = make(
         spec, in_channels=shape.channels, num_classes=shape.num_classes, seed=seed, allow_code=allow_code
     )
-    example = torch.empty(2, shape.channels, shape.height, shape.width, device="meta") if traced else None
+    example = shape.example() if traced else None
     return Network(model, operate(model, surgery, seed=seed, example=example, name=name, where=where))

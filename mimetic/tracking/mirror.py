@@ -106,16 +106,22 @@ class Mirror:
         """Send the metrics of epochs the store does not have; the step is the epoch, equal for all arms."""
         from mlflow.entities import Metric
 
-        points = []
-        last = known.epoch
+        points: list[Metric] = []
+
+        def send() -> None:
+            """Send whole epochs: of one whose points were cut in two, a later mirror could not tell."""
+            for batch in batches(points, METRIC_LIMIT):
+                self.store.client.log_batch(self.run_id, metrics=batch)
+            known.epoch = max([known.epoch, *(point.step for point in points)])
+            points.clear()
+
         for event in epochs:
-            if event["epoch"] > last:
-                last = event["epoch"]
+            if event["epoch"] > max([known.epoch, *(point.step for point in points[-1:])]):
+                if len(points) + len(event["metrics"]) > METRIC_LIMIT:
+                    send()
                 stamp = int(event["time"] * 1000)
-                points += [Metric(key, value, stamp, last) for key, value in event["metrics"].items()]
-        for batch in batches(points, METRIC_LIMIT):
-            self.store.client.log_batch(self.run_id, metrics=batch)
-        known.epoch = last
+                points += [Metric(k, v, stamp, event["epoch"]) for k, v in event["metrics"].items()]
+        send()
 
     def _log_artifact(self, event: Event, known: "_Known") -> list[str]:
         name = str(event["file"])

@@ -17,6 +17,8 @@ from mimetic.tracking.values import BATCH_LIMIT, METRIC_LIMIT, TAG_LIMIT, batche
 STUDY = "mimetic.study"
 KIND = "mimetic.kind"
 REASON = "mimetic.reason"
+WHOLE = "mimetic.whole"
+"""Tag a trial's run gets once all that is known before training stands in it."""
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 Kind = Literal["trial", "summary"]
@@ -202,6 +204,20 @@ def find_runs(store: Store, study: str) -> tuple[dict[tuple[str, int], str], str
             elif "arm" in run.data.params:
                 trials[run.data.params["arm"], int(run.data.params["seed"])] = run.info.run_id
     return trials, summary
+
+
+def remove_torn(store: Store, study: str) -> None:
+    """Delete runs of a study's trials that were being made when their process was killed.
+
+    Whoever made them holds the study's lock no longer, so they are made again, and none is there twice.
+
+    Raises:
+        RunError: If the store does not work.
+    """
+    with store_trouble(store.uri):
+        for run in _search(store, f"tags.`{STUDY}` = '{_quoted(study)}' and tags.`{KIND}` = 'trial'"):
+            if WHOLE not in run.data.tags:
+                store.client.delete_run(run.info.run_id)
 
 
 def reconcile(store: Store) -> list[str]:

@@ -11,21 +11,37 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
 from mimetic import streams
-from mimetic.data import Images, cutmix, mixup
+from mimetic.data import Dataset, Images, Split, Tokens, cutmix, mixup
 from mimetic.recipe.train import Train
 
 Decode = Callable[[Tensor], Tensor]
 Mix = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
-def resident(images: Images, device: torch.device) -> Images:
-    """Return the images on a device: uint8 pixels and int64 labels; nothing is copied if they are there."""
-    return Images(pixels_NCHW=images.pixels_NCHW.to(device), labels_N=images.labels_N.to(device))
+def resident(split: Split, device: torch.device) -> Split:
+    """Return examples on a device: pixels stay uint8; nothing is copied if they are there."""
+    if isinstance(split, Tokens):
+        return Tokens(tokens_NL=split.tokens_NL.to(device), labels_NL=split.labels_NL.to(device))
+    return Images(pixels_NCHW=split.pixels_NCHW.to(device), labels_N=split.labels_N.to(device))
 
 
 def epoch_order(count: int, *, seed: int, epoch: int, device: torch.device) -> Tensor:
-    """Return a permutation of `count` images, drawn on the CPU, hence the same for every device."""
+    """Return a permutation of `count` examples, drawn on the CPU, hence the same for every device."""
     return torch.randperm(count, generator=streams.generator(seed, "order", epoch)).to(device)
+
+
+def reader(dataset: Dataset, *, device: torch.device, channels_last: bool) -> Decode:
+    """Return the function from a data set's inputs to what a model reads: tokens as they are."""
+    if isinstance(dataset.train, Tokens):
+        return lambda tokens_NL: tokens_NL
+    return decoder(dataset.mean, dataset.std, device=device, channels_last=channels_last)
+
+
+def rows(logits: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits (N, K) and answers (N, …) as they are, those of sequences token by token."""
+    if logits.ndim > 2:  # noqa: PLR2004 - sequences: (N, L, K)
+        return logits.flatten(0, 1), answers.flatten()
+    return logits, answers
 
 
 def decoder(

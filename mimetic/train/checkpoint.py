@@ -1,16 +1,17 @@
 """The state of a trial in one safetensors file, replaced in one step.
 
-Weights, buffers and optimizer moments are tensors; counters, the plan's hash and a digest of the tensors
-stand in the header. One file cannot disagree with itself, nothing in it executes code on loading, and
-order and augmentation are keyed by counters, so no state of a loader or generator is needed: training
-continues bit for bit on a CPU (Runner research E1; mimetic.streams).
+Weights, buffers, optimizer moments and the sums of an epoch under way are tensors; counters, the plan's
+hash and a digest of the tensors stand in the header. One file cannot disagree with itself, nothing in it
+executes code on loading, and order and augmentation are keyed by counters, so no state of a loader or
+generator is needed: training continues bit for bit on a CPU (Runner research E1; mimetic.streams).
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,7 +25,11 @@ from mimetic.files import write_atomically
 
 _MODEL = "model/"
 _OPTIMIZER = "optimizer/"
+_SUMS = "sums/"
 _HEADER = "mimetic/1"
+
+
+_NONE: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class UnreadableCheckpointError(RunError):
@@ -33,19 +38,23 @@ class UnreadableCheckpointError(RunError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A trial after an epoch, on the CPU.
+    """A trial after a step, on the CPU.
 
     Attributes:
-        epoch: Epochs trained.
-        step: Steps trained.
+        epoch: Epochs whose figures are known.
+        step: Steps trained, those of the epoch under way included.
         model: State of the model by name, tied tensors once.
         moments: Tensors of the optimizer, `<parameter's number>/<key>`.
+        sums: What the epoch under way has summed up, by name.
+        spent: Seconds spent on it.
     """
 
     epoch: int
     step: int
     model: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
+    spent: float = 0.0
 
     def restore(self, model: nn.Module, optimizer: Optimizer) -> None:
         """Copy the state into a model and an optimizer built as when it was saved.
@@ -66,9 +75,27 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: Optimizer, *, epoch: int, step: int, plan_hash: str
+    path: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    epoch: int,
+    step: int,
+    plan_hash: str,
+    sums: Mapping[str, Tensor] = _NONE,
+    spent: float = 0.0,
 ) -> None:
     """Write the state of a trial; a reader sees the checkpoint before or this one.
+
+    Args:
+        path: The file.
+        model: The model.
+        optimizer: Its optimizer.
+        epoch: Epochs whose figures are known.
+        step: Steps trained.
+        plan_hash: What the state is bound to.
+        sums: What the epoch under way has summed up.
+        spent: Seconds spent on it.
 
     Raises:
         RunError: If it cannot be written, e.g. on a full disk; the checkpoint before stays.
@@ -77,7 +104,8 @@ def save_checkpoint(
     for number, values in optimizer.state_dict()["state"].items():
         moments = {key: value for key, value in values.items() if isinstance(value, Tensor)}
         tensors.update({f"{_OPTIMIZER}{number}/{key}": _portable(value) for key, value in moments.items()})
-    _save(path, tensors, epoch=epoch, step=step, plan_hash=plan_hash)
+    tensors.update({f"{_SUMS}{name}": _portable(tensor) for name, tensor in sums.items()})
+    _save(path, tensors, epoch=epoch, step=step, plan_hash=plan_hash, spent=spent)
 
 
 def load_checkpoint(path: Path, *, plan_hash: str) -> Checkpoint | None:
@@ -90,8 +118,14 @@ def load_checkpoint(path: Path, *, plan_hash: str) -> Checkpoint | None:
     if not path.exists():
         return None
     tensors, facts = _load(path, plan_hash=plan_hash)
-    moments = _below(_OPTIMIZER, tensors)
-    return Checkpoint(facts["epoch"], facts["step"], model=_below(_MODEL, tensors), moments=moments)
+    return Checkpoint(
+        facts["epoch"],
+        facts["step"],
+        model=_below(_MODEL, tensors),
+        moments=_below(_OPTIMIZER, tensors),
+        sums=_below(_SUMS, tensors),
+        spent=facts.get("spent", 0.0),
+    )
 
 
 def save_weights(path: Path, model: nn.Module, *, epoch: int, step: int, plan_hash: str) -> None:
@@ -168,9 +202,9 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def _save(path: Path, tensors: dict[str, Tensor], *, epoch: int, step: int, plan_hash: str) -> None:
-    facts = {"plan": plan_hash, "epoch": epoch, "step": step, "digest": _digest(tensors)}
-    header = {_HEADER: json.dumps(facts)}
+def _save(path: Path, tensors: dict[str, Tensor], **facts: object) -> None:
+    facts["plan"] = facts.pop("plan_hash")
+    header = {_HEADER: json.dumps({**facts, "digest": _digest(tensors)})}
     try:
         write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=header))
     except (OSError, SafetensorError) as error:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
-from mimetic.data import Images
-from mimetic.train.batches import Decode
+from mimetic.data import Split
+from mimetic.train.batches import Decode, rows
 from mimetic.train.devices import Precision, autocast
 from mimetic.train.stopping import Stop, never, stop_if
 
@@ -13,20 +13,22 @@ from mimetic.train.stopping import Stop, never, stop_if
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
-    images: Images,
+    split: Split,
     *,
     decode: Decode,
     batch_size: int,
     precision: Precision,
     stop: Stop = never,
 ) -> tuple[float, float]:
-    """Return the mean cross-entropy and the share of images classified right, in evaluation mode.
+    """Return the mean cross-entropy and the share of answers that are right, in evaluation mode.
+
+    Of sequences, the answers are the tokens asked for.
 
     Args:
         model: The model; it is left in evaluation mode.
-        images: The split, on the model's device.
-        decode: From uint8 pixels to what the model reads.
-        batch_size: Images per step; the last batch may be smaller.
+        split: The split, on the model's device.
+        decode: From its inputs to what the model reads.
+        batch_size: Examples per step; the last batch may be smaller.
         precision: Arithmetic of the forward pass.
         stop: Asked before each batch.
 
@@ -34,15 +36,16 @@ def evaluate(
         Stopped: If `stop` says so.
     """
     model.eval()
-    device = images.labels_N.device
+    device = split.labels.device
     loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
-    for first in range(0, len(images), batch_size):
-        pixels_NCHW = images.pixels_NCHW[first : first + batch_size]
-        labels_N = images.labels_N[first : first + batch_size]
+    for first in range(0, len(split), batch_size):
+        inputs = split.inputs[first : first + batch_size]
+        labels = split.labels[first : first + batch_size]
         stop_if(stop())
         with autocast(precision, device):
-            logits_NK: Tensor = model(decode(pixels_NCHW))
+            logits: Tensor = model(decode(inputs))
+        logits_NK, labels_N = rows(logits, labels)
         loss += F.cross_entropy(logits_NK.float(), labels_N, reduction="sum")
         right += (logits_NK.argmax(1) == labels_N).sum()
-    count = len(images)
+    count = split.asked()
     return loss.item() / count, right.item() / count

@@ -11,7 +11,7 @@ each epoch has another permutation. A split smaller than one batch is one batch.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -27,16 +27,9 @@ from mimetic.errors import RunError
 from mimetic.journal import Journal, last_metrics, read_journal
 from mimetic.recipe.base import Spec
 from mimetic.recipe.train import Train
-from mimetic.train.batches import decoder, epoch_order, mixer, resident
-from mimetic.train.checkpoint import (
-    Checkpoint,
-    UnreadableCheckpointError,
-    load_checkpoint,
-    load_weights,
-    remove_leftovers,
-    save_checkpoint,
-    save_weights,
-)
+from mimetic.train.batches import epoch_order, mixer, reader, resident, rows
+from mimetic.train.begin import CHECKPOINT, WEIGHTS, find_state
+from mimetic.train.checkpoint import remove_leftovers, save_checkpoint, save_weights
 from mimetic.train.devices import (
     autocast,
     keeping_global_streams,
@@ -51,9 +44,10 @@ from mimetic.train.optimizers import make_optimizer, set_rate
 from mimetic.train.schedules import rate
 from mimetic.train.stopping import Stop, Stopped, never, stop_if
 
-CHECKPOINT = "state.safetensors"
-WEIGHTS = "weights.safetensors"
 PROGRESS_SECONDS = 1.0
+
+Observe = Callable[[nn.Module, int], Mapping[str, float]]
+"""`observe(model, epoch)`: further metrics of a model, which it leaves as it was, modes included."""
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -89,12 +83,14 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     facts: Mapping[str, object] = _NOTHING,
     resume: bool = False,
     stop: Stop = never,
+    observe: Observe | None = None,
 ) -> Outcome:
     """Train a model in place, and write its journal, checkpoints and final weights.
 
     The journal gets the start, each epoch (0 is the evaluation before training), progress at most once a
-    second, checkpoints and the weights; its end is left to the caller. The checkpoint is removed once the
-    trial has finished and its weights are kept.
+    second, checkpoints and the weights; its end is left to the caller. The state is kept every few epochs,
+    every few minutes within one, and when the trial is stopped; it is removed once the trial has finished
+    and its weights are kept.
 
     Args:
         model: The model with its initial values; frozen parameters require no gradient.
@@ -109,7 +105,8 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         held: Canonical names of norm layers whose statistics stay fixed.
         facts: What else the start event says, e.g. the arm.
         resume: Whether to continue from the checkpoint in the folder, where there is one.
-        stop: Asked before each step; a reason ends the trial as KILLED, at its last checkpoint.
+        stop: Asked before each step; a reason ends the trial as KILLED, with its state kept.
+        observe: Called once before training and after each epoch; its time counts as nobody's.
 
     Returns:
         The outcome. A loss that is not finite, a frozen parameter that moved, a full disk and lack of
@@ -124,18 +121,14 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     set_arithmetic(precision, device)
 
     # ------------------------------------------------------------------ data, resident as bytes
-    images = resident(dataset.train, device)
-    held_out = {
-        name: resident(split, device)
-        for name, split in (("val", dataset.val), ("test", dataset.test))
-        if split is not None
-    }
-    decode = decoder(dataset.mean, dataset.std, device=device, channels_last=spec.channels_last)
+    examples = resident(dataset.train, device)
+    held_out = {name: resident(split, device) for name, split in dataset.splits().items()}
+    decode = reader(dataset, device=device, channels_last=spec.channels_last)
     augmented = augmenter(augment, mean=dataset.mean)
     mixed = mixer(spec, classes=dataset.num_classes, device=device)
     draws = torch.Generator(device)
-    batch = min(spec.batch_size, len(images))
-    steps_per_epoch = len(images) // batch
+    batch = min(spec.batch_size, len(examples))
+    steps_per_epoch = len(examples) // batch
     steps = steps_per_epoch * spec.epochs
 
     # ------------------------------------------------------------------ model and optimizer
@@ -149,24 +142,36 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
 
     def evaluate_all() -> dict[str, float]:
         found: dict[str, float] = {}
-        for name, split in held_out.items():
+        for (name, probe), split in held_out.items():
             loss, accuracy = evaluate(
                 model, split, decode=decode, batch_size=spec.eval_batch_size, precision=precision, stop=stop
             )
-            found |= {f"{name}/loss": loss, f"{name}/acc": accuracy}
+            end = f"_{probe}" if probe else ""
+            found |= {f"{name}/loss{end}": loss, f"{name}/acc{end}": accuracy}
         return found
 
     # ------------------------------------------------------------------ where to begin
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
-    checkpoint, note = _find_state(folder, plan_hash=plan_hash) if resume else (None, None)
-    done = 0
+    checkpoint, note = find_state(folder, plan_hash=plan_hash) if resume else (None, None)
+    done, step = 0, 0  # epochs whose figures are known, steps trained
+    sums = {name: torch.zeros((), device=device) for name in ("loss", "right")}  # of the epoch that runs
+    spent = 0.0  # seconds trained of that epoch
     metrics: dict[str, float] = {}
     if checkpoint is not None:
         checkpoint.restore(model, optimizer)
-        done = checkpoint.epoch
+        done, step, spent = checkpoint.epoch, checkpoint.step, checkpoint.spent
+        sums |= {name: tensor.to(device) for name, tensor in checkpoint.sums.items()}
         earlier = (e for e in read_journal(journal.path) if e["event"] != "epoch" or e["epoch"] <= done)
         metrics = last_metrics(earlier)
+    kept, kept_at = step, time.perf_counter()
+
+    def keep() -> None:
+        place = {"epoch": done, "step": step}
+        save_checkpoint(
+            folder / CHECKPOINT, model, optimizer, plan_hash=plan_hash, sums=sums, spent=spent, **place
+        )
+        journal.write("checkpoint", **place)
 
     journal.write(
         "start",
@@ -176,6 +181,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         precision=precision,
         torch=torch.__version__,
         resumed_from_epoch=None if checkpoint is None else done,
+        resumed_from_step=None if checkpoint is None else step,
         note=note,
     )
 
@@ -183,6 +189,8 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         # -------------------------------------------------------------- before training
         if checkpoint is None:
             metrics = evaluate_all()
+            if observe is not None:
+                metrics |= observe(model, 0)
             journal.write("epoch", epoch=0, step=0, metrics=metrics)
 
         for epoch in range(done + 1, spec.epochs + 1):
@@ -190,68 +198,77 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             started = time.perf_counter()
             model.train()
             hold_statistics(model, held)
-            order_N = epoch_order(len(images), seed=seed, epoch=epoch, device=device)
-            loss_sum, right_sum = torch.zeros((), device=device), torch.zeros((), device=device)
-            lr, told = 0.0, started
+            order_N = epoch_order(len(examples), seed=seed, epoch=epoch, device=device)
+            told = started
 
-            for number in range(steps_per_epoch):
+            for number in range(step - done * steps_per_epoch, steps_per_epoch):
                 stop_if(stop())
-                step = (epoch - 1) * steps_per_epoch + number
 
                 # what the step sees
                 chosen_B = order_N[number * batch : (number + 1) * batch]
-                pixels_BCHW = images.pixels_NCHW.index_select(0, chosen_B)  # ten times `pixels[chosen]`
-                labels_B = images.labels_N.index_select(0, chosen_B)
+                raw = examples.inputs.index_select(0, chosen_B)  # ten times faster than `inputs[chosen]`
+                labels = examples.labels.index_select(0, chosen_B)
                 draws.manual_seed(streams.key(seed, "augment", step))
-                inputs_BCHW = decode(augmented(pixels_BCHW, draws))
-                answers_B = targets = labels_B
+                inputs = decode(augmented(raw, draws))
+                answers = targets = labels
                 if mixed is not None:
-                    inputs_BCHW, targets = mixed(inputs_BCHW, labels_B, streams.key(seed, "mix", step))
-                    answers_B = targets.argmax(1)
+                    inputs, targets = mixed(inputs, labels, streams.key(seed, "mix", step))
+                    answers = targets.argmax(1)
 
                 # forward, backward, update
                 seed_layers(streams.key(seed, "step", step), device)
                 with autocast(precision, device):
-                    logits_BK = forward(inputs_BCHW)
-                loss = F.cross_entropy(logits_BK.float(), targets, label_smoothing=spec.label_smoothing)
+                    logits = forward(inputs)
+                logits, targets = rows(logits, targets)
+                loss = F.cross_entropy(logits.float(), targets, label_smoothing=spec.label_smoothing)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 if spec.clip_norm is not None:
                     nn.utils.clip_grad_norm_(trained, spec.clip_norm)
-                lr = peak * rate(spec.schedule, step=step, steps=steps)
-                set_rate(optimizer, lr)
+                set_rate(optimizer, peak * rate(spec.schedule, step=step, steps=steps))
                 optimizer.step()
+                step += 1
 
                 # what is remembered of the step: on the device, read once per epoch
-                loss_sum += loss.detach()
-                right_sum += (logits_BK.detach().argmax(1) == answers_B).sum()
+                sums["loss"] += loss.detach()
+                sums["right"] += (logits.detach().argmax(1) == answers.flatten()).sum()
+
+                # what is told and kept by the clock
                 now = time.perf_counter()
                 if now - told >= PROGRESS_SECONDS:
-                    pace = (number + 1) * batch / (now - started)
-                    journal.write("progress", epoch=epoch, step=step + 1, steps=steps, images_per_second=pace)
+                    pace = (number + 1) * batch / (spent + now - started)
+                    journal.write("progress", epoch=epoch, step=step, steps=steps, images_per_second=pace)
                     told = now
+                if spec.checkpoint.minutes is not None and now - kept_at >= 60 * spec.checkpoint.minutes:
+                    spent, started = spent + now - started, now
+                    keep()
+                    kept, kept_at = step, time.perf_counter()
 
             # ---------------------------------------------------------- the epoch's figures
-            loss_of_epoch = loss_sum.item() / steps_per_epoch  # waits for the device
-            trained_for = time.perf_counter() - started
+            loss_of_epoch = sums["loss"].item() / steps_per_epoch  # waits for the device
+            spent, started = spent + time.perf_counter() - started, time.perf_counter()
             found = {
                 "train/loss": loss_of_epoch,
-                "train/acc": right_sum.item() / (steps_per_epoch * batch),
-                "lr": lr,
-                "images_per_second": steps_per_epoch * batch / trained_for,
+                "train/acc": sums["right"].item() / examples.asked(order_N[: steps_per_epoch * batch]),
+                "lr": peak * rate(spec.schedule, step=step - 1, steps=steps),
+                "images_per_second": steps_per_epoch * batch / spent,
             }
             if math.isfinite(loss_of_epoch) and (epoch % spec.eval_every == 0 or epoch == spec.epochs):
                 found |= evaluate_all()
-            found["epoch_seconds"] = time.perf_counter() - started
+            found["epoch_seconds"] = spent + time.perf_counter() - started
+            if observe is not None and all(map(math.isfinite, found.values())):
+                found |= observe(model, epoch)
             metrics |= found
-            journal.write("epoch", epoch=epoch, step=epoch * steps_per_epoch, metrics=found)
+            journal.write("epoch", epoch=epoch, step=step, metrics=found)
             _refuse_nonfinite(found, epoch=epoch)
+            done, spent = epoch, 0.0
+            for total in sums.values():
+                total.zero_()
 
             # ---------------------------------------------------------- the epoch's state
             if epoch % spec.checkpoint.every == 0 or epoch == spec.epochs:
-                counters = {"epoch": epoch, "step": epoch * steps_per_epoch}
-                save_checkpoint(folder / CHECKPOINT, model, optimizer, plan_hash=plan_hash, **counters)
-                journal.write("checkpoint", **counters)
+                keep()
+                kept, kept_at = step, time.perf_counter()
 
         # -------------------------------------------------------------- after training
         check_frozen(model, frozen)
@@ -260,7 +277,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             journal.write("artifact", file=WEIGHTS, kind="weights")
             (folder / CHECKPOINT).unlink(missing_ok=True)
     except Stopped as stopped:
-        return Outcome("KILLED", metrics, str(stopped))
+        return Outcome("KILLED", metrics, str(stopped) + (_kept(keep) if step > kept else ""))
     except torch.OutOfMemoryError:
         return Outcome("FAILED", metrics, f"out of memory on {device}: a smaller train.batch_size needs less")
     except RunError as error:
@@ -268,18 +285,13 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     return Outcome("FINISHED", metrics)
 
 
-def _find_state(folder: Path, *, plan_hash: str) -> tuple[Checkpoint | None, str | None]:
-    """Return the state to continue from, or why the trial begins again; the result is the same.
-
-    Final weights without a checkpoint are left by a trial that was killed just before it could say so.
-    """
+def _kept(keep: Callable[[], None]) -> str:
+    """Keep the state of a trial that was stopped; return what to say if that fails."""
     try:
-        checkpoint = load_checkpoint(folder / CHECKPOINT, plan_hash=plan_hash)
-        if checkpoint is None:
-            checkpoint = load_weights(folder / WEIGHTS, plan_hash=plan_hash)
-    except UnreadableCheckpointError as error:
-        return None, f"{error}; the trial begins again"
-    return checkpoint, None
+        keep()
+    except RunError as error:
+        return f"; {error}"
+    return ""
 
 
 def _refuse_nonfinite(metrics: Mapping[str, float], *, epoch: int) -> None:

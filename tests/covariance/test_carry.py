@@ -124,6 +124,20 @@ def test_kernels_are_resized(align_corners: bool) -> None:
     )
 
 
+def test_channels_are_repeated_where_asked() -> None:
+    """`channels: tile` repeats them in turn and keeps the energy; the default keeps their mean alone."""
+    source = harvest(3, kind="conv", width=4, statistic="nfm")
+    ours = site("conv", 3, width=8)
+    tiled = carried(Nfm.model_validate({**STAGE, "channels": "tile"}), source, ours)
+    assert tiled.patch == PatchGeometry(8, (3, 3))
+    before = source.layers[0].covariance
+    torch.testing.assert_close(tiled.dense()[:36, :36], 0.5 * before.dense())
+    assert math.isclose(tiled.trace, before.trace)
+    assert tiled.provenance.notes[-1] == "4 input channels tiled to 8"
+    marginal = carried(Nfm.model_validate(STAGE), source, ours)
+    assert marginal.patch == PatchGeometry(1, (3, 3))
+
+
 def test_neighbors_of_other_kernels_are_brought_together() -> None:
     """Each is resized to our kernel first, and keeps its own energy in the mixture."""
     source = harvest(3, 7)

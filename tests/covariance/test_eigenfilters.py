@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mimetic.covariance.eigenfilters import eigenfilters
+from mimetic.covariance.eigenfilters import eigenfilters, eigenpatches
 
 
 @pytest.mark.parametrize("rank", [4, 9, 30])
@@ -26,6 +26,18 @@ def test_channels_are_averaged(make: SimpleNamespace) -> None:
     mean = sum(blocks[c, :, c] for c in range(3)) / 3
     found = eigenfilters(cov, 1).flatten(1)
     torch.testing.assert_close(found @ mean, torch.linalg.eigvalsh(mean)[-1] * found)
+
+
+@pytest.mark.parametrize("rank", [2, 12, 20])
+def test_whole_patches_are_eigenvectors_too(make: SimpleNamespace, rank: int) -> None:
+    """With their channels apart, for any kernel."""
+    cov = make.random_covariance(rank, 3, (2, 2))
+    found = eigenpatches(cov, 2)
+    flat = found.flatten(1)
+    values = torch.linalg.eigvalsh(cov.dense()).flip(0)[:2]
+    assert found.shape == (2, 3, 2, 2)
+    torch.testing.assert_close(flat @ cov.dense(), values[:, None] * flat)
+    torch.testing.assert_close(flat @ flat.T, torch.eye(2, dtype=torch.float64))
 
 
 def test_absent_directions_are_left_out(make: SimpleNamespace) -> None:

@@ -22,8 +22,8 @@ from mimetic.covariance import (
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Parameter, Site
 from mimetic.recipe.base import Spec
-from mimetic.recipe.covariance import ClosedForm, Identity, Width
-from mimetic.recipe.measured import CovarianceFile, Filters, Patches
+from mimetic.recipe.covariance import ClosedForm, Identity, Mixture, Width
+from mimetic.recipe.measured import CovarianceFile, Filters, Nfm, Patches
 from mimetic.recipe.registry import registered
 
 
@@ -167,4 +167,50 @@ def test_patches_start_the_first_layer_alone() -> None:
     assert str(raised.value) == (
         "blocks.1 (conv 8×3×3×3): `patches` are those of the images, and only the first layer, `stem` (conv "
         "8×3×3×3), sees these; match that layer, or use `filters`, `nfm` or `agop` here"
+    )
+
+
+def mixture(*parts: dict[str, object]) -> Mixture:
+    """Return a mixture as a recipe says it."""
+    return Mixture.model_validate({"parts": list(parts)})
+
+
+def test_mixtures_weigh_energies() -> None:
+    """Σ = Σ_i s_i·Σ_i / tr Σ_i with shares that sum to 1, whatever the size of a part."""
+    spec = mixture(
+        {"share": 3.0, "covariance": {"type": "closed_form", "width": 0.4}},
+        {"covariance": {"type": "identity", "variance": 9.0}},
+    )
+    found = source(spec, site("depthwise_conv", DEPTHWISE))
+    assert isinstance(found, Covariance)
+    first = closed_form((7, 7), 0.4)
+    expected = 0.75 * first.dense() / first.trace + 0.25 * torch.eye(49, dtype=torch.float64) / 49.0
+    torch.testing.assert_close(found.dense(), expected)
+    assert found.provenance.notes[-1] == "mixed 0.75·closed_form + 0.25·identity"
+
+
+def test_mixtures_with_an_untrained_network_are_pending() -> None:
+    """A plan shows what will be mixed, and how its parts are carried over."""
+    part = {"type": "filters", "from": {"stage": "small"}}
+    blank = Harvested("a", "depthwise_conv", 0.0, Geometry(4, 4, (5, 5), (1, 1), 4))
+    harvests = {harvest_key(Filters.model_validate(part)): Harvest("stage small", "filters", (blank,))}
+    spec = mixture({"covariance": part}, {"covariance": {"type": "closed_form"}})
+    found = source(spec, site("depthwise_conv", DEPTHWISE), harvests)
+    assert isinstance(found, Pending)
+    assert found.source == "a mixture, 0.5 filters of stage small + 0.5 closed_form"
+    assert found.notes == ("depth 0.00 at a of stage small", "resized 5×5→7×7, trace kept")
+
+
+def test_parts_of_other_patches_do_not_mix() -> None:
+    """The parts and their patches are shown, and the repair."""
+    part = {"type": "nfm", "from": {"stage": "small"}}
+    factor = torch.ones(1, 27, dtype=torch.float64)
+    full = Harvested("a", "conv", 0.0, STEM, Covariance(factor, PatchGeometry(3, (3, 3))))
+    harvests = {harvest_key(Nfm.model_validate(part)): Harvest("stage small", "nfm", (full,))}
+    spec = mixture({"covariance": part}, {"covariance": {"type": "closed_form"}})
+    with pytest.raises(UserError) as caught:
+        source(spec, site("conv", STEM), harvests)
+    assert str(caught.value) == (
+        "blocks.1: the parts of a mixture are over different patches (channels × kernel): `nfm` 3×3×3, "
+        "`closed_form` 1×3×3; mix covariances of all channels, or spatial ones, alone"
     )

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimetic.covariance import Covariance, PatchGeometry, closed_form, closed_form_matrix, transfer
+from mimetic.covariance import Covariance, PatchGeometry, closed_form_matrix, transfer
 from mimetic.covariance.linalg import multiply
 from mimetic.errors import UserError
 
@@ -110,28 +110,6 @@ def test_depth_is_a_place_among_the_layers(source: int, target: int) -> None:
         assert source != target or (lower == layer and share < 1e-9)
 
 
-@given(st.floats(0, 1), st.integers(1, 5))
-def test_interpolation_over_depth(make: SimpleNamespace, depth: float, layers: int) -> None:
-    """Between two layers the covariance and its trace are the weighted means, and it is PSD."""
-    covs = [make.random_covariance(5, 1, (3, 3), seed) for seed in range(layers)]
-    lower, share = transfer.depth_position(depth, layers)
-    upper = min(lower + 1, layers - 1)
-    found = transfer.at_depth(covs, depth)
-    expected = (1.0 - share) * covs[lower].dense() + share * covs[upper].dense()
-    assert torch.allclose(expected, found.dense(), atol=1e-10)
-    assert float(expected.trace()) == pytest.approx(found.trace)
-
-
-def test_the_note_names_the_layers(make: SimpleNamespace) -> None:
-    """The plan's reader sees between which layers a covariance was taken."""
-    covs = [make.random_covariance(5, 1, (3, 3), seed) for seed in range(3)]
-    between = transfer.at_depth(covs, 0.25, ["a", "b", "c"]).provenance.notes
-    assert between[-1] == "depth 0.25 between a and b"
-    assert transfer.at_depth(covs, 1.0, ["a", "b", "c"]).provenance.notes == ("depth 1.00 at c",)
-    with pytest.raises(UserError, match="no covariance"):
-        transfer.at_depth([], 0.5)
-
-
 def test_contracting_channels_spot_values(make: SimpleNamespace) -> None:
     """Mapping the channel axis by a 4×3 matrix contracts a weight as the official rainbow code does."""
     left = make.lcg((40, 3), 63, 2.0)
@@ -184,28 +162,3 @@ def test_channel_maps_need_their_channels(make: SimpleNamespace) -> None:
         transfer.grey_from_rgb(cov)
     with pytest.raises(UserError, match="from 3 channels"):
         transfer.with_channels(cov, torch.ones(1, 3), note="")
-
-
-def test_adapting_says_what_it_did(make: SimpleNamespace) -> None:
-    """Channels and kernel are brought to a layer's, each step noted, and the digest follows."""
-    cov = make.random_covariance(6, 3, (5, 5))
-    found = transfer.adapted(cov, PatchGeometry(16, (7, 7)))
-    assert found.patch == PatchGeometry(1, (7, 7))
-    assert found.provenance.notes == (
-        "3 input channels to their mean spatial covariance",
-        "resized 5×5→7×7",
-    )
-    assert transfer.adapted(cov, PatchGeometry(16, (7, 7)), channels="tile").patch.channels == 16
-    assert transfer.adapted(cov, PatchGeometry(1, (5, 5)), channels="grey").provenance.notes == (
-        "RGB summed to grey",
-    )
-    assert transfer.adapted(cov, cov.patch) is cov
-    assert found.provenance.digest != transfer.adapted(cov, PatchGeometry(16, (9, 9))).provenance.digest
-    with pytest.raises(UserError, match=r"3×5×5 does not fit 16×5×5"):
-        transfer.adapted(cov, PatchGeometry(16, (5, 5)), channels="exact")
-
-
-def test_spatial_covariances_fit_any_channels() -> None:
-    """A closed form of one channel needs no transfer of channels."""
-    cov = closed_form((7, 7), 0.5)
-    assert transfer.adapted(cov, PatchGeometry(64, (7, 7)), channels="exact") is cov

@@ -44,6 +44,15 @@ SILENT = {"keep", "default"}
 COVARIANCES: dict[str, tuple[dict[str, object], Layer]] = {
     "closed_form": ({"width": 0.6, "padding": "zero", "psd": "clip"}, ("conv", 64, 64, 7, 64)),
     "identity": ({"variance": 0.3}, ("conv",)),
+    "mixture": (
+        {
+            "parts": [
+                {"share": 3.0, "covariance": {"type": "closed_form"}},
+                {"covariance": {"type": "identity"}},
+            ]
+        },
+        ("conv", 64, 64, 7, 64),
+    ),
 }
 HARVESTED = {"filters", "nfm", "agop", "patches", "file"}
 """Covariances that come from a harvest; `test_harvests` draws from them."""

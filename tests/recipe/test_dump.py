@@ -147,7 +147,7 @@ def test_defaults_are_written_out() -> None:
     assert values["arms"]["main"]["train"]["optimizer"]["type"] == "adamw"
     assert values["arms"]["main"]["init"][0] == {
         "id": "rule-1",
-        "match": {"layer": "head", "param": "weight"},
+        "match": {"layer": "head"},
         "init": {"type": "kaiming_normal", "a": 0.0, "mode": "fan_in", "nonlinearity": "leaky_relu"},
         "freeze": {"params": False, "statistics": False},
     }

@@ -179,7 +179,7 @@ def test_places() -> None:
     [
         ("lr", "`lr` belongs under `train.optimizer`"),
         ("augment", "`augment` belongs under `data`"),
-        ("kind", "`kind` belongs under `match` of a rule"),
+        ("kind", "`kind` belongs under `match` of a rule or under `measure.ansatz.layers`"),
         ("freeze", "`freeze` belongs in a rule"),
         ("expansion", "`expansion` belongs in a rewrite"),
         ("baseline", "`baseline` belongs at the top of the recipe"),

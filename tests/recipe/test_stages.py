@@ -277,6 +277,62 @@ def test_origins(origin: dict[str, Any]) -> None:
     assert origin == read.model_dump(exclude_unset=True, serialize_as_any=True)
 
 
+def from_arm(name: str, **origin: Any) -> dict[str, Any]:
+    """Return the section of an arm that begins from another arm."""
+    return {"init": [{"match": "a", "covariance": {"type": "nfm", "from": {"arm": name, **origin}}}]}
+
+
+def test_arms_begin_from_arms_in_waves() -> None:
+    """What is harvested comes in an earlier wave; what needs nothing trains at once."""
+    arms = {"last": from_arm("second"), "plain": {}, "second": from_arm("plain"), "other": {"init": []}}
+    read = load({"arms": arms, "seeds": 2})
+    assert read.waves() == (
+        (("arms", "plain"), ("arms", "other")),
+        (("arms", "second"),),
+        (("arms", "last"),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("sections", "message", "hint"),
+    [
+        (
+            {"arms": {"a": from_arm("b"), "b": from_arm("a")}},
+            "the arm `a` harvests itself: a → b → a",
+            "arms are trained one after another: let one of them begin without the others",
+        ),
+        (
+            {"arms": {"a": from_arm("a"), "b": {}}},
+            "the arm `a` harvests itself: a → a",
+            "an arm cannot begin from its own result: harvest another stage, whose training comes first",
+        ),
+        (
+            {"arms": {"a": from_arm("x"), "b": {}}},
+            "there is no arm `x`",
+            "arms: `a`, `b`",
+        ),
+        (
+            {"arms": {"a": from_arm("b", seeds=[5]), "b": {}}},
+            "the arm `b` has no seed 5",
+            "`b` is trained on the recipe's seeds 0",
+        ),
+        (
+            {
+                "arms": {"a": {"init": [{"match": "a", "covariance": FROM_SMALL}]}, "b": {}},
+                "stages": {"small": from_arm("b")},
+            },
+            "the stage `small` begins from the arm `b`; stages come before the arms",
+            "describe that training under `stages`, and harvest it there",
+        ),
+    ],
+)
+def test_arms_that_cannot_be_harvested(sections: dict[str, Any], message: str, hint: str) -> None:
+    """Circles, unknown arms and seeds, and stages that would have to wait for an arm."""
+    with pytest.raises(RecipeError) as caught:
+        load(sections)
+    assert [(issue.message, issue.hint) for issue in caught.value.issues] == [(message, hint)]
+
+
 def chained(numbers: int) -> dict[str, Any]:
     """Return stages that harvest one another in a row, the last of them called `small`."""
     names = [*(f"s{n}" for n in range(numbers - 1)), "small"]

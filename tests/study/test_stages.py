@@ -156,3 +156,34 @@ def test_a_transfer_that_does_not_fit_is_found_before_anything_runs(tmp_path: Pa
     with pytest.raises(RecipeError, match="input channels differ"):
         run(load(wrong), root=tmp_path / "runs", offline=True)
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_arm_begins_from_an_arm(tmp_path: Path) -> None:
+    """It waits for the other, takes its weights of the same seed, and the plan says which."""
+    rule = TINY["arms"]["transfer"]["init"][0]
+    begins = {"type": "filters", "from": {"arm": "default"}}
+    arms = {"transfer": {"init": [{**rule, "covariance": begins}]}, "default": {}}
+    recipe = {key: value for key, value in TINY.items() if key != "stages"} | {"arms": arms, "seeds": 2}
+    result = run(load(recipe), root=tmp_path, offline=True, workers=1)
+
+    assert result.complete
+    plan = json.loads((result.folder / "transfer" / "seed-1" / "plan.json").read_text())
+    entry = next(e for e in plan["entries"] if e["parameter"] == "blocks.1.spatial.weight")
+    assert entry["notes"] == ["depth 0.50 at blocks.1.spatial of arm default"]
+
+
+def test_an_arm_without_weights_gives_none(tmp_path: Path) -> None:
+    """The trial that needs them fails with the repair, and the other finishes."""
+    rule = TINY["arms"]["transfer"]["init"][0]
+    begins = {"type": "filters", "from": {"arm": "default"}}
+    arms = {"transfer": {"init": [{**rule, "covariance": begins}]}, "default": {}}
+    train = {**TINY["train"], "checkpoint": {"keep_weights": False}}
+    recipe = {key: value for key, value in TINY.items() if key != "stages"} | {"arms": arms, "train": train}
+    result = run(load(recipe), root=tmp_path, offline=True, workers=1)
+
+    assert result.statuses == {"transfer · seed 0": "FAILED", "default · seed 0": "FINISHED"}
+    reason = read_journal(result.folder / "transfer" / "seed-0" / "journal.jsonl")[-1]["reason"]
+    assert reason == (
+        "arm `default`, seed 0, finished without keeping its weights; leave "
+        "`train.checkpoint.keep_weights` at true"
+    )

@@ -16,13 +16,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mimetic import streams
-from mimetic.data import Dataset, Images
+from mimetic.data import Dataset, Images, load
 from mimetic.errors import UserError
 from mimetic.journal import Journal, history, read_journal
-from mimetic.recipe.data import Crop, Flip
+from mimetic.recipe.data import Copying, Crop, Flip
 from mimetic.recipe.train import AdamW, Checkpoint, OneCycle, Sgd, Train
+from mimetic.train.begin import CHECKPOINT, WEIGHTS
 from mimetic.train.freeze import digest
-from mimetic.train.loop import CHECKPOINT, WEIGHTS, Outcome, train
+from mimetic.train.loop import Outcome, train
 
 EVERYTHING = Train(
     epochs=4,
@@ -162,6 +163,45 @@ def test_resumed_equals_straight(tmp_path: Path, asked: int) -> None:
     assert _curves(tmp_path / "straight") == _curves(tmp_path / "resumed")
 
 
+class _Killed(BaseException):
+    """Stands for SIGKILL: nothing gets a chance to save anything."""
+
+
+@pytest.mark.parametrize("asked", [2, 7, 12, 13, 18, 26])
+def test_killed_within_an_epoch_goes_on_within_it(tmp_path: Path, asked: int) -> None:
+    """With checkpoints by the clock, what was summed up before is in the epoch's figures bit for bit."""
+    spec = EVERYTHING.model_copy(update={"checkpoint": Checkpoint(every=100, minutes=1e-9)})
+    left = iter(range(asked))
+
+    def kill() -> None:
+        if next(left, None) is None:
+            raise _Killed
+
+    _, straight = _train(tmp_path / "straight", spec)
+    with pytest.raises(_Killed):
+        _train(tmp_path / "resumed", spec, stop=kill)
+    trained = [e for e in read_journal(tmp_path / "resumed" / "journal.jsonl") if e["event"] == "checkpoint"]
+    finished, resumed = _train(tmp_path / "resumed", spec, resume=True)
+    starts = [e for e in read_journal(tmp_path / "resumed" / "journal.jsonl") if e["event"] == "start"]
+
+    assert finished.status == "FINISHED"
+    assert _bytes(straight) == _bytes(resumed)
+    assert _curves(tmp_path / "straight") == _curves(tmp_path / "resumed")
+    assert starts[1]["resumed_from_step"] == (trained[-1]["step"] if trained else None)
+
+
+def test_a_stopped_trial_repeats_no_step(tmp_path: Path) -> None:
+    """The state is kept when a trial is asked to end, not only after epochs; the pace counts both parts."""
+    spec = EVERYTHING.model_copy(update={"checkpoint": Checkpoint(every=100, minutes=None)})
+    _train(tmp_path, spec, stop=_after(8))
+    finished, _ = _train(tmp_path, spec, resume=True)
+    events = read_journal(tmp_path / "journal.jsonl")
+
+    assert [e["step"] for e in events if e["event"] == "checkpoint"] == [2, 16]
+    assert [e["resumed_from_step"] for e in events if e["event"] == "start"] == [None, 2]
+    assert 0 < finished.metrics["images_per_second"] < 1e6
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_resume_after_the_last_epoch_trains_nothing(tmp_path: Path, keep: bool) -> None:
     """Killed between the last epoch and the end, nothing is left to train and all is known."""
@@ -299,3 +339,68 @@ def test_compiled_training_equals_eager(tmp_path: Path) -> None:
     expected, actual = _curves(tmp_path / "eager"), _curves(tmp_path / "compiled")
     assert actual["val/loss"][0] == expected["val/loss"][0]
     assert actual["train/loss"][1] == pytest.approx(expected["train/loss"][1], rel=0.2)
+
+
+def test_observing_changes_nothing_and_costs_no_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once before training and after each epoch; weights and paces are those of a loop unobserved."""
+    _, plain = _train(tmp_path / "plain", EVERYTHING)
+    late, seen = [0.0], []
+    clock = time.perf_counter
+    monkeypatch.setattr("mimetic.train.loop.time.perf_counter", lambda: clock() + late[0])
+
+    def observe(model: nn.Module, epoch: int) -> dict[str, float]:
+        seen.append((epoch, digest(next(model.parameters()))))
+        late[0] += 1e6
+        model.eval()
+        return {"seen": float(epoch)}
+
+    _, watched = _train(tmp_path / "watched", EVERYTHING, observe=observe)
+    assert _bytes(plain) == _bytes(watched)
+    assert [epoch for epoch, _ in seen] == [0, 1, 2, 3, 4]
+    assert len({weights for _, weights in seen}) == 5
+    curves = history(read_journal(tmp_path / "watched" / "journal.jsonl"))
+    assert curves["seen"] == {epoch: float(epoch) for epoch in range(5)}
+    assert max(curves["epoch_seconds"].values()) < 1e5
+    assert min(curves["images_per_second"].values()) > 1e-2
+
+
+def test_a_diverged_model_is_not_observed(tmp_path: Path) -> None:
+    """There is nothing to measure; the loss says what happened."""
+    seen: list[int] = []
+    wild = PLAIN.model_copy(update={"optimizer": Sgd(lr=1e30)})
+    outcome, _ = _train(tmp_path, wild, observe=lambda _, epoch: seen.append(epoch) or {})
+    assert (outcome.status, seen) == ("FAILED", [0])
+    assert "diverged" in str(outcome.reason)
+
+
+class Answering(nn.Module):
+    """Answers each token with one of its own choice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 5)
+
+    def forward(self, tokens_NL: torch.Tensor) -> torch.Tensor:
+        """Return logits (N, L, 5)."""
+        return self.table(tokens_NL)  # type: ignore[no-any-return]
+
+
+def test_sequences_are_trained_on_and_each_length_has_its_metrics(tmp_path: Path) -> None:
+    """Of two letters one is as good as the other: accuracy, over the tokens asked for alone, is one half."""
+    strings = Copying(letters=2, lengths=(1, 3), test_lengths=(2, 5), train_size=64, val_size=8, test_size=8)
+    spec = Train(epochs=5, batch_size=16, optimizer=Sgd(lr=5.0), eval_batch_size=3, device="cpu")
+    with streams.keyed_global_rng(0):
+        model = Answering()
+
+    outcome, _ = _train(tmp_path, spec, model=model, dataset=load(strings), augment=())
+
+    names = {f"{split}/{what}{end}" for split in ("val", "test") for what in ("loss", "acc") for end in ENDS}
+    assert outcome.status == "FINISHED"
+    assert names <= set(outcome.metrics)
+    assert 0.4 <= outcome.metrics["train/acc"] <= 0.6, "two letters, and nothing but chance"
+    assert 0.3 <= outcome.metrics["test/acc_len5"] <= 0.7
+    assert outcome.metrics["test/loss_len5"] < 0.8, "the other three tokens were never the answer"
+
+
+ENDS = ("", "_len2", "_len5")
+"""What follows the name of a metric: nothing, and each length tested."""

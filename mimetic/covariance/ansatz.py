@@ -1,0 +1,199 @@
+"""The ansatz of feature learning, NFM ∝ AGOP, measured layer by layer (arXiv 2309.00570).
+
+What training makes of a layer's filters, WᵀW, is compared with what its outputs ask of it, WᵀSW, by the
+Pearson correlation over all d² entries; none of these matrices is formed. The *Science* version
+(arXiv 2212.13881) compares with the square root of the AGOP. The centered variants compare ΔWᵀΔW with
+ΔWᵀSΔW, ΔW = W − W₀, which leaves out what initialization put there ("Feature learning as alignment").
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from mimetic.covariance.agop import gram_roots, rooted
+from mimetic.covariance.algebra import correlation, cosine, effective_rank, eigenvectors
+from mimetic.covariance.covariance import Covariance, Provenance
+from mimetic.covariance.gradients import Gram, eval_mode, gradient_grams
+from mimetic.covariance.nfm import patch_of
+from mimetic.covariance.prospect import KINDS, gradients_known
+from mimetic.covariance.subject import Subject
+from mimetic.graph import Graph, Site
+
+EXACT_OUTPUTS = 100
+"""Most outputs that are sent back one by one unless a number of probes is given."""
+
+PROBES = 4
+"""Random combinations per image of more outputs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How far one layer's NFM and AGOP agree. Correlations are Pearson's over all entries.
+
+    Attributes:
+        rho: Of NFM and AGOP.
+        rho_half: Of NFM and AGOP^½.
+        alignment: Uncentered cosine of NFM and AGOP.
+        rank_nfm: Effective rank Σ k·λ_k / Σ λ_k of the NFM.
+        rank_agop: That of the AGOP.
+        rho_init: Of NFM₀ and NFM; None where the weights at the start are not known.
+        rho_change: Of ΔWᵀΔW and ΔWᵀSΔW; None also where nothing has changed.
+        alignment_change: Their cosine.
+    """
+
+    rho: float
+    rho_half: float
+    alignment: float
+    rank_nfm: float
+    rank_agop: float
+    rho_init: float | None = None
+    rho_change: float | None = None
+    alignment_change: float | None = None
+
+
+MEASURES = tuple(field.name for field in fields(Agreement))
+"""Names of what is measured of a layer; part of the names of metrics."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerAnsatz:
+    """What was measured at one layer.
+
+    Attributes:
+        site: The layer.
+        agreement: The numbers.
+        features: Its NFM.
+        gradients: Its AGOP, summed over images, positions and outputs.
+    """
+
+    site: Site
+    agreement: Agreement
+    features: Covariance
+    gradients: Covariance
+
+
+def ansatz_sites(graph: Graph, wanted: Callable[[Site], bool] | None = None) -> tuple[Site, ...]:
+    """Return the layers at which the ansatz says something, in execution order.
+
+    Left out are layers whose patch is a single number, and the network's last layer where it is linear:
+    its pre-activations are the outputs, so S is a multiple of the identity and ρ = 1 whatever it learned.
+
+    Args:
+        graph: Sites of a network.
+        wanted: Which of them; all unless given.
+    """
+    filters = [site for site in graph.sites if site.kind in KINDS and site.geometry is not None]
+    if filters and filters[-1].kind == "linear":
+        filters.pop()
+    known = (site for site in filters if gradients_known(site) and _fan_in(site) > 1)
+    return tuple(site for site in known if wanted is None or wanted(site))
+
+
+def measure_ansatz(
+    subject: Subject,
+    sites: Sequence[Site],
+    *,
+    images: int = 256,
+    probes: int | None = None,
+    drop_bias: bool = False,
+) -> tuple[LayerAnsatz, ...]:
+    """Return the agreement of NFM and AGOP at each of some layers.
+
+    Args:
+        subject: The network, its images and, for the variants that need them, its initial weights. It is
+            left as it was: weights, gradients, statistics and modes.
+        sites: At least one of `ansatz_sites`; those one forward does not call are left out.
+        images: The first so many images are used, or all of fewer.
+        probes: Random combinations of outputs per image; unless given, every output of up to
+            `EXACT_OUTPUTS`, and `PROBES` combinations of more.
+        drop_bias: Leave out each layer's own bias, as the published scripts do.
+
+    Raises:
+        UserError: If weights are not finite, or images are missing or do not fit.
+    """
+    images_NCHW = subject.images(images, what="ansatz", first=sites[0])
+    weights = {site.layer: subject.weight(site) for site in sites}
+    called = subject.called(sites, images_NCHW[:1])
+    if probes is None and _outputs(subject.inner, images_NCHW[:1].to(subject.device)) > EXACT_OUTPUTS:
+        probes = PROBES
+    grams = gradient_grams(
+        subject.inner,
+        list(called),
+        subject.batches(images_NCHW, subject.device),
+        probes=probes,
+        seed=subject.seed,
+        drop_bias=drop_bias,
+        progress=lambda done: subject.tell(done, len(images_NCHW)),
+    )
+    return tuple(
+        _layer(
+            site,
+            weights[site.layer],
+            grams.pop(name),
+            None if subject.initial is None else subject.initial_weight(site),
+        )
+        for name, site in called.items()
+    )
+
+
+def metrics(layers: Iterable[LayerAnsatz]) -> dict[str, float]:
+    """Return the numbers under flat names, `ansatz/<layer>/rho`, and `ansatz/rho`, the mean over layers."""
+    found: dict[str, float] = {}
+    rhos = []
+    for layer in layers:
+        rhos.append(layer.agreement.rho)
+        for name in MEASURES:
+            value = getattr(layer.agreement, name)
+            if value is not None:
+                found[f"ansatz/{layer.site.layer}/{name}"] = value
+    return {"ansatz/rho": sum(rhos) / len(rhos), **found} if rhos else {}
+
+
+def _layer(site: Site, weight_OIK: Tensor, gram: Gram, initial_OIK: Tensor | None) -> LayerAnsatz:
+    """Compare the two matrices of a layer, with one eigendecomposition of S, of the NFM and of the AGOP."""
+
+    def second_moment(factor_OD: Tensor, name: str) -> Covariance:
+        return Covariance(factor_OD, patch_of(weight_OIK), Provenance(f"{name} of {site.layer}"))
+
+    roots_GOO = gram_roots(gram)
+    features = second_moment(weight_OIK.flatten(1), "nfm")
+    gradients = second_moment(rooted(weight_OIK, roots_GOO), "agop")
+    values_K, vectors_KD = eigenvectors(gradients)
+    before = rho_change = alignment_change = None
+    if initial_OIK is not None:
+        before = correlation(second_moment(initial_OIK.flatten(1), "initial nfm"), features)
+        if not torch.equal(weight_OIK, initial_OIK):
+            change_OIK = weight_OIK - initial_OIK
+            change = second_moment(change_OIK.flatten(1), "change")
+            asked = second_moment(rooted(change_OIK, roots_GOO), "gradients of the change")
+            rho_change, alignment_change = correlation(change, asked), cosine(change, asked)
+    half = second_moment(values_K.pow(0.25)[:, None] * vectors_KD, "agop^½") if len(values_K) else gradients
+    numbers = Agreement(
+        rho=correlation(features, gradients),
+        rho_half=correlation(features, half),
+        alignment=cosine(features, gradients),
+        rank_nfm=_rank(features.eigenvalues()),
+        rank_agop=_rank(values_K),
+        rho_init=before,
+        rho_change=rho_change,
+        alignment_change=alignment_change,
+    )
+    return LayerAnsatz(site, numbers, features, gradients)
+
+
+def _rank(values_K: Tensor) -> float:
+    return effective_rank(values_K) if bool((values_K > 0.0).any()) else 0.0
+
+
+def _fan_in(site: Site) -> int:
+    return 0 if site.geometry is None else site.geometry.fan_in
+
+
+@torch.no_grad()
+def _outputs(model: nn.Module, image_1CHW: Tensor) -> int:
+    """Return how many numbers the network gives for an image."""
+    with eval_mode(model):
+        found = model(image_1CHW)
+    return found.numel() if isinstance(found, Tensor) else 0

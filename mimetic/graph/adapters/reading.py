@@ -1,0 +1,110 @@
+"""What adapters read of a module: its linear layers by path, and whole numbers by any of several names."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import nn
+
+from mimetic.graph.geometry import kind_and_geometry
+from mimetic.graph.names import unwraps
+from mimetic.graph.structure import Slot, Structure, stacked
+from mimetic.recipe.match import CompositeKind
+
+HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead")
+"""Names under which modules keep their number of query heads."""
+
+HEAD_DIM = ("head_dim", "attention_head_size", "key_value_proj_dim", "dim_head", "head_size")
+"""Names under which modules keep the width of a head."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A composite site an adapter recognised.
+
+    Attributes:
+        kind: Its kind.
+        structure: What its parameters are to each other.
+        tensors: The parameters by the names the slots have for them.
+        below: The site's name below the module, for a site that is one parameter among others.
+    """
+
+    kind: CompositeKind
+    structure: Structure
+    tensors: Mapping[str, nn.Parameter] = field(default_factory=dict)
+    below: str = ""
+
+
+class Matrix(NamedTuple):
+    """A linear layer as adapters see it: weight (O, I), or (I, O) if `transposed`."""
+
+    path: str
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    inputs: int
+    outputs: int
+    transposed: bool
+
+
+def inner(module: nn.Module) -> nn.Module:
+    """Return what a module wraps (checkpointing, FSDP, torch.compile), or the module itself."""
+    while True:
+        wrapped = [key for key in module._modules if unwraps(module, key)]  # noqa: SLF001
+        if not wrapped:
+            return module
+        child = module._modules[wrapped[0]]  # noqa: SLF001
+        if child is None:
+            return module
+        module = child
+
+
+def child(module: nn.Module, path: str) -> nn.Module | None:
+    """Return the module at a path below another, out of its wrappers; None where there is none."""
+    for step in path.split("."):
+        below = inner(module)._modules.get(step)  # noqa: SLF001
+        if below is None:
+            return None
+        module = below
+    return inner(module)
+
+
+def matrix(module: nn.Module, path: str) -> Matrix | None:
+    """Return the linear layer at a path, if there is one whose weight is a parameter of its own."""
+    layer = child(module, path)
+    if layer is None:
+        return None
+    kind, geometry = kind_and_geometry(layer)
+    weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")  # noqa: SLF001
+    if kind != "linear" or geometry is None or weight is None:
+        return None
+    return Matrix(path, weight, bias, geometry.in_channels, geometry.out_channels, geometry.transposed)
+
+
+def first_matrix(module: nn.Module, paths: Iterable[str]) -> Matrix | None:
+    """Return the linear layer at the first path that has one."""
+    return next((found for path in paths if (found := matrix(module, path)) is not None), None)
+
+
+def number(modules: Iterable[nn.Module], names: Iterable[str]) -> int | None:
+    """Return the first whole number the modules keep under one of several names."""
+    for module in modules:
+        for name in names:
+            value = module.__dict__.get(name)
+            if type(value) is int and value > 0:
+                return value
+    return None
+
+
+def slots_of(found: Matrix, parts: Mapping[str, int]) -> list[Slot]:
+    """Return the slots of a linear layer that holds several maps; see `graph.structure.stacked`."""
+    return stacked(found.path, parts, transposed=found.transposed, bias=found.bias is not None)
+
+
+def tensors_of(*matrices: Matrix) -> dict[str, nn.Parameter]:
+    """Return the parameters of linear layers by path."""
+    found: dict[str, nn.Parameter] = {}
+    for layer in matrices:
+        found[f"{layer.path}.weight"] = layer.weight
+        if layer.bias is not None:
+            found[f"{layer.path}.bias"] = layer.bias
+    return found

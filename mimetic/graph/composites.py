@@ -1,0 +1,65 @@
+"""Composite sites: attentions and position tables of any network, by what the adapters recognise."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+from mimetic.graph.adapters import ADAPTERS, Found, position_layer, position_parameters
+from mimetic.graph.adapters.position import NAMES
+from mimetic.graph.names import Walked, joined, unwraps
+
+
+class Composite(NamedTuple):
+    """A composite site before its place among the others is known."""
+
+    layer: str
+    module: nn.Module
+    found: Found
+
+
+Owned = Mapping[int, tuple[str, tuple[str, ...]]]
+"""Canonical name and aliases of a parameter by its id."""
+
+
+def composites(walked: Sequence[Walked], owned: Owned) -> Iterator[Composite]:
+    """Find the composite sites, in order of registration.
+
+    A module that wraps another, or that was met before under another name, is passed over. So is one in
+    which a tensor is tied into two slots that differ, for no values could serve both.
+    """
+    seen: set[int] = set()
+    modules = {layer: module for _, layer, module in walked}
+    for _, layer, module in walked:
+        above, _, key = layer.rpartition(".")
+        if not _may_be(module, key) or id(module) in seen:
+            continue
+        seen.add(id(module))
+        for found in _found(module, key, modules.get(above) if layer else None):
+            if all(id(tensor) in owned for tensor in found.tensors.values()) and not _entangled(found):
+                yield Composite(joined(layer, found.below) if found.below else layer, module, found)
+
+
+def _may_be(module: nn.Module, key: str) -> bool:
+    """Tell quickly what can be no composite site: a leaf of no telling name, or a wrapper."""
+    below = module._modules  # noqa: SLF001
+    if not below:
+        return key in NAMES or not NAMES.isdisjoint(module._parameters)  # noqa: SLF001
+    return not any(unwraps(module, name) for name in below)
+
+
+def _found(module: nn.Module, key: str, parent: nn.Module | None) -> Iterator[Found]:
+    if module._modules:  # noqa: SLF001
+        recognised = next((found for read in ADAPTERS if (found := read(module)) is not None), None)
+        if recognised is not None:
+            yield recognised
+    if module._parameters:  # noqa: SLF001
+        table = position_layer(module, key, parent)
+        if table is not None:
+            yield table
+        yield from position_parameters(module, parent)
+
+
+def _entangled(found: Found) -> bool:
+    """Tell whether one tensor stands under two names of a site: tied queries and keys, for example."""
+    return len({id(tensor) for tensor in found.tensors.values()}) < len(found.tensors)

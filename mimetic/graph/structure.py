@@ -1,0 +1,147 @@
+"""Structure: what the parameters of a composite site are to each other.
+
+A composite site takes several parameters together: the four maps of an attention, a table of positions.
+Its maps are *slots*: ranges of outputs of stored tensors. So a fused `qkv`, torch's `in_proj_weight`,
+GPT-2's input-first `c_attn` and four separate layers are one thing, and an initializer that makes the
+maps need not know how they are stored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A map of a composite site: a range of outputs of one stored tensor.
+
+    Attributes:
+        name: What it is to the site, e.g. `q`, `out_bias`.
+        parameter: The tensor's name below the site's layer, e.g. `qkv.weight`.
+        start: First output.
+        stop: Output after the last.
+        transposed: Whether the tensor is stored input first, its outputs along the second side.
+    """
+
+    name: str
+    parameter: str
+    start: int
+    stop: int
+    transposed: bool = False
+
+    @property
+    def outputs(self) -> int:
+        """Return the number of outputs."""
+        return self.stop - self.start
+
+    def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape (O, …) of the map inside a tensor of a stored shape."""
+        return (self.outputs, *(stored[:1] if self.transposed else stored[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Queries, keys and values of several heads, and the projection of what the heads return.
+
+    The slots are `q` (H·k, d_q), `k` (G·k, d_k), `v` (G·m, d_v) and `out` (d, H·m), head by head, and
+    their biases `q_bias`, … where there are any.
+
+    Attributes:
+        slots: The maps.
+        heads: Query heads H.
+        kv_heads: Key and value heads G, a divisor of H; fewer than H in grouped-query attention.
+        head_dim: Width k of a query or key.
+        value_dim: Width m of a head's value.
+        notes: What a reader of the plan should know of it.
+    """
+
+    slots: tuple[Slot, ...]
+    heads: int
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    notes: tuple[str, ...] = ()
+
+    def said(self, parameter: str) -> str | None:
+        """Say which maps a stored tensor holds; nothing of vectors."""
+        maps = [slot for slot in self.slots if slot.parameter == parameter]
+        if not maps or all(slot.name.endswith("_bias") for slot in maps):
+            return None
+        grouped = f" over {self.kv_heads} of keys and values" if self.kv_heads < self.heads else ""
+        width = self.head_dim if self.head_dim == self.value_dim else f"{self.head_dim}/{self.value_dim}"
+        return f"{ranges(maps)}; {self.heads} heads of {width}{grouped}"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A table of learned position embeddings.
+
+    Attributes:
+        slots: One slot, `table`: the whole tensor, (T, D) or (1, T, D).
+        tokens: Number of positions T.
+        dim: Width D.
+        prefix: Positions before the grid, of class and register tokens.
+        grid: Rows and columns of the other positions; None where they are those of a sequence.
+        notes: What a reader of the plan should know of it.
+    """
+
+    slots: tuple[Slot, ...]
+    tokens: int
+    dim: int
+    prefix: int = 0
+    grid: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
+
+    def said(self, parameter: str) -> str | None:  # noqa: ARG002 - there is one
+        """Say what the table is of."""
+        if self.grid is None:
+            return f"{self.tokens} positions of a sequence"
+        tokens = f" after {self.prefix} other{'s' if self.prefix > 1 else ''}" if self.prefix else ""
+        return f"a grid of {self.grid[0]}×{self.grid[1]} positions{tokens}"
+
+
+Structure = Attention | Position
+"""What the parameters of a composite site may be to each other; one class per kind of site."""
+
+
+def stacked(path: str, parts: Mapping[str, int], *, transposed: bool, bias: bool) -> list[Slot]:
+    """Return the slots of a linear layer that holds several maps one after the other, and of its bias.
+
+    Args:
+        path: The layer's name below the site.
+        parts: Outputs of each map, by name, in the order of storage; together all of the layer's.
+        transposed: Whether the weight is stored input first.
+        bias: Whether the layer has a bias.
+    """
+    slots: list[Slot] = []
+    start = 0
+    for name, outputs in parts.items():
+        stop = start + outputs
+        slots.append(Slot(name, f"{path}.weight", start, stop, transposed))
+        if bias:
+            slots.append(Slot(f"{name}_bias", f"{path}.bias", start, stop))
+        start = stop
+    return slots
+
+
+def head_sizes(
+    outputs: tuple[int, int, int, int], *, heads: int | None, width: int | None
+) -> tuple[int, int, int, int] | None:
+    """Return (H, G, k, m) of the outputs of q, k and v and the inputs of the projection.
+
+    H·k, G·k, G·m and H·m must be those four numbers, with G a divisor of H; None if they cannot be.
+    """
+    q, k, v, inputs = outputs
+    if width is None:
+        width = None if heads is None or q % heads else q // heads
+    if width is None or q % width or k % width:
+        return None
+    found, groups = q // width, k // width
+    if (heads is not None and heads != found) or groups < 1 or found % groups or inputs % found:
+        return None
+    return (found, groups, width, inputs // found) if v == groups * (inputs // found) else None
+
+
+def ranges(slots: list[Slot]) -> str:
+    """Say which outputs of one tensor are which map: `q rows 0:192, k rows 192:384`."""
+    side = "columns" if slots[0].transposed else "rows"
+    return ", ".join(f"{slot.name} {side} {slot.start}:{slot.stop}" for slot in slots)

@@ -1,0 +1,126 @@
+"""Why a rule matches nothing: the name first, then the other conditions, then the parameter."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from mimetic.graph import Graph, Site
+from mimetic.plan.matching import mismatch, views
+from mimetic.recipe.match import Match
+from mimetic.recipe.rule import Rule
+
+_SHOWN = 8
+
+Reason = tuple[str, str | None]
+"""What is wrong, and the repair."""
+
+
+def dead(rule: Rule, graph: Graph, declared: Sequence[Site] = ()) -> Reason:
+    """Say why a rule matches nothing.
+
+    Args:
+        rule: The rule.
+        graph: The sites of the model.
+        declared: The attention sites the rule declares.
+    """
+    message = f"rule `{rule.id}` matches nothing in this model"
+    everything = [site for site in (*graph.sites, *graph.composites, *declared) if views(rule, site)]
+    if not everything and rule.acts_on is not None:
+        return _unrecognised(rule, graph, message)
+    names = [site.layer for site in everything]
+    pattern = rule.match.layer
+    named = rule.match.model_copy(update={"layer": None})
+    sites = everything
+    if pattern is not None:
+        by_name = Match(layer=pattern)
+        sites = [site for site in everything if mismatch(by_name, site) is None]
+        if not sites:
+            what = "layer" if rule.acts_on is None else f"site of kind `{rule.acts_on}`"
+            return f"{message}: no {what} is named like `{pattern}`", _similar(rule, pattern, names, graph)
+    reasons = [(site, mismatch(named, site)) for site in sites]
+    fitting = [site for site, reason in reasons if reason is None]
+    if fitting:
+        have = sorted({p.local for site in fitting for p in site.parameters})
+        param = "weight" if rule.match.param is None else rule.match.param
+        return (
+            f"{message}: {len(fitting)} layers fit, but none has a parameter `{param}`",
+            f"their parameters are {listing(have)}",
+        )
+    if pattern is None:
+        kinds = sorted({site.kind for site in (*graph.sites, *graph.composites)})
+        return message, f"the model has layers of kind {listing(kinds)}"
+    site, reason = reasons[0]
+    return f"{message}: {len(sites)} layers have such a name, but for `{site.layer}`, {reason}", None
+
+
+def listing(names: Sequence[str]) -> str:
+    """List names, at most a handful."""
+    shown = ", ".join(f"`{name}`" for name in names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} … ({len(names)} in all)"
+
+
+def _similar(rule: Rule, pattern: str, names: list[str], graph: Graph) -> str | None:
+    plain = pattern.replace("\\.", ".").replace("\\d+", "0")
+    everything = names if rule.acts_on is not None else [*names, *graph.layers]
+    inside = [name for name in names if name.startswith(f"{plain}.")]
+    if inside:
+        return f"the whole name must match; below `{plain}` there are {listing(inside)}"
+    close = get_close_matches(plain, everything, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(f'`{name}`' for name in dict.fromkeys(close))}?"
+    return f"layers are named {listing(names)}" if names else "the model has no parameters"
+
+
+def _unrecognised(rule: Rule, graph: Graph, message: str) -> Reason:
+    """Say what of the model might be such a site, and how to declare it."""
+    if rule.acts_on != "attention":
+        return (
+            f"{message}: it has no {rule.acts_on} site that could be recognised",
+            "position tables are told by names such as `pos_embed`, and by shapes (T, D) or (1, T, D)",
+        )
+    suspects = _suspects(graph)
+    linears = [site for site in graph.sites if site.kind == "linear" and site.geometry is not None]
+    shown = suspects[0][1] if suspects else linears
+    layers = ", ".join(f"`{site.layer}` {_sizes(site)}" for site in shown[:_SHOWN])
+    if suspects:
+        layer, _ = suspects[0]
+        more = f" (and {len(suspects) - 1} more)" if len(suspects) > 1 else ""
+        found = f"`{layer}` of class {graph.classes[layer][0]}{more} looks like one: linear layers {layers}"
+    else:
+        found = f"no layer looks like one; its linear layers are {layers}" if layers else "nor a linear layer"
+    return (
+        f"{message}: it has no attention that could be recognised; {found}",
+        f"match the layer that holds them by name, and say in the rule which is which: {_block(suspects)}",
+    )
+
+
+def _suspects(graph: Graph) -> list[tuple[str, list[Site]]]:
+    """Return layers whose name or class speaks of attention, with the linear layers below each."""
+    found = []
+    for layer, classes in graph.classes.items():
+        told = f"{layer.rpartition('.')[2]} {classes[0]}".lower()
+        below = [s for s in graph.sites if s.kind == "linear" and s.layer.startswith(f"{layer}.")]
+        if ("attn" in told or "attention" in told) and len(below) > 1:
+            found.append((layer, below))
+    return found
+
+
+def _block(suspects: list[tuple[str, list[Site]]]) -> str:
+    """Write the `attention:` block for the first suspect, as far as its layers tell."""
+    if not suspects:
+        return "`attention: {q: …, k: …, v: …, out: …, heads: …}`, or `qkv: …` for one fused layer"
+    layer, below = suspects[0]
+    paths = [site.layer.removeprefix(f"{layer}.") for site in below]
+    fused = [site for site in below if site.geometry and site.geometry.out_channels % 3 == 0]
+    fused = [s for s in fused if s.geometry and s.geometry.out_channels >= 3 * s.geometry.in_channels]
+    if len(below) < 4 and fused:  # noqa: PLR2004
+        qkv = fused[0].layer.removeprefix(f"{layer}.")
+        maps = f"qkv: {qkv}, out: {next((path for path in paths if path != qkv), '…')}"
+    else:
+        q, k, v, out = (paths + ["…"] * 4)[:4]
+        maps = f"q: {q}, k: {k}, v: {v}, out: {out}"
+    return f"`attention: {{{maps}, heads: …}}`"
+
+
+def _sizes(site: Site) -> str:
+    assert site.geometry is not None
+    return f"{site.geometry.in_channels} → {site.geometry.out_channels}"

@@ -1,0 +1,30 @@
+"""What is measured while a network is trained, beside loss and accuracy."""
+
+from pydantic import Field
+
+from mimetic.recipe.base import Count, Section
+from mimetic.recipe.match import MatchField
+
+
+class Ansatz(Section):
+    """How close each layer comes to NFM ∝ AGOP, the ansatz of feature learning (arXiv 2309.00570)."""
+
+    every: Count = Field(
+        1, description="Epochs between measurements; before training and after the last epoch in any case."
+    )
+    layers: MatchField | None = Field(
+        None, description="Which convolutions and linear layers; all but the head unless given."
+    )
+    images: Count = Field(256, description="Training images the gradients are taken at.")
+    probes: Count | None = Field(
+        None,
+        description="Random combinations of outputs instead of every one; unless given, every one of up to "
+        "100 outputs, and 4 combinations of more.",
+    )
+    drop_bias: bool = Field(False, description="Drop each layer's own bias, as the paper's code does.")
+
+
+class Measure(Section):
+    """What is measured while a network is trained; none of it changes how it is trained."""
+
+    ansatz: Ansatz | None = Field(None, description="Correlations of NFM and AGOP, layer by layer.")

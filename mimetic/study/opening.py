@@ -1,0 +1,71 @@
+"""The folder of a study: made for a new one, found again for one that goes on."""
+
+import json
+import shutil
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from mimetic.errors import UserError
+from mimetic.files import write_text
+from mimetic.plan import Plan
+from mimetic.recipe import Recipe, resolved
+from mimetic.study.environment import environment
+from mimetic.study.layout import new_folder, read_record, studies, write_record
+
+
+def baseline(recipe: Recipe) -> str:
+    """Return the arm the others are compared with."""
+    return next(iter(recipe.arms)) if recipe.baseline is None else recipe.baseline
+
+
+def start(root: Path, recipe: Recipe, plans: Mapping[str, Plan], digests: Mapping[str, str]) -> Path:
+    """Make the folder of a new study and write down what is known of it; return the folder."""
+    folder = new_folder(root, recipe.name)
+    try:
+        for index, (file, text) in enumerate(recipe.sources.items()):
+            write_text(folder / ("recipe.yaml" if index == 0 else f"extends/{Path(file).name}"), text)
+        write_text(folder / "resolved.yaml", resolved(recipe))
+        for arm, plan in plans.items():
+            write_text(folder / arm / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
+        record = {
+            "recipe": recipe.name,
+            "source": next(iter(recipe.sources), None),
+            "arms": list(recipe.arms),
+            "seeds": list(recipe.seeds),
+            "baseline": baseline(recipe),
+            "metric": recipe.study.metric,
+            "data": dict(digests),
+            "host": socket.gethostname(),
+            "environment": environment(),
+        }
+        write_record(folder, record)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def find_to_continue(root: Path, recipe: Recipe) -> Path:
+    """Return the folder of the latest study of a recipe.
+
+    Raises:
+        UserError: If there is none, or it is of another recipe; shows the first difference.
+    """
+    found = list(studies(root, recipe.name))
+    if not found:
+        raise UserError(
+            f"there is no study of `{recipe.name}` below {root} to resume; run it without --resume"
+        )
+    folder = found[-1].resolve()
+    read_record(folder)
+    before = (folder / "resolved.yaml").read_text(encoding="utf-8").splitlines()
+    now = resolved(recipe).splitlines()
+    changed = [(a, b) for a, b in zip(before, now, strict=False) if a != b]
+    if changed or len(before) != len(now):
+        old, new = changed[0] if changed else (f"{len(before)} lines", f"{len(now)} lines")
+        raise UserError(
+            f"the recipe changed since {folder}: it said `{old.strip()}` and now says `{new.strip()}`; "
+            "take the change back, or run it without --resume as a new study"
+        )
+    return folder

@@ -1,0 +1,234 @@
+"""Rules on composite sites: who claims what, declarations, and what is said where nothing is recognised."""
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from mimetic.graph import find_sites
+from mimetic.plan import Plan, resolve
+from mimetic.plan.explain import explain
+from mimetic.recipe import RecipeError, load
+
+FROZEN = {"id": "attention", "match": {"kind": "attention"}, "freeze": True}
+BLOCK = {"qkv": "mixing.to_qkv", "out": "to_out", "heads": 4}
+
+
+class Own(nn.Module):
+    """An attention of one's own, under names that nobody knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixing = nn.ModuleDict({"to_qkv": nn.Linear(24, 72)})
+        self.to_out = nn.Linear(24, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run."""
+        return self.to_out(self.mixing["to_qkv"](x)[..., :24])
+
+
+class OwnAttention(Own):
+    """The same, whose name says what it is."""
+
+
+def vit(**arguments: object) -> nn.Module:
+    """Return a small ViT on the meta device."""
+    with torch.device("meta"):
+        return timm.create_model(
+            "vit_tiny_patch16_224", img_size=16, patch_size=4, embed_dim=24, depth=3, num_heads=4, **arguments
+        )
+
+
+def plan_of(model: nn.Module, *rules: dict, **arm: object) -> Plan:
+    """Return the plan of rules given as mappings."""
+    recipe = load({"recipe": 1, "name": "test", "init": list(rules), **arm})
+    return resolve(recipe.arms["main"], find_sites(model), seed=0)
+
+
+def claimed(plan: Plan, rule: str) -> list[str]:
+    """Return the parameters a rule claims."""
+    return sorted(entry.parameter for entry in plan.entries if entry.rule == rule)
+
+
+def mistakes(*arguments: object, **arm: object) -> list[tuple[str, str | None]]:
+    """Return the messages and repairs of a plan that fails."""
+    with pytest.raises(RecipeError) as caught:
+        plan_of(*arguments, **arm)
+    return [(issue.message, issue.hint) for issue in caught.value.issues]
+
+
+def test_a_composite_rule_claims_what_belongs_to_the_site() -> None:
+    """Weights and biases of the four maps, and nothing of the rest."""
+    plan = plan_of(vit(), {**FROZEN, "expect": 3})
+    expected = [
+        f"blocks.{i}.attn.{n}"
+        for i in range(3)
+        for n in ("proj.bias", "proj.weight", "qkv.bias", "qkv.weight")
+    ]
+
+    assert claimed(plan, "attention") == expected
+    assert sorted(plan.frozen) == expected
+
+
+def test_depth_and_name_narrow_composites() -> None:
+    """Conditions hold for the site: its own name, and its place among the attentions."""
+    late = plan_of(vit(), {**FROZEN, "match": {"kind": "attention", "depth": [0.5, 1.0]}})
+    named = plan_of(vit(), {**FROZEN, "match": {"kind": "attention", "layer": r"blocks\.0\.attn"}})
+
+    assert {name[:8] for name in claimed(late, "attention")} == {"blocks.1", "blocks.2"}
+    assert {name[:8] for name in claimed(named, "attention")} == {"blocks.0"}
+
+
+def test_first_match_wins_within_a_composite() -> None:
+    """An earlier rule takes the projection's weight away, and the plan says so."""
+    first = {"id": "first", "match": r"blocks\.1\.attn\.proj", "init": "zeros"}
+    plan = plan_of(vit(), first, FROZEN)
+    notes = plan.entry("blocks.1.attn.qkv.weight").notes
+
+    assert claimed(plan, "first") == ["blocks.1.attn.proj.weight"]
+    assert "blocks.1.attn.proj.bias" in claimed(plan, "attention")
+    assert notes == (
+        "q rows 0:24, k rows 24:48, v rows 48:72; 4 heads of 6",
+        "`proj.weight` belongs to this attention but begins by rule `first`",
+    )
+    assert len(plan.entry("blocks.0.attn.qkv.weight").notes) == 1
+
+
+def test_a_composite_rule_may_stand_first() -> None:
+    """A rule on layers behind it gets what is left; one wholly behind it is an error."""
+    linear = {"id": "linear", "match": {"kind": "linear"}, "init": "zeros"}
+    inside = {"id": "inside", "match": r"blocks\.\d+\.attn\.proj", "init": "zeros"}
+
+    assert not any("attn" in name for name in claimed(plan_of(vit(), FROZEN, linear), "linear"))
+    assert mistakes(vit(), FROZEN, inside)[0][0] == (
+        "rule `inside` never applies: everything it matches is claimed by `attention` before it"
+    )
+
+
+def test_params_narrow_composites() -> None:
+    """`param` speaks of names below the site."""
+    plan = plan_of(vit(), {**FROZEN, "match": {"kind": "attention", "param": r"qkv\..*"}})
+
+    assert {name.rpartition("attn.")[2] for name in claimed(plan, "attention")} == {"qkv.weight", "qkv.bias"}
+
+
+def test_initializers_of_one_tensor_are_refused() -> None:
+    """A univariate law does not know what to do with a site of several tensors."""
+    rule = {"id": "attention", "match": {"kind": "attention"}, "init": "zeros"}
+
+    assert mistakes(vit(), rule)[0][0] == (
+        "blocks.0.attn: `zeros` fills one tensor at a time, and this is a site of several; "
+        "match its layers by name or by their own kind (and 2 more of its layers)"
+    )
+
+
+def test_wrong_expectations_and_names_are_told_of_sites() -> None:
+    """Counts and near names are those of the sites."""
+    expect = {**FROZEN, "expect": 2}
+    name = {**FROZEN, "match": {"kind": "attention", "layer": r"blocks\.\d+\.attention"}}
+
+    assert mistakes(vit(), expect)[0][0] == (
+        "rule `attention` expects 2 layers and claims 3: `blocks.0.attn`, `blocks.1.attn`, `blocks.2.attn`"
+    )
+    assert mistakes(vit(), name) == [
+        (
+            (
+                r"rule `attention` matches nothing in this model: no site of kind `attention` is named like "
+                r"`blocks\.\d+\.attention`"
+            ),
+            "did you mean `blocks.0.attn` or `blocks.2.attn` or `blocks.1.attn`?",
+        )
+    ]
+
+
+def test_an_attention_that_is_not_recognised() -> None:
+    """The message says what was found, lists the linear layers, and shows the block to write."""
+    model = nn.Sequential(OwnAttention(), OwnAttention())
+
+    assert mistakes(model, FROZEN) == [
+        (
+            (
+                "rule `attention` matches nothing in this model: it has no attention that could be "
+                "recognised; `0` of class OwnAttention (and 1 more) looks like one: linear layers "
+                "`0.mixing.to_qkv` 24 → 72, `0.to_out` 24 → 24"
+            ),
+            (
+                "match the layer that holds them by name, and say in the rule which is which: "
+                "`attention: {qkv: mixing.to_qkv, out: to_out, heads: …}`"
+            ),
+        )
+    ]
+    message, hint = mistakes(nn.Sequential(nn.Linear(3, 2)), FROZEN)[0]
+    assert message.endswith("no layer looks like one; its linear layers are `0` 3 → 2")
+    assert hint.endswith("`attention: {q: …, k: …, v: …, out: …, heads: …}`, or `qkv: …` for one fused layer")
+
+
+def test_a_declared_attention() -> None:
+    """The declaration makes the site, in the order of execution."""
+    rule = {"id": "own", "match": {"class": "Own"}, "attention": BLOCK, "freeze": True, "expect": 2}
+    plan = plan_of(nn.Sequential(Own(), nn.GELU(), Own()), rule)
+
+    assert claimed(plan, "own") == [
+        f"{i}.{n}"
+        for i in (0, 2)
+        for n in ("mixing.to_qkv.bias", "mixing.to_qkv.weight", "to_out.bias", "to_out.weight")
+    ]
+    assert plan.entry("2.mixing.to_qkv.weight").notes[0] == (
+        "q rows 0:24, k rows 24:48, v rows 48:72; 4 heads of 6"
+    )
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (
+            {**BLOCK, "out": "out"},
+            (
+                "`0.out` is declared as a linear layer of an attention, but there is none of that name; "
+                "linear layers below `0` there are `mixing.to_qkv`, `to_out`"
+            ),
+        ),
+        (
+            {**BLOCK, "heads": 5},
+            "`0` is no attention of 5 heads as declared: `mixing.to_qkv` 24 → 72, `to_out` 24 → 24",
+        ),
+        (
+            {"q": "to_out", "k": "to_out", "v": "mixing.to_qkv", "out": "to_out", "heads": 4, "kv_heads": 2},
+            (
+                "`0` is no attention of 4 heads over 2 of keys and values as declared: `to_out` 24 → 24, "
+                "`mixing.to_qkv` 24 → 72"
+            ),
+        ),
+    ],
+)
+def test_declarations_are_checked(block: dict, expected: str) -> None:
+    """Missing layers and shapes that contradict the heads are told, once."""
+    rule = {"id": "own", "match": {"class": "Own"}, "attention": block, "freeze": True}
+
+    assert [message for message, _ in mistakes(nn.Sequential(Own()), rule)] == [expected]
+
+
+def test_tied_attentions_appear_once() -> None:
+    """A block used twice is one site, matched under either name."""
+    block = vit().blocks[0]
+    model = nn.ModuleDict({"first": block, "second": block})
+    rule = {**FROZEN, "match": {"kind": "attention", "layer": r"second\.attn"}, "expect": 1}
+
+    assert claimed(plan_of(model, rule), "attention") == [
+        f"first.attn.{n}" for n in ("proj.bias", "proj.weight", "qkv.bias", "qkv.weight")
+    ]
+
+
+def test_explain_asks_through_the_site() -> None:
+    """The verdict on a parameter of a composite is that on the site; so is the verdict on the site's name."""
+    recipe = load(
+        {"recipe": 1, "name": "t", "init": [{"id": "l", "match": {"kind": "norm"}, "init": "ones"}, FROZEN]}
+    )
+    found = explain(recipe.arms["main"], find_sites(vit()), "blocks.0.attn")
+
+    assert [(item.parameter.name, item.site.kind) for item in found] == [
+        (f"blocks.0.attn.{n}", "attention") for n in ("qkv.weight", "qkv.bias", "proj.weight", "proj.bias")
+    ]
+    assert [verdict.reason for verdict in found[0].verdicts] == ["it is of kind `linear`, not `norm`", None]
+    other = explain(recipe.arms["main"], find_sites(vit()), "blocks.0.mlp.fc1.weight")[0]
+    assert other.verdicts[1].reason == "it is not part of a site of kind `attention`"

@@ -1,0 +1,86 @@
+"""Locks end with their process, and keep a second one waiting until then."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from mimetic.errors import RunError, UserError
+from mimetic.journal import Journal
+from mimetic.study import locks
+from mimetic.study.layout import Trial
+from mimetic.study.locks import holding_study, holding_trial, wait_for_workers
+from mimetic.study.trial import Shelf, run_trial
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from mimetic.study.locks import holding_study, holding_trial
+from mimetic.study.layout import Trial
+trial = Trial(sys.argv[1], "a", 0)
+trial.folder.mkdir(parents=True)
+with holding_study(Path(sys.argv[1])), holding_trial(trial, lambda: None):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> "subprocess.Popen[bytes]":
+    """Return a process that holds a study and its trial."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process as nothing can be prepared for."""
+    process.kill()
+    process.communicate()
+
+
+def test_a_study_is_run_once_and_free_after_kill(holder: "subprocess.Popen[bytes]", tmp_path: Path) -> None:
+    """The second is refused; SIGKILL frees the study."""
+    try:
+        with pytest.raises(UserError, match="is being run by another process"), holding_study(tmp_path):
+            pass
+    finally:
+        end(holder)
+    with holding_study(tmp_path):
+        pass
+
+
+def test_a_trial_waits_for_its_worker(
+    holder: "subprocess.Popen[bytes]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resuming says what it waits for, goes on once the worker is gone, and gives up after a while."""
+    trial, said = Trial(str(tmp_path), "a", 0), []
+    try:
+        with holding_trial(trial, lambda: "stop") as held:
+            assert not held
+        monkeypatch.setattr(locks, "PATIENCE", 0.0)
+        with pytest.raises(RunError, match="a · seed 0 is still being trained"):
+            wait_for_workers([trial], said.append)
+        monkeypatch.setattr(locks, "PATIENCE", 30.0)
+        threading.Timer(0.3, holder.kill).start()
+        wait_for_workers([trial], said.append)
+    finally:
+        end(holder)
+    assert said == ["waiting for a worker of the run before: a · seed 0"]
+    with holding_trial(trial, lambda: None) as held:
+        assert held
+
+
+def test_a_trial_another_process_finished_is_not_trained_again(tmp_path: Path) -> None:
+    """A stage that two studies need is trained by the one that came first."""
+    trial = Trial(str(tmp_path), "a", 0)
+    with Journal(trial.journal) as journal:
+        journal.write("start")
+        journal.write("end", status="FINISHED", reason=None, seconds=1.0)
+    before = trial.journal.read_bytes()
+
+    assert run_trial(trial, Shelf(), lambda: None) == "FINISHED"
+    assert trial.journal.read_bytes() == before

@@ -1,0 +1,120 @@
+"""A study that ran offline is mirrored later, once, whatever became of its trials."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mimetic.errors import RunError, UserError
+from mimetic.journal import Journal, history, read_journal
+from mimetic.recipe import load
+from mimetic.study.layout import Trial
+from mimetic.study.locks import holding_study
+from mimetic.study.opening import start
+from mimetic.study.planning import plan_arms
+from mimetic.study.sync import sync
+
+TINY: dict[str, Any] = {
+    "recipe": 1,
+    "name": "tiny",
+    "model": {"type": "convmixer", "dim": 4, "depth": 1, "kernel_size": 3, "patch_size": 2},
+    "data": {"type": "digits", "train_size": 32, "test_size": 16},
+    "train": {"epochs": 2, "batch_size": 16},
+    "seeds": 2,
+    "arms": {"default": {}, "other": {}},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an offline study: one trial finished, one failed, one was cut off, one never started."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    recipe = load(TINY)
+    made = start(tmp_path, recipe, plan_arms(recipe), {"arms/default": "d", "arms/other": "d"})
+    tell(made, "default", 0, epochs=3, end="FINISHED")
+    tell(made, "default", 1, epochs=2, end=None)
+    tell(made, "other", 0, epochs=1, end="FAILED")
+    return made
+
+
+def tell(folder: Path, arm: str, seed: int, *, epochs: int, end: str | None) -> None:
+    """Write the journal of a trial."""
+    with Journal(Trial(str(folder), arm, seed).journal) as journal:
+        journal.write("start", arm=arm, seed=seed)
+        for epoch in range(epochs):
+            metrics = {"test/acc": 0.1 * epoch + seed, "test/loss": 1.0, "epoch_seconds": 1.0}
+            journal.write("epoch", epoch=epoch, step=epoch, metrics=metrics)
+        if end is not None:
+            journal.write("end", status=end, reason=None, seconds=1.0)
+
+
+def stored(root: Path) -> tuple[list[tuple[str, ...]], list[tuple[Any, ...]]]:
+    """Return the runs with how they ended, and every point of every metric of a trial."""
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database:
+        runs = database.execute(
+            "select r.name, r.status from runs r where r.lifecycle_stage = 'active' order by r.name"
+        ).fetchall()
+        points = database.execute(
+            "select r.name, m.key, m.step, m.value, m.is_nan from metrics m join runs r using (run_uuid) "
+            "where r.name not like 'summary%' order by 1, 2, 3"
+        ).fetchall()
+        (whole,) = database.execute("pragma integrity_check").fetchone()
+    assert whole == "ok"
+    return runs, points
+
+
+def test_everything_is_mirrored_once(folder: Path, tmp_path: Path) -> None:
+    """Metrics of the journals, honest ends, the summary; a second time changes nothing."""
+    result = sync(folder, root=tmp_path)
+    runs, points = stored(tmp_path)
+
+    assert [ended for _, ended in runs] == ["FINISHED", "KILLED", "FAILED", "KILLED", "KILLED"]
+    assert [name for name, _ in runs][:2] == ["default · seed 0", "default · seed 1"]
+    assert sorted(result.statuses.values()) == ["FAILED", "FINISHED", "PENDING", "RUNNING"]
+    curves = history(read_journal(folder / "default" / "seed-0" / "journal.jsonl"))
+    mine = {(key, step): value for name, key, step, value, _ in points if name == "default · seed 0"}
+    assert mine == {(key, step): value for key, curve in curves.items() for step, value in curve.items()}
+
+    sync(folder, root=tmp_path)
+    assert stored(tmp_path) == (runs, points)
+
+
+def test_what_was_mirrored_goes_on_under_its_runs(folder: Path, tmp_path: Path) -> None:
+    """Trials that end later end there too; a run torn while it was made is made again, and none is twice."""
+    sync(folder, root=tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        torn = "run_uuid in (select run_uuid from runs where name = 'other · seed 1')"
+        database.execute(f"delete from tags where key = 'mimetic.whole' and {torn}")  # noqa: S608
+        database.execute(f"delete from params where {torn}")  # noqa: S608
+    tell(folder, "default", 1, epochs=3, end="FINISHED")
+    tell(folder, "other", 1, epochs=3, end="FINISHED")
+    sync(folder, root=tmp_path)
+    runs, points = stored(tmp_path)
+
+    assert [ended for _, ended in runs] == ["FINISHED", "FINISHED", "FAILED", "FINISHED", "KILLED"]
+    assert len(points) == len({point[:3] for point in points})
+    whole = ("default · seed 0", "default · seed 1", "other · seed 1")
+    assert {(name, step) for name, _, step, _, _ in points} == {
+        *((name, step) for name in whole for step in range(3)),
+        ("other · seed 0", 0),
+    }
+
+
+def test_a_running_study_and_no_study_are_refused(folder: Path, tmp_path: Path) -> None:
+    """Its own process mirrors it; a folder without a record holds none."""
+    with pytest.raises(UserError, match=r"it has no study\.json"):
+        sync(folder.parent, root=tmp_path)
+    with holding_study(folder), pytest.raises(UserError, match="is being run by another process"):
+        sync(folder, root=tmp_path)
+
+
+def test_a_store_that_is_away_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is lost: the journals stay, and the next attempt sends them."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(RunError, match="tracking store http://127"):
+        sync(folder, root=tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert sync(folder, root=tmp_path).link is not None
