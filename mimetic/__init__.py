@@ -7,9 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mimetic.api import initialize, plan
+    from mimetic.api import ansatz, harvest, initialize, plan
     from mimetic.errors import RunError, UserError
-    from mimetic.harvest_api import harvest
     from mimetic.plan import Plan
     from mimetic.recipe import Recipe, RecipeError, load
     from mimetic.study.study import run
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "harvest": "mimetic.harvest_api",
+    "ansatz": "mimetic.api",
+    "harvest": "mimetic.api",
     "initialize": "mimetic.api",
     "plan": "mimetic.api",
     "Plan": "mimetic.plan",
@@ -36,6 +36,7 @@ __all__ = [
     "RunError",
     "UserError",
     "__version__",
+    "ansatz",
     "harvest",
     "initialize",
     "load",

@@ -1,11 +1,14 @@
 """`mimetic explain`: why one parameter begins as it does."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mimetic.cli.console import AllowCode, ArmName, ModelName, Overrides, RecipePath, console, example
 from mimetic.recipe import load
+
+if TYPE_CHECKING:
+    from mimetic.graph import Site
 
 EPILOG = example(
     """  $ mimetic explain recipes/quickstart.yaml blocks.0.spatial --arm closed-form
@@ -36,7 +39,8 @@ def explain(
     from mimetic.plan.explain import explain as verdicts
 
     out = console()
-    for chosen in list(loaded.arms) if arm is None else [choose_arm(loaded, arm)]:
+    networks = [name for name, member in loaded.arms.items() if member.learner is None]
+    for chosen in networks if arm is None and networks else [choose_arm(loaded, arm)]:
         graph = sites_of(loaded, chosen, model=model, allow_code=allow_code).graph
         found = verdicts(loaded.arms[chosen], graph, name)
         plan = plans_of(loaded, arm=chosen, seed=None, model=model, allow_code=allow_code)[chosen]
@@ -45,7 +49,7 @@ def explain(
             assert entry is not None
             shape = "×".join(str(side) for side in item.parameter.shape)
             out.print(
-                f"{chosen}: {item.parameter.name}, {shape}, a {item.site.kind} at depth {item.site.depth:.3g}"
+                f"{chosen}: {item.parameter.name}, {shape}, {_kind(item.site)} at depth {item.site.depth:.3g}"
             )
             for verdict in item.verdicts:
                 said = f"applies ({entry.where})" if verdict.reason is None else f"no: {verdict.reason}"
@@ -53,6 +57,11 @@ def explain(
             std = "" if entry.moments is None else f", expected std {entry.moments.std:.4g}"
             frozen = ", frozen" if entry.frozen else ""
             out.print(f"  → {describe(entry)}{std}{frozen}")
+
+
+def _kind(site: "Site") -> str:
+    """Return what a parameter belongs to: `a linear`, or `part of the attention blocks.0.attn`."""
+    return f"a {site.kind}" if site.structure is None else f"part of the {site.kind} {site.layer}"
 
 
 def register(app: typer.Typer) -> None:

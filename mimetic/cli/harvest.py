@@ -1,17 +1,28 @@
 """`mimetic harvest`: measure a trained network, and keep the covariances of its layers in a file."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from mimetic.cli.console import AllowCode, console, counted, example
+from mimetic.cli.options import (
+    Checkpoint,
+    Classes,
+    DataFolder,
+    DataType,
+    Device,
+    ImageSize,
+    Kinds,
+    Mean,
+    Network,
+    RecipeArm,
+    RecipeFile,
+    Std,
+    Weights,
+)
+from mimetic.cli.progress import progress
 from mimetic.cli.show import Picture, check_picture, draw, harvest_table
-
-if TYPE_CHECKING:
-    from mimetic.covariance.subject import Progress
 
 EPILOG = example(
     """  $ mimetic harvest --recipe recipes/quickstart.yaml --arm default --checkpoint w.safetensors -o agop.safetensors
@@ -32,62 +43,25 @@ def harvest(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The covariance file to write.")
     ],
-    model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="SOURCE:NAME", help="The network, e.g. timm:convnext_tiny."),
-    ] = None,
-    recipe: Annotated[
-        Path | None,
-        typer.Option("--recipe", metavar="FILE", help="Take model and data from a recipe instead."),
-    ] = None,
-    arm: Annotated[str | None, typer.Option("--arm", metavar="NAME", help="Arm of that recipe.")] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            "--checkpoint", metavar="FILE", help="Its weights: safetensors or a PyTorch state dict."
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights", metavar="NAME", help="Or published ones of torchvision or timm, e.g. DEFAULT."
-        ),
-    ] = None,
+    model: Network = None,
+    recipe: RecipeFile = None,
+    arm: RecipeArm = None,
+    checkpoint: Checkpoint = None,
+    weights: Weights = None,
     statistic: Annotated[
         str, typer.Option("--statistic", metavar="NAME", help="agop, nfm, filters or patches.")
     ] = "agop",
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="TYPE", help="Images for agop and patches, e.g. cifar10.")
-    ] = None,
-    path: Annotated[
-        str | None, typer.Option("--path", metavar="FOLDER", help="Folder of `--data image_folder`.")
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option("--image-size", metavar="PIXELS", min=1, help="Resize images to this side.")
-    ] = None,
+    data: DataType = None,
+    path: DataFolder = None,
+    image_size: ImageSize = None,
     images: Annotated[
         int | None,
         typer.Option("--images", metavar="COUNT", min=1, help="How many of them; 256 unless given."),
     ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option("--mean", metavar="R,G,B", help="Normalize by this mean instead of the data's."),
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option("--std", metavar="R,G,B", help="And by this standard deviation.")
-    ] = None,
-    classes: Annotated[
-        int | None,
-        typer.Option(
-            "--classes", metavar="COUNT", min=1, help="Outputs of the network; the data's unless given."
-        ),
-    ] = None,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--kind", metavar="KIND", help="Kind of layers, e.g. conv; may be repeated. All unless given."
-        ),
-    ] = None,
+    mean: Mean = None,
+    std: Std = None,
+    classes: Classes = None,
+    kind: Kinds = None,
     outputs: Annotated[
         int | None, typer.Option("--outputs", metavar="COUNT", min=1, help="agop: the first outputs only.")
     ] = None,
@@ -112,16 +86,14 @@ def harvest(
         int | None, typer.Option("--rank", metavar="COUNT", min=1, help="Keep so many eigenvectors.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="SEED", help="Seed of random probes.")] = 0,
-    device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
-    ] = "auto",
+    device: Device = "auto",
     picture: Picture = None,
     allow_code: AllowCode = False,
 ) -> None:
     """Measure the covariances of a trained network's layers, to start other networks from."""
+    from mimetic.api import harvest as measured
+    from mimetic.api import section
     from mimetic.cli.subject import Asked, load_images, network, normalized, sections
-    from mimetic.harvest_api import harvest as measured
-    from mimetic.harvest_api import section
     from mimetic.train.devices import pick_device
 
     check_picture(picture)
@@ -141,7 +113,7 @@ def harvest(
     )
     dataset = load_images(asked, getattr(spec, "images", None), image_size=image_size)
     images_NCHW = None if dataset is None else normalized(dataset, mean, std)
-    with _progress(statistic) as tell:
+    with progress(statistic) as tell:
         found = measured(
             network(asked, dataset).to(pick_device(device)),
             images_NCHW,
@@ -161,25 +133,6 @@ def harvest(
     if picture is not None:
         draw(found, picture)
         out.print(f"picture {picture}", soft_wrap=True)
-
-
-@contextmanager
-def _progress(what: str) -> "Iterator[Progress]":
-    """Draw a bar on a terminal; on a pipe, nothing."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    shown = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=shown, transient=True, auto_refresh=False, disable=not shown.is_terminal
-    ) as bars:
-        task = bars.add_task(what, total=None)
-
-        def tell(done: int, total: int) -> None:
-            bars.update(task, completed=done, total=total)
-            bars.refresh()
-
-        yield tell
 
 
 def register(app: typer.Typer) -> None:

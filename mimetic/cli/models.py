@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from mimetic.cli.console import DEFAULT_ROOT
 from mimetic.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def sites_of(recipe: "Recipe", arm: str, *, model: str | None, allow_code: bool)
     from mimetic.study.sites import Sites, rewritten_sites
     from mimetic.surgery import build_network
 
+    if recipe.arms[arm].learner is not None:
+        raise UserError(without_network(arm))
     spec = models.parse_model_argument(model) if model is not None else recipe.arms[arm].model
     if spec is None:
         raise UserError(
@@ -48,16 +51,52 @@ def sites_of(recipe: "Recipe", arm: str, *, model: str | None, allow_code: bool)
     return rewritten_sites(spec, surgery, images, allow_code=allow_code, name=arm, where=where)
 
 
+def without_network(arm: str) -> str:
+    """Say that an arm has no parameters."""
+    return (
+        f"arm `{arm}` learns without a network: no parameter begins there; `mimetic plan` says what it does"
+    )
+
+
+def learners_of(recipe: "Recipe", *, arm: str | None) -> dict[str, tuple[str, ...]]:
+    """Return what learners will do, of one arm, or of all arms and stages, by `arm x` and `stage x`."""
+    from mimetic.recipe import Issue, RecipeError
+    from mimetic.study.planning import check_learner
+
+    found: dict[str, tuple[str, ...]] = {}
+    issues: list[Issue] = []
+    members = [("arms", name, chosen) for name, chosen in recipe.arms.items() if arm in (None, name)]
+    if arm is None:
+        members += [("stages", name, chosen) for name, chosen in recipe.stages.items()]
+    for among, name, member in members:
+        if member.learner is None:
+            continue
+        try:
+            lines = check_learner(recipe, among, name)  # type: ignore[arg-type]
+            found[f"{among.removesuffix('s')} {name}: {member.learner.type_name()}"] = lines
+        except RecipeError as error:
+            issues += error.issues
+        except UserError as error:
+            place = (among, name, "learner")
+            issues.append(Issue(str(error), place, recipe.where(*place), None))
+    if issues:
+        raise RecipeError(issues)
+    return found
+
+
 def plans_of(
     recipe: "Recipe", *, arm: str | None, seed: int | None, model: str | None, allow_code: bool
 ) -> dict[str, "Plan"]:
-    """Return the plan of one arm or of all, with the mistakes of all of them at once."""
+    """Return the plan of one arm or of all that have a network, with the mistakes of all of them at once."""
     from mimetic.api import choose_arm
     from mimetic.plan import Plan, resolve
     from mimetic.recipe import Issue, RecipeError
+    from mimetic.study.fetching import with_local_runs
     from mimetic.study.harvests import prospects
 
+    recipe = with_local_runs(recipe, DEFAULT_ROOT)
     names = list(recipe.arms) if arm is None else [choose_arm(recipe, arm)]
+    names = [name for name in names if recipe.arms[name].learner is None]
     plans: dict[str, Plan] = {}
     issues: list[Issue] = []
     for name in names:

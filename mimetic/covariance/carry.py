@@ -19,7 +19,7 @@ from mimetic.covariance.shrinkage import shrunk
 from mimetic.covariance.transfer import grey_from_rgb, marginal, resized, rgb_from_grey, tiled
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site
-from mimetic.recipe.measured import Carried, CovarianceFile
+from mimetic.recipe.measured import Carried, CovarianceFile, Learned
 
 Channels = Literal["same", "marginal", "tile", "grey", "rgb"]
 """What becomes of input channels: they stay, are averaged to a spatial covariance, are repeated in turn, or
@@ -162,7 +162,7 @@ def _steps(
 
 def _fitted(spec: Carried, cov: Covariance, patch: PatchGeometry, channels: Channels) -> Covariance:
     """Return a layer's covariance over our patch: refined, then channels, then kernel."""
-    if isinstance(spec, CovarianceFile):
+    if isinstance(spec, CovarianceFile | Learned):
         if spec.shrink == "auto":
             message = f"covariance `{cov.provenance.source}`: a file holds no samples to estimate `shrink` "
             raise UserError(message + "from; give a number, or shrink where it is harvested")
@@ -180,7 +180,7 @@ def _fitted(spec: Carried, cov: Covariance, patch: PatchGeometry, channels: Chan
 
 def _refinement(spec: Carried) -> tuple[str, ...]:
     """Return notes of the refinement of a file; that of a measurement is among its own notes."""
-    if not isinstance(spec, CovarianceFile):
+    if not isinstance(spec, CovarianceFile | Learned):
         return ()
     notes = [] if spec.shrink == 0.0 else [f"shrunk {spec.shrink:.3g} toward its mean variance"]
     return tuple(notes if spec.rank is None else [*notes, f"rank {spec.rank}"])

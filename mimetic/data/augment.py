@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mimetic.data.jitter import color_jitter
+from mimetic.data.rand_augment import rand_augment
 from mimetic.errors import UserError
 from mimetic.recipe.base import Spec
-from mimetic.recipe.data import ColorJitter, Crop, Cutout, Flip
+from mimetic.recipe.data import ColorJitter, Crop, Cutout, Flip, RandAugment
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 """`augment(pixels_NCHW, generator)`: new pixels of the same shape, dtype and device."""
@@ -70,6 +71,11 @@ def _(spec: ColorJitter, _mean: Sequence[float] | None) -> Augment:
     return partial(
         color_jitter, brightness=spec.brightness, contrast=spec.contrast, saturation=spec.saturation
     )
+
+
+@operation.register
+def _(spec: RandAugment, _mean: Sequence[float] | None) -> Augment:
+    return partial(rand_augment, num_ops=spec.num_ops, magnitude=spec.magnitude)
 
 
 def flip(pixels_NCHW: Tensor, draws: torch.Generator, *, p: float = 0.5) -> Tensor:

@@ -24,10 +24,10 @@ def color_jitter(
     """
     unit_3N111 = torch.rand(3, len(pixels_NCHW), 1, 1, 1, generator=draws, device=pixels_NCHW.device)
     values_NCHW = pixels_NCHW.float() * _factor(unit_3N111[0], brightness)
-    mean_N111 = _grey(values_NCHW).mean((2, 3), keepdim=True)
+    mean_N111 = grey(values_NCHW).mean((2, 3), keepdim=True)
     _scale_about(mean_N111, values_NCHW, _factor(unit_3N111[1], contrast))
     if values_NCHW.shape[1] == len(_LUMA):
-        _scale_about(_grey(values_NCHW), values_NCHW, _factor(unit_3N111[2], saturation))
+        _scale_about(grey(values_NCHW), values_NCHW, _factor(unit_3N111[2], saturation))
     if pixels_NCHW.is_floating_point():
         return values_NCHW.to(pixels_NCHW.dtype)
     return values_NCHW.round_().clamp_(0, 255).to(pixels_NCHW.dtype)
@@ -43,7 +43,7 @@ def _scale_about(center: Tensor, values_NCHW: Tensor, factor_N111: Tensor) -> No
     values_NCHW.mul_(factor_N111).add_(center * (1.0 - factor_N111))
 
 
-def _grey(values_NCHW: Tensor) -> Tensor:
+def grey(values_NCHW: Tensor) -> Tensor:
     """Return the luma (N, 1, H, W) of RGB images, the mean over channels of others."""
     if values_NCHW.shape[1] != len(_LUMA):
         return values_NCHW.mean(1, keepdim=True)

@@ -7,6 +7,7 @@ together (`mimetic.graph.composites`). Order is that of one forward without valu
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from mimetic.graph.example import guesses
 from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.names import Walked, joined, owners, walk
 from mimetic.graph.site import Geometry, Graph, Parameter, Site
-from mimetic.graph.structure import Structure
+from mimetic.graph.structure import Attention, Position, Structure
 from mimetic.graph.trace import Trace, trace
 from mimetic.recipe.match import SiteKind
 
@@ -74,7 +75,7 @@ def _find(model: nn.Module, example: Tensor | tuple[Any, ...] | None) -> Graph:
         traced=traced is not None,
         note=None if reason is None else f"the forward could not be traced: {reason}",
         layers=tuple(names),
-        composites=tuple(_placed(together, traced)),
+        composites=tuple(_placed(_on_one_grid(together), traced)),
         classes=names,
     )
 
@@ -112,6 +113,20 @@ def _composite_drafts(walked: Sequence[Walked], parameters: _Owners) -> list[_Dr
         tensors = tuple(found.tensors.values())
         drafts.append(_Draft(layer, module, found.kind, None, described, tensors, found.structure))
     return drafts
+
+
+def _on_one_grid(drafts: list[_Draft]) -> list[_Draft]:
+    """Tell each attention the grid of the tokens, if one table of positions says what it is."""
+    grids = {draft.structure.grid for draft in drafts if isinstance(draft.structure, Position)}
+    if len(grids) != 1:
+        return drafts
+    grid = grids.pop()
+    return [
+        draft._replace(structure=replace(draft.structure, grid=grid))
+        if isinstance(draft.structure, Attention)
+        else draft
+        for draft in drafts
+    ]
 
 
 def _class_names(walked: Sequence[Walked]) -> dict[str, tuple[str, ...]]:

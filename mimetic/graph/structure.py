@@ -51,6 +51,7 @@ class Attention:
         kv_heads: Key and value heads G, a divisor of H; fewer than H in grouped-query attention.
         head_dim: Width k of a query or key.
         value_dim: Width m of a head's value.
+        grid: Rows and columns of the tokens, where the network has one table of positions with a grid.
         notes: What a reader of the plan should know of it.
     """
 
@@ -59,6 +60,7 @@ class Attention:
     kv_heads: int
     head_dim: int
     value_dim: int
+    grid: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
 
     def said(self, parameter: str) -> str | None:
@@ -99,7 +101,60 @@ class Position:
         return f"a grid of {self.grid[0]}×{self.grid[1]} positions{tokens}"
 
 
-Structure = Attention | Position
+@dataclass(frozen=True, slots=True)
+class StateSpace:
+    """A selective state space: hₜ = exp(Δₜ A) hₜ₋₁ + Δₜ bₜ xₜᵀ, yₜ = cₜᵀ hₜ (Mamba, Mamba-2).
+
+    The slots are `conv` (D, 1, T) and `conv_bias` of the short convolution; `write` (G·S, d) and `read`,
+    whose outputs are bₜ and cₜ; `step` and `step_bias` (O), before the softplus that gives Δₜ; `decay`, the
+    logarithm of -A: (D, S), or (H) with one for each head.
+
+    Attributes:
+        slots: The maps.
+        inner: Channels D of the recurrence.
+        state: States S of a channel.
+        heads: Heads that share a decay; None where each channel and state has its own (Mamba).
+        groups: Groups of heads that share b and c.
+        notes: What a reader of the plan should know of it.
+    """
+
+    slots: tuple[Slot, ...]
+    inner: int
+    state: int
+    heads: int | None = None
+    groups: int = 1
+    notes: tuple[str, ...] = ()
+
+    def said(self, parameter: str) -> str | None:
+        """Say which maps a stored tensor holds, and once how large the state is."""
+        maps = [slot for slot in self.slots if slot.parameter == parameter]
+        if [slot.name for slot in maps] == ["decay"]:
+            heads = "" if self.heads is None else f", {self.heads} heads"
+            return f"{self.inner} channels of {self.state} states{heads}"
+        if all(slot.start == 0 for slot in maps):
+            return None
+        return f"{ranges(maps)}; the rows before stay as they are"
+
+
+@dataclass(frozen=True, slots=True)
+class Mlp:
+    """Two linear layers with a nonlinearity between: slots `fc1` (O, I), `fc2` (I, O) and their biases.
+
+    Attributes:
+        slots: The maps.
+        notes: What a reader of the plan should know of it.
+    """
+
+    slots: tuple[Slot, ...]
+    notes: tuple[str, ...] = ()
+
+    def said(self, parameter: str) -> str | None:
+        """Say which layer of the pair a matrix is of."""
+        maps = {slot.parameter: slot.name for slot in self.slots if not slot.name.endswith("_bias")}
+        return maps.get(parameter)
+
+
+Structure = Attention | Position | StateSpace | Mlp
 """What the parameters of a composite site may be to each other; one class per kind of site."""
 
 

@@ -1,6 +1,6 @@
 """Initializers: pure functions from a rule, a layer and keyed streams to tensors."""
 
-from mimetic.initializers import bank  # registers its laws
+from mimetic.initializers import attention_draws, bank, mimetic_mlp, mimetic_ssm  # register their draws
 from mimetic.initializers.dispatch import draw, fills, made, named
 from mimetic.initializers.draw import Draw, Moments, Streams
 from mimetic.initializers.gaussian import draw_filters, gaussian_moments
@@ -11,6 +11,7 @@ __all__ = [
     "Law",
     "Moments",
     "Streams",
+    "attention_draws",
     "bank",
     "draw",
     "draw_filters",
@@ -18,5 +19,7 @@ __all__ = [
     "gaussian_moments",
     "law",
     "made",
+    "mimetic_mlp",
+    "mimetic_ssm",
     "named",
 ]

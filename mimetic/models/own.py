@@ -7,6 +7,7 @@ from mimetic.models.cifar_resnet import CifarResNet, combined_conv, plain_conv
 from mimetic.models.convmixer import ConvMixer
 from mimetic.models.mamba import Mamba
 from mimetic.models.vgg11 import Vgg11
+from mimetic.models.vit import VisionTransformer
 from mimetic.recipe import model as recipe
 
 
@@ -84,6 +85,27 @@ def mamba(spec: recipe.Mamba, request: Request) -> nn.Module:
             state=spec.state,
             version=spec.version,
             head_dim=spec.head_dim,
+        ),
+        request,
+    )
+
+
+@construct.register
+def vit(spec: recipe.Vit, request: Request) -> nn.Module:
+    """Build a vision transformer."""
+    width, depth, heads = spec.shape
+    return by_layer(
+        lambda: VisionTransformer(
+            in_channels=request.in_channels,
+            num_classes=request.num_classes,
+            image_size=spec.image_size,
+            patch_size=spec.patch_size,
+            width=width,
+            depth=depth,
+            heads=heads,
+            mlp_ratio=spec.mlp_ratio,
+            pool=spec.pool,
+            fixed_positions=spec.positions == "sincos",
         ),
         request,
     )

@@ -10,6 +10,12 @@ from mimetic.recipe.rule import Rule
 
 _SHOWN = 8
 
+_TOLD_BY = {
+    "position": "position tables are told by names such as `pos_embed`, and by shapes (T, D) or (1, T, D)",
+    "ssm": "state spaces are told by `A_log` beside `in_proj`, `conv1d`, and `x_proj` or `dt_bias`",
+    "mlp": "pairs are told by names such as `fc1` and `fc2` or `linear1` and `linear2`, and by their shapes",
+}
+
 Reason = tuple[str, str | None]
 """What is wrong, and the repair."""
 
@@ -73,9 +79,8 @@ def _similar(rule: Rule, pattern: str, names: list[str], graph: Graph) -> str | 
 def _unrecognised(rule: Rule, graph: Graph, message: str) -> Reason:
     """Say what of the model might be such a site, and how to declare it."""
     if rule.acts_on != "attention":
-        return (
-            f"{message}: it has no {rule.acts_on} site that could be recognised",
-            "position tables are told by names such as `pos_embed`, and by shapes (T, D) or (1, T, D)",
+        return f"{message}: it has no {rule.acts_on} site that could be recognised", _TOLD_BY.get(
+            str(rule.acts_on)
         )
     suspects = _suspects(graph)
     linears = [site for site in graph.sites if site.kind == "linear" and site.geometry is not None]

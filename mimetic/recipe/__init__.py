@@ -5,7 +5,20 @@ among types is fixed when its section is first used.
 """
 
 # ruff: noqa: E402
-from mimetic.recipe import bank, covariance, data, initializer, measured, model, scale, surgery, train
+from mimetic.recipe import (
+    attention_init,
+    bank,
+    covariance,
+    data,
+    initializer,
+    learner,
+    measured,
+    model,
+    scale,
+    structured,
+    surgery,
+    train,
+)
 from mimetic.recipe.registry import load_plugins
 
 load_plugins()
@@ -26,11 +39,13 @@ __all__ = [
     "RecipeError",
     "Rule",
     "Stage",
+    "attention_init",
     "bank",
     "covariance",
     "data",
     "initializer",
     "json_schema",
+    "learner",
     "load",
     "loads",
     "measured",
@@ -38,6 +53,7 @@ __all__ = [
     "resolved",
     "scale",
     "stages_of",
+    "structured",
     "surgery",
     "train",
 ]

@@ -18,6 +18,12 @@ from mimetic.recipe.tree import List, Map, Spot
 MAIN = "main"
 """Name of the only arm of a recipe that has none."""
 
+LEARNED_AWAY = ("model", "surgery", "train", "init", "unmatched", "measure")
+"""Keys that a `learner` laid over them replaces: it has neither a network nor rules."""
+
+TRAINED_AWAY = frozenset({"model", "train"})
+"""Keys that replace a `learner` they are laid over."""
+
 MAX_CHAIN = 50
 """How many arms, or stages, may extend one another in a row."""
 
@@ -90,6 +96,10 @@ class Composition:
 
     def _laid_over(self, state: Map, layer: Map, group: Group) -> Map:
         """Lay the sections of an arm or a stage, or the shared ones of a layer, over a state."""
+        if "learner" in layer:
+            state = state.without(*LEARNED_AWAY)
+        elif TRAINED_AWAY & set(layer):
+            state = state.without("learner")
         merged = Map(state.here, layer.here)
         own = _only(layer, *(key for key in group.keys if key not in LISTS))
         for key, value, spot in merge_maps(state.without(*LISTS), own, group.place).entries():

@@ -43,6 +43,15 @@ class ColorJitter(Spec):
     saturation: NonNegative = Field(0.2, description="Strength; ignored on grey images.")
 
 
+@register("augment")
+class RandAugment(Spec):
+    """Apply a few of fourteen operations, drawn for each image, at one strength (arXiv 1909.13719)."""
+
+    type: Literal["rand_augment"] = "rand_augment"
+    num_ops: Count = Field(2, description="Operations for each image, one after another.")
+    magnitude: int = Field(9, ge=0, le=30, description="Strength, from 0 to 30.")
+
+
 class AnyData(Spec):
     """Base of the data sets."""
 

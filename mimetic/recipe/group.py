@@ -36,12 +36,14 @@ class Group:
         return ("extends", *self.keys, "remove")
 
 
-ARM_KEYS = ("model", "surgery", "data", "train", "init", "unmatched", "measure")
+ARM_KEYS = ("model", "surgery", "data", "train", "init", "unmatched", "measure", "learner")
 """Keys of a complete arm; at the top of a recipe they hold for all arms."""
 
 ARMS = Group("arms", "arm", "an arm", ARM, ARM_KEYS, ARM_KEYS)
 
-STAGES = Group("stages", "stage", "a stage", STAGE, (*ARM_KEYS, "seeds"), ("model", "data", "train"))
+STAGES = Group(
+    "stages", "stage", "a stage", STAGE, (*ARM_KEYS, "seeds"), ("model", "data", "train", "learner")
+)
 """A stage begins with the model as it is: the recipe's rewrites and rules are for its arms."""
 
 LISTS = {"surgery": "rewrite", "init": "rule"}

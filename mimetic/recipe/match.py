@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from mimetic.recipe.base import Fraction, FromList, Section, mistake
 from mimetic.recipe.patterns import LayerRegex, Regex, fullmatch
 
-CompositeKind = Literal["attention", "position"]
+CompositeKind = Literal["attention", "position", "ssm", "mlp"]
 """Kinds of sites that take several parameters together; see `mimetic.graph.structure`."""
 
 SiteKind = Literal[

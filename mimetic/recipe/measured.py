@@ -40,7 +40,7 @@ class Origin(Section):
     """A trained network: a stage or an arm of the recipe, a trial, a checkpoint, or a published model."""
 
     expected: ClassVar[str] = "a map such as `{stage: small}`"
-    alternatives: ClassVar[tuple[str, ...]] = ("stage", "arm", "trial", "checkpoint", "weights")
+    alternatives: ClassVar[tuple[str, ...]] = ("stage", "arm", "trial", "run", "checkpoint", "weights")
 
     stage: Name | None = Field(None, description="Name of a stage of this recipe, trained first.")
     arm: Name | None = Field(None, description="Name of another arm of this recipe, trained before ours.")
@@ -50,6 +50,9 @@ class Origin(Section):
         "where the stage has `seeds` of its own), all, or a list.",
     )
     trial: str | None = Field(None, min_length=1, description="Folder of a finished trial of ours.")
+    run: str | None = Field(
+        None, pattern=r"^[0-9a-f]{32}$", description="Id of the MLflow run of a finished trial of ours."
+    )
     checkpoint: str | None = Field(
         None, min_length=1, description="Weights in a file: safetensors, or a PyTorch state dict."
     )
@@ -152,7 +155,8 @@ class Nfm(Measured):
     normalize: Literal["sum", "mean"] = Field("sum", description="Sum or mean over the filters.")
 
 
-def _one_or_half(value: float) -> float:
+def one_or_half(value: float) -> float:
+    """Refuse powers other than 1 and 0.5."""
     if value not in {0.5, 1.0}:
         raise mistake(f"must be 1 or 0.5, found {value:g}", hint="1 is the matrix, 0.5 its square root")
     return value
@@ -163,7 +167,7 @@ class Agop(Measured):
     """Average gradient outer product over patches of a trained network's layer (arXiv 2309.00570)."""
 
     type: Literal["agop"] = "agop"
-    power: Annotated[float, AfterValidator(_one_or_half)] = Field(
+    power: Annotated[float, AfterValidator(one_or_half)] = Field(
         1.0,
         description="1 for the matrix, 0.5 for its square root.",
         json_schema_extra={"enum": [0.5, 1.0]},
@@ -174,6 +178,21 @@ class Agop(Measured):
         None, description="Random combinations of outputs instead of every one; exact unless given."
     )
     drop_bias: bool = Field(False, description="Drop each layer's own bias, as the paper's code does.")
+
+
+@register("covariance")
+class Learned(Measured):
+    """Covariance of patches that RFM, ConvRFM or Deep ConvRFM learned without backpropagation."""
+
+    type: Literal["learned"] = "learned"
+
+    @model_validator(mode="after")
+    def _from_a_learner(self) -> Self:
+        if self.from_.stage is None and self.from_.trial is None:
+            said = "checkpoint" if self.from_.checkpoint is not None else "weights"
+            hint = "write `from: {stage: …}` with a stage that has a `learner`, or `from: {trial: …}`"
+            raise mistake("what a learner learned is in a stage or a trial", at=("from", said), hint=hint)
+        return self
 
 
 @register("covariance")

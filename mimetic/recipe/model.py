@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mimetic.recipe.base import Arguments, Count, Spec, mistake
+from mimetic.recipe.base import Arguments, Count, Positive, Spec, mistake
 from mimetic.recipe.registry import register
 
 
@@ -102,6 +102,52 @@ class Mamba(Model):
                 f"the 2·dim = {inner} channels inside a layer do not divide into heads of {self.head_dim}"
             )
             raise mistake(message, at=("head_dim",), hint="choose a divisor of 2·dim")
+        return self
+
+
+VIT_SIZES = {"ti": (192, 12, 3), "s": (384, 12, 6), "b": (768, 12, 12)}
+"""Width, depth and heads of the sizes of DeiT."""
+
+
+@register("model")
+class Vit(Model):
+    """Vision transformer (Dosovitskiy et al., arXiv 2010.11929) in the sizes of DeiT, for small images."""
+
+    type: Literal["vit"] = "vit"
+    size: Literal["ti", "s", "b"] = Field("ti", description="Width, depth and heads by name.")
+    width: Count | None = Field(None, description="Width of the tokens; that of the size unless given.")
+    depth: Count | None = Field(None, description="Number of blocks; that of the size unless given.")
+    heads: Count | None = Field(None, description="Attention heads; those of the size unless given.")
+    patch_size: Count = Field(2, description="Side and stride of the patch embedding.")
+    image_size: Count = Field(32, description="Side of the images.")
+    mlp_ratio: Positive = Field(4.0, description="Hidden width of the MLPs over the width.")
+    pool: Literal["mean", "cls"] = Field("mean", description="Mean of the tokens, or a class token.")
+    positions: Literal["learned", "sincos"] = Field(
+        "learned", description="A learned table, or sines and cosines that are not trained."
+    )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return width, depth and heads."""
+        width, depth, heads = VIT_SIZES[self.size]
+        return (
+            width if self.width is None else self.width,
+            depth if self.depth is None else self.depth,
+            heads if self.heads is None else self.heads,
+        )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        width, _, heads = self.shape
+        if width % heads:
+            raise mistake(f"a width of {width} cannot be shared by {heads} heads")
+        if self.image_size % self.patch_size:
+            raise mistake(
+                f"images of side {self.image_size} have no whole patches of side {self.patch_size}",
+                hint="give an `image_size` that is a multiple of `patch_size`",
+            )
+        if self.positions == "sincos" and width % 4:
+            raise mistake(f"sines and cosines need a width that is a multiple of 4, not {width}")
         return self
 
 

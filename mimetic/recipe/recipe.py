@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_
 from mimetic.recipe.base import Count, FromList, Name, Section, mistake
 from mimetic.recipe.data import AnyData
 from mimetic.recipe.errors import Mark, Step
+from mimetic.recipe.learner import Learner
 from mimetic.recipe.measurements import Measure
 from mimetic.recipe.model import Model
 from mimetic.recipe.registry import Registered
@@ -105,6 +106,17 @@ class Arm(Section):
         "keep", description="What no rule matches keeps the model's own initialization, or is an error."
     )
     measure: Measure | None = Field(None, description="What is measured while the network is trained.")
+    learner: Annotated[Learner, Registered("learner")] | None = Field(
+        None, description="What learns without backpropagation, in place of a model and its training."
+    )
+
+    @model_validator(mode="after")
+    def _learns_one_way(self) -> Self:
+        for key in ("model", "surgery", "train", "init", "measure") if self.learner is not None else ():
+            if getattr(self, key):
+                hint = f"remove `{key}`, or the `learner`"
+                raise mistake(f"a `learner` stands in place of `{key}`", at=(key,), hint=hint)
+        return self
 
 
 class Stage(Arm):

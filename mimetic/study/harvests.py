@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mimetic import data
+from mimetic import data, kernels
 from mimetic.covariance import (
     Harvest,
     averaged,
@@ -29,10 +29,11 @@ from mimetic.models.checkpoint import load_published, load_weights
 from mimetic.plan import resolve
 from mimetic.recipe import Recipe, load
 from mimetic.recipe.base import Spec
-from mimetic.recipe.measured import Measured, Origin, Patches
+from mimetic.recipe.measured import Learned, Measured, Origin, Patches
 from mimetic.recipe.model import Model
 from mimetic.recipe.recipe import Arm
 from mimetic.study.layout import Trial
+from mimetic.study.learning import learned_file
 from mimetic.study.sites import rewritten_sites
 from mimetic.study.stages import harvested_seeds, stage_folder, trained_weights
 from mimetic.surgery import Network, build_network
@@ -47,14 +48,30 @@ def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str
         UserError: If a network is missing or has no layers of which that could be measured.
     """
     return {
-        key: prospect(
-            spec,
-            _meta_graph(recipe, arm, spec, allow_code=allow_code),
-            origin_name(spec),
-            kinds=kinds_needed(arm, spec),
-        )
-        for key, spec in harvests_needed(arm).items()
+        key: _prospect(recipe, arm, spec, allow_code=allow_code) for key, spec in harvests_needed(arm).items()
     }
+
+
+def _prospect(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Harvest:
+    if isinstance(spec, Learned):
+        return _learned_prospect(recipe, spec)
+    graph = _meta_graph(recipe, arm, spec, allow_code=allow_code)
+    return prospect(spec, graph, origin_name(spec), kinds=kinds_needed(arm, spec))
+
+
+def _learned_prospect(recipe: Recipe, spec: Learned) -> Harvest:
+    """Return what a learner gives: known before it has learned from a stage, read where it has."""
+    name = origin_name(spec)
+    if spec.from_.trial is not None:
+        return replace(load_harvest(learned_file(Path(spec.from_.trial), name)), origin=name)
+    assert spec.from_.stage is not None
+    stage = recipe.stages[spec.from_.stage]
+    if stage.learner is None or stage.data is None:
+        message = f"{name} trains a network, and `learned` is what a `learner` learned; "
+        raise UserError(message + "use `filters`, `nfm` or `agop`, or give the stage a `learner`")
+    shape = data.describe(stage.data)
+    assert isinstance(shape, data.DataShape)
+    return kernels.prospect(stage.learner, shape, name)
 
 
 def origin_name(spec: Spec) -> str:
@@ -67,6 +84,11 @@ def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Gr
     source, model, surgery = arm, arm.model, arm.surgery
     if isinstance(spec, Measured):
         source, model = _where(recipe, arm, spec.from_)
+    if source.learner is not None and isinstance(spec, Measured):
+        message = (
+            f"{origin_name(spec)} learns without a network, and `{spec.type_name()}` is measured on one; "
+        )
+        raise UserError(message + "use `covariance: {type: learned, from: …}`")
         surgery = () if spec.from_.model is not None else source.surgery
     if model is None or source.data is None:
         raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")
@@ -142,11 +164,24 @@ def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str
             built = _built(arm, dataset, seed=trial.seed, allow_code=trial.allow_code).model
             images = _Network("the training images", built, None, None)
             found[key] = _measured(spec, images, dataset, kinds=None)
+        elif isinstance(spec, Learned):
+            found[key] = averaged(_learned(trial, recipe, spec.from_), origin=origin_name(spec))
         elif isinstance(spec, Measured):
             networks = _networks(trial, recipe, arm, spec.from_, dataset)
             kinds = kinds_needed(arm, spec)
             harvests = [_measured(spec, network, dataset, kinds=kinds) for network in networks]
             found[key] = averaged(harvests, origin=origin_name(spec))
+    return found
+
+
+def _learned(trial: Trial, recipe: Recipe, origin: Origin) -> list[Harvest]:
+    """Return what the learners an origin names have learned: one harvest, or one for each of its seeds."""
+    if origin.stage is None:
+        return [load_harvest(learned_file(Path(str(origin.trial)), called(origin)))]
+    folder, found = stage_folder(trial.study, origin.stage), []
+    for seed in harvested_seeds(recipe, origin, own=trial.seed):
+        done = Trial(str(folder), origin.stage, seed)
+        found.append(load_harvest(learned_file(done.folder, f"stage {origin.stage}, seed {seed},")))
     return found
 
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from mimetic import data
 from mimetic.errors import UserError
+from mimetic.kernels import outline
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Recipe, RecipeError
+from mimetic.recipe.data import Data
 from mimetic.recipe.errors import Issue
 from mimetic.recipe.recipe import Among, Arm
 from mimetic.study.harvests import prospects
@@ -27,7 +29,8 @@ def plan_arms(recipe: Recipe, *, allow_code: bool = False, seed: int | None = No
         seed: Seed of the plans; the recipe's first unless given.
 
     Returns:
-        The plans of the arms. What rules take from stages that are not trained yet is pending in them.
+        The plans of the arms that have networks. What rules take from stages that are not trained yet is
+        pending in them.
 
     Raises:
         RecipeError: With the mistakes of all arms and stages at once.
@@ -37,7 +40,10 @@ def plan_arms(recipe: Recipe, *, allow_code: bool = False, seed: int | None = No
     chosen = recipe.seeds[0] if seed is None else seed
 
     def plan(family: Among, name: str) -> None:
-        plans[name] = _plan(recipe, family, name, allow_code=allow_code, seed=chosen)
+        if getattr(recipe, family)[name].learner is not None:
+            check_learner(recipe, family, name)
+        else:
+            plans[name] = _plan(recipe, family, name, allow_code=allow_code, seed=chosen)
 
     for name in recipe.stages:
         issues += _issues_of(recipe, "stages", name, plan)
@@ -58,7 +64,8 @@ def _issues_of(
     except RecipeError as error:
         return error.issues
     except UserError as error:
-        return (Issue(str(error), (family, name), recipe.where(family, name, "model"), None),)
+        key = "model" if getattr(recipe, family)[name].learner is None else "learner"
+        return (Issue(str(error), (family, name), recipe.where(family, name, key), None),)
     return ()
 
 
@@ -69,10 +76,7 @@ def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: i
         said = " and ".join(f"`{part}`" for part in missing)
         message = f"to be run, {family.removesuffix('s')} `{name}` needs {said}"
         raise RecipeError([Issue(message, (family, name), recipe.where(family, name), None)])
-    if family == "arms" and recipe.study.metric.startswith("val/") and arm.data.held_out == 0:
-        message = f"`{recipe.study.metric}` needs validation images, and arm `{name}` holds none out"
-        where = recipe.where("study", "metric")
-        raise RecipeError([Issue(message, ("study", "metric"), where, "set `data.val_size`")])
+    _check_metric(recipe, family, name)
     _check_pairing(recipe, family, name, arm)
     place_in = recipe.place_in(name, among=family)
     sites = rewritten_sites(
@@ -88,6 +92,45 @@ def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: i
         harvests=prospects(recipe, arm, allow_code=allow_code),
         rewrites=sites.rewrites,
     )
+
+
+def check_learner(recipe: Recipe, family: Among, name: str) -> tuple[str, ...]:
+    """Check an arm or stage that learns without backpropagation, and say what it will do.
+
+    Raises:
+        RecipeError: If it lacks data, or images to choose on.
+        UserError: If its images are too small for it.
+    """
+    arm: Arm = getattr(recipe, family)[name]
+    assert arm.learner is not None
+    place = (family, name, "learner")
+    if arm.data is None:
+        message = f"to be run, {family.removesuffix('s')} `{name}` needs `data`"
+        raise RecipeError([Issue(message, (family, name), recipe.where(family, name), None)])
+    if not isinstance(arm.data, Data):
+        message = f"{family.removesuffix('s')} `{name}`: a `learner` learns from images, and "
+        message += f"`{arm.data.type_name()}` holds {arm.data.holds}"
+        raise RecipeError([Issue(message, place, recipe.where(*place), "choose other data")])
+    decided = arm.learner.held_out
+    if decided is not None and arm.data.held_out == 0:
+        message = (
+            f"{decided} looks at validation images, and {family.removesuffix('s')} `{name}` holds none out"
+        )
+        hint = "set `data.val_size`; test images are not for choosing"
+        raise RecipeError([Issue(message, place, recipe.where(*place), hint)])
+    _check_metric(recipe, family, name)
+    shape = data.describe(arm.data)
+    assert isinstance(shape, data.DataShape)
+    return outline(arm.learner, shape)
+
+
+def _check_metric(recipe: Recipe, family: Among, name: str) -> None:
+    """Refuse to compare by validation images that are not held out."""
+    images = getattr(recipe, family)[name].data
+    if family == "arms" and recipe.study.metric.startswith("val/") and images.held_out == 0:
+        message = f"`{recipe.study.metric}` needs validation images, and arm `{name}` holds none out"
+        where = recipe.where("study", "metric")
+        raise RecipeError([Issue(message, ("study", "metric"), where, "set `data.val_size`")])
 
 
 def _check_pairing(recipe: Recipe, family: Among, name: str, arm: Arm) -> None:

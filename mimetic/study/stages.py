@@ -6,7 +6,7 @@ that decides its weights changes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
@@ -76,10 +76,32 @@ def harvested_seeds(recipe: Recipe, origin: Origin, *, own: int) -> tuple[int, .
     return recipe.seeds if origin.stage is None else stage_seeds(recipe, origin.stage)
 
 
+def stage_trials(
+    recipe: Recipe, folders: Mapping[str, Path], trial: Callable[[Path, str, int], Trial]
+) -> list[Trial]:
+    """Return the trials of all stages, stage by stage in the order of their folders.
+
+    Args:
+        recipe: The recipe.
+        folders: The folder of each stage.
+        trial: Makes the trial of a folder, a stage and a seed.
+    """
+    return [
+        trial(folder, name, seed) for name, folder in folders.items() for seed in stage_seeds(recipe, name)
+    ]
+
+
 def write_folders(study: Path, folders: Mapping[str, Path]) -> None:
     """Write where the stages of a study lie."""
     text = json.dumps({name: str(folder) for name, folder in folders.items()}, indent=1)
     write_text(study / FOLDERS, f"{text}\n")
+
+
+def read_folders(study: str | Path) -> dict[str, Path]:
+    """Return where the stages of a study lie; empty where it has none."""
+    path = Path(study) / FOLDERS
+    folders = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {name: Path(folder) for name, folder in folders.items()}
 
 
 def stage_folder(study: str | Path, name: str) -> Path:
@@ -88,11 +110,10 @@ def stage_folder(study: str | Path, name: str) -> Path:
     Raises:
         UserError: If the study has no such stage.
     """
-    path = Path(study) / FOLDERS
-    folders = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    folders = read_folders(study)
     if name not in folders:
-        raise UserError(f"{path} knows no stage `{name}`; run the recipe again")
-    return Path(folders[name])
+        raise UserError(f"{Path(study) / FOLDERS} knows no stage `{name}`; run the recipe again")
+    return folders[name]
 
 
 def trained_weights(folder: Path, name: str, seed: int, *, noun: str = "stage") -> Path:

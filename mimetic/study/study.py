@@ -1,6 +1,6 @@
 """A study: stages, then arms × seeds, executed, tracked and compared."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from mimetic.recipe import Recipe, load
 from mimetic.recipe.load import Source
 from mimetic.study.comparison import Comparison, compare
 from mimetic.study.display import Display, Quiet
+from mimetic.study.fetching import with_local_runs
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.opening import baseline, find_to_continue, start
 from mimetic.study.planning import open_data, plan_arms
 from mimetic.study.pool import Pool, cores
 from mimetic.study.report import write_comparison
-from mimetic.study.stages import prepare_stages, stage_seeds, write_folders
+from mimetic.study.stages import prepare_stages, stage_trials, write_folders
 from mimetic.train.devices import pick_device
 
 DEFAULT_ROOT = Path("mlruns")
@@ -79,10 +80,10 @@ def run(
         RecipeError: If the recipe does not fit its models; nothing was started then.
         UserError: If data are missing or there is nothing to resume.
     """
-    recipe = load(source)
+    recipe = with_local_runs(load(source), root)
     shown = Quiet() if display is None else display
     plans = plan_arms(recipe, allow_code=allow_code)
-    for name in {_device(recipe, name) if device is None else device for name in plans}:
+    for name in {_device(recipe, name) if device is None else device for name in recipe.arms}:
         pick_device(name)  # a missing device is said before anything is written
     if not offline:
         _check_store(root)
@@ -97,13 +98,14 @@ def run(
     with holding_study(folder):
         trials = [trial(folder, arm, seed) for seed in recipe.seeds for arm in recipe.arms]
         wait_for_workers(trials, shown.say)
-        stages = prepare_stages(recipe, root, digests)
-        write_folders(folder, stages)
-        queues = [_unfinished(recipe, wave, stages, trials, trial) for wave in recipe.waves()]
+        folders = prepare_stages(recipe, root, digests)
+        write_folders(folder, folders)
+        stages = stage_trials(recipe, folders, trial)
+        queues = list(_waves(recipe, stages, trials))
         shown.begin(folder, [waiting for queue in queues for waiting in queue])
         for note in notes:
             shown.say(note)
-        tracker = _tracker(recipe, folder, trials, root=root, offline=offline, display=shown)
+        tracker = None if offline else _tracker(recipe, folder, trials, stages, root=root, display=shown)
         # What is harvested comes first: each wave waits for the one before.
         try:
             interrupted = any(
@@ -130,28 +132,19 @@ def conclude(
     return StudyResult(folder, comparison, ended, link, interrupted)
 
 
-def _unfinished(
-    recipe: Recipe,
-    wave: Sequence[tuple[str, str]],
-    stages: Mapping[str, Path],
-    trials: Sequence[Trial],
-    trial: Callable[[Path, str, int], Trial],
-) -> list[Trial]:
-    """Return the trials of a wave that are to be trained: its stages' first, then its arms' seed by seed."""
-    members = set(wave)
-    found = [
-        trial(folder, name, seed)
-        for name, folder in stages.items()
-        if ("stages", name) in members
-        for seed in stage_seeds(recipe, name)
-    ]
-    found += [one for one in trials if ("arms", one.arm) in members]
-    return [one for one in found if not is_finished(one)]
+def _waves(recipe: Recipe, stages: Sequence[Trial], trials: Sequence[Trial]) -> Iterator[list[Trial]]:
+    """Yield what is to be trained, wave by wave: stages first, then arms seed by seed."""
+    for wave in recipe.waves():
+        members = set(wave)
+        waiting = [one for one in stages if ("stages", one.arm) in members]
+        waiting += [one for one in trials if ("arms", one.arm) in members]
+        yield [one for one in waiting if not is_finished(one)]
 
 
 def _device(recipe: Recipe, name: str) -> str:
-    train = (recipe.arms[name] if name in recipe.arms else recipe.stages[name]).train
-    return "auto" if train is None else train.device
+    arm = recipe.arms[name] if name in recipe.arms else recipe.stages[name]
+    section = arm.train if arm.learner is None else arm.learner
+    return "auto" if section is None else section.device
 
 
 def _check_store(root: Path) -> None:
@@ -162,14 +155,19 @@ def _check_store(root: Path) -> None:
 
 
 def _tracker(
-    recipe: Recipe, folder: Path, trials: Sequence[Trial], *, root: Path, offline: bool, display: Display
+    recipe: Recipe,
+    folder: Path,
+    trials: Sequence[Trial],
+    stages: Sequence[Trial],
+    *,
+    root: Path,
+    display: Display,
 ) -> Any:
-    if offline:
-        return None
+    """Return the tracker of the study; None, said to the user, where the store does not work."""
     from mimetic.study.tracker import Tracker
 
     try:
-        return Tracker(recipe, folder, trials, root=root, display=display)
+        return Tracker(recipe, folder, trials, root=root, display=display, stages=stages)
     except RunError as error:
         display.say(f"not tracked: {error}")
         return None

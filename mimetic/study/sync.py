@@ -7,6 +7,7 @@ from mimetic.recipe import load
 from mimetic.study.display import Display, Quiet
 from mimetic.study.layout import Trial, is_finished, read_record
 from mimetic.study.locks import holding_study, wait_for_workers
+from mimetic.study.stages import read_folders, stage_trials
 from mimetic.study.study import StudyResult, conclude
 from mimetic.study.tracker import Tracker
 
@@ -32,7 +33,8 @@ def sync(folder: Path, *, root: Path, display: Display | None = None) -> StudyRe
     trials = [Trial(str(folder), arm, seed) for seed in record["seeds"] for arm in record["arms"]]
     with holding_study(folder):
         wait_for_workers(trials, shown.say)
-        tracker = Tracker(recipe, folder, trials, root=root, display=shown)
+        stages = stage_trials(recipe, read_folders(folder), lambda at, name, seed: Trial(str(at), name, seed))
+        tracker = Tracker(recipe, folder, trials, root=root, display=shown, stages=stages)
         waiting = any(not is_finished(trial) for trial in trials)
         result = conclude(recipe, folder, trials, tracker, interrupted=waiting)
     if tracker.mirrors.trouble is not None:

@@ -7,11 +7,12 @@ workers, and a store that is away costs no trial anything.
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mimetic.errors import RunError
 from mimetic.recipe import Recipe
 from mimetic.recipe.base import Section
+from mimetic.recipe.recipe import Arm
 from mimetic.study.comparison import Comparison
 from mimetic.study.display import Display
 from mimetic.study.layout import Trial, read_record, study_id
@@ -32,7 +33,14 @@ class Tracker:
     """
 
     def __init__(
-        self, recipe: Recipe, folder: Path, trials: Sequence[Trial], *, root: Path, display: Display
+        self,
+        recipe: Recipe,
+        folder: Path,
+        trials: Sequence[Trial],
+        *,
+        root: Path,
+        display: Display,
+        stages: Sequence[Trial] = (),
     ) -> None:
         self.recipe, self.folder, self.display = recipe, folder, display
         self.study = study_id(folder)
@@ -45,9 +53,9 @@ class Tracker:
         if trouble is not None:
             display.say(f"the saved view could not be written: {trouble}")
         self.mirrors = Mirrors()
-        self.summary = self._open(trials)
+        self.summary = self._open(trials, stages)
 
-    def _open(self, trials: Sequence[Trial]) -> str:
+    def _open(self, trials: Sequence[Trial], stages: Sequence[Trial]) -> str:
         """Make the runs that are missing, take over those that are there, and return the summary's id."""
         record = read_record(self.folder)
         origin = runs.Origin(
@@ -57,10 +65,15 @@ class Tracker:
         versions = {f"mimetic.{name}": text for name, text in record["environment"].items()}
         runs.remove_torn(self.store, self.study)
         there, summary = runs.find_runs(self.store, self.study)
-        for trial in trials:
-            run_id = there.get((trial.arm, trial.seed))
+        known, staged = {self.study: there}, set(stages)
+        for trial in (*stages, *trials):
+            kind: Literal["trial", "stage"] = "stage" if trial in staged else "trial"
+            study = study_id(Path(trial.study))
+            if study not in known:
+                known[study], _ = runs.find_runs(self.store, study)
+            run_id = known[study].get((trial.arm, trial.seed))
             if run_id is None:
-                run_id = self._create(trial, origin, versions, record)
+                run_id = self._create(kind, trial, origin, versions, record)
             else:
                 runs.claim(self.store, run_id)
             self.mirrors.add(self.store, run_id, trial.journal)
@@ -73,28 +86,33 @@ class Tracker:
         return summary
 
     def _create(
-        self, trial: Trial, origin: runs.Origin, versions: Mapping[str, str], record: Mapping[str, Any]
+        self,
+        kind: Literal["trial", "stage"],
+        trial: Trial,
+        origin: runs.Origin,
+        versions: Mapping[str, str],
+        record: Mapping[str, Any],
     ) -> str:
-        arm = self.recipe.arms[trial.arm]
+        group = "arms" if kind == "trial" else "stages"
+        section: Arm = getattr(self.recipe, group)[trial.arm]
+        study = Path(trial.study)
         run_id = runs.create_trial_run(
             self.store,
-            study=self.study,
+            study=study_id(study),
             arm=trial.arm,
             seed=trial.seed,
-            params=settings(model=arm.model, data=arm.data, train=arm.train),
+            params=settings(
+                model=section.model, data=section.data, train=section.train, learner=section.learner
+            ),
             tags=versions,
             origin=origin,
+            kind=kind,
         )
-        if arm.data is not None:
-            digest = record["data"].get(f"arms/{trial.arm}", "")
-            runs.log_dataset(self.store, run_id, name=arm.data.type_name(), digest=digest)
-        files = [
-            self.folder / "recipe.yaml",
-            self.folder / "resolved.yaml",
-            self.folder / trial.arm / "plan.json",
-        ]
+        if section.data is not None:
+            digest = record["data"].get(f"{group}/{trial.arm}", "")
+            runs.log_dataset(self.store, run_id, name=section.data.type_name(), digest=digest)
+        files = [study / "recipe.yaml", study / "resolved.yaml", study / trial.arm / "plan.json"]
         runs.log_files(self.store, run_id, [str(file) for file in files if file.is_file()], folder="recipe")
-        runs.set_tags(self.store, run_id, {runs.WHOLE: "yes"})
         return run_id
 
     def pump(self, *, now: bool = False) -> None:

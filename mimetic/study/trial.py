@@ -22,6 +22,7 @@ from mimetic.plan import Plan, resolve
 from mimetic.recipe import Arm, Recipe, load
 from mimetic.study.harvests import gather
 from mimetic.study.layout import Trial, is_finished
+from mimetic.study.learning import learn
 from mimetic.study.locks import holding_trial
 from mimetic.study.observe import observer
 from mimetic.study.pictures import draw_ansatz, draw_pictures
@@ -91,9 +92,11 @@ def _journaled(trial: Trial, shelf: Shelf, stop: Stop) -> str:
 def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[str, str | None]:
     recipe = shelf.recipe(trial.study)
     arm = recipe.arms[trial.arm]
+    dataset = shelf.dataset(arm)
+    if arm.learner is not None:
+        return learn(trial, arm, dataset, journal, stop)
     assert arm.model is not None
     assert arm.train is not None
-    dataset = shelf.dataset(arm)
     network = build(arm, dataset, trial)
     model = network.model
     harvests = gather(trial, recipe, arm, dataset)

@@ -21,7 +21,7 @@ WHOLE = "mimetic.whole"
 """Tag a trial's run gets once all that is known before training stands in it."""
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
-Kind = Literal["trial", "summary"]
+Kind = Literal["trial", "stage", "summary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ def create_trial_run(
     tags: Mapping[str, str] | None = None,
     origin: Origin | None = None,
     note: str | None = None,
+    kind: Kind = "trial",
 ) -> str:
     """Create the run of one trial and return its id.
 
@@ -71,13 +72,14 @@ def create_trial_run(
         tags: More tags, e.g. versions.
         origin: Recipe, commit and user.
         note: Text the run's page shows.
+        kind: Whether it is a trial of an arm or of a stage; charts of the arms leave stages out.
 
     Raises:
         RunError: If the store does not work.
     """
     settings = {"arm": arm, "seed": str(seed)} | flatten(params)
     name = f"{arm} · seed {seed}"
-    run_id = _create(store, name, "trial", study, params=settings, tags=tags, origin=origin, note=note)
+    run_id = _create(store, name, kind, study, params=settings, tags=tags, origin=origin, note=note)
     with store_trouble(store.uri):
         store.client.update_run(run_id, status="SCHEDULED")  # its journal's start sets it running
     return run_id
@@ -111,7 +113,7 @@ def claim(store: Store, run_id: str) -> None:
     """
     with store_trouble(store.uri):
         run = store.client.get_run(run_id)
-        if run.data.tags.get(KIND) == "trial" and run.info.status == "FINISHED":
+        if run.data.tags.get(KIND) != "summary" and run.info.status == "FINISHED":
             return
         store.client.update_run(run_id, status="RUNNING")
     set_tags(store, run_id, owner_tags())

@@ -10,8 +10,11 @@ from scipy import stats
 from torch import nn
 
 from mimetic.covariance import source
+from mimetic.graph import find_sites
 from mimetic.graph.site import Site
 from mimetic.initializers import Draw, draw
+from mimetic.models import build
+from mimetic.recipe.model import Vit
 from mimetic.recipe.registry import registered
 
 # Arguments other than the defaults, and a layer the initializer fits: its maker and that one's arguments.
@@ -38,6 +41,12 @@ INITS: dict[str, tuple[dict[str, object], Layer]] = {
     "gaussian_bump": ({"sigma": 0.8}, ("conv",)),
     "gaussian_derivatives": ({"sigma": 1.2, "order": 3}, ("conv",)),
 }
+LAYERWISE = [name for name, section in registered("init").items() if section.acts_on is None]
+"""Those that fill layers; the others, which fill composite sites, have tests of their own."""
+
+ATTENTIVE = [
+    name for name, section in registered("init").items() if section.acts_on in {"attention", "position"}
+]
 SILENT = {"keep", "default"}
 """Those that promise no moments: nothing is drawn, or the law is the layer's own."""
 
@@ -110,7 +119,7 @@ def check(found: Draw, weight: torch.Tensor) -> None:
     assert (weight.dtype, weight.is_contiguous(), weight.device.type) == (torch.float32, True, "cpu")
 
 
-@pytest.mark.parametrize("name", [name for name in registered("init") if name not in SILENT])
+@pytest.mark.parametrize("name", [name for name in LAYERWISE if name not in SILENT])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_registered_init_has_its_moments(make: SimpleNamespace, name: str, seed: int) -> None:
     """Mean and rms deviation of the entries are the promised ones."""
@@ -174,7 +183,7 @@ def test_golden_draws(make: SimpleNamespace, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*registered("init"), *(name for name in registered("covariance") if name not in HARVESTED)]
+    "name", [*LAYERWISE, *(name for name in registered("covariance") if name not in HARVESTED)]
 )
 def test_draws_are_pure(make: SimpleNamespace, name: str) -> None:
     """Resolving and sampling leave the layer and the global stream as they were, and repeat exactly."""
@@ -223,3 +232,27 @@ def test_draws_do_not_depend_on_other_parameters(make: SimpleNamespace, name: st
     assert set(both) == {"weight", "bias"}
     assert torch.equal(both["weight"], weight["weight"])
     assert torch.equal(both["bias"], bias["bias"])
+
+
+@pytest.mark.parametrize("name", ATTENTIVE)
+def test_draws_of_composite_sites_are_pure(make: SimpleNamespace, name: str) -> None:
+    """They leave the layer and the global stream as they were, repeat exactly, and keep their moments."""
+    sizes = {"width": 24, "depth": 1, "heads": 4, "patch_size": 4, "image_size": 16}
+    model = build(Vit(**sizes), in_channels=3, num_classes=5, seed=0)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    kind = registered("init")[name].acts_on
+    site = next(site for site in find_sites(model).composites if site.kind == kind)
+    found = draw(make.rule(init=name), site, tuple(p.local for p in site.parameters))
+    layer, state = model.get_submodule(site.layer), torch.get_rng_state()
+    first, second = (found.sample(make.keyed(0, site.layer), layer) for _ in range(2))
+
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert {key: value.tolist() for key, value in first.items()} == {
+        key: value.tolist() for key, value in second.items()
+    }
+    for local, value in first.items():
+        shape = site.parameter(local).shape
+        assert (value.dtype, value.is_contiguous(), tuple(value.shape)) == (torch.float32, True, shape)
+        if local in found.moments:
+            assert float(value.std()) == pytest.approx(found.moments[local].std, rel=0.2)

@@ -20,6 +20,7 @@ from mimetic.recipe.tree import wrapped
 def test_families() -> None:
     """Every place of the language where a type stands has types."""
     wanted = {"init", "covariance", "scale", "model", "surgery", "data", "augment", "optimizer", "schedule"}
+    wanted |= {"learner"}
     assert set(families()) == wanted
     assert all(registered(family) for family in families())
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from torch import nn
 
 from mimetic.graph.adapters.fused import fused_attention
+from mimetic.graph.adapters.mamba import mamba, mamba2
+from mimetic.graph.adapters.mlp import mlp
 from mimetic.graph.adapters.multihead import multihead_attention
 from mimetic.graph.adapters.position import position_layer, position_parameters
 from mimetic.graph.adapters.reading import Found
@@ -18,6 +20,9 @@ ADAPTERS: tuple[Callable[[nn.Module], Found | None], ...] = (
     multihead_attention,
     fused_attention,
     split_attention,
+    mamba,
+    mamba2,
+    mlp,
 )
 """What may make a module a composite site of its own; the first that recognises it is believed."""
 

@@ -1,4 +1,4 @@
-"""`mimetic.harvest`: tensors and loaders in, a harvest and a file out, options of the recipe's sections."""
+"""`mimetic.harvest` and `mimetic.ansatz`: tensors and loaders in, measurements and a file out."""
 
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def test_initial_weights_and_kinds_are_passed_on(net: nn.Module) -> None:
         ({"power": 2.0}, "harvest: the options of `agop` are not right: `power`: "),
         ({"count": 4, "images": None}, "Sequential: `agop` needs images"),
         ({"images": []}, "Sequential: `agop` needs images"),
-        ({"images": [{"x": 1}]}, "harvest: the loader yields dict; its batches must be tensors"),
+        ({"images": [{"x": 1}]}, "the loader yields dict; its batches must be tensors"),
         ({"images": torch.zeros(0, 3, 8, 8)}, "Sequential: `agop` needs images"),
     ],
 )

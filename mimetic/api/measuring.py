@@ -1,4 +1,4 @@
-"""The call that harvests a network of one's own: `mimetic.harvest(model, loader, statistic='agop')`."""
+"""Measure a network of one's own: `mimetic.harvest(model, loader)`, `mimetic.ansatz(model, loader)`."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from os import PathLike, fspath
@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from mimetic.covariance import Harvest, measure, save_harvest
+from mimetic.covariance.ansatz import LayerAnsatz, ansatz_sites, measure_ansatz
+from mimetic.covariance.subject import Subject
 from mimetic.errors import UserError
 from mimetic.graph import find_sites
 from mimetic.recipe.base import Spec
@@ -19,7 +21,7 @@ Statistic = Literal["agop", "nfm", "filters", "patches"]
 Images = Tensor | Iterable[Any] | None
 
 _SECTIONS: dict[str, type[Spec]] = {"agop": Agop, "nfm": Nfm, "filters": Filters, "patches": Patches}
-_ALREADY = {"type", "from", "from_", "layers", "between", "align_corners", "keep", "kind"}
+_ALREADY = {"type", "from", "from_", "layers", "between", "align_corners", "keep", "kind", "channels"}
 _FROM = {"trial": "here"}  # a section says where its network is; here the network itself is given
 
 
@@ -64,11 +66,10 @@ def harvest(
     spec = section(statistic, options)
     name = type(model).__name__ if origin is None else origin
     images_NCHW = gathered(images, getattr(spec, "images", 0))
-    example = None if images_NCHW is None or len(images_NCHW) == 0 else images_NCHW[:2]
     found = measure(
         spec,
         model,
-        find_sites(model, example),
+        find_sites(model, _example(images_NCHW)),
         origin=name,
         images_NCHW=images_NCHW,
         initial=initial,
@@ -79,6 +80,65 @@ def harvest(
     if path is not None:
         save_harvest(Path(fspath(path)), found, about={"options": dict(options)})
     return found
+
+
+def ansatz(
+    model: nn.Module,
+    images: Images,
+    *,
+    initial: nn.Module | Mapping[str, Tensor] | None = None,
+    kinds: Collection[str] | None = None,
+    count: int = 256,
+    probes: int | None = None,
+    drop_bias: bool = False,
+    origin: str | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[LayerAnsatz, ...]:
+    """Measure how far NFM ∝ AGOP holds at each layer of a network (arXiv 2309.00570).
+
+    A linear head is left out: there ρ = 1 whatever the network learned.
+
+    Args:
+        model: Any module, on any real device; unchanged.
+        images: As in `harvest`.
+        initial: The network at its initialization, or its parameters then by name, for the correlations
+            with the start and of the change.
+        kinds: Kinds of layers, as in `harvest`; all unless given.
+        count: How many images; the first ones.
+        probes: Random combinations of outputs per image; unless given, every one of up to 100 outputs, and
+            4 combinations of more.
+        drop_bias: Leave out each layer's own bias, as the paper's code does.
+        origin: Name of the network for messages; its class unless given.
+        seed: Seed of random probes.
+        progress: Called with the number of images done and the total.
+
+    Returns:
+        The layers in execution order, each with its numbers (`agreement`), its NFM and its AGOP.
+
+    Raises:
+        UserError: If there is no such layer, images are missing or do not fit, or weights are not finite.
+    """
+    name = type(model).__name__ if origin is None else origin
+    images_NCHW = gathered(images, count)
+    graph = find_sites(model, _example(images_NCHW))
+    sites = ansatz_sites(graph, None if kinds is None else lambda site: site.kind in kinds)
+    if not sites:
+        present = _listing(sorted({site.kind for site in graph.sites}))
+        message = (
+            f"{name}: the ansatz is measured at convolutions and linear layers below the head, and there "
+        )
+        raise UserError(f"{message}is none of the kind asked for; its layers are {present}")
+    subject = Subject(
+        model=model,
+        graph=graph,
+        origin=name,
+        images_NCHW=images_NCHW,
+        initial=initial,
+        seed=seed,
+        progress=progress,
+    )
+    return measure_ansatz(subject, sites, images=count, probes=probes, drop_bias=drop_bias)
 
 
 def section(statistic: str, options: Mapping[str, Any]) -> Spec:
@@ -121,12 +181,16 @@ def gathered(images: Images, count: int) -> Tensor | None:
     for batch in images:
         first = batch[0] if isinstance(batch, tuple | list) and batch else batch
         if not isinstance(first, Tensor):
-            message = f"harvest: the loader yields {type(first).__name__}; its batches must be tensors "
+            message = f"the loader yields {type(first).__name__}; its batches must be tensors "
             raise UserError(message + "(N, C, H, W), alone or first in a tuple")
         parts.append(first)
         if sum(map(len, parts)) >= count:
             break
     return torch.cat(parts)[:count] if parts else None
+
+
+def _example(images_NCHW: Tensor | None) -> Tensor | None:
+    return None if images_NCHW is None or len(images_NCHW) == 0 else images_NCHW[:2]
 
 
 def _listing(names: Iterable[str]) -> str:

@@ -1,0 +1,35 @@
+"""MLP pairs: two linear layers of which the second leads back to the width the first came from."""
+
+from torch import nn
+
+from mimetic.graph.adapters.reading import Found, matrix, slots_of, tensors_of
+from mimetic.graph.structure import Mlp
+
+PAIRS: tuple[tuple[str, str], ...] = (
+    ("fc1", "fc2"),
+    ("linear1", "linear2"),
+    ("c_fc", "c_proj"),
+    ("lin1", "lin2"),
+    ("intermediate.dense", "output.dense"),
+    ("up_proj", "down_proj"),
+    ("wi", "wo"),
+    ("0", "3"),
+)
+"""Names of the two layers below the module: timm, torch, GPT-2, DistilBERT, BERT and ViT, Llama, T5,
+torchvision."""
+
+
+def mlp(module: nn.Module) -> Found | None:
+    """Recognise a pair by names and by shapes that agree."""
+    for first, second in PAIRS:
+        if first.partition(".")[0] not in module._modules:  # noqa: SLF001
+            continue
+        one, two = matrix(module, first), matrix(module, second)
+        if one is None or two is None or (one.outputs, one.inputs) != (two.inputs, two.outputs):
+            continue
+        if one.inputs == one.outputs and first == "0":
+            continue  # any two square layers of a sequence would do
+        slots = (*slots_of(one, {"fc1": one.outputs}), *slots_of(two, {"fc2": two.outputs}))
+        gate = ("gated: a third layer multiplies",) if "gate_proj" in module._modules else ()  # noqa: SLF001
+        return Found("mlp", Mlp(slots, gate), tensors_of(one, two))
+    return None

@@ -1,0 +1,222 @@
+"""The draws of initializers that act on attentions and position tables: from their arguments to tensors."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mimetic.covariance.linalg import one_thread
+from mimetic.errors import UserError
+from mimetic.graph.site import Site
+from mimetic.graph.structure import Attention, Position
+from mimetic.initializers.assembly import assembled
+from mimetic.initializers.attention import (
+    Stream,
+    query_key_maps,
+    semi_orthogonal_heads,
+    value_out_maps,
+    zeros_of,
+)
+from mimetic.initializers.dispatch import made, named
+from mimetic.initializers.draw import Draw, Moments, Streams
+from mimetic.initializers.impulse import OFFSETS, impulse_factors, impulse_logits, principal
+from mimetic.initializers.parallel import side_by_side
+from mimetic.models.sincos import sincos2d
+from mimetic.recipe.attention_init import (
+    Bias,
+    ConditionedAttention,
+    ImpulseAttention,
+    MimeticAttention,
+    Sincos2d,
+)
+
+_INNER = ("q", "k", "v")
+_ALL = (*_INNER, "out")
+Maps = Mapping[str, Tensor]
+
+
+@made.register
+def _(spec: MimeticAttention) -> frozenset[str]:
+    return _with_biases(_ALL, spec.bias)
+
+
+@made.register
+def _(spec: ImpulseAttention) -> frozenset[str]:
+    return _with_biases(_ALL, spec.bias)
+
+
+@made.register
+def _(spec: ConditionedAttention) -> frozenset[str]:
+    return _with_biases(_INNER, spec.bias)
+
+
+@named.register
+def mimetic_attention(spec: MimeticAttention, site: Site, names: tuple[str, ...]) -> Draw:
+    """Return the draw of the four maps of an attention (arXiv 2305.09828).
+
+    Raises:
+        UserError: If `legacy_layout` is asked for where values are not square.
+    """
+    attention = _attention(site)
+    if spec.legacy_layout and site.slot_shape("v") != site.slot_shape("out")[::-1]:
+        message = f"{site.layer}: `legacy_layout` needs as many values as inputs, "
+        raise UserError(message + f"but their map is {site.slot_shape('v')}; leave it out")
+    queries, values = _widths(site)
+
+    def maps(stream: Stream) -> dict[str, Tensor]:
+        q, k = query_key_maps(
+            attention, queries, noise=spec.qk_noise, diagonal=spec.qk_diag, law=spec.noise, stream=stream
+        )
+        v, out = value_out_maps(
+            attention,
+            values,
+            noise=spec.vp_noise,
+            diagonal=spec.vp_diag,
+            law=spec.noise,
+            stream=stream,
+            legacy_layout=spec.legacy_layout,
+        )
+        return {"q": q, "k": k, "v": v, "out": out}
+
+    return _draw(spec, site, names, maps)
+
+
+@named.register
+def impulse_attention(spec: ImpulseAttention, site: Site, names: tuple[str, ...]) -> Draw:
+    """Return the draw of an attention whose heads look at neighbours (arXiv 2505.19985).
+
+    Raises:
+        UserError: If the grid of the tokens is not known, or heads share keys.
+    """
+    attention = _attention(site)
+    grid = attention.grid if spec.grid is None else spec.grid
+    if grid is None:
+        message = (
+            f"{site.layer}: impulse_attention needs the grid of the tokens, and the model has no table of "
+        )
+        raise UserError(message + "positions that tells it; say it, e.g. `grid: [8, 8]`")
+    if attention.kv_heads < attention.heads:
+        message = f"{site.layer}: impulse_attention gives each head a neighbour of its own, but here "
+        raise UserError(message + f"{attention.heads} heads share {attention.kv_heads} keys")
+    (inputs, keys), values = _widths(site)
+    if inputs != keys:
+        raise UserError(f"{site.layer}: impulse_attention needs keys of the width of the queries")
+    _check_width(site, inputs, spec.layout)
+
+    def maps(stream: Stream) -> dict[str, Tensor]:
+        table_ND = sincos2d(grid, inputs, layout=spec.layout, temperature=spec.temperature)
+        with one_thread():
+            basis = principal(functional.layer_norm(table_ND, (inputs,)), attention.head_dim)
+
+        def head(index: int) -> tuple[Tensor, Tensor]:
+            target = impulse_logits(grid, OFFSETS[index % len(OFFSETS)], stream(f"impulse.head{index}"))
+            return impulse_factors(basis, target, rank=attention.head_dim, norm=spec.norm)
+
+        pairs = side_by_side([partial(head, index) for index in range(attention.heads)])
+        v, out = value_out_maps(
+            attention, values, noise=spec.vp_noise, diagonal=spec.vp_diag, law=spec.noise, stream=stream
+        )
+        q, k = (torch.cat([pair[i].T for pair in pairs]) for i in range(2))
+        return {"q": q, "k": k, "v": v, "out": out}
+
+    return _draw(spec, site, names, maps, grid=list(grid))
+
+
+@named.register
+def conditioned_attention(spec: ConditionedAttention, site: Site, names: tuple[str, ...]) -> Draw:
+    """Return the draw of semi-orthogonal queries and keys, and of values that are the identity.
+
+    The projection is not spoken of in the paper (Saratchandran and Lucey, ICLR 2026), and stays.
+    """
+    attention = _attention(site)
+    (queries, keys), _ = _widths(site)
+
+    def maps(stream: Stream) -> dict[str, Tensor]:
+        heads = partial(semi_orthogonal_heads, head_dim=attention.head_dim, stream=stream)
+        return {
+            "q": heads(attention.heads, inputs=queries, name="q"),
+            "k": heads(attention.kv_heads, inputs=keys, name="k"),
+            "v": torch.eye(*site.slot_shape("v"), dtype=torch.float64),
+        }
+
+    return _draw(spec, site, names, maps)
+
+
+@named.register
+def sincos(spec: Sincos2d, site: Site, names: tuple[str, ...]) -> Draw:
+    """Return the draw, which draws nothing, of a position table of sines and cosines.
+
+    Raises:
+        UserError: If the positions have no grid, or their width is not a multiple of four.
+    """
+    structure = site.structure
+    if not isinstance(structure, Position):
+        raise UserError(f"{site.layer}: sincos2d fills tables of positions, and this is a {site.kind} site")
+    grid = structure.grid if spec.grid is None else spec.grid
+    if grid is None or grid[0] * grid[1] > structure.tokens:
+        why = "have no grid" if grid is None else f"are fewer than {grid[0]}×{grid[1]}"
+        message = f"{site.layer}: its {structure.tokens} positions {why}; "
+        raise UserError(message + "say it, e.g. `grid: [8, 8]`")
+    _check_width(site, structure.dim, spec.layout)
+    prefix = structure.tokens - grid[0] * grid[1]
+    local = structure.slots[0].parameter
+
+    def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:  # noqa: ARG001
+        table_ND = sincos2d(grid, structure.dim, layout=spec.layout, temperature=spec.temperature)
+        whole_TD = functional.pad(spec.scale * table_ND, (0, 0, prefix, 0))
+        return {local: whole_TD.view(site.parameter(local).shape).to(torch.float32)} if local in names else {}
+
+    arguments = {**spec.model_dump(exclude={"type"}), "grid": list(grid)}
+    return Draw(spec.type_name(), arguments, sample)
+
+
+def _draw(
+    spec: MimeticAttention | ImpulseAttention | ConditionedAttention,
+    site: Site,
+    names: tuple[str, ...],
+    maps: Callable[[Stream], Maps],
+    **found: object,
+) -> Draw:
+    """Return a draw that makes maps and stores them; biases are zeros where the rule says so."""
+    zeros = sorted(
+        name for name in made(spec) or () if name.endswith("_bias") and site.slot(name) is not None
+    )
+
+    def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:
+        biases = zeros_of(zeros, site.slot_shape)
+        if all(_only_biases(site, name) for name in names):
+            return assembled(site, biases, names, layer)
+        return assembled(site, {**maps(lambda slot: streams("", slot)), **biases}, names, layer)
+
+    certain = {name: Moments(0.0, 0.0, 0.0) for name in names if _only_biases(site, name)}
+    return Draw(spec.type_name(), {**spec.model_dump(exclude={"type"}), **found}, sample, certain)
+
+
+def _only_biases(site: Site, name: str) -> bool:
+    assert site.structure is not None
+    return all(slot.name.endswith("_bias") for slot in site.structure.slots if slot.parameter == name)
+
+
+def _with_biases(maps: tuple[str, ...], bias: Bias) -> frozenset[str]:
+    return frozenset(maps) if bias == "keep" else frozenset((*maps, *(f"{name}_bias" for name in maps)))
+
+
+def _attention(site: Site) -> Attention:
+    if not isinstance(site.structure, Attention):
+        raise UserError(f"{site.layer}: this initializer begins attention, and this is a {site.kind} site")
+    return site.structure
+
+
+def _widths(site: Site) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the inputs of queries and keys, and the inputs of values with the outputs of the projection."""
+    shapes = {name: site.slot_shape(name) for name in _ALL}
+    return (shapes["q"][1], shapes["k"][1]), (shapes["v"][1], shapes["out"][0])
+
+
+def _check_width(site: Site, dim: int, layout: str) -> None:
+    least = 8 if layout == "simple" else 4
+    if dim % 4 or dim < least:
+        message = f"{site.layer}: sines and cosines need a width that is a multiple of 4, at least {least}, "
+        raise UserError(message + f"not {dim}")

@@ -1,0 +1,178 @@
+"""Patch AGOP of a CNTK predictor, folded by hand: no graph over pairs, no gradient per output.
+
+The predictor is f_o(x) = Σ_j α_jo·K(x_j, x). Its gradient at a patch of x comes from two maps of each pair,
+∂K/∂Σ[p] and ∂K/∂Q[p], which no output enters (reference: the chain rule of `cntk`):
+
+    g_o(p) = F·[ Σ_j α_jo (∂K/∂Σ)_j[p]·u_jp + 2·Σ_j α_jo (∂K/∂Q)_j[p]·u_p ]/c,   G = (1/s) Σ_x Σ_o Σ_p g gᵀ
+
+so the outputs are products of matrices. With κ(ρ) = √(1−ρ²)/π + a·ρ and a = (π−θ)/π, κ' = a; going down a
+layer, with Σ̄ and Θ̄ the derivatives by the layer's outputs:
+
+    t = Θ̄·Θ/(π√(1−ρ²)),   Q̄ += Σ̄·√(Q'/Q)·√(1−ρ²)/2π − t·ρ/2Q,   Σ̄ ← a·Σ̄ + t/√(QQ'),   Θ̄ ← a·Θ̄
+
+The term t is left out where ρ is 1 to rounding (an image and itself): its two parts cancel there.
+
+Shapes: S images the gradient is taken at, M training images, K outputs, P positions, D patch coordinates.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mimetic.kernels.cntk import (
+    Tick,
+    angle_share,
+    block_side,
+    correlations,
+    no_tick,
+    scaled,
+    sine,
+    tile_of,
+    tile_size,
+)
+from mimetic.kernels.patches import (
+    Architecture,
+    Features,
+    Patches,
+    prepare,
+    spread_windows,
+    tiles,
+    window_sums,
+)
+
+GRADIENT_ELEMENTS = {"cpu": 2**23, "cuda": 2**28}
+"""Positions × images × outputs × patch coordinates of the gradients that are kept at once."""
+
+_ROUNDING = {torch.float32: 1e-6, torch.float64: 1e-14}
+"""1 − ρ² below which ρ counts as 1."""
+
+
+def patch_agop(
+    images_SCHW: Tensor,
+    others_MCHW: Tensor,
+    alpha_MK: Tensor,
+    architecture: Architecture,
+    *,
+    features: Features,
+    factor_DD: Tensor | None = None,
+    tick: Tick = no_tick,
+) -> Tensor:
+    """Return G = (1/S) Σ_x Σ_o Σ_p g gᵀ of the predictor's gradients by raw patches, (D, D) float64.
+
+    Args:
+        images_SCHW: Images the gradients are taken at, as they are stored.
+        others_MCHW: The training images.
+        alpha_MK: Coefficients of the predictor, float64.
+        architecture: The kernel's network.
+        features: Brings stored images to what the kernel reads; its dtype and device are computed in.
+        factor_DD: The matrix F of the kernel, symmetric; the identity unless given.
+        tick: Told the share that is done.
+    """
+    one = prepare(features(images_SCHW[:1]), architecture)
+    positions, _, coordinates = one.unit_PND.shape
+    device, dtype = one.unit_PND.device, one.unit_PND.dtype
+    alpha = alpha_MK.to(device, dtype)
+    limit = GRADIENT_ELEMENTS.get(device.type, 2**23)
+    batch = max(1, limit // (positions * coordinates * alpha.shape[1]))
+    total_DD = torch.zeros(coordinates, coordinates, dtype=torch.float64)
+    runs = tiles(len(images_SCHW), batch)
+    others = tiles(len(others_MCHW), tile_size(positions, coordinates, device))
+    for i, chosen in enumerate(runs):
+        here = tile_of(images_SCHW, features, architecture, factor_DD, chosen)
+        gradients = _Gradients(here, alpha.shape[1], architecture)
+        for j, bounds in enumerate(others):
+            there = tile_of(others_MCHW, features, architecture, factor_DD, bounds)
+            gradients.add(there, alpha[slice(*bounds)])
+            tick((i + (j + 1) / len(others)) / len(runs))
+        total_DD += gradients.outer_products().double().cpu()
+    if factor_DD is not None:
+        root_DD = factor_DD.double().cpu()
+        total_DD = root_DD @ total_DD @ root_DD
+    return torch.nan_to_num(total_DD / len(images_SCHW), nan=0.0)
+
+
+class _Gradients:
+    """Sums over training images of what the gradients at some images are made of."""
+
+    def __init__(self, here: Patches, outputs: int, architecture: Architecture) -> None:
+        positions, count, coordinates = here.unit_PND.shape
+        self.here, self.architecture = here, architecture
+        self.cross_PBD = here.unit_PND.new_zeros(positions, outputs * count, coordinates)
+        self.own = [here.unit_PND.new_zeros(rows * columns, count, outputs) for rows, columns in here.grids]
+
+    def add(self, there: Patches, alpha_MK: Tensor) -> None:
+        """Take in more training images, a block of pairs at a time."""
+        positions, count, _ = self.here.unit_PND.shape
+        pairs = block_side(positions, self.here.unit_PND.device) ** 2
+        for bounds in tiles(len(there), max(1, pairs // count)):
+            part, alpha = there.part(*bounds), alpha_MK[slice(*bounds)]
+            slope_PSM, own = _pair_slopes(self.here, part, self.architecture)
+            for total_PSK, slopes in zip(self.own, own, strict=True):
+                total_PSK.add_(slopes @ alpha)
+            # Outputs go to the smaller side: as many rows as outputs × images, not outputs × coordinates.
+            weighted = slope_PSM[:, None] * (alpha.T[None, :, None, :])
+            patches_PMD = part.unit_PND * part.roots[0][:, :, None] * math.sqrt(part.channels)
+            self.cross_PBD.baddbmm_(weighted.flatten(1, 2), patches_PMD)
+
+    def outer_products(self) -> Tensor:
+        """Return the sum of the outer products of the gradients, before the outer F of each."""
+        here = self.here
+        positions, count, coordinates = here.unit_PND.shape
+        by_norm_PSK = self.own[-1]
+        for layer in range(len(self.own) - 2, -1, -1):
+            spread = spread_windows(by_norm_PSK, here.grids[layer + 1], self.architecture.patch_size)
+            by_norm_PSK = self.own[layer] + spread
+        patches_PSD = here.unit_PND * here.roots[0][:, :, None] * math.sqrt(here.channels)
+        gradient_PKSD = self.cross_PBD.view(positions, -1, count, coordinates)
+        gradient_PKSD += 2.0 * by_norm_PSK.mT[:, :, :, None] * patches_PSD[:, None]
+        flat_BD = gradient_PKSD.flatten(0, 2)
+        return flat_BD.T @ flat_BD / here.channels**2
+
+
+def _pair_slopes(left: Patches, right: Patches, architecture: Architecture) -> tuple[Tensor, list[Tensor]]:
+    """Return ∂K/∂Σ of the first layer and ∂K/∂Q of each, maps (P_ℓ, S, M) for every pair."""
+    correlation, tangent = _forward(left, right, architecture)
+    count = left.grids[-1][0] * left.grids[-1][1]
+    by_covariance = torch.full_like(correlation[-1], 1.0 / count)
+    by_tangent = by_covariance.clone()
+    own: list[Tensor] = []
+    for layer in range(architecture.depth - 1, -1, -1):
+        rho = correlation[layer]
+        across = sine(rho)
+        sharp = tangent[layer].mul_(by_tangent).div_(math.pi).div_(across)
+        sharp.masked_fill_(across.square() < _ROUNDING[rho.dtype], 0.0)
+        ratio = scaled(
+            across.mul_(by_covariance).mul_(0.5 / math.pi), left.inverses[layer], right.roots[layer]
+        )
+        half = 0.5 * left.inverses[layer].square()
+        own.append(ratio.sub_(rho * sharp * half[:, :, None]))
+        share = angle_share(rho)
+        scaled(sharp, left.inverses[layer], right.inverses[layer])
+        by_tangent.mul_(share)
+        by_covariance.mul_(share).add_(sharp).add_(by_tangent)  # Σ also enters Θ of its layer
+        if layer > 0:
+            grid, side = left.grids[layer], architecture.patch_size
+            by_covariance = spread_windows(by_covariance, grid, side)
+            by_tangent = spread_windows(by_tangent, grid, side)
+    return by_covariance, own[::-1]
+
+
+def _forward(left: Patches, right: Patches, architecture: Architecture) -> tuple[list[Tensor], list[Tensor]]:
+    """Return ρ and Θ that enter each layer, as `cntk.pair_block` has them on its way."""
+    correlation = correlations(left, right)
+    tangent = scaled(correlation.clone(), left.roots[0], right.roots[0])
+    correlations_, tangents = [correlation], [tangent]
+    for layer in range(1, architecture.depth):
+        grid, side = left.grids[layer - 1], architecture.patch_size
+        share = angle_share(correlation)
+        grown = tangent * share
+        covariance = share.mul_(correlation).add_(sine(correlation), alpha=1.0 / math.pi)
+        covariance = window_sums(
+            scaled(covariance, left.roots[layer - 1], right.roots[layer - 1]), grid, side
+        )
+        tangent = window_sums(grown, grid, side).add_(covariance)
+        correlation = scaled(covariance, left.inverses[layer], right.inverses[layer]).clamp_(-1.0, 1.0)
+        correlations_.append(correlation)
+        tangents.append(tangent)
+    return correlations_, tangents

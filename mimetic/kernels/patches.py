@@ -1,0 +1,159 @@
+"""Patches of images at every position, as the CNTK reads them: unit vectors and norms, layer by layer.
+
+The kernel's first layer sees each patch exactly once (patch expansion, arXiv 2309.00570), multiplied by a
+symmetric matrix F; later layers sum over windows of positions. The norms Q_ℓ of one image need no partner,
+so they are taken once for each image and not once for each pair.
+
+Shapes: N images, P positions, D = channels·side² patch coordinates in torch's order (c, a, b), H×W positions
+in rows and columns.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Features = Callable[[Tensor], Tensor]
+"""From the stored images of some indices (uint8) to what the kernel reads, in floating point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The network whose infinite-width kernel is taken: depth convolutions with ReLU, then one dense layer.
+
+    Attributes:
+        patch_size: Side of every convolution.
+        depth: Number of convolutions.
+        padding: Whether the images are padded by zeros, patch_size // 2 on each side, before the first.
+    """
+
+    patch_size: int = 3
+    depth: int = 3
+    padding: bool = False
+
+    def grids(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
+        """Return the rows and columns of positions after each convolution; empty where one does not fit."""
+        around = 2 * (self.patch_size // 2) if self.padding else 0
+        less = self.patch_size - 1
+        sides = [
+            (height + around - less * layer, width + around - less * layer)
+            for layer in range(1, self.depth + 1)
+        ]
+        return tuple(sides) if min(sides[-1]) >= 1 else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """Patches of some images, ready for pairs.
+
+    Attributes:
+        unit_PND: Patches times F, divided by their norms; zero where a patch is zero.
+        roots: √Q_ℓ at each position of each image, one (P_ℓ, N) for each layer.
+        inverses: 1/√Q_ℓ, zero where Q_ℓ is zero.
+        grids: Rows and columns of positions of each layer.
+        channels: Channels of the images, the c of Σ = ⟨u, u'⟩/c.
+    """
+
+    unit_PND: Tensor
+    roots: tuple[Tensor, ...]
+    inverses: tuple[Tensor, ...]
+    grids: tuple[tuple[int, int], ...]
+    channels: int
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self.unit_PND.shape[1]
+
+    def part(self, start: int, stop: int) -> "Patches":
+        """Return the patches of some of the images."""
+        return Patches(
+            self.unit_PND[:, start:stop],
+            tuple(root_PN[:, start:stop] for root_PN in self.roots),
+            tuple(inverse_PN[:, start:stop] for inverse_PN in self.inverses),
+            self.grids,
+            self.channels,
+        )
+
+
+def raw_patches(images_NCHW: Tensor, architecture: Architecture) -> Tensor:
+    """Return every patch at stride 1 as (P, N, D)."""
+    side = architecture.patch_size
+    around = side // 2 if architecture.padding else 0
+    return functional.unfold(images_NCHW, side, padding=around).permute(2, 0, 1).contiguous()
+
+
+def prepare(images_NCHW: Tensor, architecture: Architecture, factor_DD: Tensor | None = None) -> Patches:
+    """Return the patches of images times F, with the norms of every layer.
+
+    Args:
+        images_NCHW: Images in floating point, on the device that computes.
+        architecture: The kernel's network.
+        factor_DD: The matrix F, symmetric; the identity unless given.
+    """
+    patches_PND = raw_patches(images_NCHW, architecture)
+    if factor_DD is not None:
+        patches_PND = patches_PND @ factor_DD.to(patches_PND)
+    channels = images_NCHW.shape[1]
+    grids = architecture.grids(images_NCHW.shape[2], images_NCHW.shape[3])
+    norm_PN = patches_PND.norm(dim=2)
+    unit_PND = patches_PND.mul_(_inverse(norm_PN)[:, :, None])
+    squares = [norm_PN.square() / channels]
+    for grid in grids[:-1]:  # Q is not changed by ReLU scaled by √2, only summed over windows
+        squares.append(window_sums(squares[-1], grid, architecture.patch_size))
+    roots = tuple(square_PN.sqrt() for square_PN in squares)
+    return Patches(unit_PND, roots, tuple(_inverse(root_PN) for root_PN in roots), grids, channels)
+
+
+def window_sums(maps_PB: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+    """Return the sums over side×side windows of positions, at stride 1 and without padding.
+
+    Args:
+        maps_PB: Values at each position; positions in rows, the last dimensions in columns.
+        grid: Rows and columns of positions.
+        side: Side of the windows.
+    """
+    rows, columns = grid
+    maps_HWB = maps_PB.view(rows, columns, -1)
+    return _runs(_runs(maps_HWB, 0, side), 1, side).flatten(0, 1).view(-1, *maps_PB.shape[1:])
+
+
+def spread_windows(maps_PB: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+    """Return the transpose of `window_sums`: each value given to every position of its window.
+
+    Args:
+        maps_PB: Values at each window.
+        grid: Rows and columns of windows; there are side − 1 more of positions.
+        side: Side of the windows.
+    """
+    rows, columns = grid
+    maps_HWB = maps_PB.view(rows, columns, -1)
+    tall_HWB = maps_HWB.new_zeros(rows + side - 1, columns, maps_HWB.shape[2])
+    for offset in range(side):
+        tall_HWB[offset : offset + rows] += maps_HWB
+    wide_HWB = maps_HWB.new_zeros(rows + side - 1, columns + side - 1, maps_HWB.shape[2])
+    for offset in range(side):
+        wide_HWB[:, offset : offset + columns] += tall_HWB
+    return wide_HWB.flatten(0, 1).view(-1, *maps_PB.shape[1:])
+
+
+def _runs(maps_HWB: Tensor, dim: int, side: int) -> Tensor:
+    """Return the sums of `side` neighbors along a dimension."""
+    if side == 1:
+        return maps_HWB
+    count = maps_HWB.shape[dim] - side + 1
+    total = torch.add(maps_HWB.narrow(dim, 0, count), maps_HWB.narrow(dim, 1, count))
+    for offset in range(2, side):
+        total.add_(maps_HWB.narrow(dim, offset, count))
+    return total
+
+
+def _inverse(values: Tensor) -> Tensor:
+    """Return 1/x, and zero where x is zero."""
+    return torch.where(values > 0.0, values.reciprocal(), torch.zeros_like(values))
+
+
+def tiles(count: int, size: int) -> Sequence[tuple[int, int]]:
+    """Return the (start, stop) of runs of at most `size` among `count`."""
+    return [(start, min(start + size, count)) for start in range(0, count, size)]

@@ -1,0 +1,151 @@
+"""Vision transformer for small images: patches, blocks of attention and MLP, mean or class token.
+
+Dosovitskiy et al., arXiv 2010.11929; sizes and initial laws are those of DeiT (Touvron et al., arXiv
+2012.12877) as timm has them: matrices, tokens and positions from a normal law of deviation 0.02 cut at ±2,
+biases zero, the patch embedding torch's own.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional, init
+
+from mimetic.models.sincos import sincos2d
+
+Pool = Literal["mean", "cls"]
+STD = 0.02
+
+
+class VisionTransformer(nn.Module):
+    """Classify square images (N, C, H, W) by a vision transformer; returns logits (N, classes).
+
+    The layers are `patch_embed`, `pos_embed`, `cls_token` (if pooled by it),
+    `blocks.<i>.{norm1,attn.qkv,attn.proj,norm2,fc1,fc2}`, `norm` and `head`.
+
+    Args:
+        in_channels: Channels of the images.
+        num_classes: Outputs.
+        image_size: Side of the images, a multiple of `patch_size`.
+        patch_size: Side of a patch.
+        width: Width D of the tokens, a multiple of `heads`.
+        depth: Number of blocks.
+        heads: Heads of each attention.
+        mlp_ratio: Width of the MLPs over D.
+        pool: Classify the mean of the tokens, or a class token.
+        fixed_positions: Sines and cosines that are not trained, instead of a learned table.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        image_size: int,
+        patch_size: int,
+        width: int,
+        depth: int,
+        heads: int,
+        mlp_ratio: float,
+        pool: Pool,
+        fixed_positions: bool,
+    ) -> None:
+        super().__init__()
+        side, prefix = image_size // patch_size, int(pool == "cls")
+        self.patch_embed = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
+        self.cls_token = Table(1, width) if pool == "cls" else None
+        self.pos_embed: nn.Module = Table(prefix + side * side, width)
+        if fixed_positions:
+            self.pos_embed = Sinusoids(prefix, side, width)
+        self.blocks = nn.Sequential(*(Block(width, heads, round(width * mlp_ratio)) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.head = Linear(width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        x = self.patch_embed(x).flatten(2).mT
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token().expand(len(x), -1, -1), x], dim=1)
+        x = self.norm(self.blocks(x + self.pos_embed()))
+        return self.head(x.mean(1) if self.cls_token is None else x[:, 0])  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """x ← x + attention(norm(x)), then x ← x + MLP(norm(x))."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        x = x + self.attn(self.norm1(x))
+        return x + self.fc2(functional.gelu(self.fc1(self.norm2(x))))  # type: ignore[no-any-return]
+
+
+class Attention(nn.Module):
+    """Self-attention of several heads over tokens (N, T, D), one layer for queries, keys and values."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the tokens gather from one another."""
+        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        gathered = functional.scaled_dot_product_attention(q, k, v)
+        return self.proj(gathered.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class Linear(nn.Linear):
+    """A linear layer that begins as timm's do: cut normal weights, zero biases."""
+
+    def reset_parameters(self) -> None:
+        """Begin anew."""
+        init.trunc_normal_(self.weight, std=STD)
+        init.zeros_(self.bias)
+
+
+class Table(nn.Module):
+    """Learned tokens or positions, `weight` (1, T, D)."""
+
+    def __init__(self, tokens: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(1, tokens, width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Begin anew."""
+        init.trunc_normal_(self.weight, std=STD)
+
+    def forward(self) -> Tensor:
+        """Return the table."""
+        return self.weight
+
+
+class Sinusoids(nn.Module):
+    """Positions that are not trained, in timm's layout: `table` (1, T, D), zero for a class token."""
+
+    table: Tensor
+
+    def __init__(self, prefix: int, side: int, width: int) -> None:
+        super().__init__()
+        self.prefix, self.side = prefix, side
+        self.register_buffer("table", torch.empty(1, prefix + side * side, width), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Compute the table anew."""
+        with torch.no_grad():
+            table_ND = sincos2d((self.side, self.side), self.table.shape[2], layout="timm")
+            self.table.copy_(functional.pad(table_ND, (0, 0, self.prefix, 0)))
+
+    def forward(self) -> Tensor:
+        """Return the table."""
+        return self.table

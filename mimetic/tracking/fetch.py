@@ -1,0 +1,94 @@
+"""A run of ours, brought back from the store: the trial it mirrors, as files.
+
+What a server says is not trusted: names become paths only after they were checked.
+"""
+
+import os
+import re
+from pathlib import Path
+from shutil import move, rmtree
+from typing import Any
+
+from mimetic.errors import RunError, UserError
+from mimetic.recipe.base import NAME_PATTERN
+from mimetic.tracking.runs import KIND, STUDY
+from mimetic.tracking.store import connect
+from mimetic.tracking.trouble import store_trouble
+
+FOLDER = "fetched"
+"""Below the root: a folder for each run whose files came from a server."""
+
+
+def fetch_trial(root: str | os.PathLike[str], run_id: str, *, weights: str) -> Path:
+    """Return the folder of the finished trial that an MLflow run mirrors.
+
+    It is the trial's own folder where that lies below the root, and else a copy of the run's recipe and
+    weights at `<root>/fetched/<run id>/<arm>/seed-<n>`, laid out like a study and fetched once.
+
+    Args:
+        root: Folder of the runs.
+        run_id: Id of the run, 32 hexadecimal digits.
+        weights: Name of the file with the weights, in the folder and among the run's artifacts.
+
+    Raises:
+        UserError: If there is no such run, it is not a trial, or it did not finish.
+        RunError: If the store does not work or the artifacts are gone.
+    """
+    uri, client = connect(root)
+    with store_trouble(uri):
+        run = _found(client, run_id, uri)
+    tags, params = run.data.tags, run.data.params
+    arm, seed, study = params.get("arm", ""), params.get("seed", ""), tags.get(STUDY, "")
+    if (
+        tags.get(KIND) not in {"trial", "stage"}
+        or not re.fullmatch(NAME_PATTERN, arm)
+        or not seed.isdecimal()
+    ):
+        raise UserError(
+            f"run {run_id} of {uri} is not a trial of ours: take one whose `{KIND}` says `trial` or `stage`"
+        )
+    if run.info.status != "FINISHED":
+        raise UserError(
+            f"run {run_id} ({arm} · seed {seed}) is {run.info.status}; its weights are kept once it finished"
+        )
+    parts = study.split("/")
+    if len(parts) == 2 and all(re.fullmatch(NAME_PATTERN, part) for part in parts):  # noqa: PLR2004
+        own: Path = Path(root).joinpath("studies", *parts, arm, f"seed-{seed}").resolve()
+        if (own / weights).is_file():
+            return own
+    there: Path = (Path(root) / FOLDER / run_id / arm / f"seed-{seed}").resolve()
+    if not (there / weights).is_file():
+        _download(client, uri, run_id, there, weights=weights)
+    return there
+
+
+def _found(client: Any, run_id: str, uri: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise UserError(f"there is no run {run_id} in {uri}; `mimetic ls` lists the studies") from None
+        raise
+
+
+def _download(client: Any, uri: str, run_id: str, there: Path, *, weights: str) -> None:
+    """Bring recipe and weights; the weights come last, so that they stand for the whole."""
+    from mlflow.exceptions import MlflowException
+
+    coming = there.parents[1].with_name(f".{run_id}.coming")
+    rmtree(coming, ignore_errors=True)
+    coming.mkdir(parents=True)
+    there.mkdir(parents=True, exist_ok=True)
+    try:
+        for artifact, place in (("recipe/resolved.yaml", there.parents[1]), (weights, there)):
+            with store_trouble(uri):
+                try:
+                    path = client.download_artifacts(run_id, artifact, str(coming))
+                except (MlflowException, OSError) as error:
+                    message = f"run {run_id} of {uri} has no artifact `{artifact}` to fetch ({error}); "
+                    raise RunError(message + "it may have been deleted: take another run") from error
+            move(path, place / Path(artifact).name)
+    finally:
+        rmtree(coming, ignore_errors=True)

@@ -1,0 +1,182 @@
+"""Position tables and impulses: the reference's entries, counts of ones, where the attention then looks."""
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mimetic import initialize
+from mimetic.errors import UserError
+from mimetic.graph import find_sites
+from mimetic.initializers.assembly import read_maps
+from mimetic.initializers.impulse import (
+    OFFSETS,
+    impulse_factors,
+    impulse_logits,
+    impulse_matrix,
+    principal,
+)
+from mimetic.models.sincos import sincos2d
+from mimetic.recipe import RecipeError
+from mimetic.streams import generator
+
+TABLE = {"id": "table", "match": {"kind": "position"}, "init": "sincos2d"}
+
+
+def vit(**more: object) -> nn.Module:
+    """Return a small ViT with positions on a grid of 4×4 behind a class token."""
+    return timm.create_model(
+        "vit_tiny_patch16_224", img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=2, **more
+    )
+
+
+def test_timm_layout() -> None:
+    """Entries of the token at row 0, column 1, as timm's own function and the reference have them."""
+    table = sincos2d((16, 16), 192, layout="timm")
+    theirs = timm.layers.build_sincos2d_pos_embed([16, 16], 192)
+
+    assert table[1, 48:51].tolist() == pytest.approx([0.841471, 0.734822, 0.629797], abs=1e-6)
+    assert table[1, 144:147].tolist() == pytest.approx([0.540302, 0.678260, 0.776760], abs=1e-6)
+    assert table.norm(dim=1).tolist() == pytest.approx([9.797959] * 256, abs=1e-6)
+    assert torch.allclose(table.float(), theirs, atol=1e-5)
+
+
+def test_simple_layout() -> None:
+    """Entries of the same token as Simple-ViT has them."""
+    table = sincos2d((16, 16), 192, layout="simple")
+
+    assert table[1, :3].tolist() == pytest.approx([0.841471, 0.732537, 0.625484], abs=1e-6)
+    assert table[1, 48:51].tolist() == pytest.approx([0.540302, 0.680727, 0.780237], abs=1e-6)
+
+
+def test_rows_come_before_columns() -> None:
+    """A token's row moves the sines of y, on grids that are not square, too."""
+    table = sincos2d((2, 3), 8, layout="timm")
+
+    assert table[3, :2].tolist() == pytest.approx(torch.tensor([1.0, 0.01]).sin().tolist())
+    assert table[2, 2:4].tolist() == pytest.approx(torch.tensor([2.0, 0.02]).sin().tolist())
+
+
+def test_a_table_is_filled_behind_its_class_token() -> None:
+    """Tokens before the grid are zero."""
+    model = vit()
+    initialize(model, {"recipe": 1, "init": [{**TABLE, "init": {"type": "sincos2d", "scale": 0.5}}]})
+
+    assert not model.pos_embed[0, 0].any()
+    assert torch.equal(model.pos_embed[0, 1:], 0.5 * sincos2d((4, 4), 24, layout="timm").float())
+
+
+@pytest.mark.parametrize(
+    ("model", "init", "expected"),
+    [
+        (
+            lambda: nn.ModuleDict({"wpe": nn.Embedding(16, 8)}),
+            "sincos2d",
+            "its 16 positions have no grid; say it",
+        ),
+        (vit, {"type": "sincos2d", "grid": [5, 5]}, "its 17 positions are fewer than 5×5"),
+        (
+            lambda: nn.ModuleDict({"wpe": nn.Embedding(16, 6)}),
+            {"type": "sincos2d", "grid": [4, 4]},
+            "a multiple of 4, at least 4, not 6",
+        ),
+    ],
+)
+def test_tables_without_a_grid_are_refused(
+    model: Callable[[], nn.Module], init: object, expected: str
+) -> None:
+    """Positions of a sequence, grids too large, and odd widths."""
+    with pytest.raises(RecipeError, match=expected):
+        initialize(model(), {"recipe": 1, "init": [{**TABLE, "init": init}]})
+
+
+def test_width_of_a_table() -> None:
+    """The function itself refuses widths as well."""
+    with pytest.raises(UserError, match="a multiple of 4, at least 8, not 4"):
+        sincos2d((2, 2), 4, layout="simple")
+
+
+@pytest.mark.parametrize("offset", [*OFFSETS, (2, -3), (0, 5)])
+def test_impulse_matrix(offset: tuple[int, int]) -> None:
+    """Ones where the neighbour lies inside the grid, (rows − |m|)(columns − |n|) of them."""
+    rows, columns = 4, 5
+    expected = torch.zeros(20, 20, dtype=torch.float64)
+    for r in range(rows):
+        for s in range(columns):
+            m, n = r + offset[0], s + offset[1]
+            if 0 <= m < rows and 0 <= n < columns:
+                expected[r * columns + s, m * columns + n] = 1.0
+
+    assert torch.equal(impulse_matrix((rows, columns), offset), expected)
+    assert float(expected.sum()) == (rows - abs(offset[0])) * max(columns - abs(offset[1]), 0)
+
+
+def test_impulse_closed_form_hits_its_targets() -> None:
+    """On 14×14 tokens of random positions (std 0.36) and heads of 64, the reference's rates."""
+    positions = functional.layer_norm(
+        0.36 * torch.randn(196, 192, generator=generator("positions"), dtype=torch.float64), (192,)
+    )
+    basis = principal(positions, 64)
+    hits = []
+    for head in range(3):
+        target = impulse_logits((14, 14), OFFSETS[head], generator("head", head))
+        w_q, w_k = impulse_factors(basis, target, rank=64, norm=7.0)
+        logits = positions @ w_q @ w_k.T @ positions.T / 8.0
+        wanted = impulse_matrix((14, 14), OFFSETS[head])
+        valid = wanted.sum(1) > 0
+
+        assert (float(w_q.norm()), float(w_k.norm())) == pytest.approx((7.0, 7.0), abs=1e-6)
+        hits.append(float((logits.argmax(1) == wanted.argmax(1))[valid].double().mean()))
+
+    assert sum(hits) / 3 >= 0.99
+    assert min(hits) >= 0.98
+
+
+@torch.no_grad()
+def attention_of(model: nn.Module) -> Tensor:
+    """Return the attention weights (heads, T, T) of the first block on the positions of the grid."""
+    site = next(s for s in find_sites(model).composites if s.kind == "attention")
+    maps = read_maps(site, {p.local: model.get_parameter(f"{site.layer}.{p.local}") for p in site.parameters})
+    tokens = functional.layer_norm(model.pos_embed[0, 1:], (24,))
+    q, k = (
+        functional.linear(tokens, maps[name], maps[f"{name}_bias"]).unflatten(1, (2, 12)).transpose(0, 1)
+        for name in ("q", "k")
+    )
+    return (q @ k.mT / 12**0.5).softmax(2)
+
+
+def test_impulse_attention_in_a_network() -> None:
+    """With its positions the first head looks at the token itself, the second at the one above."""
+    model = vit()
+    rules = [
+        TABLE,
+        {
+            "id": "attention",
+            "match": {"kind": "attention"},
+            "init": {"type": "impulse_attention", "bias": "zeros"},
+        },
+    ]
+    plan = initialize(model, {"recipe": 1, "init": rules})
+    weights = attention_of(model)
+    hits = []
+    for head in range(2):
+        wanted = impulse_matrix((4, 4), OFFSETS[head])
+        valid = wanted.sum(1) > 0
+        hits.append(float((weights[head].argmax(1) == wanted.argmax(1))[valid].float().mean()))
+
+    assert hits[0] > 0.9
+    assert hits[1] > 0.6
+    assert plan.entry("blocks.0.attn.qkv.weight").arguments["grid"] == [4, 4]
+
+
+def test_mimetic_attention_looks_at_near_tokens() -> None:
+    """From positions alone a token attends to itself more than to others (reference, §2.7)."""
+    model = vit()
+    rules = [TABLE, {"id": "attention", "match": {"kind": "attention"}, "init": "mimetic_attention"}]
+    initialize(model, {"recipe": 1, "init": rules})
+    weights = attention_of(model)
+
+    assert float(weights.diagonal(dim1=1, dim2=2).mean()) > 1.5 / 16

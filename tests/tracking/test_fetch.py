@@ -1,0 +1,78 @@
+"""A run brought back as files: its own folder, a copy from the store, and the refusals."""
+
+from pathlib import Path
+
+import pytest
+
+from mimetic.errors import RunError, UserError
+from mimetic.recipe import Recipe, load
+from mimetic.study.fetching import with_local_runs
+from mimetic.tracking import runs
+from mimetic.tracking.fetch import fetch_trial
+from mimetic.tracking.store import Store
+
+STUDY = "tiny/20261121-021500"
+WEIGHTS = "weights.safetensors"
+
+
+def tracked(store: Store, tmp_path: Path, *, arm: str = "default", weights: bool = True) -> str:
+    """Return the id of a finished trial's run with its artifacts."""
+    run_id = runs.create_trial_run(store, study=STUDY, arm=arm, seed=3, params={})
+    for name, folder in (("resolved.yaml", "recipe"), (WEIGHTS, "")):
+        (tmp_path / name).write_text(name)
+        if weights or name != WEIGHTS:
+            runs.log_files(store, run_id, [str(tmp_path / name)], folder=folder)
+    runs.end_run(store, run_id, "FINISHED")
+    return run_id
+
+
+def test_a_run_of_this_root_is_its_trial(store: Store, root: Path, tmp_path: Path) -> None:
+    """Nothing is copied where the trial's own folder is there."""
+    own = root / "studies" / STUDY / "default" / "seed-3"
+    own.mkdir(parents=True)
+    (own / WEIGHTS).touch()
+    assert fetch_trial(root, tracked(store, tmp_path), weights=WEIGHTS) == own.resolve()
+
+
+def test_a_run_from_elsewhere_is_fetched_once(store: Store, root: Path, tmp_path: Path) -> None:
+    """Recipe and weights lie as in a study, and nothing else remains; the second call reads nothing."""
+    run_id = tracked(store, tmp_path)
+    there = fetch_trial(root, run_id, weights=WEIGHTS)
+    assert there == (root / "fetched" / run_id / "default" / "seed-3").resolve()
+    assert (there / WEIGHTS).read_text() == WEIGHTS
+    assert (there.parents[1] / "resolved.yaml").read_text() == "resolved.yaml"
+    assert [path.name for path in (root / "fetched").iterdir()] == [run_id]
+    (there / WEIGHTS).write_text("kept")
+    assert (fetch_trial(root, run_id, weights=WEIGHTS) / WEIGHTS).read_text() == "kept"
+
+
+def test_what_cannot_be_fetched(store: Store, root: Path, tmp_path: Path) -> None:
+    """No run, a summary, a name that is a path, a trial that failed, and weights that are gone."""
+    with pytest.raises(UserError, match=r"there is no run 0{32} in sqlite"):
+        fetch_trial(root, "0" * 32, weights=WEIGHTS)
+    for other in (runs.create_summary_run(store, study=STUDY), tracked(store, tmp_path, arm="../x")):
+        with pytest.raises(UserError, match="is not a trial of ours"):
+            fetch_trial(root, other, weights=WEIGHTS)
+    failed = runs.create_trial_run(store, study=STUDY, arm="default", seed=0, params={})
+    runs.end_run(store, failed, "FAILED")
+    with pytest.raises(UserError, match=r"\(default · seed 0\) is FAILED"):
+        fetch_trial(root, failed, weights=WEIGHTS)
+    without = tracked(store, tmp_path, weights=False)
+    with pytest.raises(RunError, match=f"has no artifact `{WEIGHTS}` to fetch"):
+        fetch_trial(root, without, weights=WEIGHTS)
+
+
+def recipe_from(origin: dict[str, str]) -> Recipe:
+    """Return a recipe that begins from an origin inside a mixture."""
+    part = {"covariance": {"type": "filters", "from": origin}}
+    mixture = {"type": "mixture", "parts": [part, {"covariance": "closed_form"}]}
+    return load({"init": [{"id": "f", "match": {"kind": "conv"}, "covariance": mixture}]})
+
+
+def test_a_recipe_names_the_folder_instead(store: Store, root: Path, tmp_path: Path) -> None:
+    """Workers see trials alone; a recipe without runs is not touched."""
+    run_id = tracked(store, tmp_path)
+    there = str(fetch_trial(root, run_id, weights=WEIGHTS))
+    assert with_local_runs(recipe_from({"run": run_id}), root) == recipe_from({"trial": there})
+    plain = recipe_from({"trial": there})
+    assert with_local_runs(plain, root) is plain
