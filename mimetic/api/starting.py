@@ -6,11 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mimetic.covariance import TrainingImages, harvests_needed, training_images
 from mimetic.errors import UserError
 from mimetic.graph import find_sites
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Recipe, load
 from mimetic.recipe.load import Source
+from mimetic.recipe.recipe import Arm
+from mimetic.recipe.scale import Lsuv
 from mimetic.surgery import operate
 
 
@@ -21,6 +24,7 @@ def plan(
     seed: int = 0,
     arm: str | None = None,
     example: Tensor | tuple[Any, ...] | None = None,
+    images: Tensor | None = None,
 ) -> Plan:
     """Compile a recipe against a model; nothing is written.
 
@@ -33,6 +37,7 @@ def plan(
         seed: Seed of the run.
         arm: The arm; needed where the recipe has several.
         example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
+        images: Training images (N, …) as the model sees them, for the scale `lsuv`.
 
     Returns:
         The plan: readable, hashable, `plan.apply(model)` writes it.
@@ -44,7 +49,15 @@ def plan(
     loaded = load(recipe)
     name = choose_arm(loaded, arm)
     looked_at = _without_values(model) if loaded.arms[name].surgery else model
-    return _operated(looked_at, loaded, name, seed=seed, example=example)
+    return _operated(looked_at, loaded, name, seed=seed, example=example, images=images)
+
+
+def _images(arm: Arm, images: Tensor | None) -> dict[str, TrainingImages]:
+    """Return what an arm's rules measure on images: the first so many of them."""
+    if images is None:
+        return {}
+    needed = harvests_needed(arm).items()
+    return {key: training_images(images[: spec.images]) for key, spec in needed if isinstance(spec, Lsuv)}
 
 
 def initialize(
@@ -54,6 +67,7 @@ def initialize(
     seed: int = 0,
     arm: str | None = None,
     example: Tensor | tuple[Any, ...] | None = None,
+    images: Tensor | None = None,
 ) -> Plan:
     """Initialize a model in place by a recipe, verify the result, and return the plan.
 
@@ -67,6 +81,7 @@ def initialize(
         seed: Seed of the run.
         arm: The arm; needed where the recipe has several.
         example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
+        images: Training images (N, …) as the model sees them, for the scale `lsuv`.
 
     Raises:
         RecipeError: With every mistake at once, before a tensor is touched.
@@ -74,21 +89,34 @@ def initialize(
     """
     loaded = load(recipe)
     name = choose_arm(loaded, arm)
-    if loaded.arms[name].surgery:
-        plan(loaded, model, seed=seed, arm=name, example=example)  # a mistake leaves the model as it was
-    made = _operated(model, loaded, name, seed=seed, example=example)
+    if loaded.arms[name].surgery:  # a mistake leaves the model as it was
+        plan(loaded, model, seed=seed, arm=name, example=example, images=images)
+    made = _operated(model, loaded, name, seed=seed, example=example, images=images)
     made.apply(model)
     return made
 
 
 def _operated(
-    model: nn.Module, recipe: Recipe, name: str, *, seed: int, example: Tensor | tuple[Any, ...] | None
+    model: nn.Module,
+    recipe: Recipe,
+    name: str,
+    *,
+    seed: int,
+    example: Tensor | tuple[Any, ...] | None,
+    images: Tensor | None,
 ) -> Plan:
     """Rewrite a model as an arm says, and plan it."""
     arm, where = recipe.arms[name], recipe.place_in(name)
     rewrites = operate(model, arm.surgery, seed=seed, example=example, name=name, where=where)
-    graph = find_sites(model, example)
-    return resolve(arm, graph, seed=seed, name=name, where=where, rewrites=rewrites)
+    return resolve(
+        arm,
+        find_sites(model, example),
+        seed=seed,
+        name=name,
+        where=where,
+        harvests=_images(arm, images),
+        rewrites=rewrites,
+    )
 
 
 def _without_values(model: nn.Module) -> nn.Module:

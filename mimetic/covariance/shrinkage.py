@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from mimetic.covariance.covariance import Covariance, derived
-from mimetic.covariance.linalg import one_thread, smaller_gram
+from mimetic.covariance.linalg import eigh, multiply, one_thread, smaller_gram
 from mimetic.errors import UserError
 
 Target = Literal["identity", "diagonal"]
+
+_NEGLIGIBLE = 1e-12
+_POINTS = 10_000
 
 LARGEST = 2048
 """Most coordinates for which a matrix of full rank is formed."""
@@ -83,3 +86,47 @@ def spiked(values_K: Tensor, gamma: float) -> Tensor:
     radicand = (0.5 * (values_K + 1.0 - gamma)).square() - values_K
     signal = 0.5 * (values_K - 1.0 - gamma) + radicand.clamp(min=0.0).sqrt()
     return torch.where(values_K > (1.0 + math.sqrt(gamma)) ** 2, signal, 0.0)
+
+
+def denoised(cov: Covariance, samples: int) -> Covariance:
+    """Return a covariance estimated from filters with the noise bulk taken out of its eigenvalues.
+
+    The noise variance is that at which the median eigenvalue is the median of the Marchenko-Pastur law, as
+    Gavish and Donoho (arXiv 1305.5870, section 3) estimate it; the eigenvalues then go through `spiked` in
+    its units. Where none of them stands out of the bulk, the largest is kept as it is: a covariance of zero
+    would make a layer of zeros.
+
+    Args:
+        cov: Σ = FᵀF, uncentered.
+        samples: Number of filters it was estimated from.
+    """
+    rows, columns = cov.factor_RD.shape
+    values, vectors = eigh(smaller_gram(cov.factor_RD))
+    gamma = columns / samples
+    typical = median_of_bulk(gamma) if gamma <= 1.0 else gamma * median_of_bulk(1.0 / gamma)
+    present = values[values > _NEGLIGIBLE * values[-1]]
+    noise = float(present.median()) / typical
+    signal = noise * spiked(values / noise, gamma)
+    if not bool((signal > 0.0).any()):
+        signal = torch.where(values == values[-1], values, 0.0)
+    ratio = torch.where(signal > 0.0, signal / values, 0.0).sqrt()
+    projector = multiply(vectors * ratio, vectors.T)
+    factor = cov.factor_RD
+    factor_RD = multiply(projector, factor) if rows <= columns else multiply(factor, projector)
+    kept = int((signal > 0.0).sum())
+    note = f"noise of variance {noise:.3g} taken out, {kept} of {len(present)} eigenvalues kept"
+    return derived(cov, factor_RD, cov.patch, note=note)
+
+
+def median_of_bulk(gamma: float) -> float:
+    """Return the median of the Marchenko-Pastur law of unit variance for γ = coordinates/samples in (0, 1].
+
+    Density √((b − x)·(x − a)) / (2πγx) on [a, b] = (1 ∓ √γ)², integrated over x = m + h·cos θ.
+    """
+    low, high = (1.0 - math.sqrt(gamma)) ** 2, (1.0 + math.sqrt(gamma)) ** 2
+    middle, half = 0.5 * (low + high), 0.5 * (high - low)
+    angle_T = (torch.arange(_POINTS, dtype=torch.float64) + 0.5) * (math.pi / _POINTS)
+    value_T = (middle + half * angle_T.cos()).flip(0)
+    mass_T = ((half * angle_T.sin()).square() / value_T).flip(0)
+    share_T = mass_T.cumsum(0) / mass_T.sum()
+    return float(value_T[int(torch.searchsorted(share_T, 0.5))])

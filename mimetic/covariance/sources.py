@@ -18,6 +18,7 @@ from mimetic.covariance.closed_form import closed_form
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
 from mimetic.covariance.harvest import Harvest, described
 from mimetic.covariance.needs import harvest_key
+from mimetic.covariance.network import Network, TrainingImages
 from mimetic.covariance.store import load_harvest
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site
@@ -25,8 +26,8 @@ from mimetic.recipe.base import Spec
 from mimetic.recipe.covariance import ClosedForm, Identity, Mixture
 from mimetic.recipe.measured import CovarianceFile, Measured, Patches
 
-Harvests = Mapping[str, Harvest]
-"""Harvests by `harvest_key` of the section that asks for them."""
+Harvests = Mapping[str, Harvest | Network | TrainingImages]
+"""What trained networks and data gave, by `harvest_key` of the section that asks for it."""
 
 NO_HARVESTS: Harvests = MappingProxyType({})
 
@@ -88,7 +89,7 @@ def _(spec: Measured, site: Site, harvests: Harvests = NO_HARVESTS) -> Covarianc
 @source.register
 def _(spec: CovarianceFile, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | Pending:
     found = harvests.get(harvest_key(spec))
-    return carried(spec, _file(Path(spec.path)) if found is None else found, site)
+    return carried(spec, found if isinstance(found, Harvest) else _file(Path(spec.path)), site)
 
 
 @source.register
@@ -133,7 +134,7 @@ def _(spec: Mixture, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance
 def _harvest(spec: Spec, site: Site, harvests: Harvests) -> Harvest:
     """Return the harvest of a section, or say how one comes about."""
     found = harvests.get(harvest_key(spec))
-    if found is not None:
+    if isinstance(found, Harvest):
         return found
     what = "training images" if isinstance(spec, Patches) else "a trained network"
     message = f"{site.layer}: the covariance `{spec.type_name()}` needs {what}, and none is at hand here; "

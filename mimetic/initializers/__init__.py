@@ -2,12 +2,13 @@
 
 from mimetic.initializers import attention_draws, bank, mimetic_mlp, mimetic_ssm  # register their draws
 from mimetic.initializers.dispatch import draw, fills, made, named
-from mimetic.initializers.draw import Draw, Moments, Streams
+from mimetic.initializers.draw import Draw, Joint, Moments, Streams
 from mimetic.initializers.gaussian import draw_filters, gaussian_moments
 from mimetic.initializers.laws import Law, law
 
 __all__ = [
     "Draw",
+    "Joint",
     "Law",
     "Moments",
     "Streams",

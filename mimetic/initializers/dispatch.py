@@ -9,9 +9,12 @@ from mimetic.initializers.default import default
 from mimetic.initializers.draw import Draw
 from mimetic.initializers.gaussian import gaussian
 from mimetic.initializers.keep import keep
+from mimetic.initializers.rainbow import rainbow
 from mimetic.initializers.univariate import univariate
 from mimetic.recipe.base import Spec
 from mimetic.recipe.initializer import Default, Keep
+from mimetic.recipe.measured import FromNetwork
+from mimetic.recipe.rainbow import Rainbow
 from mimetic.recipe.rule import Rule
 
 
@@ -30,6 +33,8 @@ def draw(rule: Rule, site: Site, names: tuple[str, ...], harvests: Harvests = NO
     _check_kind(rule, site)
     if rule.covariance is not None:
         return gaussian(rule, site, names, harvests)
+    if isinstance(rule.init, FromNetwork):
+        return from_network(rule.init, site, names, harvests)
     if rule.init is not None:
         return named(rule.init, site, names)
     return keep()
@@ -70,6 +75,22 @@ def _(spec: Keep, site: Site, names: tuple[str, ...]) -> Draw:  # noqa: ARG001
 @named.register
 def _(spec: Default, site: Site, names: tuple[str, ...]) -> Draw:  # noqa: ARG001
     return default(site, names)
+
+
+@singledispatch
+def from_network(spec: FromNetwork, site: Site, names: tuple[str, ...], harvests: Harvests) -> Draw:  # noqa: ARG001
+    """Return the draw of an initializer that begins from a trained network.
+
+    Others join by `from_network.register(TheirSpec)`; the network lies in `harvests`, see
+    `covariance.Network`.
+    """
+    message = f"{site.layer}: the init `{spec.type_name()}` is registered but nothing carries it out; "
+    raise UserError(message + "register a function with `initializers.dispatch.from_network.register`")
+
+
+@from_network.register
+def _(spec: Rainbow, site: Site, names: tuple[str, ...], harvests: Harvests) -> Draw:
+    return rainbow(spec, site, names, harvests)
 
 
 def _check_kind(rule: Rule, site: Site) -> None:

@@ -33,6 +33,25 @@ does not depend on how its maps are stored.
 
 
 @dataclass(frozen=True, slots=True)
+class Joint:
+    """What fills many sites at once, one after another, and has to see the network to do so.
+
+    Attributes:
+        key: Sites whose draws have the same key are filled together.
+        fill: `fill(network, shares, streams)` fills layers of a network in place, norm statistics included,
+            and returns a remark by layer. The network is a copy, float32 on the CPU, that holds all other
+            draws; `shares` maps layers to their `share`; `streams(parameter, slot)` takes canonical names.
+        share: What is the layer's own in it.
+        last: Whether it comes after those that are not.
+    """
+
+    key: str
+    fill: Callable[[nn.Module, Mapping[str, Any], Streams], Mapping[str, str]]
+    share: Any = None
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Draw:
     """A resolved initializer for one site: a promise, and a function that keeps it.
 
@@ -43,6 +62,7 @@ class Draw:
             is pure: it neither writes to the layer nor touches the global random stream.
         moments: Expected moments by local parameter name, where the law is known.
         notes: What was done on the way, for the reader of the plan ("resized 5→9").
+        joint: What fills the site together with others, after `sample`; None for draws of one site.
     """
 
     name: str
@@ -50,3 +70,4 @@ class Draw:
     sample: Callable[[Streams, nn.Module], Mapping[str, Tensor]]
     moments: Mapping[str, Moments] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    joint: Joint | None = None

@@ -6,6 +6,7 @@ from mimetic.models.build import Request, by_layer, construct
 from mimetic.models.cifar_resnet import CifarResNet, combined_conv, plain_conv
 from mimetic.models.convmixer import ConvMixer
 from mimetic.models.mamba import Mamba
+from mimetic.models.plain_cnn import PlainCnn
 from mimetic.models.vgg11 import Vgg11
 from mimetic.models.vit import VisionTransformer
 from mimetic.recipe import model as recipe
@@ -53,6 +54,23 @@ def cifar_resnet_lc(spec: recipe.CifarResNetLC, request: Request) -> nn.Module:
             depth=depth,
             width=width,
             conv=combined_conv(spec.kernel_size, expansion),
+        ),
+        request,
+    )
+
+
+@construct.register
+def plain_cnn(spec: recipe.PlainCnn, request: Request) -> nn.Module:
+    """Build a plain CNN."""
+    return by_layer(
+        lambda: PlainCnn(
+            in_channels=request.in_channels,
+            num_classes=request.num_classes,
+            widths=spec.widths,
+            kernel_size=spec.kernel_size,
+            stride=spec.stride,
+            norm=spec.norm,
+            pool=spec.pool,
         ),
         request,
     )

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from mimetic.errors import RunError, UserError
-from mimetic.graph import canonical_modules, canonical_parameters
+from mimetic.graph import canonical_buffers, canonical_modules, canonical_parameters
 from mimetic.initializers.draw import Moments
 from mimetic.plan.entry import Action, Entry
+from mimetic.plan.together import filled_together
 from mimetic.streams import generator
 
 SIGMAS = 7.0
@@ -20,11 +21,12 @@ SIGMAS = 7.0
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Moments of one written parameter, as measured."""
+    """Moments of one written parameter, as measured; a remark where its draw has something to say."""
 
     parameter: str
     mean: float
     std: float
+    remark: str | None = None
 
 
 def apply(
@@ -54,10 +56,14 @@ def apply(
     expected = {entry.parameter: entry.moments for entry in entries}
     # All draws come before the first write: one that fails must leave the model as it was.
     drawn = {name: t for action in actions for name, t in _drawn(action, modules[action.layer], seed).items()}
+    together, statistics, remarks = filled_together(model, actions, drawn, seed=seed)
     measured: list[Measured] = []
-    for name, tensor in drawn.items():
+    for name, tensor in (drawn | together).items():
         _write(parameters[name], tensor, name)
-        measured.append(_verify(name, parameters[name], expected[name]))
+        found = _verify(name, parameters[name], expected[name])
+        measured.append(replace(found, remark=remarks.get(name)))
+    for name, tensor in statistics.items():
+        canonical_buffers(model)[name].copy_(tensor)
     for entry in entries:
         if entry.frozen:
             parameters[entry.parameter].requires_grad_(False)

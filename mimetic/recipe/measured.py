@@ -95,6 +95,14 @@ def _no_text(value: Any) -> Any:
     return value
 
 
+class FromNetwork(Spec):
+    """Base of the initializers that begin from a trained network itself, not from its covariances."""
+
+    from_: Annotated[Origin, BeforeValidator(_no_text, json_schema_input_type=Origin)] = Field(
+        alias="from", description="The trained network."
+    )
+
+
 class Carried(Spec):
     """Base of the covariances that come from another network's layers and are carried over to ours."""
 

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mimetic.recipe.base import Arguments, Count, Positive, Spec, mistake
+from mimetic.recipe.base import Arguments, Count, FromList, Positive, Spec, mistake
 from mimetic.recipe.registry import register
 
 
@@ -79,6 +79,23 @@ class Vgg11(Model):
     head: Literal["pooled", "classic"] = Field(
         "pooled", description="Average pooling and one linear layer, or the original's three linear layers."
     )
+
+
+@register("model")
+class PlainCnn(Model):
+    """Convolutions, each followed by ReLU and standardization, and a linear classifier (arXiv 2305.18512)."""
+
+    type: Literal["plain_cnn"] = "plain_cnn"
+    widths: Annotated[tuple[Count, ...], FromList, Field(min_length=1)] = Field(
+        (64, 128), description="Channels of each convolution."
+    )
+    kernel_size: Count = Field(3, description="Side of the filters.")
+    stride: Count = Field(2, description="Stride of each convolution.")
+    norm: Literal["after", "before", "none"] = Field(
+        "after",
+        description="Batch normalization without scale and shift: after or before the ReLU.",
+    )
+    pool: bool = Field(True, description="Average over the pixels before the classifier.")
 
 
 @register("model")

@@ -111,7 +111,9 @@ class Checkpoint(Section):
 class Train(Section):
     """How a network is trained."""
 
-    epochs: Count = Field(10, description="Passes over the training images.")
+    epochs: int = Field(
+        10, ge=0, description="Passes over the training images; 0 evaluates the network as it begins."
+    )
     batch_size: Count = Field(128, description="Images per step.")
     optimizer: Annotated[Spec, Registered("optimizer")] = Field(
         default_factory=AdamW, description="Optimizer."

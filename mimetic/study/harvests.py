@@ -14,12 +14,16 @@ from torch import Tensor, nn
 from mimetic import data, kernels
 from mimetic.covariance import (
     Harvest,
+    Network,
+    TrainingImages,
     averaged,
     harvest_key,
     harvests_needed,
     kinds_needed,
     measure,
     prospect,
+    trained_network,
+    training_images,
 )
 from mimetic.covariance.store import load_harvest, save_harvest
 from mimetic.data import Dataset
@@ -29,19 +33,23 @@ from mimetic.models.checkpoint import load_published, load_weights
 from mimetic.plan import resolve
 from mimetic.recipe import Recipe, load
 from mimetic.recipe.base import Spec
-from mimetic.recipe.measured import Learned, Measured, Origin, Patches
+from mimetic.recipe.measured import FromNetwork, Learned, Measured, Origin, Patches
 from mimetic.recipe.model import Model
 from mimetic.recipe.recipe import Arm
+from mimetic.recipe.scale import Lsuv
 from mimetic.study.layout import Trial
 from mimetic.study.learning import learned_file
 from mimetic.study.sites import rewritten_sites
 from mimetic.study.stages import harvested_seeds, stage_folder, trained_weights
-from mimetic.surgery import Network, build_network
+from mimetic.surgery import Network as BuiltNetwork
+from mimetic.surgery import build_network
 from mimetic.train import WEIGHTS
 from mimetic.train.batches import decoder
 
 
-def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str, Harvest]:
+def prospects(
+    recipe: Recipe, arm: Arm, *, allow_code: bool = False
+) -> dict[str, Harvest | Network | TrainingImages]:
     """Return what an arm's rules will take, before anything is trained: layers and geometries alone.
 
     Raises:
@@ -52,10 +60,28 @@ def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str
     }
 
 
-def _prospect(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Harvest:
+def _check_one(recipe: Recipe, spec: FromNetwork) -> None:
+    """Refuse several seeds where one network is meant."""
+    if spec.from_.stage is None and spec.from_.arm is None:
+        return
+    seeds = harvested_seeds(recipe, spec.from_, own=recipe.seeds[0])
+    if len(seeds) != 1:
+        name = f"{origin_name(spec)}: `{spec.type_name()}`"
+        message = f"{name} begins from one network, and this is trained on {len(seeds)} seeds; "
+        raise UserError(message + f"choose one, `seeds: [{seeds[0]}]`")
+
+
+def _prospect(
+    recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool
+) -> Harvest | Network | TrainingImages:
+    if isinstance(spec, Lsuv):
+        return TrainingImages()
     if isinstance(spec, Learned):
         return _learned_prospect(recipe, spec)
     graph = _meta_graph(recipe, arm, spec, allow_code=allow_code)
+    if isinstance(spec, FromNetwork):
+        _check_one(recipe, spec)
+        return Network(origin_name(spec), graph)
     return prospect(spec, graph, origin_name(spec), kinds=kinds_needed(arm, spec))
 
 
@@ -76,24 +102,25 @@ def _learned_prospect(recipe: Recipe, spec: Learned) -> Harvest:
 
 def origin_name(spec: Spec) -> str:
     """Return how plans and messages call the network a section takes from."""
-    return called(spec.from_) if isinstance(spec, Measured) else "the training images"
+    return called(spec.from_) if isinstance(spec, Measured | FromNetwork) else "the training images"
 
 
 def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Graph:
     """Return the sites of the network a section takes from, without values."""
-    source, model, surgery = arm, arm.model, arm.surgery
-    if isinstance(spec, Measured):
+    source, model = arm, arm.model
+    published = False
+    if isinstance(spec, Measured | FromNetwork):
         source, model = _where(recipe, arm, spec.from_)
-    if source.learner is not None and isinstance(spec, Measured):
+        published = spec.from_.model is not None
+    if source.learner is not None and isinstance(spec, Measured | FromNetwork):
         message = (
             f"{origin_name(spec)} learns without a network, and `{spec.type_name()}` is measured on one; "
         )
         raise UserError(message + "use `covariance: {type: learned, from: …}`")
-        surgery = () if spec.from_.model is not None else source.surgery
     if model is None or source.data is None:
         raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")
-    published = isinstance(spec, Measured) and spec.from_.model is not None
     classes = _classes(model) if published else None
+    surgery = () if published else source.surgery
     return rewritten_sites(model, surgery, source.data, classes=classes, allow_code=allow_code).graph
 
 
@@ -146,7 +173,9 @@ class _Network:
     cache: Path | None
 
 
-def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str, Harvest]:
+def gather(
+    trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset
+) -> dict[str, Harvest | Network | TrainingImages]:
     """Measure, or read from an earlier trial's file, what an arm's rules take.
 
     Args:
@@ -158,9 +187,13 @@ def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str
     Raises:
         UserError: If a network is missing, not finished or of another architecture.
     """
-    found: dict[str, Harvest] = {}
+    found: dict[str, Harvest | Network | TrainingImages] = {}
     for key, spec in harvests_needed(arm).items():
-        if isinstance(spec, Patches):
+        if isinstance(spec, Lsuv):
+            found[key] = training_images(first_images(dataset, spec.images))
+        elif isinstance(spec, FromNetwork):
+            found[key] = _whole(spec, _networks(trial, recipe, arm, spec.from_, dataset), dataset)
+        elif isinstance(spec, Patches):
             built = _built(arm, dataset, seed=trial.seed, allow_code=trial.allow_code).model
             images = _Network("the training images", built, None, None)
             found[key] = _measured(spec, images, dataset, kinds=None)
@@ -172,6 +205,15 @@ def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str
             harvests = [_measured(spec, network, dataset, kinds=kinds) for network in networks]
             found[key] = averaged(harvests, origin=origin_name(spec))
     return found
+
+
+def _whole(spec: FromNetwork, networks: list[_Network], dataset: Dataset) -> Network:
+    """Return a trained network itself, with as many images as its section asks for."""
+    (network,) = networks  # `prospects` has refused several
+    count = getattr(spec, "images", None)
+    images_NCHW = None if count is None else first_images(dataset, count)
+    graph = find_sites(network.model, dataset.shape.example())
+    return trained_network(network.name, graph, network.model, images_NCHW)
 
 
 def _learned(trial: Trial, recipe: Recipe, origin: Origin) -> list[Harvest]:
@@ -278,7 +320,7 @@ def _trained_here(folder: Path, name: str, seed: int, *, noun: str, allow_code: 
     return _Network(f"{noun} {name}, seed {seed}", trained, initial, weights.parent)
 
 
-def _built(arm: Arm, dataset: Dataset, *, seed: int, allow_code: bool) -> Network:
+def _built(arm: Arm, dataset: Dataset, *, seed: int, allow_code: bool) -> BuiltNetwork:
     """Build the network of an arm or a stage, surgery included."""
     assert arm.model is not None
     return build_network(arm.model, arm.surgery, shape=dataset.shape, seed=seed, allow_code=allow_code)

@@ -103,7 +103,10 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
     graph = find_sites(model, dataset.shape.example())
     plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests, rewrites=network.rewrites)
     write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
-    plan.apply(model)
+    written = plan.apply(model)
+    remarks = [f"{m.parameter} {m.remark}" for m in written if m.remark is not None]
+    if remarks:
+        journal.write("note", text="; ".join(remarks))
     _draw(trial, plan, model, journal, "start")
     parameters = canonical_parameters(model)
     frozen = {name: digest(parameters[name]) for name in plan.frozen}

@@ -173,7 +173,7 @@ def test_fits(recipe: dict[str, Any]) -> None:
         {"recipe": 2},
         {"recipe": 1, "trian": {}},
         {"recipe": 1, "train": {"epochs": "5"}},
-        {"recipe": 1, "train": {"epochs": 0}},
+        {"recipe": 1, "train": {"epochs": -1}},
         {"recipe": 1, "train": {"lr": 0.1}},
         {"recipe": 1, "model": "resnet18"},
         {"recipe": 1, "model": {"type": "convmixer", "width": 3}},

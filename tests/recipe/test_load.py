@@ -135,10 +135,10 @@ def test_mapping() -> None:
     assert recipe.where("arms", "main", "init", 0) is None
     assert (recipe.text, recipe.sources) == (None, {})
     with pytest.raises(RecipeError) as caught:
-        load({"init": [{"id": "head", "match": "head", "init": "zero"}], "train": {"epochs": 0}})
+        load({"init": [{"id": "head", "match": "head", "init": "zero"}], "train": {"epochs": -1}})
     assert str(caught.value) == (
         "init.head.init: there is no initializer type `zero`\n    hint: did you mean `zeros`?\n\n"
-        "train.epochs: must be at least 1, found 0\n\n2 errors"
+        "train.epochs: must be at least 0, found -1\n\n2 errors"
     )
 
 
@@ -291,7 +291,7 @@ def test_documented() -> None:
     """Every recipe in the description of the language loads."""
     blocks = re.findall(r"```yaml\n(.*?)```", DOCUMENTED.read_text(encoding="utf-8"), re.DOTALL)
     recipes = [loads(block) for block in blocks if "recipe: 1" in block]
-    assert [len(recipe.stages) for recipe in recipes] == [0, 0, 0, 0, 1, 1]
+    assert [len(recipe.stages) for recipe in recipes] == [0, 0, 0, 0, 1, 1, 1]
 
 
 def test_reads_without_torch() -> None:

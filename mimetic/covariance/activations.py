@@ -1,0 +1,203 @@
+"""What a network's layers see: its inputs at a layer, the order of its layers, statistics for its norms.
+
+The forward runs in evaluation mode, without gradients, and only as far as the layer that is asked for.
+
+Shapes: N images, C channels, M samples (images × positions).
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mimetic.covariance.gradients import eval_mode
+from mimetic.covariance.procrustes import Alignment, aligned
+from mimetic.errors import UserError
+from mimetic.graph import canonical_modules
+
+BATCH = 100
+"""Images a forward takes at once: fixed, since sums in another order have other last bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One call of a layer in a forward.
+
+    Attributes:
+        layer: Canonical name.
+        after: Layer whose output is this one's input, unchanged; None where something lies between.
+    """
+
+    layer: str
+    after: str | None = None
+
+
+class _ReachedError(Exception):
+    """Ends a forward at the layer that was asked for."""
+
+
+def steps(model: nn.Module, layers: Collection[str], images_NCHW: Tensor, *, origin: str) -> tuple[Step, ...]:
+    """Return the calls of layers in one forward, in order.
+
+    Args:
+        model: The network.
+        layers: Canonical names of the layers that count.
+        images_NCHW: A few images.
+        origin: The network's name for messages.
+
+    Raises:
+        UserError: If the forward fails on such images.
+    """
+    modules = canonical_modules(model)
+    seen: list[Step] = []
+    made: dict[int, tuple[str, Tensor, int]] = {}  # tensors are kept, so that no other takes their id
+
+    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            source = made.get(id(inputs[0]))
+            # An activation that works in place leaves the tensor its identity, but counts its version.
+            unchanged = source is not None and source[2] == inputs[0]._version  # noqa: SLF001
+            seen.append(Step(name, source[0] if source is not None and unchanged else None))
+            made[id(output)] = (name, output, output._version)  # noqa: SLF001
+
+        return hook
+
+    with ExitStack() as stack, torch.no_grad(), eval_mode(model):
+        for name in layers:
+            stack.callback(modules[name].register_forward_hook(note(name)).remove)
+        _forward(model, images_NCHW, origin)
+    return tuple(seen)
+
+
+def norms(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the layers that keep running statistics."""
+    return tuple(
+        name
+        for name, module in canonical_modules(model).items()
+        if isinstance(getattr(module, "running_mean", None), Tensor)
+    )
+
+
+def alignment(
+    reference: nn.Module,
+    other: nn.Module,
+    layer: str,
+    images_NCHW: Tensor,
+    *,
+    positions: int = 1,
+    origin: str,
+) -> Alignment:
+    """Return the rotation between the inputs that a layer has in two networks, over images and positions.
+
+    Args:
+        reference: The network whose basis counts.
+        other: The network to be rotated; it may have another width.
+        layer: Name of the layer in both.
+        images_NCHW: Images both are shown.
+        positions: Pixels per channel in the inputs of a linear layer behind a flattened map.
+        origin: Name of the pair for messages.
+
+    Raises:
+        UserError: If a forward fails, or features are not finite.
+    """
+    pairs = zip(
+        inputs_at(reference, layer, images_NCHW, positions=positions, origin=origin),
+        inputs_at(other, layer, images_NCHW, positions=positions, origin=origin),
+        strict=True,
+    )
+    cross: Tensor | None = None
+    energies, samples = [0.0, 0.0], 0
+    for one_CM, two_CM in pairs:
+        product_RN = one_CM @ two_CM.T
+        cross = product_RN if cross is None else cross + product_RN
+        energies[0] += float(one_CM.square().sum())
+        energies[1] += float(two_CM.square().sum())
+        samples += one_CM.shape[1]
+    assert cross is not None
+    if not bool(torch.isfinite(cross).all()):
+        message = f"{origin}: the features at the input of `{layer}` are not finite; check the weights and "
+        raise UserError(message + "the images")
+    return aligned(cross / samples, energies[0] / samples, energies[1] / samples)
+
+
+def refresh_statistics(model: nn.Module, layer: str, images_NCHW: Tensor, *, origin: str) -> None:
+    """Set a norm layer's running mean and variance to those of its inputs over images, in place.
+
+    Raises:
+        UserError: If the forward fails or the statistics are not finite.
+    """
+    module = canonical_modules(model)[layer]
+    total: Tensor | None = None
+    squares: Tensor | None = None
+    samples = 0
+    for inputs_CM in inputs_at(model, layer, images_NCHW, origin=origin):
+        sums, square = inputs_CM.sum(dim=1), inputs_CM.square().sum(dim=1)
+        total = sums if total is None else total + sums
+        squares = square if squares is None else squares + square
+        samples += inputs_CM.shape[1]
+    assert total is not None
+    assert squares is not None
+    mean_C = total / samples
+    variance_C = (squares / samples - mean_C.square()).clamp(min=0.0) * (samples / max(1, samples - 1))
+    if not bool(torch.isfinite(mean_C).all() and torch.isfinite(variance_C).all()):
+        message = f"{origin}: the inputs of the norm layer `{layer}` are not finite; check the weights and "
+        raise UserError(message + "the images")
+    with torch.no_grad():
+        module.running_mean.copy_(mean_C)  # type: ignore[operator]
+        module.running_var.copy_(variance_C)  # type: ignore[operator]
+
+
+def inputs_at(
+    model: nn.Module, layer: str, images_NCHW: Tensor, *, positions: int = 1, origin: str
+) -> Iterator[Tensor]:
+    """Yield a layer's inputs as (channels, samples) in float64, a batch of images at a time.
+
+    Raises:
+        UserError: If the forward fails, or never calls the layer.
+    """
+    module = canonical_modules(model)[layer]
+    reached: list[Tensor] = []
+
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        reached.append(inputs[0])
+        raise _ReachedError
+
+    for batch in torch.split(images_NCHW, BATCH):
+        with torch.no_grad(), eval_mode(model), _hooked(module, hook):
+            try:
+                _forward(model, batch, origin)
+            except _ReachedError:
+                pass
+            else:
+                message = f"{origin}: the forward never calls `{layer}`; leave it out"
+                raise UserError(message)
+        yield _by_channel(reached.pop(), positions, last=isinstance(module, nn.Linear))
+
+
+def _by_channel(inputs: Tensor, positions: int, *, last: bool) -> Tensor:
+    """Return inputs (N, C, *positions), (N, C·M) or (N, …, C) as (C, samples)."""
+    if last and positions == 1:
+        return inputs.double().flatten(0, -2).T
+    if last:
+        return inputs.double().view(len(inputs), -1, positions).transpose(0, 1).flatten(1)
+    return inputs.double().transpose(0, 1).flatten(1)
+
+
+@contextmanager
+def _hooked(module: nn.Module, hook: Callable[[nn.Module, tuple[Tensor, ...]], None]) -> Iterator[None]:
+    handle = module.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _forward(model: nn.Module, images_NCHW: Tensor, origin: str) -> None:
+    try:
+        model(images_NCHW)
+    except (RuntimeError, ValueError, TypeError) as error:
+        shape = "×".join(str(side) for side in images_NCHW.shape[1:])
+        message = f"{origin}: the network does not take images of {shape}: {error}; "
+        raise UserError(message + "give the data it was trained on, at its size") from error
