@@ -1,4 +1,4 @@
-"""What `mimetic harvest` measures: a network with its weights, and the images it is shown."""
+"""What the verbs measure: a network with its weights, and the images it is shown; see `options`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,23 +155,30 @@ def network(asked: Asked, dataset: "Dataset | None") -> "nn.Module":
     Raises:
         UserError: If weights are named twice or not at all, are missing, or are of another network.
     """
-    from dataclasses import replace
-
-    from mimetic import data
     from mimetic.models.checkpoint import load_published, load_weights
-    from mimetic.surgery import build_network
 
     if (asked.checkpoint is None) == (asked.weights is None):
         raise UserError("which weights? give either --checkpoint FILE or --weights NAME, e.g. DEFAULT")
+    built = untrained(asked, dataset, seed=0)
+    if asked.checkpoint is not None:
+        load_weights(built, asked.checkpoint)
+    elif asked.weights is not None:
+        load_published(built, asked.model, asked.weights)
+    return built
+
+
+def untrained(asked: Asked, dataset: "Dataset | None", *, seed: int) -> "nn.Module":
+    """Build the network with its own initialization, surgery included."""
+    from dataclasses import replace
+
+    from mimetic import data
+    from mimetic.surgery import build_network
+
     shape: data.DataShape | data.TokenShape = data.DataShape(*IMAGENET_SHAPE)
     if dataset is not None:
         shape = dataset.shape
     elif asked.data is not None:
         shape = data.describe(asked.data)
     shape = shape if asked.classes is None else replace(shape, num_classes=asked.classes)
-    built = build_network(asked.model, asked.surgery, shape=shape, allow_code=asked.allow_code).model
-    if asked.checkpoint is not None:
-        load_weights(built, asked.checkpoint)
-    elif asked.weights is not None:
-        load_published(built, asked.model, asked.weights)
-    return built
+    allowed = asked.allow_code
+    return build_network(asked.model, asked.surgery, shape=shape, seed=seed, allow_code=allowed).model

@@ -19,6 +19,7 @@ from mimetic.recipe import (
     structured,
     surgery,
     train,
+    transplant,
 )
 from mimetic.recipe.registry import load_plugins
 
@@ -58,4 +59,5 @@ __all__ = [
     "structured",
     "surgery",
     "train",
+    "transplant",
 ]
