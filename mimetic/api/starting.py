@@ -1,6 +1,7 @@
 """The calls for a training loop of one's own: plan a recipe against a model, and initialize with it."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -67,6 +68,7 @@ def initialize(
     seed: int = 0,
     arm: str | None = None,
     example: Tensor | tuple[Any, ...] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     images: Tensor | None = None,
 ) -> Plan:
     """Initialize a model in place by a recipe, verify the result, and return the plan.
@@ -81,6 +83,7 @@ def initialize(
         seed: Seed of the run.
         arm: The arm; needed where the recipe has several.
         example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
+        progress: Called with the number of draws done and of all, for a bar of one's own.
         images: Training images (N, …) as the model sees them, for the scale `lsuv`.
 
     Raises:
@@ -92,7 +95,7 @@ def initialize(
     if loaded.arms[name].surgery:  # a mistake leaves the model as it was
         plan(loaded, model, seed=seed, arm=name, example=example, images=images)
     made = _operated(model, loaded, name, seed=seed, example=example, images=images)
-    made.apply(model)
+    made.apply(model, progress=progress)
     return made
 
 
