@@ -1,5 +1,6 @@
 """The calls for a training loop of one's own: plan a recipe against a model, and initialize with it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -63,6 +64,7 @@ def initialize(
     seed: int = 0,
     arm: str | None = None,
     example: Tensor | tuple[Any, ...] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     images: Tensor | None = None,
 ) -> Plan:
     """Initialize a model in place by a recipe, verify the result, and return the plan.
@@ -76,6 +78,7 @@ def initialize(
         seed: Seed of the run.
         arm: The arm; needed where the recipe has several.
         example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
+        progress: Called with the number of draws done and of all, for a bar of one's own.
         images: Training images (N, …) as the model sees them, for the scale `lsuv`.
 
     Raises:
@@ -83,7 +86,7 @@ def initialize(
         RunError: If the written values miss the plan's prediction.
     """
     made = plan(recipe, model, seed=seed, arm=arm, example=example, images=images)
-    made.apply(model)
+    made.apply(model, progress=progress)
     return made
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from mimetic.plan.apply import Measured, apply
+from mimetic.plan.apply import Measured, Progress, apply
 from mimetic.plan.entry import Action, Entry
 from mimetic.recipe.registry import Family, registered
 
@@ -53,9 +53,9 @@ class Plan:
         """Return the names of the parameters that stay as they begin."""
         return tuple(entry.parameter for entry in self.entries if entry.frozen)
 
-    def apply(self, model: nn.Module) -> tuple[Measured, ...]:
+    def apply(self, model: nn.Module, *, progress: Progress | None = None) -> tuple[Measured, ...]:
         """Write the plan into a model; see `mimetic.plan.apply.apply`."""
-        return apply(self.entries, self.actions, model, seed=self.seed)
+        return apply(self.entries, self.actions, model, seed=self.seed, progress=progress)
 
     def entry(self, parameter: str) -> Entry | None:
         """Return the entry of a parameter, by its canonical name or an alias."""

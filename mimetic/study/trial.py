@@ -101,7 +101,7 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
     graph = find_sites(model, dataset.shape.example())
     plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests)
     write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
-    written = plan.apply(model)
+    written = plan.apply(model, progress=_told(journal))
     remarks = [f"{m.parameter} {m.remark}" for m in written if m.remark is not None]
     if remarks:
         journal.write("note", text="; ".join(remarks))
@@ -139,6 +139,19 @@ def build(arm: Arm, dataset: Dataset, trial: Trial) -> nn.Module:
         seed=trial.seed,
         allow_code=trial.allow_code,
     )
+
+
+def _told(journal: Journal) -> Callable[[int, int], None]:
+    """Return what journals how far the initialization is, about once a second."""
+    last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 1.0:
+            last = time.monotonic()
+            journal.write("initialize", done=done, total=total)
+
+    return progress
 
 
 def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal, moment: str) -> None:

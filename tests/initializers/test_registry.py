@@ -64,7 +64,7 @@ COVARIANCES: dict[str, tuple[dict[str, object], Layer]] = {
         ("conv", 64, 64, 7, 64),
     ),
 }
-HARVESTED = {"filters", "nfm", "agop", "patches", "file"}
+HARVESTED = {"filters", "nfm", "agop", "patches", "file", "learned"}
 """Covariances that come from a harvest; `test_harvests` draws from them."""
 
 SCALES: dict[str, dict[str, object]] = {
