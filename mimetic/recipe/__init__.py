@@ -7,6 +7,7 @@ among types is fixed when its section is first used.
 # ruff: noqa: E402
 from mimetic.recipe import (
     attention_init,
+    bank,
     covariance,
     data,
     initializer,
@@ -16,7 +17,9 @@ from mimetic.recipe import (
     rainbow,
     scale,
     structured,
+    surgery,
     train,
+    transplant,
 )
 from mimetic.recipe.registry import load_plugins
 
@@ -39,6 +42,7 @@ __all__ = [
     "Rule",
     "Stage",
     "attention_init",
+    "bank",
     "covariance",
     "data",
     "initializer",
@@ -53,5 +57,7 @@ __all__ = [
     "scale",
     "stages_of",
     "structured",
+    "surgery",
     "train",
+    "transplant",
 ]

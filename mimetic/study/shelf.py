@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from torch import nn
-
 from mimetic import data, models
 from mimetic.data import Dataset
 from mimetic.recipe import Arm, Recipe, load
 from mimetic.recipe.model import PythonModel
+from mimetic.surgery import Network, build_network
 
 
 class Shelf:
@@ -16,7 +15,7 @@ class Shelf:
     def __init__(self) -> None:
         self._recipes: dict[str, Recipe] = {}
         self._data: dict[str, Dataset] = {}
-        self._model: tuple[str, nn.Module] | None = None
+        self._network: tuple[str, Network] | None = None
 
     def recipe(self, study: str) -> Recipe:
         """Return the resolved recipe of a study."""
@@ -33,21 +32,32 @@ class Shelf:
             self._data[name] = data.load(arm.data)
         return self._data[name]
 
-    def model(self, arm: Arm, dataset: Dataset, *, seed: int, allow_code: bool = False) -> nn.Module:
-        """Return the arm's model with its own initialization.
+    def network(
+        self, arm: Arm, dataset: Dataset, *, seed: int, name: str, allow_code: bool = False
+    ) -> Network:
+        """Return the arm's network with its own initialization, surgery included.
 
         The model of the trial before is taken again where it is the same: its tensors keep their place, so
         a compiled graph stays valid, and its values are those of a new model, bit for bit. Models from the
         user's code, and models that surgery changes, are always new.
         """
         assert arm.model is not None
-        shapes = {"in_channels": dataset.shape.channels, "num_classes": dataset.num_classes, "seed": seed}
-        if isinstance(arm.model, PythonModel) or getattr(arm, "surgery", None):
-            return models.build(arm.model, **shapes, allow_code=allow_code)
-        kind = arm.model.model_dump_json() + f"|{dataset.shape}|{arm.train}"
-        if self._model is not None and self._model[0] == kind:
-            return models.reinitialize(self._model[1], arm.model, **shapes, allow_code=allow_code)
-        self._model = None  # before the new one is built: both may not fit
-        built = models.build(arm.model, **shapes, allow_code=allow_code)
-        self._model = (kind, built)
-        return built
+        shape = dataset.shape
+        kind = f"{arm.model.model_dump_json()}|{shape}|{arm.train}"
+        if self._network is not None and self._network[0] == kind and not arm.surgery:
+            network = self._network[1]
+            models.reinitialize(
+                network.model,
+                arm.model,
+                in_channels=shape.channels,
+                num_classes=shape.num_classes,
+                seed=seed,
+            )
+            return network
+        self._network = None  # before the new one is built: both may not fit
+        network = build_network(
+            arm.model, arm.surgery, shape=shape, seed=seed, allow_code=allow_code, name=name
+        )
+        if not arm.surgery and not isinstance(arm.model, PythonModel):
+            self._network = (kind, network)
+        return network

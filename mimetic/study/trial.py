@@ -96,11 +96,12 @@ def _trained(
         )
     assert arm.model is not None
     assert arm.train is not None
-    model = shelf.model(arm, dataset, seed=trial.seed, allow_code=trial.allow_code)
+    network = shelf.network(arm, dataset, seed=trial.seed, name=trial.arm, allow_code=trial.allow_code)
+    model = network.model
     harvests = gather(trial, recipe, arm, dataset)
     graph = find_sites(model, dataset.shape.example())
-    plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests)
-    written = plan.apply(model)
+    plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests, rewrites=network.rewrites)
+    written = plan.apply(model, progress=_told(journal))
     remarks = [f"{m.parameter} {m.remark}" for m in written if m.remark is not None]
     if remarks:
         journal.write("note", text="; ".join(remarks))
@@ -131,6 +132,19 @@ def _trained(
     if outcome.status == "FINISHED" and ranks.rank == 0:
         _draw(trial, plan, model, journal, "end")
     return outcome.status, outcome.reason
+
+
+def _told(journal: Journal | Muted) -> Callable[[int, int], None]:
+    """Return what journals how far the initialization is, about once a second."""
+    last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 1.0:
+            last = time.monotonic()
+            journal.write("initialize", done=done, total=total)
+
+    return progress
 
 
 def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal | Muted, moment: str) -> None:
