@@ -105,9 +105,10 @@ def test_code_runs_only_when_allowed(tmp_path: Path, call: Call, monkeypatch: py
     assert "4×1×3×3" in allowed.stdout
 
 
-def test_surgery_is_shown(tmp_path: Path, call: Call) -> None:
-    """Each replaced layer has a row: what it was, what it becomes, by which rewrite, and where that stands."""
-    path = tmp_path / "rewritten.yaml"
+def test_surgery_is_shown(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each replaced layer has a row: what it was, what it becomes, by which rewrite, and where."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("rewritten.yaml")
     rewrite = "{id: lc, match: {kind: conv}, type: linear_combination, expansion: 3}"
     model = "model: {type: cifar_resnet, depth: 8, width: 4}\ndata: digits\n"
     path.write_text(f"recipe: 1\n{model}surgery:\n  - {rewrite}\n", encoding="utf-8")
@@ -117,3 +118,29 @@ def test_surgery_is_shown(tmp_path: Path, call: Call) -> None:
     assert row.startswith("layer1.0.conv1 conv 3×3, 4→4 12 frozen filters 3×3, 1×1 to 4 lc ")
     assert row.endswith("rewritten.yaml:5")
     assert any("layer1.0.conv1.filters.weight" in line and "frozen" in line for line in lines)
+
+
+LEARNERS = """recipe: 1
+data: {type: digits, val_size: 100}
+arms:
+  cntk: {learner: {type: cntk, depth: 2}}
+  rfm: {learner: {type: rfm, images: 50}}
+"""
+
+
+def test_learners(tmp_path: Path, call: Call) -> None:
+    """Arms without a network say what they will do; where parameters are asked for, that there are none."""
+    path = tmp_path / "learners.yaml"
+    path.write_text(LEARNERS, encoding="utf-8")
+    lines = call("plan", path).stdout.splitlines()
+    told = json.loads(call("plan", path, "--arm", "rfm", "--json").stdout)
+
+    assert lines[:2] == [
+        "arm cntk: cntk",
+        "  CNTK of 2 convolutions over patches of 1×3×3, positions 6×6 → 4×4",
+    ]
+    assert told["arm rfm: rfm"]["learner"][0] == "Laplace kernel of length 10 over 64 pixels coordinates"
+    for words in (("diff", f"{path}#cntk", f"{path}#rfm"), ("explain", path, "x", "--arm", "rfm")):
+        refused = call(*words)
+        assert refused.exit_code == 2
+        assert "learns without a network: no parameter begins there" in refused.stderr
