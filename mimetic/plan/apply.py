@@ -1,9 +1,10 @@
 """Apply: the only place that writes weights. It draws, writes once, and verifies what it wrote."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -25,6 +26,10 @@ SIGMAS = 7.0
 10¹¹ Gaussian draws, so a miss means the initializer is wrong."""
 
 
+Progress = Callable[[int, int], None]
+"""`progress(done, total)`: told after each draw; what it raises ends the work before anything is written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """Moments of one written parameter, as measured; a remark where its draw has something to say."""
@@ -36,7 +41,12 @@ class Measured:
 
 
 def apply(
-    entries: Sequence[Entry], actions: Sequence[Action], model: nn.Module, *, seed: int
+    entries: Sequence[Entry],
+    actions: Sequence[Action],
+    model: nn.Module,
+    *,
+    seed: int,
+    progress: Progress | None = None,
 ) -> tuple[Measured, ...]:
     """Draw every action of a plan, write it into a model, verify it and freeze what the plan freezes.
 
@@ -48,6 +58,7 @@ def apply(
         actions: The plan's draws.
         model: The model the plan was made for, or one of the same parameters; on any real device.
         seed: Seed of the run.
+        progress: Told how many draws are done: those of large attentions take seconds.
 
     Returns:
         The measured moments of each parameter that was written.
@@ -61,7 +72,7 @@ def apply(
     modules = canonical_modules(model)
     expected = {entry.parameter: entry.moments for entry in entries}
     # All draws come before the first write: one that fails must leave the model as it was.
-    drawn = _all_drawn(actions, modules, seed)
+    drawn = _all_drawn(actions, modules, seed, progress)
     together, statistics, remarks = filled_together(model, actions, drawn, seed=seed)
 
     def settle(item: tuple[str, Tensor]) -> Measured:
@@ -70,7 +81,7 @@ def apply(
         found = _verify(name, parameters[name], expected[name])
         return replace(found, remark=remarks.get(name))
 
-    measured = _side_by_side(settle, list((drawn | together).items()))
+    measured = list(_side_by_side(settle, list((drawn | together).items())))
     for name, tensor in statistics.items():
         canonical_buffers(model)[name].copy_(tensor)
     for entry in entries:
@@ -79,28 +90,39 @@ def apply(
     return tuple(measured)
 
 
-def _all_drawn(actions: Sequence[Action], modules: Mapping[str, nn.Module], seed: int) -> dict[str, Tensor]:
+def _all_drawn(
+    actions: Sequence[Action],
+    modules: Mapping[str, nn.Module],
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Tensor]:
     """Return what all actions draw; those that touch nothing global, on several threads."""
 
     def draw(action: Action) -> dict[str, Tensor]:
         return _drawn(action, modules[action.layer], seed)
 
     apart = [action for action in actions if action.draw.apart]
-    found = dict(zip(map(id, apart), _side_by_side(draw, apart), strict=True))
-    found |= {id(action): draw(action) for action in actions if not action.draw.apart}
+    others = [action for action in actions if not action.draw.apart]
+    results = chain(_side_by_side(draw, apart), map(draw, others))
+    found: dict[int, dict[str, Tensor]] = {}
+    for action, result in zip((*apart, *others), results, strict=True):
+        found[id(action)] = result
+        if progress is not None:
+            progress(len(found), len(actions))
     return {name: tensor for action in actions for name, tensor in found[id(action)].items()}
 
 
-def _side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Return what some work gives for each item, in order, on as many threads as torch may use.
+def _side_by_side(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Yield what some work gives for each item, in order, on as many threads as torch may use.
 
     Bits do not depend on the threads: each tensor has a stream of its own.
     """
     threads = min(torch.get_num_threads(), len(items))
     if threads < 2:  # noqa: PLR2004
-        return [work(item) for item in items]
+        yield from map(work, items)
+        return
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, items))
+        yield from pool.map(work, items)
 
 
 def _drawn(action: Action, layer: nn.Module, seed: int) -> dict[str, Tensor]:
