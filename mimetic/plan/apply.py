@@ -94,7 +94,7 @@ def _all_drawn(
     actions: Sequence[Action],
     modules: Mapping[str, nn.Module],
     seed: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> dict[str, Tensor]:
     """Return what all actions draw; those that touch nothing global, on several threads."""
 
