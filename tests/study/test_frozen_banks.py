@@ -108,14 +108,6 @@ def test_rules_begin_and_free_the_filters() -> None:
     assert len({plan.hash for plan in plans.values()}) == 3
 
 
-@pytest.mark.slow
-def test_bytes_stay_when_compiled(tmp_path: Path) -> None:
-    """`torch.compile` sees the frozen filters as constants that stay."""
-    after, before, frozen = trained_and_begun(recipe_of("linear_combination", compile=True), tmp_path)
-
-    assert all(torch.equal(before[name], after[name]) for name in frozen)
-
-
 def test_bytes_stay_over_a_resume(tmp_path: Path) -> None:
     """A trial that was stopped and continued ends with the frozen bytes it began with, and all others."""
     recipe = recipe_of("linear_combination")
