@@ -5,11 +5,26 @@ Exit codes: 0 ok, 1 a run failed, 2 the recipe or the request is wrong, 130 stop
 
 import typer
 
-from mimetic.cli import compare, diff, explain, harvest, ls, new, plan, run, schema, show, sync, ui, validate
+from mimetic.cli import (
+    compare,
+    diff,
+    explain,
+    harvest,
+    ls,
+    new,
+    plan,
+    run,
+    schema,
+    show,
+    similarity,
+    sync,
+    ui,
+    validate,
+)
 from mimetic.cli.console import example
 from mimetic.cli.guard import guarded
 
-VERBS = (run, plan, validate, explain, diff, ls, new, schema, compare, harvest, show, sync, ui)
+VERBS = (run, plan, validate, explain, diff, ls, new, schema, compare, harvest, show, similarity, sync, ui)
 
 app = typer.Typer(
     name="mimetic",
