@@ -80,10 +80,10 @@ def depth_figure(
     """
     if not any(series.values()):
         raise ValueError("no layer to draw")
-    count = max(len(values) for values in series.values())
-    width = max(6.4, 1.6 + 0.3 * min(count, _TICKS))
-    below = 0.3 + _label_height([layer for values in series.values() for layer in values])
-    height = 3.6 + below
+    layers = list(dict.fromkeys(layer for values in series.values() for layer in values))
+    width = max(6.4, 1.6 + 0.3 * min(len(layers), _TICKS))
+    below = 0.2 + _label_height(layers)
+    height = 3.9 + below
     figure = new_figure(width, height, title)
     axes = figure.add_axes((0.75 / width, below / height, (width - 0.95) / width, 3.1 / height))
     _depth_panel(axes, series, measure)

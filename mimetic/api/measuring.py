@@ -124,11 +124,10 @@ def ansatz(
     graph = find_sites(model, _example(images_NCHW))
     sites = ansatz_sites(graph, None if kinds is None else lambda site: site.kind in kinds)
     if not sites:
-        present = _listing(sorted({site.kind for site in graph.sites}))
-        message = (
-            f"{name}: the ansatz is measured at convolutions and linear layers below the head, and there "
-        )
-        raise UserError(f"{message}is none of the kind asked for; its layers are {present}")
+        kinds_here = sorted({site.kind for site in ansatz_sites(graph)})
+        message = f"{name}: the ansatz is measured at convolutions and linear layers below the head, and "
+        message += f"none is of the kind {_listing(kinds)} " if kinds is not None else "there is none "
+        raise UserError(f"{message}(kinds here: {_listing(kinds_here) if kinds_here else 'none'})")
     subject = Subject(
         model=model,
         graph=graph,

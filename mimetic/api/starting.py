@@ -4,11 +4,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mimetic.covariance import TrainingImages, harvests_needed, training_images
 from mimetic.errors import UserError
 from mimetic.graph import find_sites
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Recipe, load
 from mimetic.recipe.load import Source
+from mimetic.recipe.recipe import Arm
+from mimetic.recipe.scale import Lsuv
 
 
 def plan(
@@ -18,6 +21,7 @@ def plan(
     seed: int = 0,
     arm: str | None = None,
     example: Tensor | tuple[Any, ...] | None = None,
+    images: Tensor | None = None,
 ) -> Plan:
     """Compile a recipe against a model; nothing is written.
 
@@ -27,6 +31,7 @@ def plan(
         seed: Seed of the run.
         arm: The arm; needed where the recipe has several.
         example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
+        images: Training images (N, …) as the model sees them, for the scale `lsuv`.
 
     Returns:
         The plan: readable, hashable, `plan.apply(model)` writes it.
@@ -37,14 +42,18 @@ def plan(
     """
     loaded = load(recipe)
     name = choose_arm(loaded, arm)
+    chosen = loaded.arms[name]
     graph = find_sites(model, example)
-    return resolve(
-        loaded.arms[name],
-        graph,
-        seed=seed,
-        name=name,
-        where=loaded.place_in(name),
-    )
+    where = loaded.place_in(name)
+    return resolve(chosen, graph, seed=seed, name=name, where=where, harvests=_images(chosen, images))
+
+
+def _images(arm: Arm, images: Tensor | None) -> dict[str, TrainingImages]:
+    """Return what an arm's rules measure on images: the first so many of them."""
+    if images is None:
+        return {}
+    needed = harvests_needed(arm).items()
+    return {key: training_images(images[: spec.images]) for key, spec in needed if isinstance(spec, Lsuv)}
 
 
 def initialize(
@@ -54,6 +63,7 @@ def initialize(
     seed: int = 0,
     arm: str | None = None,
     example: Tensor | tuple[Any, ...] | None = None,
+    images: Tensor | None = None,
 ) -> Plan:
     """Initialize a model in place by a recipe, verify the result, and return the plan.
 
@@ -66,12 +76,13 @@ def initialize(
         seed: Seed of the run.
         arm: The arm; needed where the recipe has several.
         example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
+        images: Training images (N, …) as the model sees them, for the scale `lsuv`.
 
     Raises:
         RecipeError: With every mistake at once, before a tensor is touched.
         RunError: If the written values miss the plan's prediction.
     """
-    made = plan(recipe, model, seed=seed, arm=arm, example=example)
+    made = plan(recipe, model, seed=seed, arm=arm, example=example, images=images)
     made.apply(model)
     return made
 

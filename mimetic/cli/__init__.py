@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 a run failed, 2 the recipe or the request is wrong, 130 stop
 import typer
 
 from mimetic.cli import (
+    ansatz,
     compare,
     diff,
     explain,
@@ -24,7 +25,23 @@ from mimetic.cli import (
 from mimetic.cli.console import example
 from mimetic.cli.guard import guarded
 
-VERBS = (run, plan, validate, explain, diff, ls, new, schema, compare, harvest, show, similarity, sync, ui)
+VERBS = (
+    run,
+    plan,
+    validate,
+    explain,
+    diff,
+    ls,
+    new,
+    schema,
+    compare,
+    harvest,
+    ansatz,
+    show,
+    similarity,
+    sync,
+    ui,
+)
 
 app = typer.Typer(
     name="mimetic",

@@ -1,4 +1,4 @@
-"""What `mimetic harvest` measures: a network with its weights, and the images it is shown."""
+"""What the verbs measure: a network with its weights, and the images it is shown; see `options`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,26 +151,32 @@ def network(asked: Asked, dataset: "Dataset | None") -> "nn.Module":
     Raises:
         UserError: If weights are named twice or not at all, are missing, or are of another network.
     """
-    from mimetic import data, models
     from mimetic.models.checkpoint import load_published, load_weights
 
     if (asked.checkpoint is None) == (asked.weights is None):
         raise UserError("which weights? give either --checkpoint FILE or --weights NAME, e.g. DEFAULT")
+    built = untrained(asked, dataset, seed=0)
+    if asked.checkpoint is not None:
+        load_weights(built, asked.checkpoint)
+    elif asked.weights is not None:
+        load_published(built, asked.model, asked.weights)
+    return built
+
+
+def untrained(asked: Asked, dataset: "Dataset | None", *, seed: int) -> "nn.Module":
+    """Build the network with its own initialization."""
+    from mimetic import data, models
+
     shape = None
     if dataset is not None:
         shape = dataset.shape
     elif asked.data is not None:
         shape = data.describe(asked.data)
     known = IMAGENET_CLASSES if shape is None else shape.num_classes
-    built = models.build(
+    return models.build(
         asked.model,
         in_channels=3 if shape is None else shape.channels,
         num_classes=known if asked.classes is None else asked.classes,
-        seed=0,
+        seed=seed,
         allow_code=asked.allow_code,
     )
-    if asked.checkpoint is not None:
-        load_weights(built, asked.checkpoint)
-    elif asked.weights is not None:
-        load_published(built, asked.model, asked.weights)
-    return built

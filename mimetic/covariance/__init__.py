@@ -11,7 +11,7 @@ from mimetic.covariance.harvest import Harvest, Harvested, averaged
 from mimetic.covariance.heads import linear_head, output_basis
 from mimetic.covariance.measure import measure
 from mimetic.covariance.needs import harvest_key, harvests_needed, kinds_needed
-from mimetic.covariance.network import Network, trained_network
+from mimetic.covariance.network import Network, TrainingImages, trained_network, training_images
 from mimetic.covariance.nfm import entry_centered_nfm, nfm, nfm_per_group
 from mimetic.covariance.patches import patch_covariance, whitening_filters
 from mimetic.covariance.prospect import prospect
@@ -32,6 +32,7 @@ __all__ = [
     "PatchGeometry",
     "Pending",
     "Provenance",
+    "TrainingImages",
     "agop",
     "agop_per_group",
     "averaged",
@@ -69,6 +70,7 @@ __all__ = [
     "source",
     "spiked",
     "trained_network",
+    "training_images",
     "truncated",
     "whitening_filters",
 ]

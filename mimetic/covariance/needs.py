@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from mimetic.recipe.base import Spec
 from mimetic.recipe.measured import Carried, FromNetwork, Measured, Patches
 from mimetic.recipe.recipe import Arm
+from mimetic.recipe.scale import Lsuv
 
 
 def harvest_key(spec: Spec) -> str:
@@ -23,8 +24,15 @@ def harvests_needed(arm: Arm) -> dict[str, Spec]:
 
     Files are not among them: they are read where a plan is made.
     """
-    specs = (spec for rule in arm.init for spec in (*_within(rule.covariance), *_within(rule.init)))
-    return {harvest_key(spec): spec for spec in specs if isinstance(spec, Measured | Patches | FromNetwork)}
+    specs = (
+        spec
+        for rule in arm.init
+        for part in (rule.covariance, rule.init, rule.scale)
+        for spec in _within(part)
+    )
+    return {
+        harvest_key(spec): spec for spec in specs if isinstance(spec, Measured | Patches | FromNetwork | Lsuv)
+    }
 
 
 def kinds_needed(arm: Arm, spec: Spec) -> frozenset[str] | None:

@@ -1,4 +1,4 @@
-"""A trained network that others begin from: its layers, its weights, the images it was trained on."""
+"""What initializers look at beside covariances: a trained network that others begin from, or images."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -35,3 +35,23 @@ def trained_network(origin: str, graph: Graph, model: nn.Module, images_NCHW: Te
         state.update(f"|{name}|{tuple(tensor.shape)}|".encode())
         state.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return Network(origin, graph, model, images_NCHW, state.hexdigest())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingImages:
+    """Training images as a network sees them.
+
+    Attributes:
+        images_NCHW: Decoded and normalized; None where a plan is only looked at.
+        digest: Digest of them; None likewise.
+    """
+
+    images_NCHW: Tensor | None = None
+    digest: str | None = None
+
+
+def training_images(images_NCHW: Tensor) -> TrainingImages:
+    """Return images with their digest, exact to the bit."""
+    state = blake2b(f"{tuple(images_NCHW.shape)}|".encode(), digest_size=16)
+    state.update(images_NCHW.detach().cpu().float().contiguous().numpy().tobytes())
+    return TrainingImages(images_NCHW, state.hexdigest())

@@ -14,7 +14,7 @@ from mimetic.covariance.covariance import Covariance
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
 from mimetic.recipe.base import Spec
-from mimetic.recipe.scale import Gain, Kaiming, MatchDefault, NoScale, StudyCompat, Trace, Xavier
+from mimetic.recipe.scale import Gain, Kaiming, Lsuv, MatchDefault, NoScale, StudyCompat, Trace, Xavier
 
 
 def fans(geometry: Geometry) -> tuple[int, int]:
@@ -75,6 +75,7 @@ def filter_trace(spec: Spec, geometry: Geometry, found: float) -> float:  # noqa
 
 @filter_trace.register(NoScale)
 @filter_trace.register(Gain)
+@filter_trace.register(Lsuv)  # whose size comes from the outputs, once everything is drawn
 def _(spec: Spec, geometry: Geometry, found: float) -> float:  # noqa: ARG001
     return found
 

@@ -18,7 +18,7 @@ from mimetic.covariance.closed_form import closed_form
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
 from mimetic.covariance.harvest import Harvest, described
 from mimetic.covariance.needs import harvest_key
-from mimetic.covariance.network import Network
+from mimetic.covariance.network import Network, TrainingImages
 from mimetic.covariance.store import load_harvest
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site
@@ -26,7 +26,7 @@ from mimetic.recipe.base import Spec
 from mimetic.recipe.covariance import ClosedForm, Identity, Mixture
 from mimetic.recipe.measured import CovarianceFile, Measured, Patches
 
-Harvests = Mapping[str, Harvest | Network]
+Harvests = Mapping[str, Harvest | Network | TrainingImages]
 """What trained networks and data gave, by `harvest_key` of the section that asks for it."""
 
 NO_HARVESTS: Harvests = MappingProxyType({})

@@ -147,7 +147,7 @@ def _sharpness(pixels_NCHW: Tensor, sign_N: Tensor, strength: float) -> Tensor:
 
 def _posterize(pixels_NCHW: Tensor, _sign_N: Tensor, strength: float) -> Tensor:
     bits = 8 - round(4.0 * strength)
-    return pixels_NCHW & (_LEVELS - 2 ** (8 - bits))
+    return pixels_NCHW.bitwise_and(_LEVELS - 2 ** (8 - bits))
 
 
 def _solarize(pixels_NCHW: Tensor, _sign_N: Tensor, strength: float) -> Tensor:

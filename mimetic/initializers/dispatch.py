@@ -10,12 +10,14 @@ from mimetic.initializers.draw import Draw
 from mimetic.initializers.gaussian import gaussian
 from mimetic.initializers.keep import keep
 from mimetic.initializers.rainbow import rainbow
+from mimetic.initializers.transplant import transplant
 from mimetic.initializers.univariate import univariate
 from mimetic.recipe.base import Spec
 from mimetic.recipe.initializer import Default, Keep
 from mimetic.recipe.measured import FromNetwork
 from mimetic.recipe.rainbow import Rainbow
 from mimetic.recipe.rule import Rule
+from mimetic.recipe.transplant import WeightSelection, WeightTiling
 
 
 def draw(rule: Rule, site: Site, names: tuple[str, ...], harvests: Harvests = NO_HARVESTS) -> Draw:
@@ -91,6 +93,11 @@ def from_network(spec: FromNetwork, site: Site, names: tuple[str, ...], harvests
 @from_network.register
 def _(spec: Rainbow, site: Site, names: tuple[str, ...], harvests: Harvests) -> Draw:
     return rainbow(spec, site, names, harvests)
+
+
+@from_network.register
+def _(spec: WeightSelection | WeightTiling, site: Site, names: tuple[str, ...], harvests: Harvests) -> Draw:
+    return transplant(spec, site, names, harvests)
 
 
 def _check_kind(rule: Rule, site: Site) -> None:

@@ -1,6 +1,6 @@
 """What an initializer promises and how it draws: the seam between `initializers` and `plan`."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,13 +38,17 @@ class Joint:
 
     Attributes:
         key: Sites whose draws have the same key are filled together.
-        fill: `fill(network, layers, streams)` fills layers of a network in place, norm statistics included,
+        fill: `fill(network, shares, streams)` fills layers of a network in place, norm statistics included,
             and returns a remark by layer. The network is a copy, float32 on the CPU, that holds all other
-            draws; `streams(parameter, slot)` takes canonical names.
+            draws; `shares` maps layers to their `share`; `streams(parameter, slot)` takes canonical names.
+        share: What is the layer's own in it.
+        last: Whether it comes after those that are not.
     """
 
     key: str
-    fill: Callable[[nn.Module, Collection[str], Streams], Mapping[str, str]]
+    fill: Callable[[nn.Module, Mapping[str, Any], Streams], Mapping[str, str]]
+    share: Any = None
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,11 @@ from mimetic.covariance.sources import NO_HARVESTS, Harvests
 from mimetic.errors import RunError, UserError
 from mimetic.graph.site import Geometry, Site
 from mimetic.initializers.draw import Draw, Moments, Streams
+from mimetic.initializers.lsuv import lsuv
 from mimetic.recipe.base import Spec
 from mimetic.recipe.covariance import Mixture
 from mimetic.recipe.rule import Rule
+from mimetic.recipe.scale import Lsuv
 
 SLOT = "filters"
 
@@ -55,13 +57,14 @@ def gaussian(rule: Rule, site: Site, names: tuple[str, ...], harvests: Harvests 
         raise UserError(message) from error
     if cov.provenance.digest is not None:
         arguments["digest"] = cov.provenance.digest
-    return Draw(
+    drawn = Draw(
         name="gaussian",
         arguments=arguments,
         sample=lambda streams, layer: _sample(cov, geometry, names, streams),  # noqa: ARG005
         moments=dict.fromkeys(names, gaussian_moments(cov, geometry)),
         notes=_notes(cov, geometry),
     )
+    return lsuv(drawn, rule.scale, site, harvests) if isinstance(rule.scale, Lsuv) else drawn
 
 
 def gaussian_moments(cov: Covariance, geometry: Geometry) -> Moments:

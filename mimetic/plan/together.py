@@ -34,21 +34,22 @@ def filled_together(
     Raises:
         UserError: If the network is sharded, or cannot be copied or run.
     """
-    groups: dict[str, list[Action]] = {}
+    groups: dict[tuple[bool, str], list[Action]] = {}
     for action in actions:
         if action.draw.joint is not None:
-            groups.setdefault(action.draw.joint.key, []).append(action)
+            groups.setdefault((action.draw.joint.last, action.draw.joint.key), []).append(action)
     if not groups:
         return {}, {}, {}
     network = _copied(model, drawn)
     parameters, buffers = canonical_parameters(network), canonical_buffers(network)
     before = {name: buffer.clone() for name, buffer in buffers.items()}
     remarks: dict[str, str] = {}
-    for group in groups.values():
+    for _, group in sorted(groups.items(), key=lambda item: item[0][0]):
         joint = group[0].draw.joint
         assert joint is not None
         owners = {action.layer: next(iter(action.parameters.values())) for action in group}
-        said = joint.fill(network, tuple(owners), lambda name, slot: generator(seed, name, slot))
+        shares = {action.layer: action.draw.joint.share for action in group if action.draw.joint is not None}
+        said = joint.fill(network, shares, lambda name, slot: generator(seed, name, slot))
         remarks |= {owners[layer]: remark for layer, remark in said.items()}
     named = [name for group in groups.values() for action in group for name in action.parameters.values()]
     changed = {name: b for name, b in buffers.items() if not torch.equal(before[name], b)}

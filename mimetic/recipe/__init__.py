@@ -17,6 +17,7 @@ from mimetic.recipe import (
     scale,
     structured,
     train,
+    transplant,
 )
 from mimetic.recipe.registry import load_plugins
 
@@ -54,4 +55,5 @@ __all__ = [
     "stages_of",
     "structured",
     "train",
+    "transplant",
 ]

@@ -151,6 +151,29 @@ class Synthetic(Data):
     noise: NonNegative = Field(0.3, description="Standard deviation of the pixel noise.")
 
 
+@register("data")
+class RowSignal(Data):
+    """Noise with one row, anywhere, all up or all down: which of the two is the class (arXiv 2309.00570)."""
+
+    type: Literal["row_signal"] = "row_signal"
+    shape: Annotated[tuple[Count, Count], FromList] = Field((16, 32), description="Rows and columns.")
+    count: Count = Field(2048, description="Training images; a quarter as many for testing.")
+    noise: NonNegative = Field(
+        1.0, description="Standard deviation of the noise over the height of the signal, the paper's √σ."
+    )
+
+
+@register("data")
+class NoisyDigits(Data):
+    """scikit-learn's digits, each at a random place in a frame of noise (arXiv 2309.00570's noisy MNIST)."""
+
+    type: Literal["noisy_digits"] = "noisy_digits"
+    frame: Annotated[int, Field(ge=8)] = Field(12, description="Side of the frame; the digit's is 8.")
+    noise: NonNegative = Field(
+        0.5, description="Standard deviation of the noise over the height of a stroke, the paper's ½√σ."
+    )
+
+
 def _rising(value: tuple[int, int]) -> tuple[int, int]:
     shortest, longest = value
     if shortest > longest:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mimetic.recipe.base import Positive, Spec
+from mimetic.recipe.base import Count, Positive, Spec
 from mimetic.recipe.registry import register
 
 
@@ -74,6 +74,17 @@ class StudyCompat(Scale):
 
     type: Literal["study_compat"] = "study_compat"
     divisor: Positive = Field(1.0, description="Divides the covariance; 100 for the study's AGOP.")
+
+
+@register("scale")
+class Lsuv(Scale):
+    """Give each layer's outputs on training images the deviation `gain`, in order (arXiv 1511.06422).
+
+    The last step of all: it sees the network with every other parameter in place.
+    """
+
+    type: Literal["lsuv"] = "lsuv"
+    images: Count = Field(256, description="Training images the outputs are measured on.")
 
 
 def expand_gain(value: Any) -> Any:

@@ -194,7 +194,7 @@ def finished_curves(trials: Sequence[Journaled], *, arm: str, metric: str) -> di
 
 def is_accuracy(metric: str) -> bool:
     """Tell whether a metric is an accuracy: a fraction in journals, percent in tables."""
-    return metric.rpartition("/")[2] == "acc"
+    return metric.rpartition("/")[2].partition("_")[0] == "acc"
 
 
 def _row(

@@ -15,6 +15,7 @@ from mimetic import data, kernels, models
 from mimetic.covariance import (
     Harvest,
     Network,
+    TrainingImages,
     averaged,
     harvest_key,
     harvests_needed,
@@ -22,6 +23,7 @@ from mimetic.covariance import (
     measure,
     prospect,
     trained_network,
+    training_images,
 )
 from mimetic.covariance.store import load_harvest, save_harvest
 from mimetic.data import Dataset
@@ -34,6 +36,7 @@ from mimetic.recipe.base import Spec
 from mimetic.recipe.measured import FromNetwork, Learned, Measured, Origin, Patches
 from mimetic.recipe.model import Model
 from mimetic.recipe.recipe import Arm
+from mimetic.recipe.scale import Lsuv
 from mimetic.study.layout import Trial
 from mimetic.study.learning import learned_file
 from mimetic.study.sites import meta_sites
@@ -42,7 +45,9 @@ from mimetic.train import WEIGHTS
 from mimetic.train.batches import decoder
 
 
-def prospects(recipe: Recipe, arm: Arm, *, allow_code: bool = False) -> dict[str, Harvest | Network]:
+def prospects(
+    recipe: Recipe, arm: Arm, *, allow_code: bool = False
+) -> dict[str, Harvest | Network | TrainingImages]:
     """Return what an arm's rules will take, before anything is trained: layers and geometries alone.
 
     Raises:
@@ -64,7 +69,11 @@ def _check_one(recipe: Recipe, spec: FromNetwork) -> None:
         raise UserError(message + f"choose one, `seeds: [{seeds[0]}]`")
 
 
-def _prospect(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Harvest | Network:
+def _prospect(
+    recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool
+) -> Harvest | Network | TrainingImages:
+    if isinstance(spec, Lsuv):
+        return TrainingImages()
     if isinstance(spec, Learned):
         return _learned_prospect(recipe, spec)
     graph = _meta_graph(recipe, arm, spec, allow_code=allow_code)
@@ -161,7 +170,9 @@ class _Network:
     cache: Path | None
 
 
-def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str, Harvest | Network]:
+def gather(
+    trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset
+) -> dict[str, Harvest | Network | TrainingImages]:
     """Measure, or read from an earlier trial's file, what an arm's rules take.
 
     Args:
@@ -173,9 +184,11 @@ def gather(trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset) -> dict[str
     Raises:
         UserError: If a network is missing, not finished or of another architecture.
     """
-    found: dict[str, Harvest | Network] = {}
+    found: dict[str, Harvest | Network | TrainingImages] = {}
     for key, spec in harvests_needed(arm).items():
-        if isinstance(spec, FromNetwork):
+        if isinstance(spec, Lsuv):
+            found[key] = training_images(first_images(dataset, spec.images))
+        elif isinstance(spec, FromNetwork):
             found[key] = _whole(spec, _networks(trial, recipe, arm, spec.from_, dataset), dataset)
         elif isinstance(spec, Patches):
             built = _built(arm.model, dataset, seed=trial.seed, allow_code=trial.allow_code)

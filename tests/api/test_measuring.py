@@ -88,3 +88,33 @@ def test_mistakes_are_said_and_nothing_is_written(
     with pytest.raises(UserError, match=said.replace("(", r"\(")):
         mimetic.harvest(net, **{"images": images, **arguments}, path=tmp_path / "out.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_ansatz_of_a_network_of_ones_own(net: nn.Module, images: torch.Tensor) -> None:
+    """From a tensor or a loader; the head is left out; with the start where it is known."""
+    first = mimetic.ansatz(net, images, count=16)
+    again = mimetic.ansatz(net, DataLoader(images, batch_size=7), count=16)  # type: ignore[arg-type]
+    assert [(layer.site.layer, layer.agreement) for layer in first] == [
+        (layer.site.layer, layer.agreement) for layer in again
+    ]
+    (layer,) = first
+    assert (layer.site.layer, layer.agreement.rho_init) == ("0", None)
+    (known,) = mimetic.ansatz(net, images, count=16, initial=net)
+    assert known.agreement.rho_init == pytest.approx(1.0)
+    assert known.agreement.rho == layer.agreement.rho
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"kinds": ["linear"]}, "Sequential: the ansatz is measured at convolutions and linear layers below"),
+        ({"images": None}, "Sequential: `ansatz` needs images, at `0`"),
+        ({"images": torch.zeros(2, 4, 8, 8)}, "Sequential: the network does not take images of 4×8×8"),
+        ({"images": torch.zeros(2, 3, 8, 8, dtype=torch.uint8)}, "in floating point, normalized"),
+    ],
+)
+def test_what_has_no_ansatz_is_said(net: nn.Module, arguments: dict[str, Any], said: str) -> None:
+    """With what to give instead."""
+    given = {"images": torch.zeros(2, 3, 8, 8), **arguments}
+    with pytest.raises(UserError, match=said):
+        mimetic.ansatz(net, **given)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from mimetic.recipe import json_schema
+from mimetic.recipe import Issue, json_schema
 from mimetic.recipe.registry import families, registered
 from mimetic.recipe.shipped import shipped
+from mimetic.recipe.tree import plain
+from mimetic.recipe.yaml_source import parse
 
 SCHEMA = json_schema()
 TYPES: dict[str, Any] = {
@@ -127,7 +128,10 @@ def test_described() -> None:
 @pytest.mark.parametrize("path", shipped().values(), ids=shipped().keys())
 def test_shipped(path: Path) -> None:
     """Every shipped recipe fits the schema."""
-    assert valid(yaml.safe_load(path.read_text(encoding="utf-8")), SCHEMA)
+    issues: list[Issue] = []
+    written = plain(parse(path.read_text(encoding="utf-8"), file=path.name, issues=issues))
+    assert not issues
+    assert valid(written, SCHEMA)
 
 
 @pytest.mark.parametrize(

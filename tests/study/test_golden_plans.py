@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mimetic.plan import Plan, describe
-from mimetic.recipe import load
-from mimetic.study.planning import plan_arms
+from mimetic.recipe import Recipe, load
+from mimetic.study.planning import check_learner, plan_arms
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
@@ -28,7 +28,18 @@ def text(plans: dict[str, Plan]) -> str:
                 frozen = " frozen" if entry.frozen else ""
                 shape = "×".join(map(str, entry.shape))
                 lines.append(f"  {entry.parameter} {shape} {entry.rule}: {describe(entry)}{std}{frozen}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def learners(recipe: Recipe) -> str:
+    """Return what the learners of arms and stages will do, as text."""
+    lines = []
+    for among, members in (("arms", recipe.arms), ("stages", recipe.stages)):
+        for name, member in members.items():
+            if member.learner is not None:
+                told = check_learner(recipe, among, name)  # type: ignore[arg-type]
+                lines += [f"{among}/{name}: {member.learner.type_name()}", *(f"  {line}" for line in told)]
+    return "\n".join(lines) + "\n" if lines else ""
 
 
 def test_there_are_recipes() -> None:
@@ -40,7 +51,8 @@ def test_there_are_recipes() -> None:
 def test_recipe_resolves_to_its_golden_plan(path: Path) -> None:
     """Arms, rules, arguments, expected deviations, seeds and freezing are those recorded."""
     golden = GOLDEN / path.relative_to(ROOT / "recipes").with_suffix(".txt")
-    actual = text(plan_arms(load(path)))
+    recipe = load(path)
+    actual = text(plan_arms(recipe)) + learners(recipe)
     if os.environ.get("MIMETIC_RECORD"):
         golden.parent.mkdir(parents=True, exist_ok=True)
         golden.write_text(actual, encoding="utf-8")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from mimetic.errors import UserError
 from mimetic.recipe import load
@@ -88,3 +89,47 @@ def test_a_folder_that_is_no_trial_is_refused(tmp_path: Path) -> None:
     assert isinstance(arm.init[0].covariance, Filters)
     with pytest.raises(UserError, match="is not the folder of a finished trial"):
         prospects(recipe, arm)
+
+
+SELECTED: dict[str, Any] = {
+    **TINY,
+    "arms": {
+        "selection": {
+            "init": [
+                {
+                    "id": "all",
+                    "match": {"layer": "(?!head).*", "param": ".*"},
+                    "init": {"type": "weight_selection", "from": {"stage": "one"}},
+                }
+            ]
+        }
+    },
+    "stages": {"one": {"seeds": [7], "model": {"dim": 16}}},
+}
+
+
+def test_weights_are_taken_from_a_stage_as_it_was_trained(tmp_path: Path) -> None:
+    """Before training an arm holds every other channel of the stage's final weights, in each trial."""
+    result = run(load(SELECTED), root=tmp_path, offline=True, workers=1)
+    (trained,) = tmp_path.glob("stages/*/one/seed-7/weights.safetensors")
+    plans = [
+        json.loads((result.folder / "selection" / f"seed-{n}" / "plan.json").read_text()) for n in (0, 1)
+    ]
+    taken = [e for e in plans[0]["entries"] if e["initializer"] == "weight_selection"]
+    weight = next(e for e in taken if e["parameter"] == "blocks.1.channel.weight")
+    expected = load_file(trained)["blocks.1.channel.weight"][::2, ::2].double()
+
+    assert result.complete
+    assert len(taken) == 4 + 2 * 8
+    assert weight["mean"] == pytest.approx(float(expected.mean()), rel=1e-9)
+    assert [e["arguments"] for e in plans[0]["entries"]] == [e["arguments"] for e in plans[1]["entries"]]
+
+
+def test_weights_are_those_of_one_network() -> None:
+    """Several seeds cannot be averaged as covariances are."""
+    several = json.loads(json.dumps(SELECTED))
+    several["stages"]["one"]["seeds"] = [7, 8]
+    recipe = load(several)
+
+    with pytest.raises(UserError, match=r"`weight_selection` begins from one network, .* 2 seeds"):
+        prospects(recipe, recipe.arms["selection"])

@@ -1,0 +1,156 @@
+"""Weights taken from another network: which entries, from which layer, and what is said where none fit."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from mimetic.covariance import Network, harvest_key, trained_network
+from mimetic.errors import RunError
+from mimetic.graph import find_sites
+from mimetic.initializers.transplant import selected, selected_indices, tiled
+from mimetic.plan import Plan, resolve
+from mimetic.recipe import RecipeError, load
+
+ORIGIN = {"trial": "somewhere"}
+
+
+@pytest.mark.parametrize(
+    ("larger", "smaller", "expected"),
+    [
+        (384, 192, [0, 2, 4, 6, 8]),
+        (768, 320, [0, 2, 5, 7, 10, 12]),
+        (7, 5, [0, 2, 3, 4, 6]),
+        (12, 8, [0, 2, 3, 5, 6, 8, 9, 11]),
+        (10, 4, [0, 3, 6, 9]),
+        (768, 40, [0, 20, 39, 59, 79, 98]),
+        (5, 1, [0]),
+        (3, 3, [0, 1, 2]),
+    ],
+)
+def test_indices_are_the_published_ones(larger: int, smaller: int, expected: list[int]) -> None:
+    """The lists that the authors' code gives."""
+    indices = selected_indices(larger, smaller)
+
+    assert indices[: len(expected)] == expected
+    assert len(indices) == smaller
+
+
+def test_the_last_entries_are_the_published_ones() -> None:
+    """768 → 320 ends at 762, 765, 767."""
+    assert selected_indices(768, 320)[-3:] == [762, 765, 767]
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_indices_rise_from_the_first_entry(one: int, other: int) -> None:
+    """S different indices below T, in order, beginning with 0."""
+    larger, smaller = max(one, other), min(one, other)
+    indices = selected_indices(larger, smaller)
+
+    assert indices[0] == 0
+    assert indices == sorted(set(indices))
+    assert indices[-1] < larger
+
+
+def test_sides_are_selected_independently() -> None:
+    """Entry (i, j) is the other's at the indices of i and of j."""
+    tensor = torch.arange(7 * 12.0).view(7, 12)
+    rows, columns = selected_indices(7, 5), selected_indices(12, 8)
+
+    assert torch.equal(selected(tensor, (5, 8)), tensor[rows][:, columns])
+
+
+def test_tiling_repeats_each_part() -> None:
+    """W'[i, j] = W[i mod O, j mod I]; a fused tensor is repeated part by part."""
+    tensor = torch.arange(6.0).view(3, 2)
+
+    assert tiled(tensor, (5, 3))[4].tolist() == [2.0, 3.0, 2.0]
+    assert tiled(tensor, (6, 2), parts=3).tolist() == [[0, 1], [0, 1], [2, 3], [2, 3], [4, 5], [4, 5]]
+
+
+def _network(width: int, depth: int) -> nn.Module:
+    return nn.ModuleDict({"blocks": nn.Sequential(*(nn.Linear(width, width) for _ in range(depth)))})
+
+
+def _plan(ours: nn.Module, theirs: nn.Module, kind: str, *, trained: bool = True, **settings: Any) -> Plan:
+    rule = {"id": "take", "match": {"param": ".*"}, "init": {"type": kind, "from": ORIGIN, **settings}}
+    arm = load({"recipe": 1, "name": "r", "init": [rule]}).arms["main"]
+    graph = find_sites(theirs)
+    network = trained_network("trial somewhere", graph, theirs, None)
+    network = network if trained else Network("trial somewhere", graph)
+    section = arm.init[0].init
+    assert section is not None
+    return resolve(arm, find_sites(ours), seed=0, harvests={harvest_key(section): network})
+
+
+def test_the_first_blocks_are_selected_by_name() -> None:
+    """A shallower network takes the first blocks, biases too."""
+    ours, theirs = _network(4, 2), _network(8, 5)
+    _plan(ours, theirs, "weight_selection").apply(ours)
+
+    for block in range(2):
+        for name in ("weight", "bias"):
+            expected = theirs.get_parameter(f"blocks.{block}.{name}")
+            assert torch.equal(
+                ours.get_parameter(f"blocks.{block}.{name}"), selected(expected, (4, 4)[: expected.ndim])
+            )
+
+
+def test_tiling_keeps_ends_and_norm() -> None:
+    """First and last block are the other's, the middle ones repeat; each keeps its Frobenius norm."""
+    ours, theirs = _network(7, 6), _network(3, 4)
+    _plan(ours, theirs, "weight_tiling", blocks=6).apply(ours)
+
+    for block, source in enumerate([0, 1, 2, 1, 2, 3]):
+        weight, taken = (
+            n.get_parameter(f"blocks.{b}.weight").detach() for n, b in ((ours, block), (theirs, source))
+        )
+        repeated = tiled(taken, (7, 7))
+        torch.testing.assert_close(weight, repeated * (taken.norm() / repeated.norm()))
+        bias = theirs.get_parameter(f"blocks.{source}.bias").detach()
+        torch.testing.assert_close(ours.get_parameter(f"blocks.{block}.bias").detach(), tiled(bias, (7,)))
+
+
+def test_what_is_not_trained_is_pending() -> None:
+    """The plan shows what will be taken; it cannot be applied, and its hash is another."""
+    ours, theirs = _network(4, 2), _network(8, 5)
+    pending, made = (_plan(ours, theirs, "weight_selection", trained=t) for t in (False, True))
+
+    assert pending.entries[0].arguments["harvest"] == "pending"
+    assert pending.entries[0].notes[0] == "weight: 8×8 → 4×4 of trial somewhere, `blocks.0.weight`"
+    assert pending.hash != made.hash
+    with pytest.raises(RunError, match="trial somewhere is not trained yet"):
+        pending.apply(ours)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "kind", "message"),
+    [
+        (_network(4, 3), _network(8, 2), "weight_selection", "has no parameter `blocks.2.weight`"),
+        (_network(9, 2), _network(8, 2), "weight_selection", "take `weight_tiling` for these layers"),
+        (
+            nn.ModuleDict({"blocks": nn.Sequential(nn.Conv1d(4, 4, 1))}),
+            _network(8, 1),
+            "weight_selection",
+            r"has one of shape \(8, 8\) there, ours is \(4, 4, 1\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told(ours: nn.Module, theirs: nn.Module, kind: str, message: str) -> None:
+    """Both shapes are named, with what could be done."""
+    with pytest.raises(RecipeError, match=message):
+        _plan(ours, theirs, kind)
+
+
+def test_equal_weights_give_equal_plans() -> None:
+    """The hash depends on the weights taken."""
+    ours, theirs = _network(4, 2), _network(8, 5)
+    first, again = _plan(ours, theirs, "weight_selection"), _plan(ours, theirs, "weight_selection")
+    with torch.no_grad():
+        theirs.get_parameter("blocks.1.bias")[0] += 1.0
+    other = _plan(ours, theirs, "weight_selection")
+
+    assert first.hash == again.hash != other.hash
