@@ -24,6 +24,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "epoch": ("epoch", "metrics"),
     "artifact": ("file",),
     "end": ("status",),
+    "initialize": ("done", "total"),
 }
 _SYNCED = frozenset({"start", "epoch", "checkpoint", "end"})
 

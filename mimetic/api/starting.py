@@ -1,7 +1,10 @@
 """The calls for a training loop of one's own: plan a recipe against a model, and initialize with it."""
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mimetic.covariance import TrainingImages, harvests_needed, training_images
@@ -12,6 +15,7 @@ from mimetic.recipe import Recipe, load
 from mimetic.recipe.load import Source
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.scale import Lsuv
+from mimetic.surgery import operate
 
 
 def plan(
@@ -24,6 +28,9 @@ def plan(
     images: Tensor | None = None,
 ) -> Plan:
     """Compile a recipe against a model; nothing is written.
+
+    Where the recipe has a `surgery`, the plan is that of the model after it; `initialize` operates on the
+    model itself.
 
     Args:
         recipe: Path of a recipe, a mapping of the same form, or a loaded recipe.
@@ -42,10 +49,8 @@ def plan(
     """
     loaded = load(recipe)
     name = choose_arm(loaded, arm)
-    chosen = loaded.arms[name]
-    graph = find_sites(model, example)
-    where = loaded.place_in(name)
-    return resolve(chosen, graph, seed=seed, name=name, where=where, harvests=_images(chosen, images))
+    looked_at = _without_values(model) if loaded.arms[name].surgery else model
+    return _operated(looked_at, loaded, name, seed=seed, example=example, images=images)
 
 
 def _images(arm: Arm, images: Tensor | None) -> dict[str, TrainingImages]:
@@ -63,10 +68,12 @@ def initialize(
     seed: int = 0,
     arm: str | None = None,
     example: Tensor | tuple[Any, ...] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     images: Tensor | None = None,
 ) -> Plan:
     """Initialize a model in place by a recipe, verify the result, and return the plan.
 
+    Layers that the recipe's `surgery` matches are replaced first, so make the optimizer afterwards.
     Parameters that no rule matches keep their values. The values drawn depend on the seed and the
     parameters' names alone, so they are the same on every machine and for every number of threads.
 
@@ -76,15 +83,53 @@ def initialize(
         seed: Seed of the run.
         arm: The arm; needed where the recipe has several.
         example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
+        progress: Called with the number of draws done and of all, for a bar of one's own.
         images: Training images (N, …) as the model sees them, for the scale `lsuv`.
 
     Raises:
         RecipeError: With every mistake at once, before a tensor is touched.
         RunError: If the written values miss the plan's prediction.
     """
-    made = plan(recipe, model, seed=seed, arm=arm, example=example, images=images)
-    made.apply(model)
+    loaded = load(recipe)
+    name = choose_arm(loaded, arm)
+    if loaded.arms[name].surgery:  # a mistake leaves the model as it was
+        plan(loaded, model, seed=seed, arm=name, example=example, images=images)
+    made = _operated(model, loaded, name, seed=seed, example=example, images=images)
+    made.apply(model, progress=progress)
     return made
+
+
+def _operated(
+    model: nn.Module,
+    recipe: Recipe,
+    name: str,
+    *,
+    seed: int,
+    example: Tensor | tuple[Any, ...] | None,
+    images: Tensor | None,
+) -> Plan:
+    """Rewrite a model as an arm says, and plan it."""
+    arm, where = recipe.arms[name], recipe.place_in(name)
+    rewrites = operate(model, arm.surgery, seed=seed, example=example, name=name, where=where)
+    return resolve(
+        arm,
+        find_sites(model, example),
+        seed=seed,
+        name=name,
+        where=where,
+        harvests=_images(arm, images),
+        rewrites=rewrites,
+    )
+
+
+def _without_values(model: nn.Module) -> nn.Module:
+    """Return a copy of a model on the meta device; its tensors are not copied."""
+    memo: dict[int, Any] = {
+        id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
+        for p in model.parameters()
+    }
+    memo |= {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
+    return copy.deepcopy(model, memo)
 
 
 def choose_arm(recipe: Recipe, arm: str | None) -> str:

@@ -97,7 +97,7 @@ def ansatz(
     from mimetic.cli.subject import Asked, load_images, network, normalized, sections, untrained
     from mimetic.train.devices import pick_device
 
-    model_section, data_section = sections(model, recipe, arm, data=data, path=path)
+    model_section, data_section, surgery = sections(model, recipe, arm, data=data, path=path)
     asked = Asked(
         model=model_section,
         data=data_section,
@@ -105,6 +105,7 @@ def ansatz(
         weights=weights,
         classes=classes,
         allow_code=allow_code,
+        surgery=surgery,
     )
     dataset = load_images(asked, images, image_size=image_size)
     assert dataset is not None

@@ -75,6 +75,12 @@ class Progress:
             if event["event"] == "start":
                 self._begin(trial, event)
                 self._start(trial, event)
+            elif event["event"] == "initialize":
+                self._begin(trial, event)
+                note = f"begins {event['done']}/{event['total']}"
+                self._bars.update(
+                    self._tasks[trial], completed=event["done"], total=event["total"], note=note
+                )
             elif event["event"] == "progress":
                 self._advance(trial, event)
             elif event["event"] == "epoch" and self._metric in event["metrics"]:

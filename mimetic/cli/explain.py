@@ -34,14 +34,14 @@ def explain(
     """Show the verdict of every rule on a parameter or on all parameters of a layer."""
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
     from mimetic.api import choose_arm
-    from mimetic.cli.models import graph_of, plans_of
+    from mimetic.cli.models import plans_of, sites_of
     from mimetic.plan import describe
     from mimetic.plan.explain import explain as verdicts
 
     out = console()
     networks = [name for name, member in loaded.arms.items() if member.learner is None]
     for chosen in networks if arm is None and networks else [choose_arm(loaded, arm)]:
-        graph = graph_of(loaded, chosen, model=model, allow_code=allow_code)
+        graph = sites_of(loaded, chosen, model=model, allow_code=allow_code).graph
         found = verdicts(loaded.arms[chosen], graph, name)
         plan = plans_of(loaded, arm=chosen, seed=None, model=model, allow_code=allow_code)[chosen]
         for item in found:

@@ -101,7 +101,7 @@ def harvest(
     given |= {"rank": rank, "drop_bias": drop_bias or None, "centered": centered or None}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     spec = section(statistic, options)  # a wrong option is said before anything is loaded
-    model_section, data_section = sections(model, recipe, arm, data=data, path=path)
+    model_section, data_section, surgery = sections(model, recipe, arm, data=data, path=path)
     asked = Asked(
         model=model_section,
         data=data_section,
@@ -109,6 +109,7 @@ def harvest(
         weights=weights,
         classes=classes,
         allow_code=allow_code,
+        surgery=surgery,
     )
     dataset = load_images(asked, getattr(spec, "images", None), image_size=image_size)
     images_NCHW = None if dataset is None else normalized(dataset, mean, std)

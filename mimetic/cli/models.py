@@ -6,22 +6,26 @@ from mimetic.cli.console import DEFAULT_ROOT
 from mimetic.errors import UserError
 
 if TYPE_CHECKING:
-    from mimetic.graph import Graph
     from mimetic.plan import Plan
     from mimetic.recipe import Recipe
+    from mimetic.study.sites import Sites
 
-IMAGENET_CLASSES = 1000
+IMAGENET_SHAPE = (3, 224, 224, 1000)
+"""Channels, height, width and classes, where a model is looked at without its data."""
 
 
-def graph_of(recipe: "Recipe", arm: str, *, model: str | None, allow_code: bool) -> "Graph":
-    """Return the sites of an arm's model, built on the meta device.
+def sites_of(recipe: "Recipe", arm: str, *, model: str | None, allow_code: bool) -> "Sites":
+    """Return the sites of an arm's network, built and rewritten on the meta device.
 
     Raises:
         UserError: If neither the recipe nor the command line names a model.
+        RecipeError: If a rewrite of the arm does not fit the model.
     """
     from mimetic import models
+    from mimetic.data import DataShape
     from mimetic.graph import find_sites
-    from mimetic.study.sites import meta_sites
+    from mimetic.study.sites import Sites, rewritten_sites
+    from mimetic.surgery import build_network
 
     if recipe.arms[arm].learner is not None:
         raise UserError(without_network(arm))
@@ -31,11 +35,20 @@ def graph_of(recipe: "Recipe", arm: str, *, model: str | None, allow_code: bool)
             f"arm `{arm}` of `{recipe.name}` names no model; give one with --model, "
             "e.g. --model timm:convmixer_768_32"
         )
-    images = recipe.arms[arm].data
+    images, surgery, where = recipe.arms[arm].data, recipe.arms[arm].surgery, recipe.place_in(arm)
     if images is None or model is not None:
-        built = models.build_meta(spec, in_channels=3, num_classes=IMAGENET_CLASSES, allow_code=allow_code)
-        return find_sites(built)
-    return meta_sites(spec, images, allow_code=allow_code)
+        built = build_network(
+            spec,
+            surgery,
+            shape=DataShape(*IMAGENET_SHAPE),
+            allow_code=allow_code,
+            meta=True,
+            traced=False,
+            name=arm,
+            where=where,
+        )
+        return Sites(find_sites(built.model), built.rewrites)
+    return rewritten_sites(spec, surgery, images, allow_code=allow_code, name=arm, where=where)
 
 
 def without_network(arm: str) -> str:
@@ -88,14 +101,15 @@ def plans_of(
     issues: list[Issue] = []
     for name in names:
         try:
-            graph = graph_of(recipe, name, model=model, allow_code=allow_code)
+            sites = sites_of(recipe, name, model=model, allow_code=allow_code)
             plans[name] = resolve(
                 recipe.arms[name],
-                graph,
+                sites.graph,
                 seed=recipe.seeds[0] if seed is None else seed,
                 name=name,
                 where=recipe.place_in(name),
                 harvests=prospects(recipe, recipe.arms[name], allow_code=allow_code),
+                rewrites=sites.rewrites,
             )
         except RecipeError as error:
             issues += error.issues

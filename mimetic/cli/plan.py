@@ -18,6 +18,8 @@ from mimetic.cli.console import (
 from mimetic.recipe import load
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mimetic.plan import Plan
 
 EPILOG = example(
@@ -76,7 +78,9 @@ def _print(name: str, made: "Plan", *, every: bool) -> None:
     )
     if made.note is not None:
         out.print(f"  order of registration, not of execution: {made.note}")
-    shown = made.entries if every else claimed
+    if made.rewrites:
+        out.print(_surgery(made))
+    shown = made.entries if every else [e for e in made.entries if e.rule is not None or e.frozen]
     if shown:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for column in ("parameter", "shape", "kind", "begins", "std", "rule", "at"):
@@ -98,9 +102,22 @@ def _print(name: str, made: "Plan", *, every: bool) -> None:
         out.print(f"  {parameters[0]}{more}: {note}")
     if made.held:
         out.print(f"  running statistics held: {', '.join(made.held)}")
-    left = len(made.entries) - len(claimed)
+    left = len(made.entries) - len(shown)
     if left and not every:
         out.print(f"  {left} parameters keep the model's own initialization (--all shows them)")
+
+
+def _surgery(made: "Plan") -> "Table":
+    """Return the table of what surgery replaced, shown before the parameters."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("layer", "was", "becomes", "rewrite", "at"):
+        table.add_column(column, overflow="fold")
+    for one in made.rewrites:
+        table.add_row(one.layer, one.was, one.becomes, one.rewrite, one.where or "")
+    return table
 
 
 def _notes(made: "Plan") -> dict[str, list[str]]:

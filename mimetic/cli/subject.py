@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from mimetic.data import Dataset
     from mimetic.recipe.data import AnyData
     from mimetic.recipe.model import Model
+    from mimetic.recipe.surgery import Rewrite
 
-IMAGENET_CLASSES = 1000
+IMAGENET_SHAPE = (3, 224, 224, 1000)
+"""Channels, height, width and classes, where the data is not named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,7 @@ class Asked:
         data: The data's section; None where no images are needed or given.
         checkpoint: File of its weights.
         weights: Name of published weights.
+        surgery: What is rewritten in it.
         classes: Number of its outputs; that of the data, or of ImageNet, unless given.
         allow_code: Whether a `type: python` model may run.
     """
@@ -35,6 +38,7 @@ class Asked:
     weights: str | None
     classes: int | None
     allow_code: bool
+    surgery: "tuple[Rewrite, ...]" = ()
 
     @property
     def origin(self) -> str:
@@ -47,8 +51,8 @@ class Asked:
 
 def sections(
     model: str | None, recipe: Path | None, arm: str | None, *, data: str | None, path: str | None
-) -> tuple["Model", "AnyData | None"]:
-    """Return the sections of network and data, from a recipe or from names.
+) -> tuple["Model", "AnyData | None", "tuple[Rewrite, ...]"]:
+    """Return the sections of network, data and surgery, from a recipe or from names.
 
     Raises:
         UserError: If there is no network, or two, or a name is unknown.
@@ -57,19 +61,19 @@ def sections(
 
     if (model is None) == (recipe is None):
         raise UserError("which network? give either --model SOURCE:NAME or --recipe FILE")
-    found: tuple[Model | None, AnyData | None] = (None, None)
+    found: tuple[Model | None, AnyData | None, tuple[Rewrite, ...]] = (None, None, ())
     if recipe is not None:
         from mimetic.api import choose_arm
         from mimetic.recipe import load
 
         loaded = load(recipe)
         chosen = loaded.arms[choose_arm(loaded, arm)]
-        found = (chosen.model, chosen.data)
+        found = (chosen.model, chosen.data, chosen.surgery)
     elif model is not None:
-        found = (models.parse_model_argument(model), None)
+        found = (models.parse_model_argument(model), None, ())
     if found[0] is None:
         raise UserError(f"{recipe}: the recipe names no model; give one with --model")
-    return found[0], found[1] if data is None else data_section(data, path)
+    return found[0], found[1] if data is None else data_section(data, path), found[2]
 
 
 def data_section(name: str, path: str | None) -> "AnyData":
@@ -164,19 +168,17 @@ def network(asked: Asked, dataset: "Dataset | None") -> "nn.Module":
 
 
 def untrained(asked: Asked, dataset: "Dataset | None", *, seed: int) -> "nn.Module":
-    """Build the network with its own initialization."""
-    from mimetic import data, models
+    """Build the network with its own initialization, surgery included."""
+    from dataclasses import replace
 
-    shape = None
+    from mimetic import data
+    from mimetic.surgery import build_network
+
+    shape: data.DataShape | data.TokenShape = data.DataShape(*IMAGENET_SHAPE)
     if dataset is not None:
         shape = dataset.shape
     elif asked.data is not None:
         shape = data.describe(asked.data)
-    known = IMAGENET_CLASSES if shape is None else shape.num_classes
-    return models.build(
-        asked.model,
-        in_channels=3 if shape is None else shape.channels,
-        num_classes=known if asked.classes is None else asked.classes,
-        seed=seed,
-        allow_code=asked.allow_code,
-    )
+    shape = shape if asked.classes is None else replace(shape, num_classes=asked.classes)
+    allowed = asked.allow_code
+    return build_network(asked.model, asked.surgery, shape=shape, seed=seed, allow_code=allowed).model

@@ -1,6 +1,6 @@
 """Initializers: pure functions from a rule, a layer and keyed streams to tensors."""
 
-from mimetic.initializers import attention_draws, mimetic_mlp, mimetic_ssm  # register their draws
+from mimetic.initializers import attention_draws, bank, mimetic_mlp, mimetic_ssm  # register their draws
 from mimetic.initializers.dispatch import draw, fills, made, named
 from mimetic.initializers.draw import Draw, Joint, Moments, Streams
 from mimetic.initializers.gaussian import draw_filters, gaussian_moments
@@ -13,6 +13,7 @@ __all__ = [
     "Moments",
     "Streams",
     "attention_draws",
+    "bank",
     "draw",
     "draw_filters",
     "fills",

@@ -41,7 +41,7 @@ from mimetic.kernels.patches import (
     window_sums,
 )
 
-GRADIENT_ELEMENTS = {"cpu": 2**23, "cuda": 2**28}
+GRADIENT_ELEMENTS = {"cpu": 2**25, "cuda": 2**28}
 """Positions × images × outputs × patch coordinates of the gradients that are kept at once."""
 
 _ROUNDING = {torch.float32: 1e-6, torch.float64: 1e-14}
@@ -73,7 +73,7 @@ def patch_agop(
     positions, _, coordinates = one.unit_PND.shape
     device, dtype = one.unit_PND.device, one.unit_PND.dtype
     alpha = alpha_MK.to(device, dtype)
-    limit = GRADIENT_ELEMENTS.get(device.type, 2**23)
+    limit = GRADIENT_ELEMENTS.get(device.type, 2**25)
     batch = max(1, limit // (positions * coordinates * alpha.shape[1]))
     total_DD = torch.zeros(coordinates, coordinates, dtype=torch.float64)
     runs = tiles(len(images_SCHW), batch)

@@ -121,6 +121,7 @@ def _rounds_of_a_level(
                 architecture,
                 features=given.features,
                 factor_DD=factor_DD,
+                tick=lambda _share: tick(1.0),
             )
             factor_DD, matrix_DD = learned(agop_DD, power=spec.power, threshold=spec.threshold)
 

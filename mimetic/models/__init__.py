@@ -3,7 +3,7 @@
 from mimetic.models import own, python, zoo  # registers their sections with `construct`
 from mimetic.models.argument import parse_model_argument
 from mimetic.models.build import Request, as_whole, build, build_meta, by_layer, construct, reinitialize
-from mimetic.models.reset import reset_keyed
+from mimetic.models.reset import reset_keyed, reset_layers
 
 __all__ = [
     "Request",
@@ -17,5 +17,6 @@ __all__ = [
     "python",
     "reinitialize",
     "reset_keyed",
+    "reset_layers",
     "zoo",
 ]

@@ -8,7 +8,7 @@ from mimetic.errors import UserError
 from mimetic.recipe.model import Model
 from mimetic.recipe.registry import registered
 
-_AFTER_COLON = {"timm": "name", "torchvision": "name", "python": "call"}
+_AFTER_COLON = {"cifar_resnet_lc": "name", "timm": "name", "torchvision": "name", "python": "call"}
 
 
 def parse_model_argument(text: str) -> Model:
@@ -43,6 +43,7 @@ def parse_model_argument(text: str) -> Model:
 
 
 _EXAMPLES = {
+    "cifar_resnet_lc": "cifar_resnet_lc:ResNet-LC-20-16x8",
     "timm": "timm:convmixer_768_32",
     "torchvision": "torchvision:resnet18",
     "python": "python:package.module:function",

@@ -3,7 +3,7 @@
 from torch import nn
 
 from mimetic.models.build import Request, by_layer, construct
-from mimetic.models.cifar_resnet import CifarResNet
+from mimetic.models.cifar_resnet import CifarResNet, combined_conv, plain_conv
 from mimetic.models.convmixer import ConvMixer
 from mimetic.models.mamba import Mamba
 from mimetic.models.plain_cnn import PlainCnn
@@ -37,6 +37,23 @@ def cifar_resnet(spec: recipe.CifarResNet, request: Request) -> nn.Module:
             num_classes=request.num_classes,
             depth=spec.depth,
             width=spec.width,
+            conv=plain_conv(spec.kernel_size),
+        ),
+        request,
+    )
+
+
+@construct.register
+def cifar_resnet_lc(spec: recipe.CifarResNetLC, request: Request) -> nn.Module:
+    """Build a CIFAR-ResNet of linear combinations."""
+    depth, width, expansion = spec.sizes
+    return by_layer(
+        lambda: CifarResNet(
+            in_channels=request.in_channels,
+            num_classes=request.num_classes,
+            depth=depth,
+            width=width,
+            conv=combined_conv(spec.kernel_size, expansion),
         ),
         request,
     )

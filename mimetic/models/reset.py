@@ -7,6 +7,7 @@ any other layers, has the same bits.
 """
 
 import copy
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +36,20 @@ def reset_keyed(model: nn.Module, seed: int) -> nn.Module:
     Raises:
         TypeError: If a layer owns tensors but cannot reset them, or leaves one of them unset.
     """
+    reset_layers(model.named_modules(), seed)
+    return model
+
+
+def reset_layers(layers: Iterable[tuple[str, nn.Module]], seed: int) -> None:
+    """Re-initialize layers in place, each under its name in the network; see `reset_keyed`.
+
+    Args:
+        layers: Names and layers. Only tensors a layer owns itself are drawn, so modules below it are
+            layers of their own.
+        seed: Seed of the run.
+    """
     written: set[int] = set()
-    for name, layer in model.named_modules():
+    for name, layer in layers:
         tensors = _own_tensors(layer)
         if tensors:
             drawn = _draw(layer, seed=seed, name=_canonical(name))
@@ -44,7 +57,6 @@ def reset_keyed(model: nn.Module, seed: int) -> nn.Module:
                 if id(tensor) not in written:
                     _write(tensor, drawn[local])
                     written.add(id(tensor))
-    return model
 
 
 def _own_tensors(layer: nn.Module) -> dict[str, Tensor]:

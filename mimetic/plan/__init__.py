@@ -5,11 +5,11 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from mimetic.plan.entry import Entry
+from mimetic.plan.entry import Entry, Rewritten
 from mimetic.plan.plan import Plan, describe, differences
 from mimetic.plan.resolve import resolve
 
-__all__ = ["Entry", "Plan", "describe", "differences", "resolve"]
+__all__ = ["Entry", "Plan", "Rewritten", "describe", "differences", "resolve"]
 
 
 class _Callable(ModuleType):

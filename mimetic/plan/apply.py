@@ -1,7 +1,7 @@
 """Apply: the only place that writes weights. It draws, writes once, and verifies what it wrote."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +19,10 @@ SIGMAS = 7.0
 10¹¹ Gaussian draws, so a miss means the initializer is wrong."""
 
 
+Progress = Callable[[int, int], None]
+"""`progress(done, total)`: told after each draw; what it raises ends the work before anything is written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """Moments of one written parameter, as measured; a remark where its draw has something to say."""
@@ -30,7 +34,12 @@ class Measured:
 
 
 def apply(
-    entries: Sequence[Entry], actions: Sequence[Action], model: nn.Module, *, seed: int
+    entries: Sequence[Entry],
+    actions: Sequence[Action],
+    model: nn.Module,
+    *,
+    seed: int,
+    progress: Progress | None = None,
 ) -> tuple[Measured, ...]:
     """Draw every action of a plan, write it into a model, verify it and freeze what the plan freezes.
 
@@ -42,6 +51,7 @@ def apply(
         actions: The plan's draws.
         model: The model the plan was made for, or one of the same parameters; on any real device.
         seed: Seed of the run.
+        progress: Told how many draws are done: those of large attentions take seconds.
 
     Returns:
         The measured moments of each parameter that was written.
@@ -55,7 +65,11 @@ def apply(
     modules = canonical_modules(model)
     expected = {entry.parameter: entry.moments for entry in entries}
     # All draws come before the first write: one that fails must leave the model as it was.
-    drawn = {name: t for action in actions for name, t in _drawn(action, modules[action.layer], seed).items()}
+    drawn: dict[str, Tensor] = {}
+    for done, action in enumerate(actions, start=1):
+        drawn |= _drawn(action, modules[action.layer], seed)
+        if progress is not None:
+            progress(done, len(actions))
     together, statistics, remarks = filled_together(model, actions, drawn, seed=seed)
     measured: list[Measured] = []
     for name, tensor in (drawn | together).items():

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from mimetic.plan.apply import Measured, apply
-from mimetic.plan.entry import Action, Entry
+from mimetic.plan.apply import Measured, Progress, apply
+from mimetic.plan.entry import Action, Entry, Rewritten
 from mimetic.recipe.registry import Family, registered
 
 
@@ -22,6 +22,7 @@ class Plan:
         entries: One per parameter, in execution order.
         actions: The draws that fill them.
         held: Layers whose running statistics stay fixed.
+        rewrites: What surgery replaced before.
         traced: Whether the order is that of a forward; else that of registration.
         note: Why the forward could not be traced.
     """
@@ -30,6 +31,7 @@ class Plan:
     entries: tuple[Entry, ...]
     actions: tuple[Action, ...]
     held: tuple[str, ...] = ()
+    rewrites: tuple[Rewritten, ...] = ()
     traced: bool = True
     note: str | None = None
 
@@ -39,12 +41,14 @@ class Plan:
 
         Where a rule stands in its file, its id and its position among other rules do not enter.
         """
-        content = {
+        content: dict[str, Any] = {
             "version": 1,
             "seed": self.seed,
             "held": sorted(self.held),
             "entries": sorted((e.identity() for e in self.entries), key=lambda e: str(e["parameter"])),
         }
+        if self.rewrites:
+            content["rewrites"] = sorted((r.identity() for r in self.rewrites), key=lambda r: str(r["layer"]))
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -53,9 +57,9 @@ class Plan:
         """Return the names of the parameters that stay as they begin."""
         return tuple(entry.parameter for entry in self.entries if entry.frozen)
 
-    def apply(self, model: nn.Module) -> tuple[Measured, ...]:
+    def apply(self, model: nn.Module, *, progress: Progress | None = None) -> tuple[Measured, ...]:
         """Write the plan into a model; see `mimetic.plan.apply.apply`."""
-        return apply(self.entries, self.actions, model, seed=self.seed)
+        return apply(self.entries, self.actions, model, seed=self.seed, progress=progress)
 
     def entry(self, parameter: str) -> Entry | None:
         """Return the entry of a parameter, by its canonical name or an alias."""
@@ -72,8 +76,19 @@ class Plan:
             "order": "traced" if self.traced else "registered",
             "note": self.note,
             "held": list(self.held),
+            "rewrites": [_plain_rewrite(rewrite) for rewrite in self.rewrites],
             "entries": [_plain(entry) for entry in self.entries],
         }
+
+
+def _plain_rewrite(rewrite: Rewritten) -> dict[str, Any]:
+    return {
+        **rewrite.identity(),
+        "rewrite": rewrite.rewrite,
+        "was": rewrite.was,
+        "becomes": rewrite.becomes,
+        "where": rewrite.where,
+    }
 
 
 def _plain(entry: Entry) -> dict[str, Any]:

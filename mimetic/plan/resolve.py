@@ -5,7 +5,7 @@ earlier ones, an `expect` that fails, two rules on one tied tensor and an initia
 its layer are errors, reported together.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from mimetic.collector import paused_collector
@@ -15,7 +15,7 @@ from mimetic.graph import Graph, Parameter, Site
 from mimetic.initializers import draw, fills
 from mimetic.plan.dead import dead, listing
 from mimetic.plan.declared import declared_sites
-from mimetic.plan.entry import Action, Entry
+from mimetic.plan.entry import Action, Entry, Rewritten
 from mimetic.plan.matching import claims, mismatch, views
 from mimetic.plan.plan import Plan
 from mimetic.recipe.errors import Issue, Mark, RecipeError
@@ -35,6 +35,7 @@ def resolve(
     name: str = "main",
     where: Where | None = None,
     harvests: Harvests = NO_HARVESTS,
+    rewrites: Sequence[Rewritten] = (),
 ) -> Plan:
     """Compile an arm's rules against the sites of a model.
 
@@ -46,6 +47,7 @@ def resolve(
         where: Looks up the place of a rule in its file.
         harvests: What trained networks and data gave, or will give, by `covariance.harvest_key`; a plan
             from prospective harvests can be shown, but not applied.
+        rewrites: What surgery replaced in the model; the plan freezes what it froze.
 
     Returns:
         The plan. It is a pure function of the arguments and touches no tensor.
@@ -53,7 +55,9 @@ def resolve(
     Raises:
         RecipeError: With every mistake of the rules at once.
     """
-    resolution = _Resolution(arm, graph, seed=seed, name=name, where=where, harvests=harvests)
+    resolution = _Resolution(
+        arm, graph, seed=seed, name=name, where=where, harvests=harvests, rewrites=rewrites
+    )
     with paused_collector():
         resolution.claim()
         resolution.draw()
@@ -67,10 +71,19 @@ class _Resolution:
     """The state of one resolution: what each rule could match, and what it claims."""
 
     def __init__(
-        self, arm: Arm, graph: Graph, *, seed: int, name: str, where: Where | None, harvests: Harvests
+        self,
+        arm: Arm,
+        graph: Graph,
+        *,
+        seed: int,
+        name: str,
+        where: Where | None,
+        harvests: Harvests,
+        rewrites: Sequence[Rewritten],
     ) -> None:
         self.arm, self.graph, self.seed, self.name, self.where = arm, graph, seed, name, where
-        self.harvests = harvests
+        self.harvests, self.rewrites = harvests, tuple(rewrites)
+        self.frozen = {parameter for rewrite in rewrites for parameter in rewrite.frozen}
         self.issues: list[Issue] = []
         self.seen: dict[str, dict[int, _View]] = {}  # parameter → rule → the site it is seen through
         self.named: dict[str, dict[str, list[int]]] = {}  # tied parameter → each of its names → rules
@@ -236,6 +249,7 @@ class _Resolution:
             entries=entries,
             actions=tuple(self.actions),
             held=held,
+            rewrites=self.rewrites,
             traced=self.graph.traced,
             note=self.graph.note,
         )
@@ -260,7 +274,7 @@ class _Resolution:
             initializer="keep" if drawn is None else drawn.name,
             arguments={} if drawn is None else drawn.arguments,
             moments=None if drawn is None else drawn.moments.get(view.parameter.local),
-            frozen=rule is not None and rule.freeze.params,
+            frozen=parameter.name in self.frozen or (rule is not None and rule.freeze.params),
             notes=() if drawn is None or index is None else (*self._told(index, view), *drawn.notes),
         )
 

@@ -7,6 +7,7 @@ among types is fixed when its section is first used.
 # ruff: noqa: E402
 from mimetic.recipe import (
     attention_init,
+    bank,
     covariance,
     data,
     initializer,
@@ -16,6 +17,7 @@ from mimetic.recipe import (
     rainbow,
     scale,
     structured,
+    surgery,
     train,
     transplant,
 )
@@ -40,6 +42,7 @@ __all__ = [
     "Rule",
     "Stage",
     "attention_init",
+    "bank",
     "covariance",
     "data",
     "initializer",
@@ -54,6 +57,7 @@ __all__ = [
     "scale",
     "stages_of",
     "structured",
+    "surgery",
     "train",
     "transplant",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from mimetic.recipe.base import Section, Spec
 from mimetic.recipe.errors import Step
 from mimetic.recipe.grammar import Place, fields_of, homes, place
+from mimetic.recipe.group import LISTS
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.recipe.registry import registered
 from mimetic.recipe.suggest import likeness, listed, nearest
@@ -43,6 +44,9 @@ def home_of(key: str, near: Sequence[str] = ()) -> str | None:
     if key == "type" or not homes_of_key:
         return None
     found = list(homes_of_key)
+    # Rewrites share `match` and `freeze` with rules, which are far more often meant.
+    elsewhere = [path for path in found if path[:1] != ("surgery",)]
+    found = elsewhere if elsewhere else found
     if len(near) > 0:
         inner = [path for path in found if path[: len(near)] == tuple(near)]
         sibling = [path for path in found if path[:1] == tuple(near)[:1]]
@@ -66,11 +70,10 @@ def _sections() -> Iterator[tuple[tuple[str, ...], type[Section]]]:
 def _where(path: tuple[str, ...]) -> str:
     if not path:
         return "at the top of the recipe"
-    if path == ("init",):
-        return "in a rule"
-    inside = path[1:] if path[0] == "init" else path
-    of_rule = " of a rule" if path[0] == "init" else ""
-    return f"under `{'.'.join(inside)}`{of_rule}"
+    noun = LISTS.get(path[0])
+    if noun is None:
+        return f"under `{'.'.join(path)}`"
+    return f"in a {noun}" if len(path) == 1 else f"under `{'.'.join(path[1:])}` of a {noun}"
 
 
 def _types_with(key: str, here: Place) -> str:
@@ -87,6 +90,6 @@ def _schema_path(path: Sequence[Step]) -> tuple[str, ...]:
     steps = list(path)
     if steps[:1] in (["arms"], ["stages"]):
         steps = steps[2:]
-    if steps[:1] == ["init"]:
+    if steps and steps[0] in LISTS:
         del steps[1:2]
     return tuple(step for step in steps if isinstance(step, str))

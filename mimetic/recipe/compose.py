@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mimetic.recipe.errors import Issue, clipped
-from mimetic.recipe.group import ARM, ARMS, GROUPS, HEAD_KEYS, RECIPE, Group
-from mimetic.recipe.merge import merge, merge_maps, merge_rules, remove_rules
+from mimetic.recipe.group import ARM, ARMS, GROUPS, HEAD_KEYS, LISTS, RECIPE, Group
+from mimetic.recipe.merge import check_removals, merge, merge_maps, merge_rules, without_removed
 from mimetic.recipe.suggest import choice
 from mimetic.recipe.tree import List, Map, Spot
 
 MAIN = "main"
 """Name of the only arm of a recipe that has none."""
 
-LEARNED_AWAY = ("model", "train", "init", "unmatched", "measure")
+LEARNED_AWAY = ("model", "surgery", "train", "init", "unmatched", "measure")
 """Keys that a `learner` laid over them replaces: it has neither a network nor rules."""
 
 TRAINED_AWAY = frozenset({"model", "train"})
@@ -100,17 +100,24 @@ class Composition:
             state = state.without(*LEARNED_AWAY)
         elif TRAINED_AWAY & set(layer):
             state = state.without("learner")
-        rules = state.get("init", List(state.here))
-        at = state.spots.get("init", layer.spots.get("init", state.here))
-        if "remove" in layer:
-            rules = remove_rules(rules, layer["remove"], self.issues)
-        if "init" in layer:
-            rules = merge_rules(rules, layer["init"], ARM.below("init").below(0))
         merged = Map(state.here, layer.here)
-        own = _only(layer, *(key for key in group.keys if key != "init"))
-        for key, value, spot in merge_maps(state.without("init"), own, group.place).entries():
+        own = _only(layer, *(key for key in group.keys if key not in LISTS))
+        for key, value, spot in merge_maps(state.without(*LISTS), own, group.place).entries():
             merged.put(key, value, spot)
-        return merged.put("init", rules, at)
+        if "remove" in layer:
+            ids = [entry.get("id") for key in LISTS for entry in state.get(key, ())]
+            check_removals([name for name in ids if isinstance(name, str)], layer["remove"], self.issues)
+        for key in LISTS:
+            at = state.spots.get(key, layer.spots.get(key, state.here))
+            merged.put(key, self._entries(state.get(key, List(state.here)), layer, key), at)
+        return merged
+
+    def _entries(self, inherited: List, layer: Map, key: str) -> List:
+        """Lay a layer's list of rules, or of rewrites, over the inherited one."""
+        entries = without_removed(inherited, layer["remove"]) if "remove" in layer else inherited
+        if key not in layer:
+            return entries
+        return merge_rules(entries, layer[key], ARM.below(key).below(0), noun=LISTS[key])
 
     def _parent(self, group: Group, name: str) -> str | None:
         """Return what an arm or a stage extends; the highest layer that says so decides."""

@@ -36,7 +36,7 @@ class Group:
         return ("extends", *self.keys, "remove")
 
 
-ARM_KEYS = ("model", "data", "train", "init", "unmatched", "measure", "learner")
+ARM_KEYS = ("model", "surgery", "data", "train", "init", "unmatched", "measure", "learner")
 """Keys of a complete arm; at the top of a recipe they hold for all arms."""
 
 ARMS = Group("arms", "arm", "an arm", ARM, ARM_KEYS, ARM_KEYS)
@@ -44,7 +44,10 @@ ARMS = Group("arms", "arm", "an arm", ARM, ARM_KEYS, ARM_KEYS)
 STAGES = Group(
     "stages", "stage", "a stage", STAGE, (*ARM_KEYS, "seeds"), ("model", "data", "train", "learner")
 )
-"""A stage begins with the model's own initialization: the recipe's rules are for its arms."""
+"""A stage begins with the model as it is: the recipe's rewrites and rules are for its arms."""
+
+LISTS = {"surgery": "rewrite", "init": "rule"}
+"""Keys of the lists whose entries merge by id, and what an entry is called."""
 
 GROUPS = {group.key: group for group in (ARMS, STAGES)}
 

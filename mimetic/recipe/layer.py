@@ -9,7 +9,7 @@ from typing import Any
 
 from mimetic.recipe.advice import home_of
 from mimetic.recipe.errors import Issue, Step, clipped
-from mimetic.recipe.group import FILE_KEYS, GROUPS, Group
+from mimetic.recipe.group import FILE_KEYS, GROUPS, LISTS, Group
 from mimetic.recipe.suggest import did_you_mean, listed
 from mimetic.recipe.tree import List, Map, Spot, addressed, shown
 
@@ -23,14 +23,15 @@ def named_entries(tree: Map) -> Map:
         if not is_rules(path):
             return index
         given = entry.get("id") if isinstance(entry, Map) else None
-        return given if isinstance(given, str) else f"rule-{index + 1}"
+        return given if isinstance(given, str) else f"{LISTS[str(path[-1])]}-{index + 1}"
 
     return addressed(tree, name)  # type: ignore[no-any-return]
 
 
 def is_rules(path: tuple[Step, ...]) -> bool:
-    """Tell whether a list of rules stands at a path of a layer."""
-    return path == ("init",) or (len(path) == 3 and path[0] in GROUPS and path[2] == "init")  # noqa: PLR2004
+    """Tell whether a list of rules, or of rewrites, stands at a path of a layer."""
+    inside = path[2:] if path and path[0] in GROUPS else path
+    return len(inside) == 1 and inside[0] in LISTS
 
 
 def check_version(tree: Map, issues: list[Issue]) -> None:
@@ -88,8 +89,8 @@ def _checked_section(tree: Map, keys: tuple[str, ...], issues: list[Issue], *, g
     for key, value, spot in tree.entries():
         if key not in keys:
             issues.append(_unknown(key, spot, keys, group))
-        elif key == "init":
-            if value is not None and (rules := _checked_rules(value, spot, issues)) is not None:
+        elif key in LISTS:
+            if value is not None and (rules := _checked_rules(key, value, spot, issues)) is not None:
                 checked.put(key, rules, spot)
         elif key in {"remove", "extends"}:
             if value is not None and (names := _checked_names(key, value, spot, issues, group=group)):
@@ -118,30 +119,32 @@ def hint_for(key: str, keys: tuple[str, ...], group: Group | None) -> str:
     return next(guess for guess in guesses if guess is not None)
 
 
-def _checked_rules(value: Any, spot: Spot, issues: list[Issue]) -> List | None:
+def _checked_rules(key: str, value: Any, spot: Spot, issues: list[Issue]) -> List | None:
+    noun = LISTS[key]
+    what = "init" if key == "init" else "type"
     if not isinstance(value, List):
-        hint = "begin each rule with `- `"
+        hint = f"begin each {noun} with `- `"
         if isinstance(value, str):
-            hint = f"a rule says where: `- {{match: …, init: {clipped(value, 30)}}}`"
-        _wrong(issues, "expected a list of rules", value, spot, hint)
+            hint = f"a {noun} says where: `- {{match: …, {what}: {clipped(value, 30)}}}`"
+        _wrong(issues, f"expected a list of {noun}s", value, spot, hint)
         return None
     rules, first = List(value.here), dict[str, Spot]()
     for rule, at in value.entries():
         if not isinstance(rule, Map):
-            _wrong(issues, "expected a rule (a map)", rule, at, "write `{match: …, init: …}`")
+            _wrong(issues, f"expected a {noun} (a map)", rule, at, f"write `{{match: …, {what}: …}}`")
             continue
         name = rule.get("id")
         if isinstance(name, str):
             if name in first:
-                issues.append(_twice(name, rule.spots["id"], first[name]))
+                issues.append(_twice(noun, name, rule.spots["id"], first[name]))
                 continue
             first[name] = rule.spots["id"]
         rules.add(rule, at)
     return rules
 
 
-def _twice(name: str, spot: Spot, first: Spot) -> Issue:
-    message = f"two rules of this list have the id `{clipped(name)}`"
+def _twice(noun: str, name: str, spot: Spot, first: Spot) -> Issue:
+    message = f"two {noun}s of this list have the id `{clipped(name)}`"
     return Issue(message, spot.path, spot.value, "give one of them another id", first.value)
 
 

@@ -6,11 +6,12 @@ Rules merge by id: an inherited rule keeps its place, a new one goes in front of
 because the first match wins and the more specific speaks first.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mimetic.recipe.errors import Issue, clipped
-from mimetic.recipe.grammar import Place, type_of
+from mimetic.recipe.grammar import Place, fields_of, type_of
+from mimetic.recipe.registry import registered
 from mimetic.recipe.suggest import choice
 from mimetic.recipe.tree import List, Map, Spot
 
@@ -67,18 +68,18 @@ def _replaces(base: Map, over: Map, place: Place) -> bool:
     return bool(old and given) and old.isdisjoint(given)
 
 
-def merge_rules(inherited: List, own: List, place: Place) -> List:
-    """Return a list of rules laid over an inherited one, by id.
+def merge_rules(inherited: List, own: List, place: Place, *, noun: str = "rule") -> List:
+    """Return a list of rules, or of rewrites, laid over an inherited one, by id.
 
     A rule without an id is always new: it is called `rule-1`, `rule-2`, … by its position in its own
-    list, or by the next number that is free.
+    list, or by the next number that is free; `noun` is the word before the number.
     """
     known = {rule["id"] for rule in inherited if isinstance(rule.get("id"), str)}
     taken = known | {rule["id"] for rule in own if isinstance(rule.get("id"), str)}
     merged, changes = List(inherited.here if len(inherited) > 0 else own.here), dict[str, Map]()
     for index, (rule, spot) in enumerate(own.entries()):
         if "id" not in rule:
-            name = _free(index + 1, taken)
+            name = _free(noun, index + 1, taken)
             taken.add(name)
             merged.add(_with_id(rule, name), spot)
         elif isinstance(rule["id"], str) and rule["id"] in known:
@@ -95,8 +96,11 @@ def merge_rule(base: Map, over: Map, place: Place) -> Map:
     """Return a rule laid over the inherited rule of the same id.
 
     A way to begin replaces the other way: `init` drops an inherited `covariance` and `scale`,
-    `covariance` drops an inherited `init`.
+    `covariance` drops an inherited `init`. A rewrite of another type keeps what all types have.
     """
+    if place.family is not None and _replaces(base, over, place):
+        shared = set.intersection(*(set(fields_of(section)) for section in registered(place.family).values()))
+        return merge_maps(base.without(*(key for key in base if key not in shared)), over, place)
     drops = [key for given, keys in _EXCLUDES.items() if over.get(given) is not None for key in keys]
     return merge_maps(base.without(*drops), over, place)
 
@@ -108,21 +112,24 @@ def _with_id(rule: Map, name: str) -> Map:
     return named
 
 
-def _free(number: int, taken: Iterable[str]) -> str:
-    while f"rule-{number}" in taken:
+def _free(noun: str, number: int, taken: Iterable[str]) -> str:
+    while f"{noun}-{number}" in taken:
         number += 1
-    return f"rule-{number}"
+    return f"{noun}-{number}"
 
 
-def remove_rules(inherited: List, names: List, issues: list[Issue]) -> List:
-    """Return inherited rules without those a layer removes, and note ids that nothing inherited has."""
-    ids = [rule["id"] for rule in inherited if isinstance(rule.get("id"), str)]
+def check_removals(ids: Sequence[str], names: List, issues: list[Issue]) -> None:
+    """Note ids that a layer removes and nothing inherited has."""
     for name, spot in names.entries():
         if name not in ids:
             hint = choice(name, ids, label="inherited rules") if ids else "nothing is inherited here"
             issues.append(
                 Issue(f"no inherited rule has the id `{clipped(name)}`", spot.path, spot.value, hint)
             )
+
+
+def without_removed(inherited: List, names: List) -> List:
+    """Return inherited rules without those a layer removes."""
     kept = List(inherited.here)
     for rule, spot in inherited.entries():
         if rule.get("id") not in names:

@@ -2,10 +2,19 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from mimetic.recipe.base import Arguments, Count, FromList, Positive, Spec, mistake
 from mimetic.recipe.registry import register
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise mistake(f"a kernel of side {value} has no centre", hint=f"choose {value - 1} or {value + 1}")
+    return value
+
+
+OddSide = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 
 
 class Model(Spec):
@@ -36,6 +45,28 @@ class CifarResNet(Model):
     type: Literal["cifar_resnet"] = "cifar_resnet"
     depth: Literal[8, 14, 20, 32, 44, 56, 110] = Field(20, description="Number of layers, 6n+2.")
     width: Count = Field(16, description="Channels of the first stage.")
+    kernel_size: OddSide = Field(3, description="Side of the spatial filters; odd.")
+
+
+@register("model")
+class CifarResNetLC(Model):
+    """CIFAR-ResNet whose k×k convolutions are linear combinations of filters (arXiv 2301.11360)."""
+
+    type: Literal["cifar_resnet_lc"] = "cifar_resnet_lc"
+    name: str = Field(
+        "ResNet-LC-20-16x1",
+        pattern=r"^ResNet-LC-(8|14|20|32|44|56|110)-[1-9]\d{0,4}x[1-9]\d{0,3}$",
+        examples=["ResNet-LC-20-16x8"],
+        description="ResNet-LC-{depth}-{width}x{expansion}.",
+    )
+    kernel_size: OddSide = Field(3, description="Side of the spatial filters; odd.")
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Return depth, width and expansion."""
+        depth, _, rest = self.name.removeprefix("ResNet-LC-").partition("-")
+        width, _, expansion = rest.partition("x")
+        return int(depth), int(width), int(expansion)
 
 
 @register("model")

@@ -12,7 +12,7 @@ from typing import Any
 from mimetic.recipe.compose import Composition
 from mimetic.recipe.errors import Issue, Mark, RecipeError, Step, clipped
 from mimetic.recipe.grammar import Place
-from mimetic.recipe.group import ARM, ARM_KEYS, ARMS, FILE_KEYS, GROUPS, RECIPE, Group
+from mimetic.recipe.group import ARM, ARM_KEYS, ARMS, FILE_KEYS, GROUPS, LISTS, RECIPE, Group
 from mimetic.recipe.layer import hint_for
 from mimetic.recipe.suggest import choice, did_you_mean, listed
 from mimetic.recipe.tree import List, Map, Spot, reach, shown
@@ -148,8 +148,8 @@ class _Patch:
     def _section(self, tree: Map, path: _Path, above: tuple[Step, ...], group: Group | None) -> Map:
         """Put what the path addresses below an arm or a stage, or below the recipe, into a map."""
         key = path.segment()
-        if key == "init" and not path.after(key).ended:
-            return self._rule(tree, path, above)
+        if key in LISTS and not path.after(key).ended:
+            return self._rule(tree, path, above, key)
         root = group.place if group is not None else ARM if key in ARM_KEYS else RECIPE
         return self._put(tree, path, above, root)
 
@@ -158,44 +158,46 @@ class _Patch:
         group = next((group for group in GROUPS.values() if above[:1] == (group.key,)), None)
         return self.below.shared(ARMS) if group is None else self.below.member(group, str(above[1]))
 
-    def _rule(self, tree: Map, path: _Path, above: tuple[Step, ...]) -> Map:
-        inner = path.after("init")
-        rules = self._state(above)["init"]
+    def _rule(self, tree: Map, path: _Path, above: tuple[Step, ...], key: str) -> Map:
+        noun = LISTS[key]
+        inner = path.after(key)
+        rules = self._state(above)[key]
         ids = tuple(rule["id"] for rule in rules if isinstance(rule.get("id"), str))
         name = inner.segment(ids)
-        here = (*above, "init", name)
+        here = (*above, key, name)
         if name not in ids:
-            hint = self._rule_hint(name, ids, above)
-            raise self._refusal(f"there is no rule `{clipped(name)}`", here, hint, inner)
+            hint = self._rule_hint(name, ids, above, key)
+            raise self._refusal(f"there is no {noun} `{clipped(name)}`", here, hint, inner)
         spot = Spot(here, inner.mark(), inner.mark())
         rule = Map(spot).put("id", name, Spot((*here, "id"), inner.mark(), inner.mark()))
         deeper = inner.after(name)
-        kind = ARM.below("init").below(0)
+        kind = ARM.below(key).below(0)
         if deeper.ended:
             value = self._parsed(here, kind)
             if not isinstance(value, Map):
-                raise self._refusal(f"expected a rule (a map), found {shown(value)}", here, None, inner)
-            for key, item, at in value.entries():
-                rule.put(key, item, at)
+                raise self._refusal(f"expected a {noun} (a map), found {shown(value)}", here, None, inner)
+            for inside, item, at in value.entries():
+                rule.put(inside, item, at)
         elif deeper.segment() == "id":
-            raise self._refusal("the id of a rule cannot be changed", (*here, "id"), None, deeper)
+            raise self._refusal(f"the id of a {noun} cannot be changed", (*here, "id"), None, deeper)
         else:
-            rule = self._put(rule, deeper, here, kind)
-        merged = List(Spot((*above, "init"), path.mark(), path.mark())).add(rule, spot)
-        return tree.put("init", merged, merged.here)
+            rule = self._put(rule, deeper, here, self._chosen(kind, here))
+        merged = List(Spot((*above, key), path.mark(), path.mark())).add(rule, spot)
+        return tree.put(key, merged, merged.here)
 
-    def _rule_hint(self, name: str, ids: tuple[str, ...], above: tuple[Step, ...]) -> str:
+    def _rule_hint(self, name: str, ids: tuple[str, ...], above: tuple[Step, ...], key: str) -> str:
+        noun = LISTS[key]
         for group in GROUPS.values():
             holders = [
                 other
                 for other in self.below.names(group)
                 if (group.key, other) != above
-                and any(rule.get("id") == name for rule in self.below.member(group, other)["init"])
+                and any(rule.get("id") == name for rule in self.below.member(group, other)[key])
             ]
             if holders:
                 whose = group.a if len(holders) == 1 else group.key
-                return f"it is a rule of {whose}: {group.key}.{holders[0]}.init.{name}"
-        return choice(name, ids, label="rules") if ids else "there are no rules here"
+                return f"it is a {noun} of {whose}: {group.key}.{holders[0]}.{key}.{name}"
+        return choice(name, ids, label=f"{noun}s") if ids else f"there are no {noun}s here"
 
     def _put(self, tree: Map, path: _Path, above: tuple[Step, ...], kind: Place) -> Map:
         """Put the value at the end of the path into a map, with the maps between."""

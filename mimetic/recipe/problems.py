@@ -25,6 +25,7 @@ _FAMILIES: dict[Any, str] = {
     "covariance": "a covariance type",
     "scale": "a scale type",
     "model": "a model type",
+    "surgery": "a surgery type",
     "data": "a data type",
     "augment": "an augmentation type",
     "optimizer": "an optimizer type",

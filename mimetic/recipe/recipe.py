@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
@@ -16,6 +16,7 @@ from mimetic.recipe.registry import Registered
 from mimetic.recipe.rule import Rule
 from mimetic.recipe.stages import Harvesting, Node, Use, misuses, node_of, ordered, origins, unused, waves
 from mimetic.recipe.suggest import choice
+from mimetic.recipe.surgery import Rewrite
 from mimetic.recipe.train import Train
 from mimetic.recipe.tree import find, shown
 
@@ -73,18 +74,29 @@ Seeds = Annotated[
 ]
 
 
-def _ids_differ(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    ids = [rule.id for rule in rules]
+Named = TypeVar("Named", Rule, Rewrite)
+
+
+def _ids_differ(entries: tuple[Named, ...]) -> tuple[Named, ...]:
+    ids = [entry.id for entry in entries]
     for index, name in enumerate(ids):
         if name in ids[:index]:
-            raise mistake(f"two rules have the id `{name}`", at=(index,), hint="give one of them another id")
-    return rules
+            noun = "rules" if isinstance(entries[index], Rule) else "rewrites"
+            hint = "give one of them another id"
+            raise mistake(f"two {noun} have the id `{name}`", at=(index,), hint=hint)
+    return entries
 
 
 class Arm(Section):
     """A named variant, complete: what the recipe says for all arms is already merged in."""
 
     model: Annotated[Model, Registered("model")] | None = Field(None, description="The network.")
+    surgery: Annotated[
+        tuple[Annotated[Rewrite, Registered("surgery")], ...], FromList, AfterValidator(_ids_differ)
+    ] = Field(
+        default=(),
+        description="Rewrites of the network before its weights begin, first match wins.",
+    )
     data: Annotated[AnyData, Registered("data")] | None = Field(None, description="The data.")
     train: Train | None = Field(None, description="How the network is trained.")
     init: Annotated[tuple[Rule, ...], FromList, AfterValidator(_ids_differ)] = Field(
@@ -100,7 +112,7 @@ class Arm(Section):
 
     @model_validator(mode="after")
     def _learns_one_way(self) -> Self:
-        for key in ("model", "train", "init", "measure") if self.learner is not None else ():
+        for key in ("model", "surgery", "train", "init", "measure") if self.learner is not None else ():
             if getattr(self, key):
                 hint = f"remove `{key}`, or the `learner`"
                 raise mistake(f"a `learner` stands in place of `{key}`", at=(key,), hint=hint)

@@ -18,7 +18,7 @@ from mimetic.errors import UserError
 from mimetic.recipe.base import Spec
 
 Family = Literal[
-    "init", "covariance", "scale", "model", "data", "augment", "optimizer", "schedule", "learner"
+    "init", "covariance", "scale", "model", "surgery", "data", "augment", "optimizer", "schedule", "learner"
 ]
 
 S = TypeVar("S", bound=Spec)

@@ -53,6 +53,17 @@ class Rule(Section):
         None, description="The maps of an attention that is not recognised, below each matched layer."
     )
 
+    @field_validator("attention")
+    @classmethod
+    def _of_an_attention(
+        cls, value: DeclaredAttention | None, info: ValidationInfo
+    ) -> DeclaredAttention | None:
+        match = info.data.get("match")
+        if value is not None and match is not None and match.kind not in {None, "attention"}:
+            hint = "leave `kind` out: the rule matches the layer that holds the maps, by name or class"
+            raise mistake(f"`attention` declares a site of that kind, not of kind `{match.kind}`", hint=hint)
+        return value
+
     @property
     def acts_on(self) -> str | None:
         """Return the kind of the composite sites the rule speaks of, None if it speaks of layers."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mimetic import data, kernels, models
+from mimetic import data, kernels
 from mimetic.covariance import (
     Harvest,
     Network,
@@ -39,8 +39,10 @@ from mimetic.recipe.recipe import Arm
 from mimetic.recipe.scale import Lsuv
 from mimetic.study.layout import Trial
 from mimetic.study.learning import learned_file
-from mimetic.study.sites import meta_sites
+from mimetic.study.sites import rewritten_sites
 from mimetic.study.stages import harvested_seeds, stage_folder, trained_weights
+from mimetic.surgery import Network as BuiltNetwork
+from mimetic.surgery import build_network
 from mimetic.train import WEIGHTS
 from mimetic.train.batches import decoder
 
@@ -118,7 +120,8 @@ def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Gr
     if model is None or source.data is None:
         raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")
     classes = _classes(model) if published else None
-    return meta_sites(model, source.data, classes=classes, allow_code=allow_code)
+    surgery = () if published else source.surgery
+    return rewritten_sites(model, surgery, source.data, classes=classes, allow_code=allow_code).graph
 
 
 def _where(recipe: Recipe, arm: Arm, origin: Origin) -> tuple[Arm, Model | None]:
@@ -191,7 +194,7 @@ def gather(
         elif isinstance(spec, FromNetwork):
             found[key] = _whole(spec, _networks(trial, recipe, arm, spec.from_, dataset), dataset)
         elif isinstance(spec, Patches):
-            built = _built(arm.model, dataset, seed=trial.seed, allow_code=trial.allow_code)
+            built = _built(arm, dataset, seed=trial.seed, allow_code=trial.allow_code).model
             images = _Network("the training images", built, None, None)
             found[key] = _measured(spec, images, dataset, kinds=None)
         elif isinstance(spec, Learned):
@@ -287,17 +290,17 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
     if origin.trial is not None:
         folder = Path(origin.trial)
         _, trained = _trial_arm(folder)
-        built = _built(trained.model, dataset, seed=trial.seed, allow_code=trial.allow_code)
+        built = _built(trained, dataset, seed=trial.seed, allow_code=trial.allow_code).model
         load_weights(built, folder / WEIGHTS)
         return [_Network(called(origin), built, None, None)]
     section = arm.model if origin.model is None else origin.model
     if section is None:
         raise UserError(f"{called(origin)}: say which network it fits with `model`")
-    classes = _classes(section) if origin.model is not None else dataset.num_classes
-    channels = dataset.shape.channels
-    built = models.build(
-        section, in_channels=channels, num_classes=classes, seed=trial.seed, allow_code=trial.allow_code
-    )
+    if origin.model is None:
+        built = _built(arm, dataset, seed=trial.seed, allow_code=trial.allow_code).model
+    else:
+        shape = replace(dataset.shape, num_classes=_classes(section))
+        built = build_network(section, shape=shape, seed=trial.seed, allow_code=trial.allow_code).model
     if origin.checkpoint is not None:
         load_weights(built, Path(origin.checkpoint))
     else:
@@ -322,19 +325,19 @@ def _trained_here(folder: Path, name: str, seed: int, *, noun: str, allow_code: 
     stage = recipe.arms[name]
     assert stage.data is not None
     dataset = data.load(stage.data)
-    trained = _built(stage.model, dataset, seed=seed, allow_code=allow_code)
+    trained = _built(stage, dataset, seed=seed, allow_code=allow_code).model
     load_weights(trained, weights)
-    initial = _built(stage.model, dataset, seed=seed, allow_code=allow_code)
+    built = _built(stage, dataset, seed=seed, allow_code=allow_code)
+    initial = built.model
     itself = Trial(str(folder), name, seed, allow_code=allow_code)
     graph = find_sites(initial, dataset.shape.example())
     harvests = gather(itself, recipe, stage, dataset)
-    resolve(stage, graph, seed=seed, name=name, harvests=harvests).apply(initial)
+    plan = resolve(stage, graph, seed=seed, name=name, harvests=harvests, rewrites=built.rewrites)
+    plan.apply(initial)
     return _Network(f"{noun} {name}, seed {seed}", trained, initial, weights.parent)
 
 
-def _built(section: Model | None, dataset: Dataset, *, seed: int, allow_code: bool) -> nn.Module:
-    assert section is not None
-    channels = dataset.shape.channels
-    return models.build(
-        section, in_channels=channels, num_classes=dataset.num_classes, seed=seed, allow_code=allow_code
-    )
+def _built(arm: Arm, dataset: Dataset, *, seed: int, allow_code: bool) -> BuiltNetwork:
+    """Build the network of an arm or a stage, surgery included."""
+    assert arm.model is not None
+    return build_network(arm.model, arm.surgery, shape=dataset.shape, seed=seed, allow_code=allow_code)

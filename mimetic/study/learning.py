@@ -22,7 +22,7 @@ from mimetic.journal import Journal, read_journal, status
 from mimetic.recipe import Arm
 from mimetic.recipe.learner import Learner
 from mimetic.study.layout import Trial
-from mimetic.train.devices import pick_device
+from mimetic.train.devices import pick_device, set_arithmetic
 from mimetic.train.loop import PROGRESS_SECONDS
 from mimetic.train.stopping import Stop, Stopped, stop_if
 
@@ -49,6 +49,7 @@ def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop
     spec = arm.learner
     assert isinstance(spec, Learner)
     device = pick_device(trial.device)
+    set_arithmetic("fp32", device)  # a trial before this one may have allowed tf32, too coarse for arccos
     given = kernels.problem(spec, dataset, seed=trial.seed, device=device, dtype=kernels.arithmetic(spec))
     content = f"{spec.model_dump_json()}|{dataset.digest}|{trial.seed}"
     journal.write(

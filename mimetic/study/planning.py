@@ -15,7 +15,7 @@ from mimetic.recipe.errors import Issue
 from mimetic.recipe.recipe import Among, Arm
 from mimetic.study.harvests import prospects
 from mimetic.study.observe import check_measurements
-from mimetic.study.sites import meta_sites
+from mimetic.study.sites import rewritten_sites
 
 _NEEDED = ("model", "data", "train")
 
@@ -78,15 +78,19 @@ def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: i
         raise RecipeError([Issue(message, (family, name), recipe.where(family, name), None)])
     _check_metric(recipe, family, name)
     _check_pairing(recipe, family, name, arm)
-    graph = meta_sites(arm.model, arm.data, allow_code=allow_code)
-    check_measurements(recipe, family, name, graph)
+    place_in = recipe.place_in(name, among=family)
+    sites = rewritten_sites(
+        arm.model, arm.surgery, arm.data, allow_code=allow_code, name=name, where=place_in
+    )
+    check_measurements(recipe, family, name, sites.graph)
     return resolve(
         arm,
-        graph,
+        sites.graph,
         seed=seed,
         name=name,
-        where=recipe.place_in(name, among=family),
+        where=place_in,
         harvests=prospects(recipe, arm, allow_code=allow_code),
+        rewrites=sites.rewrites,
     )
 
 

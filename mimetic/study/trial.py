@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mimetic import data, models
+from mimetic import data
 from mimetic.data import Dataset
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
@@ -26,6 +26,7 @@ from mimetic.study.learning import learn
 from mimetic.study.locks import holding_trial
 from mimetic.study.observe import observer
 from mimetic.study.pictures import draw_ansatz, draw_pictures
+from mimetic.surgery import Network, build_network
 from mimetic.train import digest, train
 
 Stop = Callable[[], str | None]
@@ -96,12 +97,13 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
         return learn(trial, arm, dataset, journal, stop)
     assert arm.model is not None
     assert arm.train is not None
-    model = build(arm, dataset, trial)
+    network = build(arm, dataset, trial)
+    model = network.model
     harvests = gather(trial, recipe, arm, dataset)
     graph = find_sites(model, dataset.shape.example())
-    plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests)
+    plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests, rewrites=network.rewrites)
     write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
-    written = plan.apply(model)
+    written = plan.apply(model, progress=_told(journal))
     remarks = [f"{m.parameter} {m.remark}" for m in written if m.remark is not None]
     if remarks:
         journal.write("note", text="; ".join(remarks))
@@ -129,16 +131,30 @@ def _trained(trial: Trial, shelf: Shelf, journal: Journal, stop: Stop) -> tuple[
     return outcome.status, outcome.reason
 
 
-def build(arm: Arm, dataset: Dataset, trial: Trial) -> nn.Module:
-    """Build the arm's model with its own initialization, on the CPU."""
+def build(arm: Arm, dataset: Dataset, trial: Trial) -> Network:
+    """Build the arm's network with its own initialization, surgery included, on the CPU."""
     assert arm.model is not None
-    return models.build(
+    return build_network(
         arm.model,
-        in_channels=dataset.shape.channels,
-        num_classes=dataset.num_classes,
+        arm.surgery,
+        shape=dataset.shape,
         seed=trial.seed,
         allow_code=trial.allow_code,
+        name=trial.arm,
     )
+
+
+def _told(journal: Journal) -> Callable[[int, int], None]:
+    """Return what journals how far the initialization is, about once a second."""
+    last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 1.0:
+            last = time.monotonic()
+            journal.write("initialize", done=done, total=total)
+
+    return progress
 
 
 def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal, moment: str) -> None:

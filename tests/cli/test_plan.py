@@ -103,3 +103,29 @@ def test_code_runs_only_when_allowed(tmp_path: Path, call: Call, monkeypatch: py
     allowed = call("plan", path, "--allow-code")
     assert allowed.exit_code == 0, allowed.output
     assert "4×1×3×3" in allowed.stdout
+
+
+LEARNERS = """recipe: 1
+data: {type: digits, val_size: 100}
+arms:
+  cntk: {learner: {type: cntk, depth: 2}}
+  rfm: {learner: {type: rfm, images: 50}}
+"""
+
+
+def test_learners(tmp_path: Path, call: Call) -> None:
+    """Arms without a network say what they will do; where parameters are asked for, that there are none."""
+    path = tmp_path / "learners.yaml"
+    path.write_text(LEARNERS, encoding="utf-8")
+    lines = call("plan", path).stdout.splitlines()
+    told = json.loads(call("plan", path, "--arm", "rfm", "--json").stdout)
+
+    assert lines[:2] == [
+        "arm cntk: cntk",
+        "  CNTK of 2 convolutions over patches of 1×3×3, positions 6×6 → 4×4",
+    ]
+    assert told["arm rfm: rfm"]["learner"][0] == "Laplace kernel of length 10 over 64 pixels coordinates"
+    for words in (("diff", f"{path}#cntk", f"{path}#rfm"), ("explain", path, "x", "--arm", "rfm")):
+        refused = call(*words)
+        assert refused.exit_code == 2
+        assert "learns without a network: no parameter begins there" in refused.stderr

@@ -37,6 +37,10 @@ INITS: dict[str, tuple[dict[str, object], Layer]] = {
     "kaiming_normal": ({"mode": "fan_in", "nonlinearity": "relu"}, ("conv",)),
     "orthogonal": ({"gain": 1.3}, ("conv",)),
     "sparse": ({"sparsity": 0.7, "std": 0.02}, ("linear",)),
+    "impulse": ({"gain": 1.5}, ("conv",)),
+    "box": ({"taps": 4}, ("conv",)),
+    "gaussian_bump": ({"sigma": 0.8}, ("conv",)),
+    "gaussian_derivatives": ({"sigma": 1.2, "order": 3}, ("conv",)),
 }
 LAYERWISE = [
     name
@@ -204,7 +208,8 @@ def test_draws_are_pure(make: SimpleNamespace, name: str) -> None:
     }
 
 
-RANDOM = ["normal", "uniform", "orthogonal", "sparse", "default", "closed_form", "identity"]
+BANKS = ["impulse", "box", "gaussian_bump", "gaussian_derivatives"]
+RANDOM = ["normal", "uniform", "orthogonal", "sparse", "default", "closed_form", "identity", *BANKS]
 
 
 @pytest.mark.parametrize("name", RANDOM)

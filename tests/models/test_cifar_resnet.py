@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from mimetic.data import load
-from mimetic.models.cifar_resnet import CifarResNet
+from mimetic.models.cifar_resnet import CifarResNet, plain_conv
 from mimetic.recipe.data import Cifar10
 
 
 def make(depth: int, width: int = 16) -> CifarResNet:
     """Return a network for CIFAR-10."""
-    return CifarResNet(in_channels=3, num_classes=10, depth=depth, width=width)
+    return CifarResNet(in_channels=3, num_classes=10, depth=depth, width=width, conv=plain_conv(3))
 
 
 @pytest.mark.parametrize(("depth", "expected"), [(20, 272_474), (56, 855_770)])

@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mimetic.graph import find_sites
 from mimetic.plan import Plan, resolve
@@ -232,3 +233,52 @@ def test_explain_asks_through_the_site() -> None:
     assert [verdict.reason for verdict in found[0].verdicts] == ["it is of kind `linear`, not `norm`", None]
     other = explain(recipe.arms["main"], find_sites(vit()), "blocks.0.mlp.fc1.weight")[0]
     assert other.verdicts[1].reason == "it is not part of a site of kind `attention`"
+
+
+class _Largest(TorchDispatchMode):
+    """Keep the size of the largest tensor with values that is made inside."""
+
+    largest = 0
+
+    def __torch_dispatch__(
+        self, func: object, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        """Run one call."""
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and not result.is_meta:
+            self.largest = max(self.largest, result.numel())
+        return result
+
+
+def test_planning_allocates_no_weights() -> None:
+    """ViT-B/16 on the meta device: twelve attentions and a table are planned without making a tensor."""
+    with torch.device("meta"):
+        model = timm.create_model("vit_base_patch16_224")
+    rules = [
+        {"id": "positions", "match": {"kind": "position"}, "init": "sincos2d"},
+        {"id": "attention", "match": {"kind": "attention"}, "init": "mimetic_attention", "expect": 12},
+    ]
+    with _Largest() as made:
+        plan = plan_of(model, *rules)
+
+    assert len(claimed(plan, "attention")) == 48
+    assert made.largest < 1000
+
+
+def test_progress_is_told_after_each_draw() -> None:
+    """A caller may show how far the draws are; what it raises comes before anything is written."""
+    model = timm.create_model(
+        "vit_tiny_patch16_224", img_size=16, patch_size=4, embed_dim=24, depth=3, num_heads=4
+    )
+    before = model.blocks[0].attn.qkv.weight.clone()
+    plan = plan_of(model, {"id": "a", "match": {"kind": "attention"}, "init": "mimetic_attention"})
+    told: list[tuple[int, int]] = []
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        plan.apply(model, progress=stop)
+    assert torch.equal(before, model.blocks[0].attn.qkv.weight)
+    plan.apply(model, progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]

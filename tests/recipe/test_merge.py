@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mimetic.recipe.errors import Issue
 from mimetic.recipe.grammar import Place
 from mimetic.recipe.group import ARM
-from mimetic.recipe.merge import merge_maps, merge_rules, remove_rules
+from mimetic.recipe.merge import check_removals, merge_maps, merge_rules, without_removed
 from mimetic.recipe.tree import List, Map, Spot, plain, wrapped
 
 RULE = ARM.below("init").below(0)
@@ -132,7 +132,8 @@ def test_removal() -> None:
     issues: list[Issue] = []
     inherited = wrapped({"init": [{"id": "a"}, {"id": "b"}]})["init"]
     names = List(Spot()).add("a", Spot(("remove",))).add("c", Spot(("remove",)))
-    assert plain(remove_rules(inherited, names, issues)) == [{"id": "b"}]
+    assert plain(without_removed(inherited, names)) == [{"id": "b"}]
+    check_removals(["a", "b"], names, issues)
     assert [issue.message for issue in issues] == ["no inherited rule has the id `c`"]
 
 

@@ -19,7 +19,8 @@ from mimetic.recipe.tree import wrapped
 
 def test_families() -> None:
     """Every place of the language where a type stands has types."""
-    wanted = {"init", "covariance", "scale", "model", "data", "augment", "optimizer", "schedule", "learner"}
+    wanted = {"init", "covariance", "scale", "model", "surgery", "data", "augment", "optimizer", "schedule"}
+    wanted |= {"learner"}
     assert set(families()) == wanted
     assert all(registered(family) for family in families())
 
@@ -181,6 +182,7 @@ def test_places() -> None:
         ("augment", "`augment` belongs under `data`"),
         ("kind", "`kind` belongs under `match` of a rule or under `measure.ansatz.layers`"),
         ("freeze", "`freeze` belongs in a rule"),
+        ("expansion", "`expansion` belongs in a rewrite"),
         ("baseline", "`baseline` belongs at the top of the recipe"),
         ("type", None),
         ("xyzzy", None),

@@ -18,10 +18,13 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def text(plans: dict[str, Plan]) -> str:
-    """Return plans as text: one line for each parameter a rule claims, and each plan's hash."""
+    """Return plans as text: each plan's hash, what each rewrite did, each parameter a rule claims."""
     lines = []
     for name, plan in plans.items():
         lines.append(f"{name}: {len(plan.entries)} parameters, plan {plan.hash}")
+        for rewrite in dict.fromkeys(one.rewrite for one in plan.rewrites):
+            done = [one for one in plan.rewrites if one.rewrite == rewrite]
+            lines.append(f"  {rewrite}: {done[0].type} {dict(done[0].arguments)} of {len(done)} layers")
         for entry in plan.entries:
             if entry.rule is not None:
                 std = "" if entry.moments is None else f" std={entry.moments.std:.6g}"

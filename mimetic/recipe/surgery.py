@@ -1,0 +1,90 @@
+"""Rewrites of a network, applied before its sites are found: what a recipe says under `surgery`.
+
+Each replaces the layers it matches by layers of another form. How is in `mimetic.surgery`; how the new
+layers' weights begin, and which of them stay frozen beside what the rewrite freezes itself, is the
+business of rules, which see the network as it is after surgery.
+"""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from mimetic.recipe.base import Name, Spec, mistake
+from mimetic.recipe.match import Match, MatchField
+from mimetic.recipe.registry import register
+
+MAX_EXPANSION = 1024
+"""Largest expansion; the study goes to 128, from where the filters outnumber their own coordinates."""
+
+
+class Rewrite(Spec):
+    """Base of the rewrites: which layers, and an id by which rewrites merge, like rules."""
+
+    id: Name = Field(description="Name of the rewrite: rewrites merge, and are overridden, by it.")
+    match: MatchField = Field(description="Conditions, or a plain string for the layer's name.")
+    expect: int | None = Field(
+        None, ge=1, description="Number of layers the rewrite must replace; anything else is an error."
+    )
+
+    @field_validator("match")
+    @classmethod
+    def _whole_layers(cls, value: Match) -> Match:
+        if value.param is not None:
+            message = "a rewrite replaces whole layers, so it has no `param`"
+            raise mistake(message, at=("param",), hint="remove it; rules choose parameters")
+        return value
+
+
+class _Freezing(Rewrite):
+    freeze: bool = Field(
+        default=True, description="Whether the filters stay as they begin; a rule may freeze them as well."
+    )
+
+
+@register("surgery")
+class LinearCombination(_Freezing):
+    """Replace a k×k convolution by expansion times as many filters and a 1×1 convolution of their outputs.
+
+    Gavrikov and Keuper, "The Power of Linear Combinations", arXiv 2301.11360.
+    """
+
+    type: Literal["linear_combination"] = "linear_combination"
+    expansion: int = Field(
+        1, ge=1, le=MAX_EXPANSION, description="Filters per output channel of the layer that is replaced."
+    )
+    norm: bool = Field(
+        default=False, description="Batch normalization between the two; then they cannot be folded."
+    )
+    activation: Literal["none", "relu"] = Field(
+        "none", description="Nonlinearity between the two, after the norm; then they cannot be folded."
+    )
+
+
+@register("surgery")
+class Fold(Rewrite):
+    """Multiply the two layers of a linear combination out into one convolution of the same outputs.
+
+    Matches the k×k filters of linear combinations that the model itself has.
+    """
+
+    type: Literal["fold"] = "fold"
+
+
+@register("surgery")
+class SharedFilters(_Freezing):
+    """Let convolutions take their filters from one tensor, each at a scale 1/sqrt(C_in·k²) of its own.
+
+    Gavrikov and Keuper, arXiv 2301.11360, version 1.
+    """
+
+    type: Literal["shared_filters"] = "shared_filters"
+
+
+@register("surgery")
+class Factorised(_Freezing):
+    """Give a convolution frozen Gaussian filters and learned triangular factors, of channels and of pixels.
+
+    White et al., "Learning and aligning structured random feature networks", Re-Align 2024.
+    """
+
+    type: Literal["factorised"] = "factorised"

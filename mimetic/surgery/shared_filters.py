@@ -1,0 +1,79 @@
+"""`shared_filters`: convolutions take their filters from one tensor, each at a scale of its own.
+
+Gavrikov and Keuper, "Rethinking 1×1 Convolutions", arXiv 2301.11360 version 1. The tensor holds
+U[−1, 1]; layer l uses s_l·W with s_l = 1/sqrt(C_in·k²), which gives its default initialization's deviation
+(App. B of version 2). Which part a smaller layer takes is not published; here it is the leading block.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mimetic.errors import UserError
+from mimetic.recipe.surgery import SharedFilters as Spec
+from mimetic.surgery.replacement import Replacement, replacements, size, spatial_conv
+
+
+class SharedFilters(nn.Module):
+    """A convolution whose filters are the leading block of a tensor that other layers use, too.
+
+    Attributes:
+        bank: The tensor (O, I, k, k), as large as the largest of the layers needs.
+        scale: Factor on the filters, 1/sqrt(C_in·k²).
+    """
+
+    def __init__(self, conv: nn.Conv2d, bank: nn.Parameter) -> None:
+        super().__init__()
+        self.bank = bank
+        self.bias = None if conv.bias is None else nn.Parameter(torch.empty_like(conv.bias))
+        self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
+        self.kernel_size, self.stride = conv.kernel_size, conv.stride
+        self.padding, self.dilation = conv.padding, conv.dilation
+        self.scale = conv.weight[0].numel() ** -0.5
+
+    def reset_parameters(self) -> None:
+        """Draw the bank from U[−1, 1] and the bias by the default law of a convolution."""
+        nn.init.uniform_(self.bank, -1.0, 1.0)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -self.scale, self.scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution's outputs (N, C_out, H', W')."""
+        weight_OIHW = self.bank[: self.out_channels, : self.in_channels] * self.scale
+        return functional.conv2d(x, weight_OIHW, self.bias, self.stride, self.padding, self.dilation)
+
+
+@replacements.register
+def _(spec: Spec, layers: Sequence[str], modules: Mapping[str, nn.Module]) -> list[Replacement]:
+    convs = {layer: _checked(layer, modules) for layer in layers}
+    sizes = {conv.kernel_size: layer for layer, conv in convs.items()}
+    if len(sizes) > 1:
+        shown = " and ".join(f"{size(convs[layer])} (`{layer}`)" for layer in list(sizes.values())[:2])
+        message = f"one tensor cannot hold kernels of {shown}; "
+        raise UserError(f"{message}write a rewrite for each size, e.g. with `kernel_size: 3` in `match`")
+    first = next(iter(convs.values()))
+    shape_OIHW = (
+        max(conv.out_channels for conv in convs.values()),
+        max(conv.in_channels for conv in convs.values()),
+        *first.kernel_size,
+    )
+    bank = nn.Parameter(torch.empty(shape_OIHW, dtype=first.weight.dtype, device=first.weight.device))
+    frozen = " frozen" if spec.freeze else ""
+    return [
+        Replacement(
+            layer=layer,
+            module=SharedFilters(conv, bank).train(conv.training),
+            becomes=f"{conv.out_channels} of {shape_OIHW[0]} shared{frozen} filters {size(conv)}",
+            frozen=("bank",) if spec.freeze else (),
+        )
+        for layer, conv in convs.items()
+    ]
+
+
+def _checked(layer: str, modules: Mapping[str, nn.Module]) -> nn.Conv2d:
+    conv = spatial_conv(layer, modules, does="shared_filters replaces")
+    if conv.padding_mode != "zeros":
+        raise UserError(f"`{layer}` pads with `{conv.padding_mode}`, and shared_filters with zeros only")
+    return conv
