@@ -270,9 +270,7 @@ def trial_network(folder: Path, *, allow_code: bool = False) -> tuple[nn.Module,
     if arm.model is None or arm.data is None:
         raise UserError(f"{folder} has no network; give the folder of a trial that trains one")
     shape = data.describe(arm.data)
-    built = models.build(
-        arm.model, in_channels=shape.channels, num_classes=shape.num_classes, seed=0, allow_code=allow_code
-    )
+    built = build_network(arm.model, arm.surgery, shape=shape, seed=0, allow_code=allow_code).model
     load_weights(built, folder / WEIGHTS)
     return built, arm
 
