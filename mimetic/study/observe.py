@@ -10,6 +10,7 @@ from mimetic.data import Dataset
 from mimetic.graph import Graph, Site, canonical_parameters
 from mimetic.plan.matching import mismatch
 from mimetic.recipe import Arm, Recipe, RecipeError
+from mimetic.recipe.data import Data
 from mimetic.recipe.errors import Issue
 from mimetic.recipe.measurements import Ansatz
 from mimetic.recipe.recipe import Among
@@ -68,6 +69,10 @@ def check_measurements(recipe: Recipe, family: Among, name: str, graph: Graph) -
     """
     arm: Arm = getattr(recipe, family)[name]
     asked = None if arm.measure is None else arm.measure.ansatz
+    if asked is not None and not isinstance(arm.data, Data):
+        path = (family, name, "measure", "ansatz")
+        message = "the ansatz is measured on images, and the data are sequences of tokens"
+        raise RecipeError([Issue(message, path, recipe.where(*path), "remove it")])
     if asked is None or chosen_sites(asked, graph):
         return
     path = (family, name, "measure", "ansatz", *(() if asked.layers is None else ("layers",)))

@@ -93,6 +93,10 @@ def test_an_arm_that_is_not_measured_learns_the_same(
             {"model": {"type": "python", "call": "torch.nn:Identity"}},
             "the ansatz is measured at convolutions and linear layers below the head\n    hint: remove it",
         ),
+        (
+            {"data": "copying", "model": {"type": "mamba"}},
+            "the ansatz is measured on images, and the data are sequences of tokens\n    hint: remove it",
+        ),
     ],
 )
 def test_layers_that_do_not_exist_are_said_before_anything_starts(change: dict[str, Any], said: str) -> None:
