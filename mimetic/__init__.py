@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mimetic.api import ansatz, harvest, initialize, plan
+    from mimetic.api import ansatz, harvest, initialize, plan, resample, similarity
     from mimetic.errors import RunError, UserError
     from mimetic.plan import Plan
     from mimetic.recipe import Recipe, RecipeError, load
@@ -20,6 +20,8 @@ _HOME = {
     "harvest": "mimetic.api",
     "initialize": "mimetic.api",
     "plan": "mimetic.api",
+    "resample": "mimetic.api",
+    "similarity": "mimetic.api",
     "Plan": "mimetic.plan",
     "load": "mimetic.recipe",
     "Recipe": "mimetic.recipe",
@@ -41,7 +43,9 @@ __all__ = [
     "initialize",
     "load",
     "plan",
+    "resample",
     "run",
+    "similarity",
 ]
 
 

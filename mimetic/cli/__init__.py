@@ -17,6 +17,7 @@ from mimetic.cli import (
     run,
     schema,
     show,
+    similarity,
     sync,
     ui,
     validate,
@@ -24,7 +25,23 @@ from mimetic.cli import (
 from mimetic.cli.console import example
 from mimetic.cli.guard import guarded
 
-VERBS = (run, plan, validate, explain, diff, ls, new, schema, compare, harvest, ansatz, show, sync, ui)
+VERBS = (
+    run,
+    plan,
+    validate,
+    explain,
+    diff,
+    ls,
+    new,
+    schema,
+    compare,
+    harvest,
+    ansatz,
+    show,
+    similarity,
+    sync,
+    ui,
+)
 
 app = typer.Typer(
     name="mimetic",

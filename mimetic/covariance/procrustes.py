@@ -30,10 +30,12 @@ class Alignment:
         explained: 1 − E‖√(R/N)·Âψ − φ‖² / E‖φ‖², the share of the reference's energy that is met; 1 for a
             rotated copy, and negative where the other's features are much larger. None for another rotation
             than the best.
+        cosine: ‖E[φψᵀ]‖_* / √(E‖φ‖²·E‖ψ‖²), the same whatever the features' scale; 1 for a rotated copy.
     """
 
     rotation_RN: Tensor
     explained: float | None
+    cosine: float | None = None
 
 
 def aligned(cross_RN: Tensor, energy_R: float, energy_N: float) -> Alignment:
@@ -47,7 +49,12 @@ def aligned(cross_RN: Tensor, energy_R: float, energy_N: float) -> Alignment:
     rotation_RN, nuclear = polar(cross_RN)
     scale = width_scale(rotation_RN)
     error = energy_R + scale**2 * energy_N - 2.0 * scale * nuclear
-    return Alignment(scale * rotation_RN, 1.0 - error / energy_R if energy_R > 0.0 else 0.0)
+    product = energy_R * energy_N
+    return Alignment(
+        scale * rotation_RN,
+        explained=1.0 - error / energy_R if energy_R > 0.0 else 0.0,
+        cosine=nuclear / math.sqrt(product) if product > 0.0 else 0.0,
+    )
 
 
 def width_scale(rotation_RN: Tensor) -> float:

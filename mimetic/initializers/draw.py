@@ -62,6 +62,7 @@ class Draw:
             is pure: it neither writes to the layer nor touches the global random stream.
         moments: Expected moments by local parameter name, where the law is known.
         notes: What was done on the way, for the reader of the plan ("resized 5→9").
+        apart: Whether `sample` may run on a thread of its own: it changes no setting of torch either.
         joint: What fills the site together with others, after `sample`; None for draws of one site.
     """
 
@@ -70,4 +71,5 @@ class Draw:
     sample: Callable[[Streams, nn.Module], Mapping[str, Tensor]]
     moments: Mapping[str, Moments] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    apart: bool = False
     joint: Joint | None = None

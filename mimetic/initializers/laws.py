@@ -26,10 +26,18 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """How a tensor is filled in place from a generator, and the moments of its entries."""
+    """How a tensor is filled in place from a generator, and the moments of its entries.
+
+    Attributes:
+        fill: Fills a tensor, of float64, in place.
+        moments: What the entries are expected to be.
+        piecewise: Whether entries are independent of each other and of the tensor's shape, so that `fill` may
+            be given a tensor piece by piece.
+    """
 
     fill: Callable[[Tensor, Generator], object]
     moments: Moments
+    piecewise: bool = False
 
 
 @singledispatch
@@ -52,6 +60,7 @@ def _(spec: spec_of.Uniform, shape: Shape) -> Law:
     return Law(
         lambda tensor, stream: init.uniform_(tensor, spec.a, spec.b, generator=stream),
         _scattered(shape, (spec.b - spec.a) / math.sqrt(12.0), mean=0.5 * (spec.a + spec.b)),
+        piecewise=True,
     )
 
 
@@ -60,7 +69,13 @@ def _(spec: spec_of.Normal, shape: Shape) -> Law:
     return Law(
         lambda tensor, stream: init.normal_(tensor, spec.mean, spec.std, generator=stream),
         _scattered(shape, spec.std, mean=spec.mean),
+        piecewise=True,
     )
+
+
+@law.register
+def _(spec: spec_of.ScaledResidual, shape: Shape) -> Law:
+    return _normal(shape, spec.std / math.sqrt(spec.branches * spec.layers))
 
 
 @law.register
@@ -71,22 +86,25 @@ def _(spec: spec_of.TruncNormal, shape: Shape) -> Law:
             tensor, spec.mean, spec.std, spec.a, spec.b, generator=stream
         ),
         _scattered(shape, std, mean=mean),
+        piecewise=True,
     )
 
 
 @law.register
 def _(spec: spec_of.Constant, shape: Shape) -> Law:  # noqa: ARG001
-    return Law(lambda tensor, _: init.constant_(tensor, spec.value), Moments(spec.value, 0.0, 0.0))
+    return Law(
+        lambda tensor, _: init.constant_(tensor, spec.value), Moments(spec.value, 0.0, 0.0), piecewise=True
+    )
 
 
 @law.register
 def _(spec: spec_of.Ones, shape: Shape) -> Law:  # noqa: ARG001
-    return Law(lambda tensor, _: init.ones_(tensor), Moments(1.0, 0.0, 0.0))
+    return Law(lambda tensor, _: init.ones_(tensor), Moments(1.0, 0.0, 0.0), piecewise=True)
 
 
 @law.register
 def _(spec: spec_of.Zeros, shape: Shape) -> Law:  # noqa: ARG001
-    return Law(lambda tensor, _: init.zeros_(tensor), Moments(0.0, 0.0, 0.0))
+    return Law(lambda tensor, _: init.zeros_(tensor), Moments(0.0, 0.0, 0.0), piecewise=True)
 
 
 @law.register
@@ -111,39 +129,23 @@ def _(spec: spec_of.Dirac, shape: Shape) -> Law:
 @law.register
 def _(spec: spec_of.XavierUniform, shape: Shape) -> Law:
     std = spec.gain * math.sqrt(2.0 / sum(stored_fans(spec, shape)))
-    return Law(
-        lambda tensor, stream: init.xavier_uniform_(tensor, spec.gain, generator=stream),
-        _scattered(shape, std),
-    )
+    return _uniform(shape, std)
 
 
 @law.register
 def _(spec: spec_of.XavierNormal, shape: Shape) -> Law:
     std = spec.gain * math.sqrt(2.0 / sum(stored_fans(spec, shape)))
-    return Law(
-        lambda tensor, stream: init.xavier_normal_(tensor, spec.gain, generator=stream),
-        _scattered(shape, std),
-    )
+    return _normal(shape, std)
 
 
 @law.register
 def _(spec: spec_of.KaimingUniform, shape: Shape) -> Law:
-    return Law(
-        lambda tensor, stream: init.kaiming_uniform_(
-            tensor, spec.a, spec.mode, spec.nonlinearity, generator=stream
-        ),
-        _scattered(shape, _kaiming_std(spec, shape)),
-    )
+    return _uniform(shape, _kaiming_std(spec, shape))
 
 
 @law.register
 def _(spec: spec_of.KaimingNormal, shape: Shape) -> Law:
-    return Law(
-        lambda tensor, stream: init.kaiming_normal_(
-            tensor, spec.a, spec.mode, spec.nonlinearity, generator=stream
-        ),
-        _scattered(shape, _kaiming_std(spec, shape)),
-    )
+    return _normal(shape, _kaiming_std(spec, shape))
 
 
 @law.register
@@ -190,6 +192,25 @@ def _kaiming_std(spec: spec_of.KaimingUniform | spec_of.KaimingNormal, shape: Sh
     fan_in, fan_out = stored_fans(spec, shape)
     gain = init.calculate_gain(spec.nonlinearity, spec.a)
     return gain / math.sqrt(max(1, fan_in if spec.mode == "fan_in" else fan_out))
+
+
+def _uniform(shape: Shape, std: float) -> Law:
+    """Return the law U(±√3·std), as torch draws Xavier's and Kaiming's; the fans are in std already."""
+    bound = math.sqrt(3.0) * std
+    return Law(
+        lambda tensor, stream: init.uniform_(tensor, -bound, bound, generator=stream),
+        _scattered(shape, std),
+        piecewise=True,
+    )
+
+
+def _normal(shape: Shape, std: float) -> Law:
+    """Return the law N(0, std²)."""
+    return Law(
+        lambda tensor, stream: init.normal_(tensor, 0.0, std, generator=stream),
+        _scattered(shape, std),
+        piecewise=True,
+    )
 
 
 def _scattered(shape: Shape, std: float, *, mean: float = 0.0) -> Moments:

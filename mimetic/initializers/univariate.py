@@ -18,6 +18,10 @@ from mimetic.recipe.base import Spec
 
 SLOT = "values"
 
+_PIECE = 1 << 15
+"""Entries drawn in float64 at once, a multiple of the sixteen that torch's normal law draws together: so the
+values are those of one long draw, the float64 ones stay in a core's cache, and no second thread is taken."""
+
 
 def univariate(spec: Spec, site: Site, names: tuple[str, ...]) -> Draw:
     """Return the draw of parameters by a named law, each from its own stream.
@@ -46,15 +50,41 @@ def univariate(spec: Spec, site: Site, names: tuple[str, ...]) -> Draw:
     def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:  # noqa: ARG001
         return {name: _fill(*drawn, streams(name, SLOT)) for name, drawn in laws.items()}
 
-    arguments = spec.model_dump(exclude={"type"})
-    return Draw(name=spec.type_name(), arguments=arguments, sample=sample, moments=moments)
+    return Draw(
+        name=spec.type_name(),
+        arguments=spec.model_dump(exclude={"type"}),
+        sample=sample,
+        moments=moments,
+        apart=all(found.piecewise for found, _, _ in laws.values()),
+    )
 
 
 def _fill(found: Law, shape: tuple[int, ...], turned: bool, stream: torch.Generator) -> Tensor:
+    tensor = _in_pieces(found, shape, stream) if found.piecewise else _at_once(found, shape, stream)
+    return (tensor.t() if turned else tensor).to(torch.float32).contiguous()
+
+
+def _at_once(found: Law, shape: tuple[int, ...], stream: torch.Generator) -> Tensor:
     tensor = torch.empty(shape, dtype=torch.float64, device="cpu")
     if tensor.numel() > 0:
         found.fill(tensor, stream)
-    return (tensor.t() if turned else tensor).to(torch.float32, memory_format=torch.contiguous_format)
+    return tensor
+
+
+def _in_pieces(found: Law, shape: tuple[int, ...], stream: torch.Generator) -> Tensor:
+    """Draw independent entries piece by piece; the last piece is the longest, so never below sixteen."""
+    tensor = torch.empty(shape, dtype=torch.float32, device="cpu")
+    flat = tensor.view(-1)
+    count = flat.numel()
+    piece = torch.empty(min(count, 2 * _PIECE), dtype=torch.float64, device="cpu")
+    start = 0
+    while start < count:
+        stop = count if count - start < 2 * _PIECE else start + _PIECE
+        drawn = piece[: stop - start]
+        found.fill(drawn, stream)
+        flat[start:stop].copy_(drawn)
+        start = stop
+    return tensor
 
 
 def _input_first(site: Site, shape: tuple[int, ...]) -> bool:

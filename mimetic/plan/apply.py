@@ -1,8 +1,11 @@
 """Apply: the only place that writes weights. It draws, writes once, and verifies what it wrote."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +14,12 @@ from mimetic.errors import RunError, UserError
 from mimetic.graph import canonical_buffers, canonical_modules, canonical_parameters
 from mimetic.initializers.draw import Moments
 from mimetic.plan.entry import Action, Entry
+from mimetic.plan.moments import moments
 from mimetic.plan.together import filled_together
 from mimetic.streams import generator
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 SIGMAS = 7.0
 """How many standard errors a measured moment may lie from its prediction: about one false alarm in
@@ -65,23 +72,57 @@ def apply(
     modules = canonical_modules(model)
     expected = {entry.parameter: entry.moments for entry in entries}
     # All draws come before the first write: one that fails must leave the model as it was.
-    drawn: dict[str, Tensor] = {}
-    for done, action in enumerate(actions, start=1):
-        drawn |= _drawn(action, modules[action.layer], seed)
-        if progress is not None:
-            progress(done, len(actions))
+    drawn = _all_drawn(actions, modules, seed, progress)
     together, statistics, remarks = filled_together(model, actions, drawn, seed=seed)
-    measured: list[Measured] = []
-    for name, tensor in (drawn | together).items():
+
+    def settle(item: tuple[str, Tensor]) -> Measured:
+        name, tensor = item
         _write(parameters[name], tensor, name)
         found = _verify(name, parameters[name], expected[name])
-        measured.append(replace(found, remark=remarks.get(name)))
+        return replace(found, remark=remarks.get(name))
+
+    measured = list(_side_by_side(settle, list((drawn | together).items())))
     for name, tensor in statistics.items():
         canonical_buffers(model)[name].copy_(tensor)
     for entry in entries:
         if entry.frozen:
             parameters[entry.parameter].requires_grad_(False)
     return tuple(measured)
+
+
+def _all_drawn(
+    actions: Sequence[Action],
+    modules: Mapping[str, nn.Module],
+    seed: int,
+    progress: Progress | None,
+) -> dict[str, Tensor]:
+    """Return what all actions draw; those that touch nothing global, on several threads."""
+
+    def draw(action: Action) -> dict[str, Tensor]:
+        return _drawn(action, modules[action.layer], seed)
+
+    apart = [action for action in actions if action.draw.apart]
+    others = [action for action in actions if not action.draw.apart]
+    results = chain(_side_by_side(draw, apart), map(draw, others))
+    found: dict[int, dict[str, Tensor]] = {}
+    for action, result in zip((*apart, *others), results, strict=True):
+        found[id(action)] = result
+        if progress is not None:
+            progress(len(found), len(actions))
+    return {name: tensor for action in actions for name, tensor in found[id(action)].items()}
+
+
+def _side_by_side(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Yield what some work gives for each item, in order, on as many threads as torch may use.
+
+    Bits do not depend on the threads: each tensor has a stream of its own.
+    """
+    threads = min(torch.get_num_threads(), len(items))
+    if threads < 2:  # noqa: PLR2004
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(work, items)
 
 
 def _drawn(action: Action, layer: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -140,20 +181,13 @@ def _local(drawn: Tensor, parameter: nn.Parameter) -> Tensor:
 def _verify(name: str, parameter: nn.Parameter, expected: Moments | None) -> Measured:
     values = parameter.detach()
     full = getattr(values, "full_tensor", None)
-    values = (values if full is None else full()).double()
-    mean, std = _moments(values)
+    values = values if full is None else full()
+    mean, std = moments(values, about=0.0 if expected is None else expected.mean)
     if not (math.isfinite(mean) and math.isfinite(std)):
         raise RunError(f"`{name}` holds values that are not finite after initialization")
     if expected is not None and values.numel() > 0:
         _compare(name, (mean, std), expected, torch.finfo(parameter.dtype).eps)
     return Measured(name, mean, std)
-
-
-def _moments(values: Tensor) -> tuple[float, float]:
-    if values.numel() == 0:
-        return 0.0, 0.0
-    mean = values.mean()
-    return mean.item(), (values - mean).square().mean().sqrt().item()
 
 
 def _compare(name: str, measured: tuple[float, float], expected: Moments, rounding: float) -> None:

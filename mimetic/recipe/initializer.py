@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mimetic.recipe.base import Fraction, NonNegative, Positive, Spec
+from mimetic.recipe.base import Count, Fraction, NonNegative, Positive, Spec
 from mimetic.recipe.registry import register
 
 Nonlinearity = Literal[
@@ -42,6 +42,16 @@ class Normal(Spec):
     type: Literal["normal"] = "normal"
     mean: float = Field(0.0, description="Mean.")
     std: NonNegative = Field(1.0, description="Standard deviation.")
+
+
+@register("init")
+class ScaledResidual(Spec):
+    """Draw from N(0, std² / (branches·layers)): for the last layer of each residual branch, as in GPT-2."""
+
+    type: Literal["scaled_residual"] = "scaled_residual"
+    layers: Count = Field(description="Number of blocks that add to the residual stream.")
+    branches: Count = Field(2, description="Branches of a block: attention and MLP.")
+    std: Positive = Field(0.02, description="Standard deviation without the factor.")
 
 
 @register("init")

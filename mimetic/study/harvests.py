@@ -260,6 +260,21 @@ def first_images(dataset: Dataset, count: int) -> Tensor:
     return decode(dataset.pixels(count))
 
 
+def trial_network(folder: Path, *, allow_code: bool = False) -> tuple[nn.Module, Arm]:
+    """Return the trained network of a finished trial, and its arm.
+
+    Raises:
+        UserError: If the folder is none of a finished trial, or its arm has no network.
+    """
+    _, arm = _trial_arm(folder)
+    if arm.model is None or arm.data is None:
+        raise UserError(f"{folder} has no network; give the folder of a trial that trains one")
+    shape = data.describe(arm.data)
+    built = build_network(arm.model, arm.surgery, shape=shape, seed=0, allow_code=allow_code).model
+    load_weights(built, folder / WEIGHTS)
+    return built, arm
+
+
 def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: Dataset) -> list[_Network]:
     """Return the trained networks an origin names: one, or one for each of its seeds."""
     name = origin.arm if origin.stage is None else origin.stage

@@ -105,6 +105,21 @@ def test_code_runs_only_when_allowed(tmp_path: Path, call: Call, monkeypatch: py
     assert "4×1×3×3" in allowed.stdout
 
 
+def test_surgery_is_shown(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each replaced layer has a row: what it was, what it becomes, by which rewrite, and where."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("rewritten.yaml")
+    rewrite = "{id: lc, match: {kind: conv}, type: linear_combination, expansion: 3}"
+    model = "model: {type: cifar_resnet, depth: 8, width: 4}\ndata: digits\n"
+    path.write_text(f"recipe: 1\n{model}surgery:\n  - {rewrite}\n", encoding="utf-8")
+    lines = call("plan", path).stdout.splitlines()
+    (row,) = [" ".join(line.split()) for line in lines if line.strip().startswith("layer1.0.conv1 ")]
+
+    assert row.startswith("layer1.0.conv1 conv 3×3, 4→4 12 frozen filters 3×3, 1×1 to 4 lc ")
+    assert row.endswith("rewritten.yaml:5")
+    assert any("layer1.0.conv1.filters.weight" in line and "frozen" in line for line in lines)
+
+
 LEARNERS = """recipe: 1
 data: {type: digits, val_size: 100}
 arms:

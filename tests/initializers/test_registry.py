@@ -26,6 +26,7 @@ INITS: dict[str, tuple[dict[str, object], Layer]] = {
     "uniform": ({"a": -0.3, "b": 0.5}, ("linear",)),
     "normal": ({"mean": 0.2, "std": 0.05}, ("linear",)),
     "trunc_normal": ({"mean": 0.1, "std": 0.5, "a": -0.4, "b": 1.0}, ("linear",)),
+    "scaled_residual": ({"layers": 12}, ("linear",)),
     "constant": ({"value": 0.3}, ("norm",)),
     "ones": ({}, ("norm",)),
     "zeros": ({}, ("norm",)),

@@ -1,0 +1,101 @@
+"""The calls on trained networks of one's own: `mimetic.resample` and `mimetic.similarity`."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from mimetic.api.measuring import Images, gathered
+from mimetic.covariance import harvest_key, trained_network
+from mimetic.covariance.similarity import Similarity, similarities
+from mimetic.errors import UserError
+from mimetic.graph import canonical_modules, find_sites
+from mimetic.plan import Plan, resolve
+from mimetic.recipe.rainbow import Rainbow
+from mimetic.recipe.recipe import Arm
+from mimetic.recipe.rule import Rule
+
+_FROM = {"trial": "here"}  # a section says where its network is; here the network itself is given
+
+
+def resample(
+    model: nn.Module,
+    trained: nn.Module,
+    images: Images,
+    *,
+    seed: int = 0,
+    layers: str = ".*",
+    count: int = 1000,
+    **options: Any,
+) -> Plan:
+    """Resample a trained network into another of the same layers, in place, and return the plan.
+
+    Filters are drawn from the covariances of the trained network's and aligned to the layers drawn before
+    (arXiv 2305.18512); see `mimetic.initializers.resample`.
+
+    Args:
+        model: The network to fill, of any widths, on any real device.
+        trained: The trained network; unchanged.
+        images: Training images as the trained network saw them, normalized: a tensor (N, C, H, W), or a
+            loader of such batches, labels beside them or not.
+        seed: Seed of the run.
+        layers: Regular expression for the layers to fill.
+        count: How many images are used.
+        **options: `align`, `rows`, `shrink` and `rank`, as in a recipe.
+
+    Raises:
+        RecipeError: If a layer does not fit; nothing is written then.
+        UserError: If an option is unknown, or there are no images.
+    """
+    images_NCHW = gathered(images, count)
+    if images_NCHW is None or len(images_NCHW) == 0:
+        raise UserError("resample: networks are aligned on images, and there are none; give some")
+    spec = _section({**options, "images": count})
+    rule = Rule.model_validate({"id": "resample", "match": {"layer": layers, "param": ".*"}, "init": spec})
+    shown = images_NCHW[:count].detach().to("cpu", torch.float32)
+    plain = _plain(trained)
+    network = trained_network(type(trained).__name__, find_sites(plain, shown[:2]), plain, shown)
+    made = resolve(
+        Arm(init=(rule,)),
+        find_sites(model, shown[:2]),
+        seed=seed,
+        harvests={harvest_key(spec): network},
+    )
+    made.apply(model)
+    return made
+
+
+def similarity(
+    one: nn.Module, other: nn.Module, images: Images = None, *, count: int = 1000, seed: int = 0
+) -> tuple[Similarity, ...]:
+    """Compare two networks layer by layer: features by Procrustes, filters' covariances by Bures.
+
+    Args:
+        one: The network in whose channels the other is seen.
+        other: A network with layers of the same names; widths may differ.
+        images: As both see them, normalized; without, only what needs no rotation is compared.
+        count: How many images are used.
+        seed: Seed of the random rotations beside which the likeness stands.
+
+    Raises:
+        UserError: If they share no layer, or images do not fit.
+    """
+    images_NCHW = gathered(images, count)
+    shown = None if images_NCHW is None else images_NCHW[:count].detach().to("cpu", torch.float32)
+    return similarities(_plain(one), _plain(other), shown, seed=seed)
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """Return a copy of a network without its wrappers, float32 on the CPU."""
+    return copy.deepcopy(canonical_modules(model)[""]).to("cpu").float()
+
+
+def _section(options: Mapping[str, Any]) -> Rainbow:
+    try:
+        return Rainbow.model_validate({"from": _FROM, **options})
+    except ValidationError as error:
+        said = "; ".join(f"`{detail['loc'][0]}`: {detail['msg']}" for detail in error.errors())
+        raise UserError(f"resample: the options are not right: {said}") from error

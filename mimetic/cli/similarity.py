@@ -1,0 +1,154 @@
+"""`mimetic similarity`: how alike two trained networks' layers are."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mimetic.cli.console import AllowCode, console, counted, example, write_file
+from mimetic.cli.options import (
+    Classes,
+    DataFolder,
+    DataType,
+    ImageSize,
+    Mean,
+    Network,
+    RecipeArm,
+    RecipeFile,
+    Std,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from torch import Tensor, nn
+
+    from mimetic.cli.subject import Asked
+    from mimetic.covariance.similarity import Similarity
+    from mimetic.data import Dataset
+
+EPILOG = example(
+    """  $ mimetic similarity mlruns/stages/trained-d9f1f92db14f/trained/seed-0 \\
+      mlruns/studies/rainbow-small/20261121-072548/aligned/seed-0 --images 500
+  layer           one               other             features   filters   chance   kernels
+  blocks.0.conv   conv 64×3×3×3     conv 64×3×3×3            –     0.958    0.901     0.995
+  blocks.1.conv   conv 128×64×3×3   conv 128×64×3×3      0.912     0.895    0.362     1.000
+  head            linear 10×128     linear 10×128        0.876     0.945    0.225         –
+
+  $ mimetic similarity a.safetensors b.safetensors --recipe recipe.yaml --arm default --weights-only"""
+)
+
+
+def similarity(
+    one: Annotated[
+        str,
+        typer.Argument(
+            metavar="ONE",
+            help="A finished trial's folder, a file of weights, or the name of published weights.",
+            show_default=False,
+        ),
+    ],
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="Another such network.", show_default=False)],
+    model: Network = None,
+    recipe: RecipeFile = None,
+    arm: RecipeArm = None,
+    data: DataType = None,
+    path: DataFolder = None,
+    image_size: ImageSize = None,
+    images: Annotated[
+        int, typer.Option("--images", metavar="COUNT", min=2, help="Training images both are shown.")
+    ] = 1000,
+    mean: Mean = None,
+    std: Std = None,
+    classes: Classes = None,
+    weights_only: Annotated[
+        bool, typer.Option("--weights-only", help="Compare what needs no images: first layer, kernels.")
+    ] = False,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as comma-separated values.")
+    ] = None,
+    allow_code: AllowCode = False,
+) -> None:
+    """Compare two networks' layers: features by Procrustes, covariances of filters by Bures."""
+    from mimetic.cli.subject import Asked, data_section, load_images, normalized, sections
+    from mimetic.covariance.similarity import similarities
+    from mimetic.errors import UserError
+    from mimetic.study.harvests import trial_network
+
+    folders = [Path(text) for text in (one, other) if Path(text).is_dir()]
+    chosen = None
+    if len(folders) < 2 or model is not None or recipe is not None:  # noqa: PLR2004 - a file or name needs a model
+        chosen = sections(model, recipe, arm, data=data, path=path)
+    images_of = chosen[1] if chosen is not None else None if data is None else data_section(data, path)
+    if images_of is None and folders:
+        images_of = trial_network(folders[0], allow_code=allow_code)[1].data
+    if images_of is None and not weights_only:
+        raise UserError("features are compared on images: give --data TYPE, or --weights-only")
+    asked = Asked(
+        model=chosen[0] if chosen is not None else None,  # type: ignore[arg-type] # trials know their own
+        data=images_of,
+        checkpoint=None,
+        weights=None,
+        classes=classes,
+        allow_code=allow_code,
+    )
+    dataset = None if weights_only else load_images(asked, images, image_size=image_size)
+    shown: Tensor | None = None if dataset is None else normalized(dataset, mean, std)
+    networks = [_network(text, asked, dataset) for text in (one, other)]
+    rows = similarities(networks[0], networks[1], shown, names=(one, other))
+    out = console()
+    out.print(_table(rows))
+    told = "weights alone" if shown is None else f"{counted(len(shown), 'image')}"
+    out.print(f"{one} and {other}, {counted(len(rows), 'layer')}, {told}", soft_wrap=True)
+    if csv is not None:
+        write_file(csv, _csv(rows))
+        out.print(f"table {csv}", soft_wrap=True)
+
+
+def _network(text: str, asked: "Asked", dataset: "Dataset | None") -> "nn.Module":
+    """Return the network an argument names."""
+    from dataclasses import replace
+
+    from mimetic.cli.subject import network
+    from mimetic.study.harvests import trial_network
+
+    if Path(text).is_dir():
+        return trial_network(Path(text), allow_code=asked.allow_code)[0]
+    is_file = Path(text).is_file() or "/" in text or text.endswith((".safetensors", ".pt", ".pth"))
+    named = replace(asked, checkpoint=Path(text)) if is_file else replace(asked, weights=text)
+    return network(named, dataset)
+
+
+def _table(rows: "tuple[Similarity, ...]") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("layer", "one", "other"):
+        table.add_column(column, overflow="fold")
+    for column in ("features", "filters", "chance", "kernels"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        values = (row.features, row.filters, row.chance, row.kernels)
+        table.add_row(row.layer, row.one, row.other, *map(_number, values))
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _csv(rows: "tuple[Similarity, ...]") -> str:
+    from csv import writer
+    from dataclasses import asdict
+    from io import StringIO
+
+    text = StringIO()
+    lines = writer(text, lineterminator="\n")
+    lines.writerow(asdict(rows[0]))
+    lines.writerows(asdict(row).values() for row in rows)
+    return text.getvalue()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=EPILOG, short_help="Compare two trained networks' layers.")(similarity)

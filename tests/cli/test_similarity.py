@@ -1,0 +1,63 @@
+"""`mimetic similarity`: checkpoints of one network, with images and without."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from typer.testing import Result
+
+from mimetic import models
+from mimetic.recipe import load
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def pair(tiny: Path) -> list[Path]:
+    """Return weights of the tiny recipe's network under two seeds, beside the recipe."""
+    files = []
+    for seed in (0, 1):
+        built = models.build(load(tiny).arms["default"].model, in_channels=1, num_classes=10, seed=seed)
+        files.append(tiny.with_name(f"{seed}.safetensors"))
+        save_file({name: tensor.clone() for name, tensor in built.state_dict().items()}, files[-1])
+    return files
+
+
+def test_two_checkpoints(tiny: Path, pair: list[Path], call: Call) -> None:
+    """A row for each layer, and the same figures in the file."""
+    csv = tiny.with_name("s.csv")
+    options = ("--recipe", tiny, "--arm", "default", "--images", 20, "--csv", csv)
+    result = call("similarity", *pair, *options)
+    assert result.exit_code == 0, result.output
+    lines = csv.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "layer,one,other,features,filters,chance,kernels"
+    assert [line.split(",")[0] for line in lines[1:]][:3] == [
+        "stem.conv",
+        "blocks.0.spatial",
+        "blocks.0.channel",
+    ]
+    assert "blocks.1.channel" in result.stdout
+    assert "20 images" in result.stdout
+
+
+def test_weights_alone(tiny: Path, pair: list[Path], call: Call) -> None:
+    """Kernels and the first layer."""
+    result = call("similarity", *pair, "--recipe", tiny, "--arm", "default", "--weights-only")
+    assert result.exit_code == 0, result.output
+    assert "weights alone" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "vgg11"], "give --data TYPE, or --weights-only"),
+        ([], "which network?"),
+        (["--model", "vgg11", "--weights-only"], "a checkpoint of another architecture"),
+    ],
+)
+def test_mistakes(pair: list[Path], call: Call, arguments: list[str], message: str) -> None:
+    """What is missing is said."""
+    result = call("similarity", *pair, *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
