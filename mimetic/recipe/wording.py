@@ -116,7 +116,8 @@ def _literal(fault: Fault) -> Said:
         message = f"`{clipped(fault.node)}` is not one of {listed(choices)}"
         near = did_you_mean(fault.node, choices)
         return (message if fault.choice is None else f"expected {listed(choices)}"), near
-    return f"expected one of {listed(choices)}, found {shown(fault.node)}", None
+    one = "" if len(choices) == 1 else "one of "
+    return f"expected {one}{listed(choices)}, found {shown(fault.node)}", None
 
 
 def _bound(words: str, limit: str) -> Callable[[Fault], Said]:

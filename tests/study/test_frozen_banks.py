@@ -14,7 +14,8 @@ from mimetic.recipe import Recipe, load, resolved
 from mimetic.recipe.registry import registered
 from mimetic.study.layout import Trial
 from mimetic.study.planning import plan_arms
-from mimetic.study.trial import Shelf, build, run_trial
+from mimetic.study.shelf import Shelf
+from mimetic.study.trial import run_trial
 from mimetic.train import WEIGHTS
 
 KINDS = ["linear_combination", "shared_filters", "factorised"]
@@ -26,10 +27,10 @@ def recipe_of(kind: str, **train: Any) -> Recipe:
         {
             "recipe": 1,
             "name": f"frozen-{kind.replace('_', '-')}",
-            "model": {"type": "cifar_resnet", "depth": 8, "width": 4},
+            "model": {"type": "cifar_resnet", "depth": 8, "width": 8},
             "surgery": [{"id": "s", "match": {"kind": "conv"}, "type": kind, "expect": 7}],
             "data": {"type": "digits", "train_size": 64, "test_size": 32},
-            "train": {"epochs": 2, "batch_size": 32, "channels_last": False, **train},
+            "train": {"epochs": 2, "batch_size": 32, **train},
         }
     )
 
@@ -47,7 +48,8 @@ def trained_and_begun(
         asked = count(1)
         assert run_trial(trial, shelf, lambda: "enough" if next(asked) == 5 else None) == "KILLED"  # noqa: B023
     assert run_trial(trial, shelf, lambda: None) == "FINISHED"
-    begun = build(recipe.arms["main"], shelf.dataset(recipe.arms["main"]), trial).model.state_dict()
+    arm = recipe.arms["main"]
+    begun = Shelf().network(arm, shelf.dataset(arm), seed=0, name="main").model.state_dict()
     plan = json.loads((trial.folder / "plan.json").read_text())
     frozen = {entry["parameter"] for entry in plan["entries"] if entry["frozen"]}
     return load_file(trial.folder / WEIGHTS), begun, frozen
@@ -106,6 +108,14 @@ def test_rules_begin_and_free_the_filters() -> None:
     }
     assert plans["frozen"].entry("conv1.filters.weight").arguments["covariance"]["type"] == "closed_form"
     assert len({plan.hash for plan in plans.values()}) == 3
+
+
+@pytest.mark.slow
+def test_bytes_stay_when_compiled(tmp_path: Path) -> None:
+    """`torch.compile` sees the frozen filters as constants that stay."""
+    after, before, frozen = trained_and_begun(recipe_of("linear_combination", compile=True), tmp_path)
+
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
 
 
 def test_bytes_stay_over_a_resume(tmp_path: Path) -> None:
