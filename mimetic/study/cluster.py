@@ -16,7 +16,7 @@ from typing import Any
 
 from mimetic.errors import UserError
 from mimetic.journal import read_journal, status
-from mimetic.study.executors import Tick
+from mimetic.study.executor import Tick
 from mimetic.study.layout import Trial
 from mimetic.study.pool import GRACE, record_end, tick_safely
 

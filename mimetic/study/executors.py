@@ -3,28 +3,19 @@
 pool     worker processes of this machine (the default)
 team     the processes torchrun started, which train each trial together
 ray      tasks of a Ray cluster
-stacked  one process that trains all seeds of an arm as one stacked model (experimental)
 """
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from mimetic.recipe import Recipe
+from mimetic.study.cluster import Cluster
+from mimetic.study.executor import Executor
 from mimetic.study.layout import Trial
-
-Tick = Callable[[], None]
-"""Lets the display and the tracker take in what is new; called a few times a second."""
-
-
-class Executor(Protocol):
-    """Trains trials until all have ended or it is told to stop."""
-
-    def run(self, trials: Sequence[Trial], tick: Tick) -> None:
-        """Train every trial; an exception out of `tick`, Ctrl-C among them, stops all within a step."""
+from mimetic.study.pool import Pool, cores
+from mimetic.study.team import Team, team_size
 
 
 def pick_executor(
@@ -39,14 +30,9 @@ def pick_executor(
         workers: Worker processes; the recipe's, or one per core or slot of a GPU unless given.
         address: The Ray cluster.
     """
-    from mimetic.study.pool import Pool, cores
-    from mimetic.study.team import Team, team_size
-
     if team_size() > 1:
         return Team()
     if recipe.study.executor == "ray":
-        from mimetic.study.cluster import Cluster
-
         return Cluster(address=address, slots=recipe.study.slots)
     wanted = recipe.study.workers if workers is None else workers
     # A GPU named by its number is the recipe's choice; those not named are dealt out to the workers.
@@ -54,8 +40,3 @@ def pick_executor(
     gpus = torch.cuda.device_count() if dealt else 0
     count = (gpus * recipe.study.slots if gpus else cores()) if wanted is None else wanted
     return Pool(workers=count, gpus=gpus, logs=logs)
-
-
-def said_by(environment: str) -> int:
-    """Return a number torchrun tells by the environment; 0 where there is none."""
-    return int(os.environ.get(environment, "0"))

@@ -19,7 +19,7 @@ from typing import IO
 
 from mimetic.errors import RunError
 from mimetic.journal import Journal, read_journal, status
-from mimetic.study.executors import Tick
+from mimetic.study.executor import Tick
 from mimetic.study.layout import Trial
 
 GRACE = 20.0

@@ -11,7 +11,8 @@ from mimetic.recipe import Recipe, load
 from mimetic.recipe.load import Source
 from mimetic.study.comparison import Comparison, compare
 from mimetic.study.display import Display, Quiet
-from mimetic.study.executors import Executor, pick_executor
+from mimetic.study.executor import Executor
+from mimetic.study.executors import pick_executor
 from mimetic.study.fetching import with_local_runs
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.locks import holding_study, wait_for_workers

@@ -7,6 +7,7 @@ study's files, so the folder of the runs must be one that all of them see. A pro
 as torchrun has it, and `--resume` goes on.
 """
 
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import distributed as dist
 
-from mimetic.study.executors import Tick, said_by
+from mimetic.study.executor import Tick
 from mimetic.study.layout import Trial
 from mimetic.study.shelf import Shelf
 from mimetic.study.trial import run_trial
@@ -26,12 +27,12 @@ _TICK = 0.5
 
 def team_size() -> int:
     """Return how many processes torchrun started; 0 or 1 where this one is alone."""
-    return said_by("WORLD_SIZE")
+    return _said_by("WORLD_SIZE")
 
 
 def is_follower() -> bool:
     """Tell whether another process of the team leads."""
-    return team_size() > 1 and said_by("RANK") > 0
+    return team_size() > 1 and _said_by("RANK") > 0
 
 
 class Team:
@@ -79,7 +80,7 @@ def _join() -> Ranks:
     """Join the team, once; each process takes the GPU of its number, where there are any."""
     if not dist.is_initialized():
         if torch.cuda.is_available():
-            torch.cuda.set_device(said_by("LOCAL_RANK"))
+            torch.cuda.set_device(_said_by("LOCAL_RANK"))
             dist.init_process_group("cpu:gloo,cuda:nccl")
         else:
             dist.init_process_group("gloo")
@@ -106,3 +107,8 @@ class _signals:  # noqa: N801 - reads as what it is: `with _signals(stop):`
     def __exit__(self, *_: object) -> None:
         for name, handler in self._before.items():
             signal.signal(name, handler)
+
+
+def _said_by(environment: str) -> int:
+    """Return a number torchrun tells by the environment; 0 where there is none."""
+    return int(os.environ.get(environment, "0"))

@@ -1,0 +1,16 @@
+"""What trains the trials of a study: the seam between a study and the ways to execute it."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from mimetic.study.layout import Trial
+
+Tick = Callable[[], None]
+"""Lets the display and the tracker take in what is new; called a few times a second."""
+
+
+class Executor(Protocol):
+    """Trains trials until all have ended or it is told to stop."""
+
+    def run(self, trials: Sequence[Trial], tick: Tick) -> None:
+        """Train every trial; an exception out of `tick`, Ctrl-C among them, stops all within a step."""
