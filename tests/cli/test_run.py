@@ -103,7 +103,7 @@ def test_tracked_interrupted_and_resumed(
                 )
             )
             os.killpg(running.pid, signal.SIGINT)
-            output, said = running.communicate(timeout=60)
+            output, said = running.communicate(timeout=200)
         finally:
             running.kill()
     assert running.returncode == 130
@@ -137,7 +137,7 @@ def test_other_signals_end_a_study_as_politely(
         try:
             wait_for(lambda: "RUNNING" in statuses(root))
             running.send_signal(getattr(signal, name))
-            _, said = running.communicate(timeout=60)
+            _, said = running.communicate(timeout=200)
         finally:
             running.kill()
     assert running.returncode == 130

@@ -108,6 +108,7 @@ SELECTED: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_weights_are_taken_from_a_stage_as_it_was_trained(tmp_path: Path) -> None:
     """Before training an arm holds every other channel of the stage's final weights, in each trial."""
     result = run(load(SELECTED), root=tmp_path, offline=True, workers=1)

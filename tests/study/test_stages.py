@@ -122,6 +122,7 @@ def test_plans_show_what_is_not_trained_yet() -> None:
     assert entry.notes == ("depth 0.50 between blocks.0.spatial and blocks.1.spatial of stage second",)
 
 
+@pytest.mark.slow
 def test_a_failed_stage_fails_what_harvests_it(tmp_path: Path) -> None:
     """The trial that needs it says which stage failed and why; the other arm goes on."""
     wild = {
@@ -172,6 +173,7 @@ def test_an_arm_begins_from_an_arm(tmp_path: Path) -> None:
     assert entry["notes"] == ["depth 0.50 at blocks.1.spatial of arm default"]
 
 
+@pytest.mark.slow
 def test_an_arm_without_weights_gives_none(tmp_path: Path) -> None:
     """The trial that needs them fails with the repair, and the other finishes."""
     rule = TINY["arms"]["transfer"]["init"][0]

@@ -195,6 +195,7 @@ def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_second_run_is_a_new_study(straight: Path, tmp_path: Path) -> None:
     """Running again overwrites nothing."""
     one = run(load({**TINY, "seeds": 1}), root=tmp_path, offline=True)
