@@ -36,7 +36,7 @@ def normal_(tensor: Tensor, mean: float, std: float, *, generator: Generator) ->
     return tensor
 
 
-def trunc_normal_(  # noqa: PLR0913 - torch's own arguments
+def trunc_normal_(
     tensor: Tensor, mean: float, std: float, *, lower: float, upper: float, generator: Generator
 ) -> Tensor:
     """Fill a contiguous float64 tensor from N(mean, std²) between bounds, as `nn.init.trunc_normal_` does."""
