@@ -164,11 +164,15 @@ def tick_safely(tick: Tick) -> None:
 def _record_death(worker: _Worker, *, killed: bool = False) -> None:
     """Write the end a dead worker could not write into its trial's journal."""
     assert worker.trial is not None
-    code = worker.process.returncode
-    cause = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
     tail = worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-    reason = f"its worker process ended with {cause}" + (f": {tail[0]}" if tail else "")
+    reason = f"its worker process ended with {died_of(worker.process.returncode)}"
+    reason += f": {tail[0]}" if tail else ""
     record_end(worker.trial, "KILLED" if killed else "FAILED", reason)
+
+
+def died_of(code: int | None) -> str:
+    """Return what ended a process, in words."""
+    return f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
 
 
 def record_end(trial: Trial, ended: str, reason: str) -> None:
