@@ -23,7 +23,7 @@ from mimetic.errors import UserError
 from mimetic.journal import read_journal, status
 from mimetic.study.executor import Tick
 from mimetic.study.layout import Trial
-from mimetic.study.pool import GRACE, died_of, record_end, tick_safely
+from mimetic.study.pool import GRACE, died_of, end_failed, record_end, tick_safely
 
 RETRIES = 3
 """How often a task is tried again whose machine or Ray worker is lost."""
@@ -179,15 +179,12 @@ def _wait(worker: "subprocess.Popen[str]") -> None:
 def _collect(ray: Any, reference: Any, trial: Trial) -> None:
     """Write the end of a trial whose task failed, unless the trial has said itself how it ended."""
     try:
-        ray.get(reference)
+        end_failed(trial, ray.get(reference), "its journal could not be written")
     except ray.exceptions.RayTaskError as error:  # raised in the task: not tried again
-        said = _tail(str(error.cause))
+        end_failed(trial, "FAILED", _tail(str(error.cause)))
     except ray.exceptions.RayError as error:
-        said = f"its machine or Ray's own worker there was lost {RETRIES + 1} times: {_tail(str(error))}"
-    else:
-        return
-    if status(read_journal(trial.journal)) in ("PENDING", "RUNNING"):
-        record_end(trial, "FAILED", said)
+        lost = f"its machine or Ray's own worker there was lost {RETRIES + 1} times"
+        end_failed(trial, "FAILED", f"{lost}: {_tail(str(error))}")
 
 
 def _tail(text: str) -> str:

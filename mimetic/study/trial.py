@@ -8,7 +8,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 
 import torch
 from torch import nn
@@ -90,9 +89,12 @@ def _journaled(trial: Trial, shelf: Shelf, journal: Journal | Muted, stop: Stop,
 def _kept(trial: Trial, error: Exception, ranks: Ranks) -> str:
     """Keep the trace of a mistake beside the journal, where there is room, and return the reason to tell."""
     path = trial.folder / (f"error-{ranks.rank}.txt" if ranks.rank else "error.txt")
-    with suppress(OSError):
+    said = f"{type(error).__name__}: {error}"
+    try:
         write_text(path, traceback.format_exc())
-    return f"{type(error).__name__}: {error} (see {path})"
+    except OSError:
+        return said
+    return f"{said} (see {path})"
 
 
 def _trained(

@@ -104,6 +104,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore")
 def test_two_machines_one_of_which_is_lost(cluster: Any, tmp_path: Path) -> None:
     """Every trial ends with the bytes of the pool; the one of the lost machine goes on at the other."""
