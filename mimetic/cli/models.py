@@ -92,7 +92,7 @@ def plans_of(
     from mimetic.plan import Plan, resolve
     from mimetic.recipe import Issue, RecipeError
     from mimetic.study.fetching import with_local_runs
-    from mimetic.study.harvests import prospects
+    from mimetic.study.prospects import prospects
 
     recipe = with_local_runs(recipe, DEFAULT_ROOT)
     names = list(recipe.arms) if arm is None else [choose_arm(recipe, arm)]

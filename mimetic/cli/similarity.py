@@ -72,7 +72,7 @@ def similarity(
     from mimetic.cli.subject import Asked, data_section, load_images, normalized, sections
     from mimetic.covariance.similarity import similarities
     from mimetic.errors import UserError
-    from mimetic.study.harvests import trial_network
+    from mimetic.study.origins import trial_network
 
     folders = [Path(text) for text in (one, other) if Path(text).is_dir()]
     chosen = None
@@ -109,7 +109,7 @@ def _network(text: str, asked: "Asked", dataset: "Dataset | None") -> "nn.Module
     from dataclasses import replace
 
     from mimetic.cli.subject import network
-    from mimetic.study.harvests import trial_network
+    from mimetic.study.origins import trial_network
 
     if Path(text).is_dir():
         return trial_network(Path(text), allow_code=asked.allow_code)[0]

@@ -14,8 +14,8 @@ from mimetic.recipe import Recipe, RecipeError
 from mimetic.recipe.data import Data
 from mimetic.recipe.errors import Issue
 from mimetic.recipe.recipe import Among, Arm
-from mimetic.study.harvests import prospects
 from mimetic.study.observe import check_measurements
+from mimetic.study.prospects import prospects
 from mimetic.study.sites import rewritten_sites
 
 _SIZE = re.compile(

@@ -17,7 +17,7 @@ from mimetic.files import write_text
 from mimetic.graph import canonical_parameters, find_sites
 from mimetic.journal import Journal, Muted, history, read_journal
 from mimetic.plan import Plan, resolve
-from mimetic.study.harvests import gather
+from mimetic.study.gathering import gather
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.learning import learn
 from mimetic.study.locks import holding_trial
