@@ -18,9 +18,8 @@ from mimetic.train import WEIGHTS
 
 def called(origin: Origin) -> str:
     """Return how plans and messages call an origin."""
-    for way in ("stage", "arm", "trial", "checkpoint"):
-        if getattr(origin, way) is not None:
-            return f"{way} {getattr(origin, way)}"
+    if origin.way != "weights":
+        return f"{origin.way} {getattr(origin, origin.way)}"
     assert origin.model is not None
     return f"{getattr(origin.model, 'name', origin.model.type_name())} with weights {origin.weights}"
 
