@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from mimetic.cli.console import DEFAULT_ROOT
 from mimetic.errors import UserError
+from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from mimetic.plan import Plan
