@@ -68,6 +68,8 @@ def main(folder: Path, epochs: int, stop_after: int | None) -> None:
         )
     told = {"begun": begun, "seen": seen, "status": outcome.status, "metrics": outcome.metrics}
     (folder / f"told-{ranks.rank}.json").write_text(json.dumps(told))
+    if ranks.size > 1:
+        dist.destroy_process_group()  # its threads may not outlive the interpreter
 
 
 if __name__ == "__main__":
