@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import DEFAULT_ROOT, AllowCode, Overrides, RecipePath, Root, console, example
+from mimetic.cli.console import AllowCode, Overrides, RecipePath, Root, console, example
 from mimetic.cli.guard import FAILED, INTERRUPTED
 from mimetic.errors import UserError
 from mimetic.recipe import load
+from mimetic.study.layout import DEFAULT_ROOT
 
 EPILOG = example(
     """  $ mimetic run recipes/quickstart.yaml

@@ -14,15 +14,13 @@ from mimetic.study.display import Display, Quiet
 from mimetic.study.executor import Executor
 from mimetic.study.executors import pick_executor
 from mimetic.study.fetching import with_local_runs
-from mimetic.study.layout import Trial, is_finished
+from mimetic.study.layout import DEFAULT_ROOT, Trial, is_finished
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.opening import baseline, find_to_continue, start
 from mimetic.study.planning import open_data, plan_arms
 from mimetic.study.report import write_comparison
 from mimetic.study.stages import prepare_stages, stage_trials, write_folders
 from mimetic.train.devices import pick_device
-
-DEFAULT_ROOT = Path("mlruns")
 
 
 @dataclass(frozen=True, slots=True)

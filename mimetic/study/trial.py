@@ -17,7 +17,7 @@ from mimetic.files import write_text
 from mimetic.graph import canonical_parameters, find_sites
 from mimetic.journal import Journal, JournalError, Muted, history, read_journal
 from mimetic.plan import Plan, resolve
-from mimetic.study.harvests import gather
+from mimetic.study.gathering import gather
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.learning import learn
 from mimetic.study.locks import holding_trial
@@ -118,9 +118,11 @@ def _trained(
     remarks = [f"{m.parameter} {m.remark}" for m in written if m.remark is not None]
     if remarks:
         journal.write("note", text="; ".join(remarks))
+    # The filters of other seeds look alike, and drawing takes longer than all else between two trials.
+    first = trial.seed == recipe.seeds[0]
     if ranks.rank == 0:
         write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
-        _draw(trial, plan, model, journal, "start")
+        _draw(trial, plan, model, journal, moment="start", filters=first)
     parameters = canonical_parameters(model)
     frozen = {name: digest(parameters[name]) for name in plan.frozen}
     with profiling(trial.folder, trial.device, on=trial.profile and ranks.rank == 0) as profiler:
@@ -143,7 +145,7 @@ def _trained(
             profiler=profiler,
         )
     if outcome.status == "FINISHED" and ranks.rank == 0:
-        _draw(trial, plan, model, journal, "end")
+        _draw(trial, plan, model, journal, moment="end", filters=first)
     return outcome.status, outcome.reason
 
 
@@ -160,11 +162,15 @@ def _told(journal: Journal | Muted) -> Callable[[int, int], None]:
     return progress
 
 
-def _draw(trial: Trial, plan: Plan, model: nn.Module, journal: Journal | Muted, moment: str) -> None:
+def _draw(
+    trial: Trial, plan: Plan, model: nn.Module, journal: Journal | Muted, *, moment: str, filters: bool
+) -> None:
     """Keep pictures of the filters and of what was measured; one that fails is no reason to lose a trial."""
     folder = trial.folder / "pictures"
+    files = []
     try:
-        files = draw_pictures(plan, canonical_parameters(model), folder, moment)
+        if filters:
+            files += draw_pictures(plan, canonical_parameters(model), folder, moment)
         if moment == "end":
             files += draw_ansatz(history(read_journal(trial.journal)), folder)
     except (RunError, OSError, ValueError) as error:
