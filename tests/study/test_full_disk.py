@@ -155,7 +155,8 @@ class Limiter:
 @pytest.mark.slow
 def test_a_worker_that_can_write_nothing(tmp_path: Path) -> None:
     """Its journal takes not even its end: the coordinator writes it, and `resume` trains to the end."""
-    recipe = load({**TINY, "train": {"epochs": 300, "batch_size": 32, "eval_every": 50}, "seeds": 1})
+    long = {"epochs": 200, "batch_size": 32, "eval_every": 50, "checkpoint": {"every": 50}}
+    recipe = load({**TINY, "train": long, "seeds": 1})
     result = run(recipe, root=tmp_path, offline=True, workers=1, display=Limiter())
     trial = Trial(str(result.folder), "default", 0)
     assert result.statuses == {trial.name: "FAILED"}
