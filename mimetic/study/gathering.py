@@ -39,7 +39,7 @@ from mimetic.recipe.recipe import Arm
 from mimetic.recipe.scale import Lsuv
 from mimetic.study.layout import Trial
 from mimetic.study.learning import learned_file
-from mimetic.study.origins import called, origin_name, origin_classes, trial_network
+from mimetic.study.origins import called, origin_classes, origin_name, trial_network
 from mimetic.study.stages import harvested_seeds, stage_folder, trained_weights
 from mimetic.surgery import Network as BuiltNetwork
 from mimetic.surgery import build_network

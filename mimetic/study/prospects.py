@@ -25,7 +25,7 @@ from mimetic.recipe.model import Model
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.scale import Lsuv
 from mimetic.study.learning import learned_file
-from mimetic.study.origins import origin_name, origin_classes, trial_arm
+from mimetic.study.origins import origin_classes, origin_name, trial_arm
 from mimetic.study.sites import rewritten_sites
 from mimetic.study.stages import harvested_seeds
 
