@@ -1,0 +1,56 @@
+"""What the benchmarks share: timing, memory, parts measured in processes of their own, lines of a table."""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """Return a parser that says of its script what the first line of its docstring does."""
+    return argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+
+
+def timed(work: Callable[[], object], *, clock: Callable[[], float] = time.perf_counter) -> tuple[float, Any]:
+    """Return the seconds of some work, and what it returns."""
+    began = clock()
+    result = work()
+    return clock() - began, result
+
+
+def peak() -> float:
+    """Return the largest resident memory of this process so far in GiB."""
+    unit = 1024 if sys.platform != "darwin" else 1
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def apart(script: str, words: Sequence[object]) -> dict[str, Any]:
+    """Run a script again with other arguments, and return what it prints last, an object of JSON."""
+    command = [sys.executable, script, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, words))}: {done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def quartiles(values: Iterable[float]) -> tuple[float, float, float]:
+    """Return the lower quartile, the median and the upper quartile."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return low, middle, high
+
+
+def row(*cells: object) -> None:
+    """Print a line of a table in Markdown."""
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def head(*names: str, numbers: int = 1) -> None:
+    """Print the head of a table whose first so many columns are words and the others numbers."""
+    row(*names)
+    print(f"|{'---|' * numbers}{'---:|' * (len(names) - numbers)}")
