@@ -71,7 +71,8 @@ def value_out_promise(
         if legacy_layout:
             return makes_best(target, maps["v"], maps["out"], rounding=rounding)
         projections = by_head(maps["out"].T, attention.heads)
-        whole_RN = projections.unflatten(0, (attention.kv_heads, shared)).sum(1).flatten(0, 1)
+        by_group = projections.reshape(attention.kv_heads, shared, *projections.shape[1:])
+        whole_RN = by_group.sum(1).flatten(0, 1)
         return makes_best(target, maps["v"].T, whole_RN, rounding=rounding)
 
     made = "W_V·W_out" if not legacy_layout else "the product of values and projection as stored"
@@ -122,7 +123,7 @@ def exact_promise(name: str, said: str, expected: Callable[[], Tensor]) -> Promi
 
 def by_head(map_OD: Tensor, heads: int) -> Tensor:
     """Return a map (H·k, d) as (H, k, d)."""
-    return map_OD.unflatten(0, (heads, -1))
+    return map_OD.reshape(heads, -1, map_OD.shape[1])
 
 
 def _sized(target: Tensor, left: Tensor, right: Tensor) -> Tensor:

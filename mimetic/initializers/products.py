@@ -55,8 +55,8 @@ class Factors:
 
     def rest(self, vectors_NP: Tensor) -> float:
         """Return the size of (A − L·R)·X relative to that of A·X."""
-        size = (self.target_MN @ vectors_NP).norm().item()
-        missing = self.missing(vectors_NP).norm().item()
+        size = float((self.target_MN @ vectors_NP).norm())
+        missing = float(self.missing(vectors_NP).norm())
         return missing / size if size > 0.0 else missing
 
 

@@ -187,7 +187,7 @@ def _whole(parameter: nn.Parameter) -> Tensor:
     """Return the values of a parameter, gathered from its shards where it has any."""
     values = parameter.detach()
     full = getattr(values, "full_tensor", None)
-    return values if full is None else full()  # type: ignore[no-any-return]
+    return values if full is None else full()
 
 
 @torch.no_grad()
