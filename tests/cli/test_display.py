@@ -85,6 +85,13 @@ def test_bars_of_a_terminal(width: int) -> None:
     assert max(len(line) for line in lines) <= width
 
 
+def test_a_bar_while_a_network_begins() -> None:
+    """Large attentions take seconds each: how many of the draws are done stands there before training."""
+    text = told((ONE, event("initialize", 2.0, done=3, total=12)), width=120)
+    lines = [" ".join(line.rpartition("\x1b[2K")[2].split()) for line in text.splitlines()]
+    assert any(line.startswith("default · seed 0") and line.endswith("25% begins 3/12") for line in lines)
+
+
 def test_a_line_for_each_trial_though_bars_come_and_go() -> None:
     """What is printed above the bars is not drawn over: no thread draws at the same time."""
     events = [
