@@ -1,11 +1,11 @@
-"""The normal law and its truncation in float64, value for value those of torch, in two thirds of the time.
+"""The normal law and its truncation in float64, value for value those of torch, in three quarters of the time.
 
 torch draws float64 normals by Box and Muller, sixteen at a time, with a scalar logarithm, sine and cosine;
 the same formula on the same uniform numbers is carried out here on whole pieces at once. The results agree to
 two units in the last place of float64: rounded to float32, one in some 10¹⁰ may differ.
 
-The truncation is that of `torch.nn.init.trunc_normal_` since torch 2.12: a piece is drawn anew until each of
-its entries has once lain within the bounds.
+The truncation is that of `torch.nn.init.trunc_normal_` in torch 2.15 (older ones draw otherwise): a piece is
+drawn anew until each of its entries has once lain within the bounds.
 """
 
 import math
