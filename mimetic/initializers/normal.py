@@ -1,4 +1,4 @@
-"""The normal law and its truncation in float64, value for value those of torch, in three quarters of the time.
+"""The normal law and its truncation in float64, value for value those of torch, in 3/4 of the time.
 
 torch draws float64 normals by Box and Muller, sixteen at a time, with a scalar logarithm, sine and cosine;
 the same formula on the same uniform numbers is carried out here on whole pieces at once. The results agree to
