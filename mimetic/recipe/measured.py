@@ -12,6 +12,7 @@ from mimetic.recipe.base import (
     Positive,
     Section,
     Spec,
+    listed_once,
     mistake,
 )
 from mimetic.recipe.errors import clipped
@@ -20,19 +21,11 @@ from mimetic.recipe.registry import Registered, register
 from mimetic.recipe.suggest import listed
 from mimetic.recipe.tree import shown
 
-
-def _listed_once(value: tuple[int, ...]) -> tuple[int, ...]:
-    for index, seed in enumerate(value):
-        if seed in value[:index]:
-            raise mistake(f"the seed {seed} is given twice", at=(index,), hint="remove one of them")
-    return value
-
-
 SomeSeeds = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...],
     Field(min_length=1),
     FromList,
-    AfterValidator(_listed_once),
+    AfterValidator(listed_once("seed")),
 ]
 
 
