@@ -29,6 +29,10 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
 _SYNCED = frozenset({"start", "epoch", "checkpoint", "end"})
 
 
+class JournalError(RunError):
+    """A journal takes nothing more, e.g. on a full disk."""
+
+
 class Journal:
     """Append events to a trial's journal; its folder is made if it is missing.
 
@@ -52,7 +56,7 @@ class Journal:
             fields: Values JSON can hold; numbers that are not finite are written as strings.
 
         Raises:
-            RunError: If the line cannot be written, e.g. on a full disk.
+            JournalError: If the line cannot be written, e.g. on a full disk.
         """
         entry = _plain({"event": event, "time": round(time.time(), 3), **fields})
         rest = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode() + b"\n"
@@ -190,6 +194,8 @@ def _plain(value: object) -> object:
     return value
 
 
-def _not_written(path: Path, error: OSError) -> RunError:
+def _not_written(path: Path, error: OSError) -> JournalError:
     reason = error.strerror
-    return RunError(f"{path}: the journal cannot be written ({reason}): make room or choose another folder")
+    return JournalError(
+        f"{path}: the journal cannot be written ({reason}): make room or choose another folder"
+    )

@@ -94,24 +94,25 @@ def ansatz(
     The untrained network is the same one with its own initialization.
     """
     from mimetic.api import ansatz as measured
-    from mimetic.cli.subject import Asked, load_images, network, normalized, sections, untrained
+    from mimetic.cli.subject import asked, load_images, network, normalized, untrained
     from mimetic.train.devices import pick_device
 
-    model_section, data_section, surgery = sections(model, recipe, arm, data=data, path=path)
-    asked = Asked(
-        model=model_section,
-        data=data_section,
+    subject = asked(
+        model,
+        recipe,
+        arm,
+        data=data,
+        path=path,
         checkpoint=checkpoint,
         weights=weights,
         classes=classes,
         allow_code=allow_code,
-        surgery=surgery,
     )
-    dataset = load_images(asked, images, image_size=image_size)
+    dataset = load_images(subject, images, image_size=image_size)
     assert dataset is not None
     images_NCHW = normalized(dataset, mean, std)
     place = pick_device(device)
-    trained, fresh = network(asked, dataset).to(place), untrained(asked, dataset, seed=seed).to(place)
+    trained, fresh = network(subject, dataset).to(place), untrained(subject, dataset, seed=seed).to(place)
     found: list[tuple[LayerAnsatz, ...]] = []
     for what, net in (("trained", trained), ("untrained", fresh)):
         with progress(what) as tell:
@@ -124,7 +125,7 @@ def ansatz(
                     count=images,
                     probes=probes,
                     drop_bias=drop_bias,
-                    origin=asked.origin,
+                    origin=subject.origin,
                     seed=seed,
                     progress=tell,
                 )
@@ -133,13 +134,13 @@ def ansatz(
     out = console()
     out.print(_table(layers, untrained_layers))
     out.print(
-        f"ansatz of {asked.origin}, {_summary(layers, untrained_layers, len(images_NCHW))}", soft_wrap=True
+        f"ansatz of {subject.origin}, {_summary(layers, untrained_layers, len(images_NCHW))}", soft_wrap=True
     )
     if csv is not None:
         write_file(csv, _csv(layers, untrained_layers))
         out.print(f"numbers {csv}", soft_wrap=True)
     if figures is not None:
-        for file in _draw(figures, trained, layers, untrained_layers, dataset, images_NCHW, asked.origin):
+        for file in _draw(figures, trained, layers, untrained_layers, dataset, images_NCHW, subject.origin):
             out.print(f"figure {file}", soft_wrap=True)
 
 

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import DEFAULT_ROOT, Root, console, example
+from mimetic.cli.console import Root, console, example
 from mimetic.cli.studies import StudyName, find_study
+from mimetic.study.layout import DEFAULT_ROOT
 
 EPILOG = example(
     """  $ mimetic compare quickstart

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 140
 """Columns where the output is no terminal, so that a table in a file is not cut."""
 
-DEFAULT_ROOT = Path("mlruns")
-
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="Path of the recipe.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,

@@ -93,7 +93,7 @@ def harvest(
     """Measure the covariances of a trained network's layers, to start other networks from."""
     from mimetic.api import harvest as measured
     from mimetic.api import section
-    from mimetic.cli.subject import Asked, load_images, network, normalized, sections
+    from mimetic.cli.subject import asked, load_images, network, normalized
     from mimetic.train.devices import pick_device
 
     check_picture(picture)
@@ -101,25 +101,26 @@ def harvest(
     given |= {"rank": rank, "drop_bias": drop_bias or None, "centered": centered or None}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     spec = section(statistic, options)  # a wrong option is said before anything is loaded
-    model_section, data_section, surgery = sections(model, recipe, arm, data=data, path=path)
-    asked = Asked(
-        model=model_section,
-        data=data_section,
+    subject = asked(
+        model,
+        recipe,
+        arm,
+        data=data,
+        path=path,
         checkpoint=checkpoint,
         weights=weights,
         classes=classes,
         allow_code=allow_code,
-        surgery=surgery,
     )
-    dataset = load_images(asked, getattr(spec, "images", None), image_size=image_size)
+    dataset = load_images(subject, getattr(spec, "images", None), image_size=image_size)
     images_NCHW = None if dataset is None else normalized(dataset, mean, std)
     with progress(statistic) as tell:
         found = measured(
-            network(asked, dataset).to(pick_device(device)),
+            network(subject, dataset).to(pick_device(device)),
             images_NCHW,
             statistic,  # type: ignore[arg-type] # `section` has checked it
             path=output,
-            origin=asked.origin,
+            origin=subject.origin,
             kinds=kind,
             seed=seed,
             progress=tell,
@@ -128,7 +129,7 @@ def harvest(
     out = console()
     out.print(harvest_table(found))
     size = output.stat().st_size / 2**20
-    out.print(f"{statistic} of {asked.origin}, {counted(len(found.layers), 'layer')}", soft_wrap=True)
+    out.print(f"{statistic} of {subject.origin}, {counted(len(found.layers), 'layer')}", soft_wrap=True)
     out.print(f"covariances {output} ({size:.1f} MiB)", soft_wrap=True)
     if picture is not None:
         draw(found, picture)

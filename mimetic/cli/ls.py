@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import DEFAULT_ROOT, Root, console, counted, example
+from mimetic.cli.console import Root, console, counted, example
 from mimetic.errors import UserError
 from mimetic.recipe.registry import Family, families, registered
+from mimetic.study.layout import DEFAULT_ROOT
 
 EPILOG = example(
     """  $ mimetic ls recipes

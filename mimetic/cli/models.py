@@ -1,9 +1,10 @@
 """From a recipe to sites and plans: with the arm's own model, or one named on the command line."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from mimetic.cli.console import DEFAULT_ROOT
 from mimetic.errors import UserError
+from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from mimetic.plan import Plan
@@ -60,28 +61,17 @@ def without_network(arm: str) -> str:
 
 def learners_of(recipe: "Recipe", *, arm: str | None) -> dict[str, tuple[str, ...]]:
     """Return what learners will do, of one arm, or of all arms and stages, by `arm x` and `stage x`."""
-    from mimetic.recipe import Issue, RecipeError
-    from mimetic.study.planning import check_learner
+    from mimetic.study.planning import Member, check_learner, each_of
 
-    found: dict[str, tuple[str, ...]] = {}
-    issues: list[Issue] = []
-    members = [("arms", name, chosen) for name, chosen in recipe.arms.items() if arm in (None, name)]
-    if arm is None:
-        members += [("stages", name, chosen) for name, chosen in recipe.stages.items()]
-    for among, name, member in members:
-        if member.learner is None:
-            continue
-        try:
-            lines = check_learner(recipe, among, name)  # type: ignore[arg-type]
-            found[f"{among.removesuffix('s')} {name}: {member.learner.type_name()}"] = lines
-        except RecipeError as error:
-            issues += error.issues
-        except UserError as error:
-            place = (among, name, "learner")
-            issues.append(Issue(str(error), place, recipe.where(*place), None))
-    if issues:
-        raise RecipeError(issues)
-    return found
+    members: list[Member] = [("arms", name) for name in recipe.arms if arm in (None, name)]
+    members += [("stages", name) for name in recipe.stages if arm is None]
+    sections = {member: getattr(recipe, member[0])[member[1]].learner for member in members}
+    learners = [member for member in members if sections[member] is not None]
+    found = each_of(recipe, learners, partial(check_learner, recipe))
+    return {
+        f"{family.removesuffix('s')} {name}: {sections[family, name].type_name()}": lines
+        for (family, name), lines in found.items()
+    }
 
 
 def plans_of(
@@ -89,20 +79,19 @@ def plans_of(
 ) -> dict[str, "Plan"]:
     """Return the plan of one arm or of all that have a network, with the mistakes of all of them at once."""
     from mimetic.api import choose_arm
-    from mimetic.plan import Plan, resolve
+    from mimetic.plan import resolve
     from mimetic.recipe import Issue, RecipeError
     from mimetic.study.fetching import with_local_runs
-    from mimetic.study.harvests import prospects
+    from mimetic.study.planning import each_of
+    from mimetic.study.prospects import prospects
 
     recipe = with_local_runs(recipe, DEFAULT_ROOT)
     names = list(recipe.arms) if arm is None else [choose_arm(recipe, arm)]
-    names = [name for name in names if recipe.arms[name].learner is None]
-    plans: dict[str, Plan] = {}
-    issues: list[Issue] = []
-    for name in names:
+
+    def plan(_family: str, name: str) -> "Plan":
         try:
             sites = sites_of(recipe, name, model=model, allow_code=allow_code)
-            plans[name] = resolve(
+            return resolve(
                 recipe.arms[name],
                 sites.graph,
                 seed=recipe.seeds[0] if seed is None else seed,
@@ -111,13 +100,10 @@ def plans_of(
                 harvests=prospects(recipe, recipe.arms[name], allow_code=allow_code),
                 rewrites=sites.rewrites,
             )
-        except RecipeError as error:
-            issues += error.issues
         except UserError as error:
-            if model is not None:
+            if model is None or isinstance(error, RecipeError):
                 raise
-            place = ("arms", name, "model")
-            issues.append(Issue(str(error), place, recipe.where(*place), None))
-    if issues:
-        raise RecipeError(issues)
-    return plans
+            raise RecipeError([Issue(str(error))]) from error  # the recipe's own model is not at fault
+
+    found = each_of(recipe, [("arms", name) for name in names if recipe.arms[name].learner is None], plan)
+    return {name: made for (_, name), made in found.items()}

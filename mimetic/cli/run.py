@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import DEFAULT_ROOT, AllowCode, Overrides, RecipePath, Root, console, example
+from mimetic.cli.console import AllowCode, Overrides, RecipePath, Root, console, example
 from mimetic.cli.guard import FAILED, INTERRUPTED
 from mimetic.errors import UserError
 from mimetic.recipe import load
+from mimetic.study.layout import DEFAULT_ROOT
 
 EPILOG = example(
     """  $ mimetic run recipes/quickstart.yaml
@@ -66,13 +67,17 @@ def run(
     from mimetic.cli.display import Progress
     from mimetic.cli.tables import print_comparison
     from mimetic.study.study import run as run_study
-    from mimetic.study.team import dismiss, follow, is_follower
+    from mimetic.study.team import follow, is_follower, leading
     from mimetic.train.profiling import SUMMARY, TRACE
 
     if is_follower():
         follow()
         return
-    with _signals_interrupt(), Progress(console(stderr=True), metric=loaded.study.metric) as display:
+    with (
+        leading(),
+        _signals_interrupt(),
+        Progress(console(stderr=True), metric=loaded.study.metric) as display,
+    ):
         result = run_study(
             loaded,
             root=root,
@@ -85,7 +90,6 @@ def run(
             address=address,
             profile=profile,
         )
-    dismiss()
     out = console()
     if profile:
         for summary in sorted(result.folder.rglob(SUMMARY)):

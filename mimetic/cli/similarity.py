@@ -1,5 +1,6 @@
 """`mimetic similarity`: how alike two trained networks' layers are."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,31 +70,24 @@ def similarity(
     allow_code: AllowCode = False,
 ) -> None:
     """Compare two networks' layers: features by Procrustes, covariances of filters by Bures."""
-    from mimetic.cli.subject import Asked, data_section, load_images, normalized, sections
+    from mimetic.cli.subject import Asked, asked, data_section, load_images, normalized
     from mimetic.covariance.similarity import similarities
     from mimetic.errors import UserError
-    from mimetic.study.harvests import trial_network
+    from mimetic.study.origins import trial_network
 
     folders = [Path(text) for text in (one, other) if Path(text).is_dir()]
-    chosen = None
-    if len(folders) < 2 or model is not None or recipe is not None:  # noqa: PLR2004 - a file or name needs a model
-        chosen = sections(model, recipe, arm, data=data, path=path)
-    images_of = chosen[1] if chosen is not None else None if data is None else data_section(data, path)
-    if images_of is None and folders:
-        images_of = trial_network(folders[0], allow_code=allow_code)[1].data
-    if images_of is None and not weights_only:
+    if len(folders) == 2 and model is None and recipe is None:  # noqa: PLR2004 - trials know their networks
+        images_of = None if data is None else data_section(data, path)
+        subject = Asked(data=images_of, classes=classes, allow_code=allow_code)
+    else:
+        subject = asked(model, recipe, arm, data=data, path=path, classes=classes, allow_code=allow_code)
+    if subject.data is None and folders:
+        subject = replace(subject, data=trial_network(folders[0], allow_code=allow_code)[1].data)
+    if subject.data is None and not weights_only:
         raise UserError("features are compared on images: give --data TYPE, or --weights-only")
-    asked = Asked(
-        model=chosen[0] if chosen is not None else None,  # type: ignore[arg-type] # trials know their own
-        data=images_of,
-        checkpoint=None,
-        weights=None,
-        classes=classes,
-        allow_code=allow_code,
-    )
-    dataset = None if weights_only else load_images(asked, images, image_size=image_size)
+    dataset = None if weights_only else load_images(subject, images, image_size=image_size)
     shown: Tensor | None = None if dataset is None else normalized(dataset, mean, std)
-    networks = [_network(text, asked, dataset) for text in (one, other)]
+    networks = [_network(text, subject, dataset) for text in (one, other)]
     rows = similarities(networks[0], networks[1], shown, names=(one, other))
     out = console()
     out.print(_table(rows))
@@ -104,17 +98,15 @@ def similarity(
         out.print(f"table {csv}", soft_wrap=True)
 
 
-def _network(text: str, asked: "Asked", dataset: "Dataset | None") -> "nn.Module":
+def _network(text: str, subject: "Asked", dataset: "Dataset | None") -> "nn.Module":
     """Return the network an argument names."""
-    from dataclasses import replace
-
     from mimetic.cli.subject import network
-    from mimetic.study.harvests import trial_network
+    from mimetic.study.origins import trial_network
 
     if Path(text).is_dir():
-        return trial_network(Path(text), allow_code=asked.allow_code)[0]
+        return trial_network(Path(text), allow_code=subject.allow_code)[0]
     is_file = Path(text).is_file() or "/" in text or text.endswith((".safetensors", ".pt", ".pth"))
-    named = replace(asked, checkpoint=Path(text)) if is_file else replace(asked, weights=text)
+    named = replace(subject, checkpoint=Path(text)) if is_file else replace(subject, weights=text)
     return network(named, dataset)
 
 

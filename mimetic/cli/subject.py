@@ -1,6 +1,6 @@
 """What the verbs measure: a network with its weights, and the images it is shown; see `options`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ class Asked:
     """A network and its data as the command line names them.
 
     Attributes:
-        model: The network's section.
+        model: The network's section; None where trials are named, which know their own.
         data: The data's section; None where no images are needed or given.
         checkpoint: File of its weights.
         weights: Name of published weights.
@@ -32,27 +32,37 @@ class Asked:
         allow_code: Whether a `type: python` model may run.
     """
 
-    model: "Model"
-    data: "AnyData | None"
-    checkpoint: Path | None
-    weights: str | None
-    classes: int | None
-    allow_code: bool
+    model: "Model | None" = None
+    data: "AnyData | None" = None
+    checkpoint: Path | None = None
+    weights: str | None = None
     surgery: "tuple[Rewrite, ...]" = ()
+    classes: int | None = None
+    allow_code: bool = False
 
     @property
     def origin(self) -> str:
         """Return the network's name for messages and plans."""
+        assert self.model is not None
         name = getattr(self.model, "name", None)
         kind = self.model.type_name()
         loaded = f"weights {self.weights}" if self.checkpoint is None else self.checkpoint.name
         return f"{kind if name is None else f'{kind}:{name}'} ({loaded})"
 
 
-def sections(
-    model: str | None, recipe: Path | None, arm: str | None, *, data: str | None, path: str | None
-) -> tuple["Model", "AnyData | None", "tuple[Rewrite, ...]"]:
-    """Return the sections of network, data and surgery, from a recipe or from names.
+def asked(
+    model: str | None,
+    recipe: Path | None,
+    arm: str | None,
+    *,
+    data: str | None,
+    path: str | None,
+    checkpoint: Path | None = None,
+    weights: str | None = None,
+    classes: int | None = None,
+    allow_code: bool = False,
+) -> Asked:
+    """Return what the options of `options` ask for, network, data and surgery from a recipe or from names.
 
     Raises:
         UserError: If there is no network, or two, or a name is unknown.
@@ -61,19 +71,21 @@ def sections(
 
     if (model is None) == (recipe is None):
         raise UserError("which network? give either --model SOURCE:NAME or --recipe FILE")
-    found: tuple[Model | None, AnyData | None, tuple[Rewrite, ...]] = (None, None, ())
+    if path is not None and data is None:
+        raise UserError("--path is the folder of `--data image_folder`, which is missing")
+    said = Asked(checkpoint=checkpoint, weights=weights, classes=classes, allow_code=allow_code)
     if recipe is not None:
         from mimetic.api import choose_arm
         from mimetic.recipe import load
 
         loaded = load(recipe)
         chosen = loaded.arms[choose_arm(loaded, arm)]
-        found = (chosen.model, chosen.data, chosen.surgery)
+        if chosen.model is None:
+            raise UserError(f"{recipe}: there is no model in it; name one with --model instead of --recipe")
+        said = replace(said, model=chosen.model, data=chosen.data, surgery=chosen.surgery)
     elif model is not None:
-        found = (models.parse_model_argument(model), None, ())
-    if found[0] is None:
-        raise UserError(f"{recipe}: the recipe names no model; give one with --model")
-    return found[0], found[1] if data is None else data_section(data, path), found[2]
+        said = replace(said, model=models.parse_model_argument(model))
+    return said if data is None else replace(said, data=data_section(data, path))
 
 
 def data_section(name: str, path: str | None) -> "AnyData":
@@ -101,7 +113,7 @@ def data_section(name: str, path: str | None) -> "AnyData":
     return found
 
 
-def load_images(asked: Asked, count: int | None, *, image_size: int | None) -> "Dataset | None":
+def load_images(subject: Asked, count: int | None, *, image_size: int | None) -> "Dataset | None":
     """Load as many training images as are needed; none where the statistic looks at none.
 
     Raises:
@@ -111,12 +123,12 @@ def load_images(asked: Asked, count: int | None, *, image_size: int | None) -> "
 
     if count is None:
         return None
-    if asked.data is None:
+    if subject.data is None:
         raise UserError("this statistic looks at images: give --data TYPE, e.g. --data cifar10")
     changes: dict[str, int] = {"train_size": count, "test_size": 1, "val_size": 0}
     if image_size is not None:
         changes["image_size"] = image_size
-    return data.load(asked.data.model_copy(update=changes))
+    return data.load(subject.data.model_copy(update=changes))
 
 
 def normalized(dataset: "Dataset", mean: str | None, std: str | None) -> "Tensor":
@@ -149,7 +161,7 @@ def _numbers(option: str, text: str, count: int) -> tuple[float, ...]:
     return values
 
 
-def network(asked: Asked, dataset: "Dataset | None") -> "nn.Module":
+def network(subject: Asked, dataset: "Dataset | None") -> "nn.Module":
     """Build the network and load its weights.
 
     Raises:
@@ -157,28 +169,28 @@ def network(asked: Asked, dataset: "Dataset | None") -> "nn.Module":
     """
     from mimetic.models.checkpoint import load_published, load_weights
 
-    if (asked.checkpoint is None) == (asked.weights is None):
+    if (subject.checkpoint is None) == (subject.weights is None):
         raise UserError("which weights? give either --checkpoint FILE or --weights NAME, e.g. DEFAULT")
-    built = untrained(asked, dataset, seed=0)
-    if asked.checkpoint is not None:
-        load_weights(built, asked.checkpoint)
-    elif asked.weights is not None:
-        load_published(built, asked.model, asked.weights)
+    built = untrained(subject, dataset, seed=0)
+    assert subject.model is not None
+    if subject.checkpoint is not None:
+        load_weights(built, subject.checkpoint)
+    elif subject.weights is not None:
+        load_published(built, subject.model, subject.weights)
     return built
 
 
-def untrained(asked: Asked, dataset: "Dataset | None", *, seed: int) -> "nn.Module":
+def untrained(subject: Asked, dataset: "Dataset | None", *, seed: int) -> "nn.Module":
     """Build the network with its own initialization, surgery included."""
-    from dataclasses import replace
-
     from mimetic import data
     from mimetic.surgery import build_network
 
     shape: data.DataShape | data.TokenShape = data.DataShape(*IMAGENET_SHAPE)
     if dataset is not None:
         shape = dataset.shape
-    elif asked.data is not None:
-        shape = data.describe(asked.data)
-    shape = shape if asked.classes is None else replace(shape, num_classes=asked.classes)
-    allowed = asked.allow_code
-    return build_network(asked.model, asked.surgery, shape=shape, seed=seed, allow_code=allowed).model
+    elif subject.data is not None:
+        shape = data.describe(subject.data)
+    shape = shape if subject.classes is None else replace(shape, num_classes=subject.classes)
+    allowed = subject.allow_code
+    assert subject.model is not None
+    return build_network(subject.model, subject.surgery, shape=shape, seed=seed, allow_code=allowed).model

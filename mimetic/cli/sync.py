@@ -4,9 +4,10 @@ from pathlib import Path
 
 import typer
 
-from mimetic.cli.console import DEFAULT_ROOT, Root, console, counted, example
+from mimetic.cli.console import Root, console, counted, example
 from mimetic.cli.studies import StudyName, find_study
 from mimetic.errors import UserError
+from mimetic.study.layout import DEFAULT_ROOT
 
 EPILOG = example(
     """  $ mimetic sync quickstart

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import DEFAULT_ROOT, Root, console, example
+from mimetic.cli.console import Root, console, example
 from mimetic.errors import UserError
+from mimetic.study.layout import DEFAULT_ROOT
 
 EPILOG = example(
     """  $ mimetic ui

@@ -57,52 +57,50 @@ def _identity(pixels_NCHW: Tensor, _sign_N: Tensor, _strength: float) -> Tensor:
     return pixels_NCHW
 
 
-def _moved(pixels_NCHW: Tensor, column_NHW: Tensor, row_NHW: Tensor) -> Tensor:
-    """Return each pixel from a place of the image, the nearest one; black where that lies outside."""
+def _moved(pixels_NCHW: Tensor, column: Tensor, row: Tensor) -> Tensor:
+    """Return each pixel from a place of the image, the nearest one; black where that lies outside.
+
+    Columns and rows are (N, H, W), or 1 where they are the same for all.
+    """
     count, channels, height, width = pixels_NCHW.shape
-    column_NHW, row_NHW = column_NHW.floor().long(), row_NHW.floor().long()
-    inside_NHW = (column_NHW >= 0) & (column_NHW < width) & (row_NHW >= 0) & (row_NHW < height)
-    source_NHW = row_NHW.clamp(0, height - 1) * width + column_NHW.clamp(0, width - 1)
+    column, row = column.floor().long(), row.floor().long()
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    source = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+    source_NHW = source.expand(count, height, width)
     flat_NCP = pixels_NCHW.reshape(count, channels, -1)
-    found = flat_NCP.gather(2, source_NHW.view(count, 1, -1).expand(flat_NCP.shape)).view(pixels_NCHW.shape)
-    return torch.where(inside_NHW[:, None], found, 0)
+    found = flat_NCP.gather(2, source_NHW.reshape(count, 1, -1).expand(flat_NCP.shape)).view(
+        pixels_NCHW.shape
+    )
+    return torch.where(inside[:, None], found, 0)
 
 
 def _centres(pixels_NCHW: Tensor) -> tuple[Tensor, Tensor]:
     """Return the columns (1, 1, W) and rows (1, H, 1) of the pixels' centres."""
     height, width = pixels_NCHW.shape[2:]
-    device = pixels_NCHW.device
-    return torch.arange(width, device=device).view(1, 1, -1) + 0.5, torch.arange(height, device=device).view(
-        1, -1, 1
-    ) + 0.5
+    columns_W, rows_H = (torch.arange(side, device=pixels_NCHW.device) + 0.5 for side in (width, height))
+    return columns_W.view(1, 1, -1), rows_H.view(1, -1, 1)
 
 
 def _shear_x(pixels_NCHW: Tensor, sign_N: Tensor, strength: float) -> Tensor:
     x, y = _centres(pixels_NCHW)
-    slope_N11 = 0.3 * strength * sign_N[:, None, None]
-    return _moved(pixels_NCHW, x + slope_N11 * y, y.expand(len(sign_N), -1, x.shape[2]))
+    return _moved(pixels_NCHW, x + 0.3 * strength * sign_N[:, None, None] * y, y)
 
 
 def _shear_y(pixels_NCHW: Tensor, sign_N: Tensor, strength: float) -> Tensor:
     x, y = _centres(pixels_NCHW)
-    slope_N11 = 0.3 * strength * sign_N[:, None, None]
-    return _moved(pixels_NCHW, x.expand(len(sign_N), y.shape[1], -1), y + slope_N11 * x)
+    return _moved(pixels_NCHW, x, y + 0.3 * strength * sign_N[:, None, None] * x)
 
 
 def _translate_x(pixels_NCHW: Tensor, sign_N: Tensor, strength: float) -> Tensor:
     x, y = _centres(pixels_NCHW)
-    shift_N11 = int(150.0 / 331.0 * pixels_NCHW.shape[3] * strength) * sign_N[:, None, None]
-    return _moved(
-        pixels_NCHW, (x - shift_N11).expand(-1, y.shape[1], -1), y.expand(len(sign_N), -1, x.shape[2])
-    )
+    shift = int(150.0 / 331.0 * pixels_NCHW.shape[3] * strength)
+    return _moved(pixels_NCHW, x - shift * sign_N[:, None, None], y)
 
 
 def _translate_y(pixels_NCHW: Tensor, sign_N: Tensor, strength: float) -> Tensor:
     x, y = _centres(pixels_NCHW)
-    shift_N11 = int(150.0 / 331.0 * pixels_NCHW.shape[2] * strength) * sign_N[:, None, None]
-    return _moved(
-        pixels_NCHW, x.expand(len(sign_N), y.shape[1], -1), (y - shift_N11).expand(-1, -1, x.shape[2])
-    )
+    shift = int(150.0 / 331.0 * pixels_NCHW.shape[2] * strength)
+    return _moved(pixels_NCHW, x, y - shift * sign_N[:, None, None])
 
 
 def _rotate(pixels_NCHW: Tensor, sign_N: Tensor, strength: float) -> Tensor:

@@ -63,6 +63,11 @@ class Origin(Section):
         None, min_length=1, description="Published weights of a torchvision or timm `model`, e.g. DEFAULT."
     )
 
+    @property
+    def way(self) -> str:
+        """Return the key that says where the network is, e.g. `stage`."""
+        return next(name for name in self.alternatives if getattr(self, name) is not None)
+
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         said = [name for name in self.alternatives if getattr(self, name) is not None]
@@ -197,9 +202,9 @@ class Learned(Measured):
     @model_validator(mode="after")
     def _from_a_learner(self) -> Self:
         if self.from_.stage is None and self.from_.trial is None:
-            said = "checkpoint" if self.from_.checkpoint is not None else "weights"
             hint = "write `from: {stage: …}` with a stage that has a `learner`, or `from: {trial: …}`"
-            raise mistake("what a learner learned is in a stage or a trial", at=("from", said), hint=hint)
+            message = "what a learner learned is in a stage or a trial"
+            raise mistake(message, at=("from", self.from_.way), hint=hint)
         return self
 
 

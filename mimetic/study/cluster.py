@@ -3,14 +3,19 @@
 Each task starts a worker of its own, which isolates CUDA and signals, and hands it one trial. A task whose
 machine is lost is tried again elsewhere and goes on at the trial's checkpoint: the folder of the runs must
 lie on a disk all machines share. The coordinator alone speaks to the tracking store, as ever.
+
+The worker gets its environment from the task, not from a `runtime_env`: for that Ray gives up the processes
+it has and starts others, which made a first task take three times as long. So mimetic must be installed on
+every machine.
 """
 
 import logging
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +23,7 @@ from mimetic.errors import UserError
 from mimetic.journal import read_journal, status
 from mimetic.study.executor import Tick
 from mimetic.study.layout import Trial
-from mimetic.study.pool import GRACE, record_end, tick_safely
+from mimetic.study.pool import GRACE, died_of, end_failed, record_end, tick_safely
 
 RETRIES = 3
 """How often a task is tried again whose machine or Ray worker is lost."""
@@ -99,7 +104,7 @@ class Cluster:
         def task(trial: Trial) -> Any:
             on_gpu = share if trial.device != "cpu" else 0.0
             remote = ray.remote(num_cpus=1, num_gpus=on_gpu, max_retries=RETRIES)(train_one)
-            return remote.options(runtime_env={"env_vars": surroundings}).remote(trial.to_json())
+            return remote.remote(trial.to_json(), surroundings)
 
         left = {task(trial): trial for trial in trials}
         try:
@@ -115,46 +120,75 @@ class Cluster:
             tick_safely(tick)
 
 
-def train_one(line: str) -> str:
+def train_one(line: str, surroundings: Mapping[str, str]) -> str:
     """Train one trial in a worker process of this machine; runs inside a Ray task.
+
+    Args:
+        line: The trial.
+        surroundings: What the worker's environment holds beside that of the machine.
 
     Raises:
         RuntimeError: If the worker died.
     """
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "mimetic.study.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as trouble,
+        subprocess.Popen(
+            [sys.executable, "-m", "mimetic.study.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=trouble,  # no pipe: nobody would read it while the trial runs
+            text=True,
+            env={**os.environ, **surroundings},
+        ) as worker,
+    ):
+        try:
+            _hand(worker, line)
+            assert worker.stdout is not None
+            said = worker.stdout.readline().strip()  # its input stays open: the end of this task stops it
+            if said:
+                _hand(worker, "end")
+                _wait(worker)
+                return said
+            _wait(worker)
+            trouble.seek(0)
+            raise RuntimeError(f"its worker ended with {died_of(worker.returncode)}: {_tail(trouble.read())}")
+        finally:
+            _end(worker)
+
+
+def _hand(worker: "subprocess.Popen[str]", line: str) -> None:
     assert worker.stdin is not None
-    assert worker.stdout is not None
-    try:
+    with suppress(BrokenPipeError):  # it died, which its silence tells
         worker.stdin.write(f"{line}\n")
         worker.stdin.flush()
-        said = worker.stdout.readline().strip()  # its input stays open: the end of this task stops it
-        if not said:
-            _, trouble = worker.communicate(timeout=GRACE)
-            raise RuntimeError(
-                f"the worker ended with exit code {worker.returncode}: {trouble.strip()[-300:]}"
-            )
-        return said
-    finally:
-        if worker.poll() is None:
-            worker.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                worker.wait(timeout=GRACE)
-        worker.kill()
+
+
+def _end(worker: "subprocess.Popen[str]") -> None:
+    """End a worker that still lives: politely, then by force."""
+    if worker.poll() is None:
+        worker.terminate()
+        _wait(worker)
+    worker.kill()
+
+
+def _wait(worker: "subprocess.Popen[str]") -> None:
+    with suppress(subprocess.TimeoutExpired):
+        worker.wait(timeout=GRACE)
 
 
 def _collect(ray: Any, reference: Any, trial: Trial) -> None:
+    """Write the end of a trial whose task failed, unless the trial has said itself how it ended."""
     try:
-        ray.get(reference)
+        end_failed(trial, ray.get(reference), "its journal could not be written")
+    except ray.exceptions.RayTaskError as error:  # raised in the task: not tried again
+        end_failed(trial, "FAILED", _tail(str(error.cause)))
     except ray.exceptions.RayError as error:
-        if status(read_journal(trial.journal)) in ("PENDING", "RUNNING"):
-            cause = " ".join(str(getattr(error, "cause", None) or error).split())
-            record_end(trial, "FAILED", f"its Ray task failed {RETRIES + 1} times at most: {cause[-300:]}")
+        lost = f"its machine or Ray's own worker there was lost {RETRIES + 1} times"
+        end_failed(trial, "FAILED", f"{lost}: {_tail(str(error))}")
+
+
+def _tail(text: str) -> str:
+    return " ".join(text.split())[-300:]
 
 
 def _await_ends(trials: Sequence[Trial]) -> None:

@@ -3,13 +3,16 @@
 Workers never speak to MLflow, so a recipe is rewritten: `{run: ID}` becomes the folder of a trial.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mimetic.recipe import Recipe
+from mimetic.errors import UserError
+from mimetic.recipe import Issue, Recipe, RecipeError
 from mimetic.recipe.base import Section
+from mimetic.recipe.errors import Step
 from mimetic.recipe.measured import Origin
+from mimetic.recipe.stages import origins
 from mimetic.train import WEIGHTS
 
 
@@ -17,21 +20,42 @@ def with_local_runs(recipe: Recipe, root: Path) -> Recipe:
     """Return the recipe with every `from: {run: ID}` as `from: {trial: FOLDER}`; itself where there is none.
 
     Raises:
-        UserError: If there is no such run, or it is no finished trial.
+        RecipeError: With every run that is not there, or is no finished trial.
         RunError: If the store does not work.
     """
+    folders: dict[str, Path] = {}
+    issues: dict[str, Issue] = {}
+    for path, run in _runs(recipe):
+        if run in folders or run in issues:
+            continue
+        from mimetic.tracking.fetch import fetch_trial
+
+        try:
+            folders[run] = fetch_trial(root, run, weights=WEIGHTS)
+        except UserError as error:
+            hint = "give the id of a finished trial's run, 32 digits as `mimetic ui` shows them"
+            issues[run] = Issue(str(error), path, recipe.where(*path), hint)
+    if issues:
+        raise RecipeError(tuple(issues.values()))
 
     def local(origin: Origin) -> Origin:
         if origin.run is None:
             return origin
-        from mimetic.tracking.fetch import fetch_trial
-
-        folder = fetch_trial(root, origin.run, weights=WEIGHTS)
-        return origin.model_copy(update={"run": None, "trial": str(folder)})
+        return origin.model_copy(update={"run": None, "trial": str(folders[origin.run])})
 
     found = _with(recipe, local)
     assert isinstance(found, Recipe)
     return found
+
+
+def _runs(recipe: Recipe) -> Iterator[tuple[tuple[Step, ...], str]]:
+    """Yield the runs that rules name, and where."""
+    for group, members in (("arms", recipe.arms), ("stages", recipe.stages)):
+        for name, member in members.items():
+            for rule in member.init:
+                for path, origin in origins(rule):
+                    if origin.run is not None:
+                        yield (group, name, "init", rule.id, *path, "run"), origin.run
 
 
 def _with(value: Any, change: Callable[[Origin], Origin]) -> Any:

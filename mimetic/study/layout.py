@@ -14,6 +14,9 @@ from mimetic.errors import UserError
 from mimetic.files import write_text
 from mimetic.journal import read_journal, status
 
+DEFAULT_ROOT = Path("mlruns")
+"""Where runs go unless another folder is asked for."""
+
 JOURNAL = "journal.jsonl"
 
 

@@ -14,7 +14,7 @@ from mimetic.recipe.data import Data
 from mimetic.recipe.errors import Issue
 from mimetic.recipe.measurements import Ansatz
 from mimetic.recipe.recipe import Among
-from mimetic.study.harvests import first_images
+from mimetic.study.gathering import first_images
 from mimetic.train.loop import Observe
 
 

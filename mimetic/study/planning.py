@@ -4,7 +4,8 @@ Every arm and stage is planned against its model on the meta device, and each da
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from mimetic import data
 from mimetic.errors import UserError
@@ -14,8 +15,8 @@ from mimetic.recipe import Recipe, RecipeError
 from mimetic.recipe.data import Data
 from mimetic.recipe.errors import Issue
 from mimetic.recipe.recipe import Among, Arm
-from mimetic.study.harvests import prospects
 from mimetic.study.observe import check_measurements
+from mimetic.study.prospects import prospects
 from mimetic.study.sites import rewritten_sites
 
 _SIZE = re.compile(
@@ -25,6 +26,11 @@ _SIZE = re.compile(
 """How torch, torchvision and timm say that an image is too small or of another size."""
 
 _NEEDED = ("model", "data", "train")
+
+Member = tuple[Among, str]
+"""An arm or a stage of a recipe, e.g. ("arms", "default")."""
+
+Found = TypeVar("Found")
 
 
 def plan_arms(recipe: Recipe, *, allow_code: bool = False, seed: int | None = None) -> dict[str, Plan]:
@@ -42,38 +48,47 @@ def plan_arms(recipe: Recipe, *, allow_code: bool = False, seed: int | None = No
     Raises:
         RecipeError: With the mistakes of all arms and stages at once.
     """
-    plans: dict[str, Plan] = {}
-    issues: list[Issue] = []
     chosen = recipe.seeds[0] if seed is None else seed
 
-    def plan(family: Among, name: str) -> None:
+    def plan(family: Among, name: str) -> Plan | None:
         if getattr(recipe, family)[name].learner is not None:
             check_learner(recipe, family, name)
-        else:
-            plans[name] = _plan(recipe, family, name, allow_code=allow_code, seed=chosen)
+            return None
+        return _plan(recipe, family, name, allow_code=allow_code, seed=chosen)
 
-    for name in recipe.stages:
-        issues += _issues_of(recipe, "stages", name, plan)
-    plans.clear()
-    for name in recipe.arms:
-        issues += _issues_of(recipe, "arms", name, plan)
+    members: list[Member] = [*(("stages", name) for name in recipe.stages)]
+    members += [("arms", name) for name in recipe.arms]
+    found = each_of(recipe, members, plan)
+    return {name: made for (family, name), made in found.items() if family == "arms" and made is not None}
+
+
+def each_of(
+    recipe: Recipe, members: Iterable[Member], work: Callable[[Among, str], Found]
+) -> dict[Member, Found]:
+    """Return what `work` finds for each arm or stage, e.g. its plan.
+
+    Args:
+        recipe: The recipe.
+        members: Arms and stages, e.g. ("arms", "default").
+        work: Called with each of them.
+
+    Raises:
+        RecipeError: With the mistakes of all of them at once; one that has no place is told at the model.
+    """
+    found: dict[Member, Found] = {}
+    issues: list[Issue] = []
+    for family, name in members:
+        try:
+            found[family, name] = work(family, name)
+        except RecipeError as error:
+            issues += error.issues
+        except UserError as error:
+            key = "model" if getattr(recipe, family)[name].learner is None else "learner"
+            place = (family, name, key)
+            issues.append(Issue(str(error), place, recipe.where(*place), None))
     if issues:
         raise RecipeError(issues)
-    return plans
-
-
-def _issues_of(
-    recipe: Recipe, family: Among, name: str, plan: Callable[[Among, str], None]
-) -> tuple[Issue, ...]:
-    """Return the mistakes of planning one arm or stage."""
-    try:
-        plan(family, name)
-    except RecipeError as error:
-        return error.issues
-    except UserError as error:
-        key = "model" if getattr(recipe, family)[name].learner is None else "learner"
-        return (Issue(str(error), (family, name), recipe.where(family, name, key), None),)
-    return ()
+    return found
 
 
 def _plan(recipe: Recipe, family: Among, name: str, *, allow_code: bool, seed: int) -> Plan:

@@ -69,7 +69,7 @@ class Pool:
         self, *, workers: int, gpus: int, logs: Path, together: Callable[[Sequence[Trial]], Loads] = apart
     ) -> None:
         self.workers, self.gpus, self.logs, self.together = workers, gpus, logs, together
-        self.reports: SimpleQueue[tuple[int, bool]] = SimpleQueue()
+        self.reports: SimpleQueue[tuple[int, str | None]] = SimpleQueue()
         self.pool: dict[int, _Worker] = {}
 
     def run(self, trials: Sequence[Trial], tick: Tick) -> None:
@@ -115,9 +115,9 @@ class Pool:
         self.pool[slot] = _Worker(process, log, listener)
 
     def _listen(self, slot: int, lines: IO[str]) -> None:
-        for _ in lines:
-            self.reports.put((slot, True))
-        self.reports.put((slot, False))
+        for line in lines:
+            self.reports.put((slot, line.strip()))
+        self.reports.put((slot, None))
 
     def _next(self, slot: int, waiting: Loads) -> None:
         worker = self.pool[slot]
@@ -131,13 +131,15 @@ class Pool:
     def _collect(self, waiting: Loads) -> None:
         """Give the next trial to each worker whose trial ended, and replace workers that died."""
         try:
-            slot, ended = self.reports.get(timeout=0.2)
+            slot, said = self.reports.get(timeout=0.2)
         except Empty:
             return
         worker = self.pool[slot]
         if not worker.load:
             return
-        if ended:
+        if said is not None:
+            for trial, ended in zip(worker.load, said.split(), strict=True):
+                end_failed(trial, ended, _last_words(worker))
             self._next(slot, waiting)
             return
         worker.process.wait()
@@ -177,15 +179,28 @@ def tick_safely(tick: Tick) -> None:
 
 def _record_death(worker: _Worker, *, killed: bool = False) -> None:
     """Write the end a dead worker could not write into its trials' journals."""
-    code = worker.process.returncode
-    cause = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-    tail = worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-    reason = f"its worker process ended with {cause}" + (f": {tail[0]}" if tail else "")
+    tail = _last_words(worker)
+    reason = f"its worker process ended with {died_of(worker.process.returncode)}"
+    reason += f": {tail}" if tail else ""
     for trial in worker.load:
-        if len(worker.load) == 1 and not killed:
-            record_end(trial, "FAILED", reason)
-        elif status(read_journal(trial.journal)) in ("PENDING", "RUNNING"):
+        begun = len(worker.load) == 1 and not killed  # others of a stack may have ended before
+        if begun or status(read_journal(trial.journal)) in ("PENDING", "RUNNING"):
             record_end(trial, "KILLED" if killed else "FAILED", reason)
+
+
+def _last_words(worker: _Worker) -> str:
+    return "".join(worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:])
+
+
+def died_of(code: int | None) -> str:
+    """Return what ended a process, in words."""
+    return f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+
+
+def end_failed(trial: Trial, said: str, reason: str) -> None:
+    """Write the end of a trial that failed and could not write it, e.g. because the disk was full then."""
+    if said == "FAILED" and status(read_journal(trial.journal)) in ("PENDING", "RUNNING"):
+        record_end(trial, "FAILED", reason)
 
 
 def record_end(trial: Trial, ended: str, reason: str) -> None:

@@ -5,6 +5,7 @@ goes on by itself, and with it those it was to be stacked with.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from mimetic.recipe import Recipe
 from mimetic.study.layout import Trial
@@ -59,13 +60,17 @@ def run_stack(trials: Sequence[Trial], shelf: Shelf, stop: Stop) -> list[str]:
     reason = reason_against(works) if works else None
     if reason is not None:
         for trial, (steps, work) in waiting.items():
-            work.journal.write("note", text=f"trained by itself, not stacked: {reason}")
-            ended[trial] = hand_in(steps, lambda work=work: work.alone(stop, ALONE))  # type: ignore[misc]
+            ended[trial] = hand_in(steps, partial(_by_itself, work, stop, reason))
         return [ended[trial] for trial in trials]
     outcomes, failure = _trained(works, stop)
     for row, (trial, (steps, _)) in enumerate(waiting.items()):
-        ended[trial] = hand_in(steps, lambda row=row: _outcome(outcomes, failure, row))  # type: ignore[misc]
+        ended[trial] = hand_in(steps, partial(_outcome, outcomes, failure, row))
     return [ended[trial] for trial in trials]
+
+
+def _by_itself(work: Work, stop: Stop, reason: str) -> Outcome:
+    work.journal.write("note", text=f"trained by itself, not stacked: {reason}")
+    return work.alone(stop, ALONE)
 
 
 def _trained(works: Sequence[Work], stop: Stop) -> tuple[list[Outcome], Exception | None]:

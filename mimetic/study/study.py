@@ -14,15 +14,13 @@ from mimetic.study.display import Display, Quiet
 from mimetic.study.executor import Executor
 from mimetic.study.executors import pick_executor
 from mimetic.study.fetching import with_local_runs
-from mimetic.study.layout import Trial, is_finished
+from mimetic.study.layout import DEFAULT_ROOT, Trial, is_finished
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.opening import baseline, find_to_continue, start
 from mimetic.study.planning import open_data, plan_arms
 from mimetic.study.report import write_comparison
 from mimetic.study.stages import prepare_stages, stage_trials, write_folders
 from mimetic.train.devices import pick_device
-
-DEFAULT_ROOT = Path("mlruns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class StudyResult:
         folder: Where its files lie.
         comparison: The arms compared.
         statuses: How each trial ended, by its name.
-        link: Where to look in the MLflow UI; None where the study ran offline.
+        link: Where to look in the MLflow UI; None where the study is not tracked in full.
         interrupted: Whether it was stopped by the user.
     """
 
@@ -119,11 +117,11 @@ def run(
         # What is harvested comes first: each wave waits for the one before.
         try:
             interrupted = any(_execute(executor(queue), queue, tracker, shown) for queue in queues if queue)
+            return conclude(recipe, folder, trials, tracker, interrupted=interrupted)
         except BaseException as error:
             if tracker is not None:
                 tracker.abandon(f"{type(error).__name__}: {error}")
             raise
-        return conclude(recipe, folder, trials, tracker, interrupted=interrupted)
 
 
 def conclude(
@@ -184,12 +182,12 @@ def _tracker(
     display: Display,
 ) -> Any:
     """Return the tracker of the study; None, said to the user, where the store does not work."""
-    from mimetic.study.tracker import Tracker
+    from mimetic.study.tracker import LATER, Tracker
 
     try:
         return Tracker(recipe, folder, trials, root=root, display=display, stages=stages)
     except RunError as error:
-        display.say(f"not tracked: {error}")
+        display.say(f"not tracked: {error}; {LATER}")
         return None
 
 

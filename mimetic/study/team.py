@@ -3,26 +3,31 @@
     torchrun --nproc-per-node 2 -m mimetic run recipe.yaml
 
 The first one plans, writes, tracks and compares; it tells the others each trial as it comes. They read the
-study's files, so the folder of the runs must be one that all of them see. A process that dies ends the run,
-as torchrun has it, and `--resume` goes on.
+study's files, so the folder of the runs must be one that all of them see. A process that fails or dies ends
+the run, as torchrun has it, and `--resume` goes on.
 """
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import distributed as dist
 
+from mimetic.errors import RunError
 from mimetic.study.executor import Tick
 from mimetic.study.layout import Trial
 from mimetic.study.shelf import Shelf
 from mimetic.study.trial import run_trial
 from mimetic.study.worker import StopFlag
-from mimetic.train.ranks import Ranks
+from mimetic.train.ranks import LOST, Ranks
 
 _TICK = 0.5
+_PATIENCE = 10.0
+"""Seconds to leave the group in: with the others gone it may take for ever."""
 
 
 def team_size() -> int:
@@ -51,28 +56,56 @@ class Team:
 
         with _signals(stop):
             for trial in trials:
-                if stop.reason is None:
-                    _tell(trial.to_json())
-                    run_trial(trial, shelf, asked, ranks)
+                _tell(trial.to_json())
+                if run_trial(trial, shelf, asked, ranks) == "KILLED":  # whichever process was asked to stop
+                    tick()
+                    raise KeyboardInterrupt
             tick()
-        if stop.reason is not None:
-            raise KeyboardInterrupt
+
+
+@contextmanager
+def leading() -> Iterator[None]:
+    """Let the other processes of a team end when the block ends, and leave them on any way out.
+
+    A process that is alone does neither.
+    """
+    if team_size() <= 1:
+        yield
+        return
+    try:
+        yield
+        _join()  # they wait for it even where there was nothing to train
+        _tell("end")
+    finally:
+        _leave()
 
 
 def follow() -> None:
-    """Train what the first process tells, until it says that is all."""
-    ranks = _join()
-    stop, shelf = StopFlag(), Shelf()
-    with _signals(stop):
-        while (line := _tell(None)) != "end":
-            run_trial(Trial.from_json(line), shelf, stop, ranks)
-    dist.destroy_process_group()
+    """Train what the first process tells, until it says that is all.
+
+    Raises:
+        RunError: If a trial failed on this process alone, or another process is gone.
+    """
+    try:
+        ranks = _join()
+        stop, shelf = StopFlag(), Shelf()
+        with _signals(stop):
+            while (line := _tell(None)) != "end":
+                run_trial(Trial.from_json(line), shelf, stop, ranks)
+    finally:
+        _leave()
 
 
-def dismiss() -> None:
-    """Let the other processes of a team end."""
+def _leave() -> None:
+    """Leave the group: its threads abort an interpreter they outlive."""
     if dist.is_available() and dist.is_initialized():
-        _tell("end")
+        leaving = threading.Thread(target=_destroy, daemon=True)
+        leaving.start()
+        leaving.join(_PATIENCE)
+
+
+def _destroy() -> None:
+    with suppress(RuntimeError):  # the others are gone: there is nothing to leave
         dist.destroy_process_group()
 
 
@@ -88,9 +121,16 @@ def _join() -> Ranks:
 
 
 def _tell(line: str | None) -> str:
-    """Send a line from the first process to all, and return it."""
+    """Send a line from the first process to all, and return it.
+
+    Raises:
+        RunError: If a process is gone.
+    """
     said = [line]
-    dist.broadcast_object_list(said, src=0)
+    try:
+        dist.broadcast_object_list(said, src=0)
+    except RuntimeError as error:
+        raise RunError(LOST) from error
     return str(said[0])
 
 

@@ -24,6 +24,8 @@ from mimetic.tracking.views import save_views, view_link
 SERVER = "http://127.0.0.1:5000"
 """Where `mimetic ui` answers unless the port is taken; it prints the true address itself."""
 
+LATER = "`mimetic sync` copies the journals once the store works"
+
 
 class Tracker:
     """Mirrors one study into an MLflow experiment.
@@ -121,11 +123,17 @@ class Tracker:
         for said in self.mirrors.pump(now=now):
             self.display.say(said)
 
-    def finish(self, comparison: Comparison, files: Sequence[Path], *, interrupted: bool) -> str:
-        """Send the rest, end what is open, keep the comparison in the summary run, and return the link."""
+    def finish(self, comparison: Comparison, files: Sequence[Path], *, interrupted: bool) -> str | None:
+        """Send the rest, end what is open, keep the comparison in the summary run, and return the link.
+
+        Where the store does not work the user is told what repairs it, and there is no link.
+        """
         reason = "the study was stopped before it started" if interrupted else "it never started"
         for said in self.mirrors.finish(reason):
             self.display.say(said)
+        if self.mirrors.trouble is not None:
+            self.display.say(f"{self.folder} is not tracked in full; {LATER}")
+            return None
         try:
             self._summarize(comparison, files, interrupted=interrupted)
         except RunError as error:

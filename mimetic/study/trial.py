@@ -17,9 +17,9 @@ from torch import nn
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.graph import canonical_parameters, find_sites
-from mimetic.journal import Journal, Muted, history, read_journal
+from mimetic.journal import Journal, JournalError, Muted, history, read_journal
 from mimetic.plan import Plan, resolve
-from mimetic.study.harvests import gather
+from mimetic.study.gathering import gather
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.learning import learn
 from mimetic.study.locks import holding_trial
@@ -29,7 +29,7 @@ from mimetic.study.shelf import Shelf
 from mimetic.train import digest
 from mimetic.train.outcome import Outcome
 from mimetic.train.profiling import profiling
-from mimetic.train.ranks import ALONE, Ranks
+from mimetic.train.ranks import ALONE, LOST, Ranks, is_loss
 from mimetic.train.work import Work
 
 Stop = Callable[[], str | None]
@@ -96,22 +96,35 @@ def trial_steps(trial: Trial, shelf: Shelf, stop: Stop, ranks: Ranks = ALONE) ->
 
 
 def _journaled(trial: Trial, shelf: Shelf, journal: Journal | Muted, stop: Stop, ranks: Ranks) -> Steps:
-    began = time.monotonic()
+    began, alone = time.monotonic(), True  # whether what failed did so on this process of a team alone
     try:
         ended, reason = yield from _trained(trial, shelf, journal, stop, ranks)
-    except UserError as error:
+        alone = False
+    except JournalError as error:
         ended, reason = "FAILED", str(error)
+    except UserError as error:
+        ended, reason, alone = "FAILED", str(error), False
     except torch.OutOfMemoryError as error:
         ended, reason = "FAILED", f"out of memory; try a smaller `train.batch_size` ({error})"
-        if ranks.size > 1:
-            raise
-    except Exception as error:  # the other trials go on; the trace is kept beside the journal
-        if ranks.size > 1:
-            raise
-        write_text(trial.folder / "error.txt", traceback.format_exc())
-        ended, reason = "FAILED", f"{type(error).__name__}: {error} (see {trial.folder / 'error.txt'})"
-    journal.write("end", status=ended, reason=reason, seconds=round(time.monotonic() - began, 3))
+    except Exception as error:  # noqa: BLE001 - the other trials go on; the trace is kept beside the journal
+        ended, reason = "FAILED", LOST if ranks.size > 1 and is_loss(error) else _kept(trial, error, ranks)
+    try:
+        journal.write("end", status=ended, reason=reason, seconds=round(time.monotonic() - began, 3))
+    finally:
+        if alone and ranks.size > 1:  # the others wait for this one: only its end frees them
+            raise RunError(f"{trial.name}: {reason}")
     return ended
+
+
+def _kept(trial: Trial, error: Exception, ranks: Ranks) -> str:
+    """Keep the trace of a mistake beside the journal, where there is room, and return the reason to tell."""
+    path = trial.folder / (f"error-{ranks.rank}.txt" if ranks.rank else "error.txt")
+    said = f"{type(error).__name__}: {error}"
+    try:
+        write_text(path, traceback.format_exc())
+    except OSError:
+        return said
+    return f"{said} (see {path})"
 
 
 def _trained(

@@ -12,7 +12,7 @@ from typing import Any
 from mimetic.errors import RunError, UserError
 from mimetic.recipe.base import NAME_PATTERN
 from mimetic.tracking.runs import KIND, STUDY
-from mimetic.tracking.store import connect
+from mimetic.tracking.store import connect, sqlite_path, tracking_uri
 from mimetic.tracking.trouble import store_trouble
 
 FOLDER = "fetched"
@@ -34,6 +34,9 @@ def fetch_trial(root: str | os.PathLike[str], run_id: str, *, weights: str) -> P
         UserError: If there is no such run, it is not a trial, or it did not finish.
         RunError: If the store does not work or the artifacts are gone.
     """
+    file = sqlite_path(tracking_uri(root))
+    if file is not None and not file.is_file():  # `connect` would make one
+        raise UserError(f"there is no run {run_id}: nothing was tracked in {file} yet")
     uri, client = connect(root)
     with store_trouble(uri):
         run = _found(client, run_id, uri)
@@ -69,7 +72,7 @@ def _found(client: Any, run_id: str, uri: str) -> Any:
         return client.get_run(run_id)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise UserError(f"there is no run {run_id} in {uri}; `mimetic ls` lists the studies") from None
+            raise UserError(f"there is no run {run_id} in {uri}") from None
         raise
 
 

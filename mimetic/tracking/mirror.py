@@ -51,6 +51,7 @@ class Mirror:
         if not events:
             return []
         try:
+            self.store.check()
             with store_trouble(self.store.uri):
                 if self._known is None:
                     self._known = _Known.ask(self.store, self.run_id)
@@ -65,6 +66,7 @@ class Mirror:
         Raises:
             RunError: If the store does not take it.
         """
+        self.store.check()
         with store_trouble(self.store.uri):
             if self._known is None:
                 self._known = _Known.ask(self.store, self.run_id)

@@ -42,12 +42,33 @@ class Store:
         client: MLflow's client of it.
         experiment_id: Id of the experiment.
         experiment: Its name.
+        file: Which file a sqlite store was opened in: its device and number.
     """
 
     uri: str
     client: "MlflowClient"
     experiment_id: str
     experiment: str
+    file: tuple[int, int] | None = None
+
+    def check(self) -> None:
+        """Fail at once where a sqlite store cannot take anything now; of other stores nothing is known.
+
+        A file that was deleted or moved would take everything without a word: it is open still. One that
+        is locked would hold the caller up for twenty seconds.
+
+        Raises:
+            RunError: With the repair.
+        """
+        path = sqlite_path(self.uri)
+        if path is None or self.file is None:
+            return
+        if _number(path) != self.file:
+            raise RunError(
+                f"tracking store {self.uri}: its file was deleted, moved or replaced while in use; "
+                "put it back, or leave it and a new one is made"
+            )
+        _check(path)
 
 
 def tracking_uri(root: str | os.PathLike[str]) -> str:
@@ -121,7 +142,8 @@ def open_store(
         found = _experiment(client, experiment, artifacts=_artifacts(uri, root, experiment))
         for key, value in _experiment_tags(note, metric).items():
             client.set_experiment_tag(found, key, value)
-    return Store(uri, client, found, experiment)
+    path = sqlite_path(uri)
+    return Store(uri, client, found, experiment, None if path is None else _number(path))
 
 
 def _experiment(client: Any, name: str, *, artifacts: str | None) -> str:
@@ -168,6 +190,15 @@ def _client(mlflow: Any, uri: str) -> Any:
         client = mlflow.MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)  # the client is lazy: here the store is opened
     return client
+
+
+def _number(path: Path) -> tuple[int, int] | None:
+    """Return which file lies at a path, None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _check(path: Path) -> None:

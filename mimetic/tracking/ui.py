@@ -68,7 +68,7 @@ def _link(address: str, experiment: Any) -> str:
 
 
 def ui_command(
-    store_uri: str, *, port: int, root: str | os.PathLike[str] = "mlruns"
+    store_uri: str, *, port: int, root: str | os.PathLike[str]
 ) -> tuple[list[str], dict[str, str]]:
     """Return the command line and environment of MLflow's interface on a store.
 

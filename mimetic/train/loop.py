@@ -22,7 +22,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 from mimetic import streams
 from mimetic.data import Dataset, augmenter
 from mimetic.errors import RunError
-from mimetic.journal import Journal, Muted, last_metrics, read_journal
+from mimetic.journal import Journal, JournalError, Muted, last_metrics, read_journal
 from mimetic.recipe.base import Spec
 from mimetic.recipe.train import Train
 from mimetic.train.batches import epoch_order, mixer, reader, resident, rows
@@ -305,5 +305,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             raise  # the others wait for this one: only the end of the process frees them
         return Outcome("FAILED", metrics, f"out of memory on {device}: a smaller train.batch_size needs less")
     except RunError as error:
+        if ranks.size > 1 and isinstance(error, JournalError):
+            raise  # the first rank's alone, as above
         return Outcome("FAILED", metrics, str(error))
     return Outcome("FINISHED", metrics)

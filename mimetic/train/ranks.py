@@ -19,6 +19,9 @@ from torch import distributed as dist
 
 from mimetic.errors import RunError, UserError
 
+LOST = "another process of the team failed or was lost; `mimetic run … --resume` goes on"
+"""What to say of a collective operation that the other processes left."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
@@ -112,6 +115,11 @@ class Ranks:
                 failure = RunError(said[0])
         if failure is not None:
             raise failure
+
+
+def is_loss(error: Exception) -> bool:
+    """Tell whether an exception of a collective operation means that another process is gone."""
+    return isinstance(error, RuntimeError) and any(name in str(error) for name in ("gloo", "NCCL"))
 
 
 ALONE = Ranks()

@@ -106,6 +106,10 @@ WRONG = {
         ["--model", "convmixer", "--checkpoint", "{w}", "--data", "image_folder"],
         "--data: `image_folder` needs --path FOLDER",
     ),
+    "a folder of nothing": (
+        ["--recipe", "{r}", "--arm", "default", "--checkpoint", "{w}", "--path", "photos"],
+        "--path is the folder of `--data image_folder`, which is missing",
+    ),
     "a path for nothing": (
         ["--model", "convmixer", "--checkpoint", "{w}", "--data", "digits", "--path", "x"],
         "--data: `digits` takes no --path",

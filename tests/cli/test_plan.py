@@ -72,6 +72,14 @@ def test_wrong_requests(words: list[str], said: str, tiny: Path, call: Call) -> 
     assert result.stdout == ""
 
 
+def test_a_model_named_here_is_no_mistake_of_the_arms(tiny: Path, call: Call) -> None:
+    """What is wrong with it is said once, without a place in the recipe."""
+    result = call("plan", tiny, "--model", "timm:nope")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("timm has no classification model `nope`")
+    assert result.stderr.count("nope") == 1
+
+
 def test_a_recipe_without_a_model_asks_for_one(tmp_path: Path, call: Call) -> None:
     """The repair is an option to copy, and the arm's place is named."""
     path = tmp_path / "rule.yaml"

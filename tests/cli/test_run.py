@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,12 @@ import pytest
 from typer.testing import Result
 
 from mimetic.journal import read_journal, status
+from mimetic.study import study
+from mimetic.study.executor import Tick
+from mimetic.study.layout import Trial
+from mimetic.study.shelf import Shelf
+from mimetic.study.trial import run_trial
+from mimetic.train.profiling import SUMMARY, TRACE
 
 Variables = dict[str, str]
 
@@ -233,3 +239,31 @@ def test_a_run_that_failed(tiny: Path, call: Call, tmp_path: Path) -> None:
     assert "FAILED" in result.stderr
     assert "continue mimetic run " in result.stdout
     assert "Traceback" not in result.output
+
+
+class InThisProcess:
+    """An executor without workers, which cost seconds to start."""
+
+    def run(self, trials: Sequence[Trial], tick: Tick) -> None:
+        """Train one trial after another."""
+        for trial in trials:
+            run_trial(trial, Shelf(), lambda: None)
+        tick()
+
+
+def test_the_first_trial_is_profiled(
+    tiny: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The summary is printed, with where the trace lies."""
+    monkeypatch.setattr(study, "pick_executor", lambda *_, **__: InThisProcess())
+    root = tmp_path / "mlruns"
+    result = call("run", tiny, "--root", root, "--offline", "--profile", "--set", "train.epochs=7")
+
+    assert result.exit_code == 0, result.output
+    (trace,) = root.rglob(TRACE)
+    assert trace.parent.parts[-2:] == ("default", "seed-0")
+    assert f"trace    {trace}\n" in result.output
+    summary = (trace.parent / SUMMARY).read_text()
+    assert summary.startswith("8 steps\n")
+    assert "aten::convolution_backward" in summary
+    assert summary.splitlines()[-1] in result.output

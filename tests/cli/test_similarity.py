@@ -8,7 +8,9 @@ from safetensors.torch import save_file
 from typer.testing import Result
 
 from mimetic import models
+from mimetic.data import DataShape
 from mimetic.recipe import load
+from mimetic.surgery import build_network
 
 Call = Callable[..., Result]
 
@@ -46,6 +48,21 @@ def test_weights_alone(tiny: Path, pair: list[Path], call: Call) -> None:
     result = call("similarity", *pair, "--recipe", tiny, "--arm", "default", "--weights-only")
     assert result.exit_code == 0, result.output
     assert "weights alone" in result.stdout
+
+
+def test_networks_are_built_as_their_recipe_rewrites_them(tmp_path: Path, call: Call) -> None:
+    """The surgery of an arm belongs to its checkpoints' networks."""
+    path, weights = tmp_path / "rewritten.yaml", tmp_path / "w.safetensors"
+    path.write_text(
+        "recipe: 1\nmodel: {type: cifar_resnet, depth: 8, width: 4}\ndata: digits\nsurgery:\n"
+        "  - {id: combine, match: {kind: conv}, type: linear_combination}\n",
+        encoding="utf-8",
+    )
+    arm = load(path).arms["main"]
+    built = build_network(arm.model, arm.surgery, shape=DataShape(1, 8, 8, 10)).model
+    save_file({name: tensor.clone() for name, tensor in built.state_dict().items()}, weights)
+    result = call("similarity", weights, weights, "--recipe", path, "--weights-only")
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.autoaugment import _apply_op
 from torchvision.transforms.v2 import functional as tv
 
-from mimetic.data.rand_augment import OPERATIONS, rand_augment
+from mimetic.data.rand_augment import OPERATIONS, _moved, rand_augment
 from mimetic.errors import UserError
 
 NAMES = {
@@ -62,6 +62,18 @@ def test_each_operation_is_torchvisions(name: str, sign: float, strength: float)
     off = (found.int() - expected.int()).abs()
     assert float((off > 1).float().mean()) < 0.01
     assert found.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("shapes", [((4, 1, 7), (1, 5, 1)), ((1, 1, 7), (4, 5, 1)), ((1, 1, 7), (1, 5, 1))])
+def test_places_are_given_as_far_as_they_differ(shapes: tuple[tuple[int, ...], ...]) -> None:
+    """A row or a column for all images moves them as its copies do."""
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (4, 3, 5, 7), dtype=torch.uint8, generator=draws)
+    column, row = (10.0 * torch.rand(shape, generator=draws) - 2.0 for shape in shapes)
+
+    assert torch.equal(
+        _moved(images, column.expand(4, 5, 7), row.expand(4, 5, 7)), _moved(images, column, row)
+    )
 
 
 def test_flat_images_stay() -> None:

@@ -1,6 +1,8 @@
 """Trials as Ray tasks on a cluster of two machines, which here are two nodes of one machine."""
 
+import contextlib
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from mimetic.errors import UserError
 from mimetic.journal import read_journal
 from mimetic.recipe import load
-from mimetic.study.cluster import check_store
+from mimetic.study.cluster import check_store, train_one
 from mimetic.study.layout import Trial
 from mimetic.study.study import run
 
@@ -21,31 +23,59 @@ TINY: dict[str, Any] = {
     "name": "tiny",
     "model": {"type": "convmixer", "dim": 8, "depth": 2, "kernel_size": 3, "patch_size": 1},
     "data": {"type": "digits", "train_size": 320, "test_size": 32},
-    "train": {"epochs": 8, "batch_size": 32, "checkpoint": {"minutes": 0.002}},
+    "train": {"epochs": 40, "batch_size": 32, "checkpoint": {"every": 10, "minutes": 0.002}},
     "seeds": 2,
-    "arms": {"default": {}, "other": {"train": {"optimizer": {"type": "sgd", "lr": 0.1}}}},
+    "arms": {"default": {}},
 }
+LOSS_IS_NOTICED = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000}
+"""Ray asks a machine five times whether it lives: every three seconds by itself, every second here."""
 
 
 class Watcher:
-    """A display that does something once, when a trial has come some way."""
+    """A display that loses a machine once, while it trains."""
 
-    def __init__(self, act: Any) -> None:
-        """Keep what to do."""
-        self.act, self.said = act, []
+    def __init__(self, cluster: Any) -> None:
+        """Keep whose second machine it is."""
+        self.cluster, self.lost = cluster, None
 
     def begin(self, study: Path, trials: Sequence[Trial]) -> None:
         """Take in nothing."""
 
-    def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:  # noqa: ARG002
-        """Act at the second epoch of whichever trial is first."""
-        if self.act is not None and any(event.get("epoch") == 2 for event in events):
-            self.act()
-            self.act = None
+    def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:
+        """Act when the trial on the second machine has come some way."""
+        if self.lost is None and any(event.get("epoch", 0) >= 2 for event in events):
+            processes = processes_of(self.cluster.second)
+            if any(trial.journal in open_files(pid) for pid in processes):
+                self.lost = trial
+                for pid in processes:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                self.cluster.remove_node(self.cluster.second, allow_graceful=False)
 
     def say(self, text: str) -> None:
-        """Keep a message."""
-        self.said.append(text)
+        """Take in nothing."""
+
+
+def processes_of(machine: Any) -> list[int]:
+    """Return the processes of one of the machines, parents first."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(entry.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.parent.name))
+    found = [started.process.pid for group in machine.all_processes.values() for started in group]
+    for pid in found:
+        found += children.get(pid, [])
+    return found
+
+
+def open_files(pid: int) -> set[Path]:
+    """Return what a process has open."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            found.add(entry.readlink())
+    return found
 
 
 def weights(folder: Path) -> dict[str, str]:
@@ -63,27 +93,44 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     root = str(Path(__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    made.second = made.add_node(num_cpus=1)
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": LOSS_IS_NOTICED}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        made.second = made.add_node(num_cpus=1)
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore")
 def test_two_machines_one_of_which_is_lost(cluster: Any, tmp_path: Path) -> None:
-    """Every trial ends with the bytes of the pool; those of the lost machine go on at the other."""
-    straight = run(load(TINY), root=tmp_path / "pool", offline=True, workers=2)
-    watcher = Watcher(lambda: cluster.remove_node(cluster.second, allow_graceful=False))
+    """Every trial ends with the bytes of the pool; the one of the lost machine goes on at the other."""
+    straight = run(load(TINY), root=tmp_path / "pool", offline=True, workers=1)
+    watcher = Watcher(cluster)
     over_there = {**TINY, "study": {"executor": "ray"}}
     result = run(
         load(over_there), root=tmp_path / "ray", offline=True, address=cluster.address, display=watcher
     )
 
-    assert watcher.act is None
     assert result.complete, [read_journal(p)[-1] for p in result.folder.rglob("journal.jsonl")]
+    journals = {path: read_journal(path) for path in result.folder.rglob("journal.jsonl")}
+    starts = {path: [e for e in events if e["event"] == "start"] for path, events in journals.items()}
+    assert watcher.lost is not None
+    (went_on,) = [path for path, begun in starts.items() if len(begun) > 1]
+    assert went_on == watcher.lost.journal
+    assert starts[went_on][1]["resumed_from_step"] > 0
+    assert len(weights(result.folder)) == 2
     assert weights(result.folder) == weights(straight.folder)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_says_how() -> None:
+    """Its exit code and its last words become the reason of the trial."""
+    with pytest.raises(RuntimeError, match=r"its worker ended with exit code 1: .*JSONDecodeError"):
+        train_one("no trial", {})
 
 
 def test_a_sqlite_store_is_refused_beside_several_machines() -> None:

@@ -12,10 +12,10 @@ from mimetic.files import write_text
 from mimetic.journal import read_journal
 from mimetic.recipe import RecipeError, load, resolved
 from mimetic.study.comparison import compare
-from mimetic.study.harvests import prospects
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.learning import LEARNED, learned_file
 from mimetic.study.planning import open_data, plan_arms
+from mimetic.study.prospects import prospects
 from mimetic.study.stages import prepare_stages, write_folders
 from mimetic.study.trial import Shelf, run_trial
 

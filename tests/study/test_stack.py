@@ -87,7 +87,7 @@ def after(count: int) -> Callable[[], str | None]:
     return stop
 
 
-@pytest.mark.parametrize("model", list(MODELS))
+@pytest.mark.parametrize("model", [pytest.param("convmixer", marks=pytest.mark.slow), "plain"])
 def test_a_stack_trains_what_a_queue_trains(model: str, tmp_path: Path) -> None:
     """Figures and weights of each trial are those of the trial by itself, but for rounding."""
     found = recipe(model=MODELS[model])
@@ -158,7 +158,9 @@ def test_a_stopped_stack_goes_on_by_itself(tmp_path: Path) -> None:
     ("parts", "reason"),
     [
         ({"arms": {"default": {}, "held": {"init": [{**WIDE, "freeze": True}]}}}, "what is frozen"),
-        ({"train": {"epochs": 1, "compile": True}}, "`train.compile` is on"),
+        pytest.param(
+            {"train": {"epochs": 1, "compile": True}}, "`train.compile` is on", marks=pytest.mark.slow
+        ),
         pytest.param(DROPPING, "random", marks=pytest.mark.slow),
     ],
     ids=["frozen", "compile", "dropout"],

@@ -1,7 +1,11 @@
-"""A study that ran offline is mirrored later, once, whatever became of its trials."""
+"""A study that ran offline, or whose store broke, is mirrored later, once, whatever became of its trials."""
 
 import contextlib
+import os
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +14,16 @@ import pytest
 from mimetic.errors import RunError, UserError
 from mimetic.journal import Journal, history, read_journal
 from mimetic.recipe import load
+from mimetic.study import study as studying
+from mimetic.study.executor import Tick
 from mimetic.study.layout import Trial
 from mimetic.study.locks import holding_study
 from mimetic.study.opening import start
 from mimetic.study.planning import plan_arms
+from mimetic.study.shelf import Shelf
 from mimetic.study.sync import sync
+from mimetic.study.trial import run_trial
+from mimetic.tracking import store as stores
 
 TINY: dict[str, Any] = {
     "recipe": 1,
@@ -118,3 +127,104 @@ def test_a_store_that_is_away_is_said(folder: Path, tmp_path: Path, monkeypatch:
         sync(folder, root=tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert sync(folder, root=tmp_path).link is not None
+
+
+class InThisProcess:
+    """An executor without workers, which cost seconds to start."""
+
+    def run(self, trials: Sequence[Trial], tick: Tick) -> None:
+        """Train one trial after another; `tick` is called before each step."""
+        shelf = Shelf()
+        for trial in trials:
+            run_trial(trial, shelf, tick)
+        tick()
+
+
+class Listener:
+    """A display that does something once, after the first epoch, and keeps what the user is told."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        """Keep what to do."""
+        self.act: Callable[[], object] | None = act
+        self.said: list[str] = []
+
+    def begin(self, study: Path, trials: Sequence[Trial]) -> None:
+        """Take in nothing."""
+
+    def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:  # noqa: ARG002
+        """Act."""
+        if self.act is not None and any(event.get("epoch") == 1 for event in events):
+            self.act()
+            self.act = None
+
+    def say(self, text: str) -> None:
+        """Keep a message."""
+        self.said.append(text)
+
+
+@contextlib.contextmanager
+def locked(database: Path) -> Iterator[Callable[[], object]]:
+    """Lock the store, for as long as the block lasts."""
+    with contextlib.closing(sqlite3.connect(database)) as other:
+        yield lambda: other.execute("begin exclusive")
+
+
+@contextlib.contextmanager
+def moved(database: Path) -> Iterator[Callable[[], object]]:
+    """Move the store away, and back when the block ends."""
+    away = database.parent / "away"
+    yield lambda: [away.mkdir(), *(file.rename(away / file.name) for file in database.parent.glob("mlflow*"))]
+    for file in away.iterdir():
+        file.rename(database.parent / file.name)
+
+
+@contextlib.contextmanager
+def deleted(database: Path) -> Iterator[Callable[[], object]]:
+    """Delete the store."""
+    yield lambda: [file.unlink() for file in database.parent.glob("mlflow*")]
+
+
+@pytest.mark.parametrize(
+    ("breaks", "told"),
+    [
+        (locked, "database is locked; another process holds it"),
+        pytest.param(moved, "was deleted, moved or replaced while in use", marks=pytest.mark.slow),
+        pytest.param(deleted, "was deleted, moved or replaced while in use", marks=pytest.mark.slow),
+    ],
+)
+def test_a_store_that_breaks_costs_no_trial(
+    breaks: Any, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study goes on and says what mends it; then the store holds exactly what the journals hold."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(studying, "pick_executor", lambda *_, **__: InThisProcess())
+    monkeypatch.setattr(stores, "LOCK_PATIENCE", 0.05)
+    with breaks(tmp_path / "mlflow.db") as now:
+        listener = Listener(now)
+        result = studying.run(load({**TINY, "seeds": 1}), root=tmp_path, display=listener)
+
+    assert listener.act is None
+    assert result.complete
+    assert result.link is None
+    assert len([text for text in listener.said if told in text]) == 1, listener.said
+    assert listener.said[-1].endswith(
+        "is not tracked in full; `mimetic sync` copies the journals once the store works"
+    )
+    if breaks is deleted:  # in a process of its own: this one has the file open for good
+        command = [sys.executable, "-m", "mimetic", "sync", "--root", str(tmp_path)]
+        root = str(Path(__file__).parents[2])
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": root})
+    else:
+        assert sync(result.folder, root=tmp_path).link is not None
+    runs, points = stored(tmp_path)
+    assert [ended for _, ended in runs] == ["FINISHED"] * 3
+    for path in result.folder.rglob("journal.jsonl"):
+        arm, seed = path.parts[-3:-1]
+        curves = history(read_journal(path))
+        mine = {
+            (k, step): value
+            for name, k, step, value, _ in points
+            if name == f"{arm} · {seed.replace('-', ' ')}"
+        }
+        assert mine == {(key, step): value for key, curve in curves.items() for step, value in curve.items()}
+    assert len(points) == len({point[:3] for point in points})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mimetic.errors import RunError, UserError
-from mimetic.recipe import Recipe, load
+from mimetic.recipe import Recipe, RecipeError, load
 from mimetic.study.fetching import with_local_runs
 from mimetic.tracking import runs
 from mimetic.tracking.fetch import fetch_trial
@@ -76,3 +76,27 @@ def test_a_recipe_names_the_folder_instead(store: Store, root: Path, tmp_path: P
     assert with_local_runs(recipe_from({"run": run_id}), root) == recipe_from({"trial": there})
     plain = recipe_from({"trial": there})
     assert with_local_runs(plain, root) is plain
+
+
+def test_every_wrong_run_is_told_at_its_place(store: Store, root: Path, tmp_path: Path) -> None:
+    """Rules that share one have its mistake in common; the repair is in the hint."""
+    right, wrong, failed = tracked(store, tmp_path), "0" * 32, tracked(store, tmp_path, arm="../x")
+    rules = [
+        {"id": "a", "match": {"depth": [0, 0.5]}, "covariance": {"type": "filters", "from": {"run": run}}}
+        for run in (right, wrong, wrong, failed)
+    ]
+    arms = {f"arm-{number}": {"init": [rule]} for number, rule in enumerate(rules)}
+    with pytest.raises(RecipeError) as caught:
+        with_local_runs(load({"recipe": 1, "name": "wrong", "arms": arms}), root)
+    places = [(issue.path[1], issue.path[-2:], issue.hint) for issue in caught.value.issues]
+    hint = "give the id of a finished trial's run, 32 digits as `mimetic ui` shows them"
+    assert places == [("arm-1", ("from", "run"), hint), ("arm-3", ("from", "run"), hint)]
+    assert caught.value.issues[0].message.startswith(f"there is no run {wrong} in sqlite")
+
+
+def test_looking_for_a_run_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing was tracked there is no run, and nothing is left behind."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(UserError, match=r"nothing was tracked in .*mlflow\.db yet"):
+        fetch_trial(tmp_path / "mlruns", "0" * 32, weights=WEIGHTS)
+    assert list(tmp_path.iterdir()) == []

@@ -6,26 +6,17 @@ import sys
 from pathlib import Path
 
 import torch
+from halves import images  # beside this file, which is run as a script
 from torch import distributed as dist
 from torch import nn
 
 from mimetic import streams
-from mimetic.data import Dataset, Images
+from mimetic.data import Dataset
 from mimetic.journal import Journal, Muted
 from mimetic.recipe.data import Crop
 from mimetic.recipe.train import OneCycle, Train
 from mimetic.train import digest, train
 from mimetic.train.ranks import ALONE, Ranks
-
-
-def images(count: int, seed: int) -> Images:
-    """Return pictures whose upper half is bright, or whose lower half is."""
-    draws = streams.generator(seed)
-    labels_N = torch.arange(count) % 2
-    pixels_NCHW = torch.randint(0, 120, (count, 3, 8, 8), dtype=torch.uint8, generator=draws)
-    for number, label in enumerate(labels_N.tolist()):
-        pixels_NCHW[number, :, 4 * label : 4 * label + 4] += 100
-    return Images(pixels_NCHW=pixels_NCHW, labels_N=labels_N)
 
 
 def main(folder: Path, epochs: int, stop_after: int | None) -> None:

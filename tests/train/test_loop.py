@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mimetic import streams
-from mimetic.data import Dataset, Images, load
+from mimetic.data import Dataset, load
 from mimetic.errors import UserError
 from mimetic.journal import Journal, history, read_journal
 from mimetic.recipe.data import Copying, Crop, Flip
@@ -46,14 +46,7 @@ TIMED = {"images_per_second", "epoch_seconds"}
 """Metrics that no two runs share."""
 
 
-def _images(count: int, seed: int) -> Images:
-    """Return 2 classes: dark pictures with a bright upper half, or a bright lower half."""
-    draws = streams.generator(seed)
-    labels_N = torch.arange(count) % 2
-    pixels_NCHW = torch.randint(0, 120, (count, 3, 8, 8), dtype=torch.uint8, generator=draws)
-    for number, label in enumerate(labels_N.tolist()):
-        pixels_NCHW[number, :, 4 * label : 4 * label + 4] += 100
-    return Images(pixels_NCHW=pixels_NCHW, labels_N=labels_N)
+_images = runpy.run_path(str(Path(__file__).with_name("halves.py")))["images"]
 
 
 def _dataset(count: int = 70) -> Dataset:

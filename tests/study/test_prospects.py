@@ -1,17 +1,15 @@
-"""What trials take from trained networks: the same for all of them, measured once."""
+"""What is known of the networks rules take from, before they are trained."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 
 from mimetic.errors import UserError
 from mimetic.recipe import load
-from mimetic.recipe.measured import Filters, Nfm
-from mimetic.study.harvests import origin_name, prospects
-from mimetic.study.study import run
+from mimetic.recipe.measured import Filters
+from mimetic.study.prospects import prospects
 
 TINY: dict[str, Any] = {
     "recipe": 1,
@@ -35,21 +33,6 @@ TINY: dict[str, Any] = {
 }
 
 
-def test_all_trials_take_the_same_from_one_network(tmp_path: Path) -> None:
-    """Random probes are the network's own: no trial's seed decides what the others begin from."""
-    result = run(load(TINY), root=tmp_path, offline=True, workers=1)
-    plans = [json.loads((result.folder / "agop" / f"seed-{n}" / "plan.json").read_text()) for n in (0, 1)]
-    digests = [
-        [e["arguments"]["digest"] for e in plan["entries"] if e["initializer"] == "gaussian"]
-        for plan in plans
-    ]
-
-    assert result.complete
-    assert len(digests[0]) == 2
-    assert digests[0] == digests[1]
-    assert len(list(tmp_path.glob("stages/*/one/seed-7/harvest-*.safetensors"))) == 1
-
-
 def test_prospects_know_the_layers_a_rule_asks_for() -> None:
     """Only layers of the kind the rules match are looked at."""
     recipe = load(TINY)
@@ -58,22 +41,6 @@ def test_prospects_know_the_layers_a_rule_asks_for() -> None:
     assert [layer.layer for layer in harvest.layers] == ["blocks.0.spatial", "blocks.1.spatial"]
     assert harvest.pending
     assert harvest.origin == "stage one"
-
-
-@pytest.mark.parametrize(
-    ("origin", "expected"),
-    [
-        ({"stage": "small"}, "stage small"),
-        ({"checkpoint": "a.pt"}, "checkpoint a.pt"),
-        (
-            {"model": {"type": "torchvision", "name": "vgg11"}, "weights": "DEFAULT"},
-            "vgg11 with weights DEFAULT",
-        ),
-    ],
-)
-def test_origins_are_called_as_people_read_them(origin: dict[str, Any], expected: str) -> None:
-    """Plans and messages name the network a covariance comes from."""
-    assert origin_name(Nfm.model_validate({"from": origin})) == expected
 
 
 def test_a_folder_that_is_no_trial_is_refused(tmp_path: Path) -> None:
@@ -106,24 +73,6 @@ SELECTED: dict[str, Any] = {
     },
     "stages": {"one": {"seeds": [7], "model": {"dim": 16}}},
 }
-
-
-@pytest.mark.slow
-def test_weights_are_taken_from_a_stage_as_it_was_trained(tmp_path: Path) -> None:
-    """Before training an arm holds every other channel of the stage's final weights, in each trial."""
-    result = run(load(SELECTED), root=tmp_path, offline=True, workers=1)
-    (trained,) = tmp_path.glob("stages/*/one/seed-7/weights.safetensors")
-    plans = [
-        json.loads((result.folder / "selection" / f"seed-{n}" / "plan.json").read_text()) for n in (0, 1)
-    ]
-    taken = [e for e in plans[0]["entries"] if e["initializer"] == "weight_selection"]
-    weight = next(e for e in taken if e["parameter"] == "blocks.1.channel.weight")
-    expected = load_file(trained)["blocks.1.channel.weight"][::2, ::2].double()
-
-    assert result.complete
-    assert len(taken) == 4 + 2 * 8
-    assert weight["mean"] == pytest.approx(float(expected.mean()), rel=1e-9)
-    assert [e["arguments"] for e in plans[0]["entries"]] == [e["arguments"] for e in plans[1]["entries"]]
 
 
 def test_weights_are_those_of_one_network() -> None:

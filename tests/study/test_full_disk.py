@@ -1,0 +1,170 @@
+"""A disk that fills up while a trial writes: it fails, the others go on, and no file is there by half."""
+
+import errno
+import os
+import resource
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mimetic.journal import read_journal, status
+from mimetic.recipe import load, resolved
+from mimetic.study.layout import Trial
+from mimetic.study.shelf import Shelf
+from mimetic.study.study import run
+from mimetic.study.trial import run_trial
+from mimetic.train import checkpoint
+from mimetic.train.begin import CHECKPOINT, WEIGHTS
+
+TINY: dict[str, Any] = {
+    "recipe": 1,
+    "name": "tiny",
+    "model": {"type": "plain_cnn", "widths": [4], "kernel_size": 3},
+    "data": {"type": "digits", "train_size": 64, "test_size": 32},
+    "train": {"epochs": 3, "batch_size": 32},
+    "seeds": 2,
+    "arms": {"default": {}},
+}
+
+
+def begin(folder: Path) -> Path:
+    """Return the folder of a study that was not begun."""
+    folder.mkdir()
+    (folder / "resolved.yaml").write_text(resolved(load(TINY)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def never_full(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the weights of a trial that always had room."""
+    study = begin(tmp_path_factory.mktemp("never-full") / "study")
+    assert train(study, 0) == "FINISHED"
+    return digest(study / "default" / "seed-0")
+
+
+def train(study: Path, seed: int, shelf: Shelf | None = None) -> str:
+    """Train a trial in this process; return how it ended."""
+    return run_trial(Trial(str(study), "default", seed), Shelf() if shelf is None else shelf, lambda: None)
+
+
+def full(file: str) -> OSError:
+    """Return what a full disk raises."""
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
+
+
+def no_room_for_tensors(monkeypatch: pytest.MonkeyPatch, name: str, *, after: int) -> None:
+    """Let writing checkpoints or weights fail half-way, some of them before excepted."""
+    save, left = checkpoint.save_file, iter(range(after))
+
+    def half(tensors: Any, path: Path, metadata: Any) -> None:
+        if name not in Path(path).name or next(left, None) is not None:
+            save(tensors, path, metadata)
+            return
+        Path(path).write_bytes(b"half")
+        raise full(str(path))
+
+    monkeypatch.setattr(checkpoint, "save_file", half)
+
+
+def no_room_for_text(monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
+    """Let the journal take a line half-way, after some, and then nothing."""
+    write, left = os.write, iter(range(after))
+
+    def some(file: int, data: bytes) -> int:
+        if next(left, None) is not None:
+            return write(file, data)
+        if data.endswith(b"\n") and len(data) > 40:
+            return write(file, data[:20])
+        raise full("journal")
+
+    monkeypatch.setattr(os, "write", some)
+
+
+@pytest.mark.parametrize(
+    ("fill", "named"),
+    [
+        (lambda patch: no_room_for_tensors(patch, CHECKPOINT, after=1), CHECKPOINT),
+        (lambda patch: no_room_for_tensors(patch, WEIGHTS, after=0), WEIGHTS),
+        (lambda patch: no_room_for_text(patch, after=9), "journal.jsonl"),
+    ],
+    ids=["checkpoint", "weights", "journal"],
+)
+def test_one_trial_fails_and_goes_on_later(
+    fill: Callable[[pytest.MonkeyPatch], None],
+    named: str,
+    *,
+    never_full: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The reason names the file; with room again the next is trained, and this one to its end."""
+    study, shelf = begin(tmp_path / "study"), Shelf()
+    first = study / "default" / "seed-0"
+    with monkeypatch.context() as patch:
+        fill(patch)
+        assert train(study, 0, shelf) == "FAILED"
+
+    events = read_journal(first / "journal.jsonl")
+    said = capfd.readouterr().err
+    reason = str(events[-1].get("reason")) if named != "journal.jsonl" else said
+    assert named in reason
+    assert "No space left on device" in reason
+    assert "make room" in reason
+    assert status(events) == ("FAILED" if named != "journal.jsonl" else "RUNNING")  # its pool ends that one
+    assert not list(first.glob(".*.tmp"))
+    assert not (first / WEIGHTS).exists()
+    assert checkpoint.load_checkpoint(first / CHECKPOINT, plan_hash=events[2]["plan"]) is not None
+
+    assert train(study, 1, shelf) == "FINISHED"
+    assert train(study, 0, shelf) == "FINISHED"
+    assert digest(first) == never_full
+
+
+def digest(folder: Path) -> str:
+    """Return a digest of a trial's final weights."""
+    return sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+class Limiter:
+    """A display that lets the worker's files grow no further once its first epoch is known."""
+
+    def begin(self, study: Path, trials: Sequence[Trial]) -> None:
+        """Take in nothing."""
+
+    def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:
+        """Limit whoever writes the journal."""
+        if any(event.get("epoch") == 1 for event in events):
+            for entry in Path("/proc").glob("[0-9]*/fd/*"):
+                try:
+                    writer = int(entry.parts[2]) if entry.readlink() == trial.journal else None
+                except OSError:
+                    continue
+                if writer is not None:
+                    size = trial.journal.stat().st_size
+                    resource.prlimit(writer, resource.RLIMIT_FSIZE, (size, size))
+
+    def say(self, text: str) -> None:
+        """Take in nothing."""
+
+
+@pytest.mark.slow
+def test_a_worker_that_can_write_nothing(tmp_path: Path) -> None:
+    """Its journal takes not even its end: the coordinator writes it, and `resume` trains to the end."""
+    long = {"epochs": 200, "batch_size": 32, "eval_every": 50, "checkpoint": {"every": 50}}
+    recipe = load({**TINY, "train": long, "seeds": 1})
+    result = run(recipe, root=tmp_path, offline=True, workers=1, display=Limiter())
+    trial = Trial(str(result.folder), "default", 0)
+    assert result.statuses == {trial.name: "FAILED"}
+    reason = read_journal(trial.journal)[-1]["reason"]
+    assert "the journal cannot be written (File too large): make room" in reason
+
+    assert run(recipe, root=tmp_path, offline=True, workers=1, resume=True).complete
+    cut = digest(trial.folder)
+    shutil.rmtree(trial.folder)
+    assert run_trial(trial, Shelf(), lambda: None) == "FINISHED"
+    assert digest(trial.folder) == cut
