@@ -1,10 +1,11 @@
 """How long a large vision transformer takes to initialize, beside PyTorch's own construction of it.
 
     python benchmarks/initialization.py [--model vit_large_patch16_224] [--threads 2] [--rounds 3]
+    python benchmarks/initialization.py --attention [--model vit_base_patch16_224] [--threads 2] [--rounds 1]
 
 Both in one process, in turn, as a ratio of the fastest rounds: a busy machine slows both. Construction draws
 every weight by the model's own laws; applying a plan draws them from named streams, writes them into the
-constructed model and verifies their moments.
+constructed model and verifies their moments. With `--attention`, mimetic attention alone, in seconds.
 """
 
 import argparse
@@ -33,14 +34,8 @@ def timed(work: Callable[[], object]) -> tuple[float, object]:
     return time.perf_counter() - began, result
 
 
-def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="vit_large_patch16_224", help="model of timm")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+def univariate(asked: argparse.Namespace) -> None:
+    """Print how long each law takes, beside construction."""
     with torch.device("meta"):
         graph = find_sites(timm.create_model(asked.model))
     plans = {}
@@ -57,12 +52,46 @@ def main() -> None:
         for name, plan in plans.items():
             apply[name].append(timed(lambda plan=plan, model=model: plan.apply(model))[0])
     count = sum(parameter.numel() for parameter in model.parameters())
-    print(
-        f"{asked.model}: {count / 1e6:.0f} M parameters, {asked.threads} threads, fastest of {asked.rounds}"
-    )
+    print(f"{asked.model}: {count / 1e6:.0f} M parameters, {said(asked)}")
     print(f"construct {min(construct):.2f} s")
     for name, seconds in apply.items():
         print(f"{name:15} {min(seconds):.2f} s, {min(seconds) / min(construct):.2f} of construction")
+
+
+def attention(asked: argparse.Namespace) -> None:
+    """Print how long mimetic attention takes: planned, drawn, written and checked."""
+    rule = {"id": "attention", "match": {"kind": "attention"}, "init": "mimetic_attention"}
+    arm = load({"recipe": 1, "name": "bench", "init": [rule]}).arms["main"]
+    model = timm.create_model(asked.model)
+    rounds = []
+    for _ in range(asked.rounds):
+        planned, plan = timed(lambda: resolve(arm, find_sites(model), seed=0))
+        drawn, _ = timed(lambda plan=plan: plan.apply(model))
+        rounds.append((planned + drawn, planned))
+    whole, planned = min(rounds)
+    sites = [site for site in find_sites(model).composites if site.kind == "attention"]
+    heads = sum(site.structure.heads for site in sites)
+    print(f"{asked.model}: mimetic attention in {len(sites)} layers, {heads} heads, {said(asked)}")
+    print(f"{whole:.1f} s, of which {planned:.1f} s are the plan")
+
+
+def said(asked: argparse.Namespace) -> str:
+    """Return how it was timed."""
+    return f"{asked.threads} threads, fastest of {asked.rounds}"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="model of timm; unless given, a large one, with --attention a base")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
+    parser.add_argument("--attention", action="store_true", help="time mimetic attention instead")
+    asked = parser.parse_args()
+    if asked.model is None:
+        asked.model = f"vit_{'base' if asked.attention else 'large'}_patch16_224"
+    torch.set_num_threads(asked.threads)
+    (attention if asked.attention else univariate)(asked)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,11 @@ def assembled(
 
 
 def read_maps(site: Site, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the maps (O, …) of a composite site out of stored tensors; the inverse of `assembled`."""
+    """Return the maps (O, …) that tensors of a composite site hold, by slot; the inverse of `assembled`."""
     maps = {}
     for slot in () if site.structure is None else site.structure.slots:
+        if slot.parameter not in tensors:
+            continue
         tensor = tensors[slot.parameter].narrow(1 if slot.transposed else 0, slot.start, slot.outputs)
         maps[slot.name] = tensor.T if slot.transposed else tensor
     return maps

@@ -68,17 +68,34 @@ def query_key_maps(
     shared = attention.heads // attention.kv_heads
 
     def group(first: int) -> tuple[Tensor, Tensor]:
-        targets = [
-            near_identity(*widths, noise=noise, diagonal=diagonal, law=law, stream=stream(f"qk.head{head}"))
-            for head in range(first, first + shared)
-        ]
-        left_MK, right_KN = balanced(torch.cat(targets), attention.head_dim)
+        target = query_key_target(
+            range(first, first + shared), widths, noise=noise, diagonal=diagonal, law=law, stream=stream
+        )
+        left_MK, right_KN = balanced(target, attention.head_dim)
         size = shared**0.25
         queries = [part_DK.T for part_DK in (left_MK * size).chunk(shared)]
         return torch.cat(queries), right_KN / size
 
     pairs = side_by_side([partial(group, first) for first in range(0, attention.heads, shared)])
     return torch.cat([q for q, _ in pairs]), torch.cat([k for _, k in pairs])
+
+
+def query_key_target(
+    heads: Sequence[int],
+    widths: tuple[int, int],
+    *,
+    noise: float,
+    diagonal: float,
+    law: Noise,
+    stream: Stream,
+) -> Tensor:
+    """Return A of heads that share their keys, one above the other."""
+    return torch.cat(
+        [
+            near_identity(*widths, noise=noise, diagonal=diagonal, law=law, stream=stream(f"qk.head{head}"))
+            for head in heads
+        ]
+    )
 
 
 def value_out_maps(

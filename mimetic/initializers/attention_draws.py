@@ -11,7 +11,7 @@ from mimetic.covariance.linalg import one_thread
 from mimetic.errors import UserError
 from mimetic.graph.site import Site
 from mimetic.graph.structure import Attention, Position
-from mimetic.initializers.assembly import assembled
+from mimetic.initializers.assembly import assembled, read_maps
 from mimetic.initializers.attention import (
     Stream,
     query_key_maps,
@@ -19,10 +19,20 @@ from mimetic.initializers.attention import (
     value_out_maps,
     zeros_of,
 )
+from mimetic.initializers.attention_promises import (
+    Maps,
+    Promise,
+    exact_promise,
+    impulse_promise,
+    query_key_promise,
+    semi_orthogonal_promise,
+    value_out_promise,
+)
 from mimetic.initializers.dispatch import made, named
 from mimetic.initializers.draw import Draw, Moments, Streams
-from mimetic.initializers.impulse import OFFSETS, impulse_factors, impulse_logits, principal
+from mimetic.initializers.impulse import OFFSETS, impulse_factors, impulse_logits, principal, pulled_back
 from mimetic.initializers.parallel import side_by_side
+from mimetic.initializers.products import close
 from mimetic.models.sincos import sincos2d
 from mimetic.recipe.attention_init import (
     Bias,
@@ -34,7 +44,6 @@ from mimetic.recipe.attention_init import (
 
 _INNER = ("q", "k", "v")
 _ALL = (*_INNER, "out")
-Maps = Mapping[str, Tensor]
 
 
 @made.register
@@ -80,7 +89,16 @@ def mimetic_attention(spec: MimeticAttention, site: Site, names: tuple[str, ...]
         )
         return {"q": q, "k": k, "v": v, "out": out}
 
-    return _draw(spec, site, names, maps)
+    qk = query_key_promise(attention, queries, noise=spec.qk_noise, diagonal=spec.qk_diag, law=spec.noise)
+    vp = value_out_promise(
+        attention,
+        values,
+        noise=spec.vp_noise,
+        diagonal=spec.vp_diag,
+        law=spec.noise,
+        legacy_layout=spec.legacy_layout,
+    )
+    return _draw(spec, site, names, maps, (qk, vp))
 
 
 @named.register
@@ -105,14 +123,19 @@ def impulse_attention(spec: ImpulseAttention, site: Site, names: tuple[str, ...]
         raise UserError(f"{site.layer}: impulse_attention needs keys of the width of the queries")
     _check_width(site, inputs, spec.layout)
 
-    def maps(stream: Stream) -> dict[str, Tensor]:
+    def positions() -> tuple[Tensor, Tensor, Tensor]:
         table_ND = sincos2d(grid, inputs, layout=spec.layout, temperature=spec.temperature)
         with one_thread():
-            basis = principal(functional.layer_norm(table_ND, (inputs,)), attention.head_dim)
+            return principal(functional.layer_norm(table_ND, (inputs,)), attention.head_dim)
+
+    def logits(index: int, stream: Stream) -> Tensor:
+        return impulse_logits(grid, OFFSETS[index % len(OFFSETS)], stream(f"impulse.head{index}"))
+
+    def maps(stream: Stream) -> dict[str, Tensor]:
+        basis = positions()
 
         def head(index: int) -> tuple[Tensor, Tensor]:
-            target = impulse_logits(grid, OFFSETS[index % len(OFFSETS)], stream(f"impulse.head{index}"))
-            return impulse_factors(basis, target, rank=attention.head_dim, norm=spec.norm)
+            return impulse_factors(basis, logits(index, stream), rank=attention.head_dim, norm=spec.norm)
 
         pairs = side_by_side([partial(head, index) for index in range(attention.heads)])
         v, out = value_out_maps(
@@ -121,7 +144,13 @@ def impulse_attention(spec: ImpulseAttention, site: Site, names: tuple[str, ...]
         q, k = (torch.cat([pair[i].T for pair in pairs]) for i in range(2))
         return {"q": q, "k": k, "v": v, "out": out}
 
-    return _draw(spec, site, names, maps, grid=list(grid))
+    def targets(stream: Stream) -> list[Tensor]:
+        basis = positions()
+        return [pulled_back(basis, logits(index, stream)) for index in range(attention.heads)]
+
+    qk = impulse_promise(attention, targets, norm=spec.norm)
+    vp = value_out_promise(attention, values, noise=spec.vp_noise, diagonal=spec.vp_diag, law=spec.noise)
+    return _draw(spec, site, names, maps, (qk, vp), grid=list(grid))
 
 
 @named.register
@@ -133,15 +162,23 @@ def conditioned_attention(spec: ConditionedAttention, site: Site, names: tuple[s
     attention = _attention(site)
     (queries, keys), _ = _widths(site)
 
+    def identity() -> Tensor:
+        return torch.eye(*site.slot_shape("v"), dtype=torch.float64)
+
     def maps(stream: Stream) -> dict[str, Tensor]:
         heads = partial(semi_orthogonal_heads, head_dim=attention.head_dim, stream=stream)
         return {
             "q": heads(attention.heads, inputs=queries, name="q"),
             "k": heads(attention.kv_heads, inputs=keys, name="k"),
-            "v": torch.eye(*site.slot_shape("v"), dtype=torch.float64),
+            "v": identity(),
         }
 
-    return _draw(spec, site, names, maps)
+    promises = (
+        semi_orthogonal_promise("q", attention.heads),
+        semi_orthogonal_promise("k", attention.kv_heads),
+        exact_promise("v", "W_V is the identity", identity),
+    )
+    return _draw(spec, site, names, maps, promises)
 
 
 @named.register
@@ -163,13 +200,22 @@ def sincos(spec: Sincos2d, site: Site, names: tuple[str, ...]) -> Draw:
     prefix = structure.tokens - grid[0] * grid[1]
     local = structure.slots[0].parameter
 
-    def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:  # noqa: ARG001
+    def table() -> Tensor:
         table_ND = sincos2d(grid, structure.dim, layout=spec.layout, temperature=spec.temperature)
         whole_TD = functional.pad(spec.scale * table_ND, (0, 0, prefix, 0))
-        return {local: whole_TD.view(site.parameter(local).shape).to(torch.float32)} if local in names else {}
+        return whole_TD.view(site.parameter(local).shape)
+
+    def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:  # noqa: ARG001
+        return {local: table().to(torch.float32)} if local in names else {}
+
+    def check(streams: Streams, tensors: Mapping[str, Tensor], rounding: float) -> list[str]:  # noqa: ARG001
+        kept = local not in tensors or close(tensors[local], table(), rounding=rounding)
+        return [] if kept else ["its entries are the sines and cosines of the grid"]
 
     arguments = {**spec.model_dump(exclude={"type"}), "grid": list(grid)}
-    return Draw(spec.type_name(), arguments, sample)
+    return Draw(
+        spec.type_name(), arguments, sample, notes=("checked after writing: every entry",), check=check
+    )
 
 
 def _draw(
@@ -177,9 +223,13 @@ def _draw(
     site: Site,
     names: tuple[str, ...],
     maps: Callable[[Stream], Maps],
+    promises: tuple[Promise, ...],
     **found: object,
 ) -> Draw:
-    """Return a draw that makes maps and stores them; biases are zeros where the rule says so."""
+    """Return a draw that makes maps and stores them; biases are zeros where the rule says so.
+
+    Of its promises those are checked whose maps it stores, and the plan names them.
+    """
     zeros = sorted(
         name for name in made(spec) or () if name.endswith("_bias") and site.slot(name) is not None
     )
@@ -190,8 +240,22 @@ def _draw(
             return assembled(site, biases, names, layer)
         return assembled(site, {**maps(lambda slot: streams("", slot)), **biases}, names, layer)
 
-    certain = {name: Moments(0.0, 0.0, 0.0) for name in names if _only_biases(site, name)}
-    return Draw(spec.type_name(), {**spec.model_dump(exclude={"type"}), **found}, sample, certain)
+    stored = {slot.name for slot in _attention(site).slots if slot.parameter in names}
+    checked = [promise for promise in promises if stored.issuperset(promise.slots)]
+
+    def check(streams: Streams, tensors: Mapping[str, Tensor], rounding: float) -> list[str]:
+        found = read_maps(site, tensors)
+        stream: Stream = lambda slot: streams("", slot)  # noqa: E731
+        return [promise.said for promise in checked if not promise.kept(stream, found, rounding)]
+
+    return Draw(
+        name=spec.type_name(),
+        arguments={**spec.model_dump(exclude={"type"}), **found},
+        sample=sample,
+        moments={name: Moments(0.0, 0.0, 0.0) for name in names if _only_biases(site, name)},
+        notes=tuple(f"checked after writing: {promise.said}" for promise in checked),
+        check=check if checked else None,
+    )
 
 
 def _only_biases(site: Site, name: str) -> bool:

@@ -1,6 +1,6 @@
 """What an initializer promises and how it draws: the seam between `initializers` and `plan`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,9 @@ class Draw:
         notes: What was done on the way, for the reader of the plan ("resized 5→9").
         apart: Whether `sample` may run on a thread of its own: it changes no setting of torch either.
         joint: What fills the site together with others, after `sample`; None for draws of one site.
+        check: `check(streams, stored, rounding)` returns what does not hold of the tensors that were written
+            and should, beyond their moments. They are given in float64 on the CPU by local name; `rounding`
+            is the relative one they went through.
     """
 
     name: str
@@ -73,3 +76,4 @@ class Draw:
     notes: tuple[str, ...] = ()
     apart: bool = False
     joint: Joint | None = None
+    check: Callable[[Streams, Mapping[str, Tensor], float], Sequence[str]] | None = None

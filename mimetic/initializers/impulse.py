@@ -65,8 +65,18 @@ def impulse_factors(
         rank: Width of the head.
         norm: Frobenius norm of the results.
     """
-    left_NK, values_K, right_KD = basis
-    core_KK = (left_NK.T @ logits_NN @ left_NK) / (values_K[:, None] * values_K)
-    query_KR, key_RK = balanced(core_KK, rank)
+    _, _, right_KD = basis
+    query_KR, key_RK = balanced(_core(basis, logits_NN), rank)
     query_DR, key_DR = right_KD.T @ query_KR, right_KD.T @ key_RK.T
     return norm * query_DR / query_DR.norm(), norm * key_DR / key_DR.norm()
+
+
+def pulled_back(basis: tuple[Tensor, Tensor, Tensor], logits_NN: Tensor) -> Tensor:
+    """Return A = P⁺·T·P⁺ᵀ (d, d), of which `impulse_factors` are the split, up to a factor."""
+    _, _, right_KD = basis
+    return right_KD.T @ _core(basis, logits_NN) @ right_KD
+
+
+def _core(basis: tuple[Tensor, Tensor, Tensor], logits_NN: Tensor) -> Tensor:
+    left_NK, values_K, _ = basis
+    return (left_NK.T @ logits_NN @ left_NK) / (values_K[:, None] * values_K)

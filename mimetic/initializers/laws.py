@@ -16,6 +16,7 @@ from torch.nn import init
 from mimetic.covariance.linalg import one_thread
 from mimetic.errors import UserError
 from mimetic.initializers.draw import Moments
+from mimetic.initializers.normal import normal_, trunc_normal_
 from mimetic.initializers.trunc_normal import trunc_normal_moments
 from mimetic.recipe import initializer as spec_of
 from mimetic.recipe.base import Spec
@@ -67,7 +68,7 @@ def _(spec: spec_of.Uniform, shape: Shape) -> Law:
 @law.register
 def _(spec: spec_of.Normal, shape: Shape) -> Law:
     return Law(
-        lambda tensor, stream: init.normal_(tensor, spec.mean, spec.std, generator=stream),
+        lambda tensor, stream: normal_(tensor, spec.mean, spec.std, generator=stream),
         _scattered(shape, spec.std, mean=spec.mean),
         piecewise=True,
     )
@@ -82,8 +83,8 @@ def _(spec: spec_of.ScaledResidual, shape: Shape) -> Law:
 def _(spec: spec_of.TruncNormal, shape: Shape) -> Law:
     mean, std = trunc_normal_moments(spec.mean, spec.std, lower=spec.a, upper=spec.b)
     return Law(
-        lambda tensor, stream: init.trunc_normal_(
-            tensor, spec.mean, spec.std, spec.a, spec.b, generator=stream
+        lambda tensor, stream: trunc_normal_(
+            tensor, spec.mean, spec.std, lower=spec.a, upper=spec.b, generator=stream
         ),
         _scattered(shape, std, mean=mean),
         piecewise=True,
@@ -207,7 +208,7 @@ def _uniform(shape: Shape, std: float) -> Law:
 def _normal(shape: Shape, std: float) -> Law:
     """Return the law N(0, std²)."""
     return Law(
-        lambda tensor, stream: init.normal_(tensor, 0.0, std, generator=stream),
+        lambda tensor, stream: normal_(tensor, 0.0, std, generator=stream),
         _scattered(shape, std),
         piecewise=True,
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mimetic.errors import RunError, UserError
 from mimetic.graph import canonical_buffers, canonical_modules, canonical_parameters
-from mimetic.initializers.draw import Moments
+from mimetic.initializers.draw import Moments, Streams
 from mimetic.plan.entry import Action, Entry
 from mimetic.plan.moments import moments
 from mimetic.plan.together import filled_together
@@ -65,7 +65,7 @@ def apply(
 
     Raises:
         UserError: If the model's parameters are not those of the plan; nothing is written then.
-        RunError: If values are not finite or miss the plan's prediction.
+        RunError: If values are not finite, or miss the plan's prediction or a draw's own check.
     """
     parameters = canonical_parameters(model)
     _check_same(entries, parameters)
@@ -82,6 +82,8 @@ def apply(
         return replace(found, remark=remarks.get(name))
 
     measured = list(_side_by_side(settle, list((drawn | together).items())))
+    for action in actions:
+        _check(action, parameters, seed)
     for name, tensor in statistics.items():
         canonical_buffers(model)[name].copy_(tensor)
     for entry in entries:
@@ -127,11 +129,15 @@ def _side_by_side(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
 
 def _drawn(action: Action, layer: nn.Module, seed: int) -> dict[str, Tensor]:
     """Return what an action draws, by canonical parameter name."""
+    sampled = action.draw.sample(_streams(action, seed), layer)
+    return {action.parameters[local]: tensor for local, tensor in sampled.items()}
 
+
+def _streams(action: Action, seed: int) -> Streams:
     def streams(local: str, slot: str) -> torch.Generator:
         return generator(seed, action.parameters[local] if local else action.site, slot)
 
-    return {action.parameters[local]: t for local, t in action.draw.sample(streams, layer).items()}
+    return streams
 
 
 def _check_same(entries: Sequence[Entry], parameters: dict[str, nn.Parameter]) -> None:
@@ -177,11 +183,33 @@ def _local(drawn: Tensor, parameter: nn.Parameter) -> Tensor:
     )
 
 
-@torch.no_grad()
-def _verify(name: str, parameter: nn.Parameter, expected: Moments | None) -> Measured:
+def _whole(parameter: nn.Parameter) -> Tensor:
+    """Return the values of a parameter, gathered from its shards where it has any."""
     values = parameter.detach()
     full = getattr(values, "full_tensor", None)
-    values = values if full is None else full()
+    return values if full is None else full()
+
+
+@torch.no_grad()
+def _check(action: Action, parameters: Mapping[str, nn.Parameter], seed: int) -> None:
+    """Hold what an action wrote against what its draw promises beyond moments."""
+    if action.draw.check is None:
+        return
+    owned = {local: parameters[name] for local, name in action.parameters.items()}
+    stored = {local: _whole(parameter).to("cpu", torch.float64) for local, parameter in owned.items()}
+    dtypes = {torch.float32, *(parameter.dtype for parameter in owned.values())}  # draws are float32
+    rounding = max(torch.finfo(dtype).eps for dtype in dtypes)
+    missed = action.draw.check(_streams(action, seed), stored, rounding)
+    if missed:
+        raise RunError(
+            f"`{action.site}` does not follow its plan: it is not so that {'; nor that '.join(missed)}; "
+            "the initializer is at fault"
+        )
+
+
+@torch.no_grad()
+def _verify(name: str, parameter: nn.Parameter, expected: Moments | None) -> Measured:
+    values = _whole(parameter)
     mean, std = moments(values, about=0.0 if expected is None else expected.mean)
     if not (math.isfinite(mean) and math.isfinite(std)):
         raise RunError(f"`{name}` holds values that are not finite after initialization")

@@ -46,11 +46,12 @@ def _site(
     paths = (declared.qkv,) if declared.qkv is not None else tuple(path for path in split if path is not None)
     maps = {path: _linear(layer, path, linears) for path in (*paths, declared.out)}
     outputs = [_width(maps[path])[1] for path in paths]
-    if declared.qkv is not None:
-        outputs = [outputs[0] // 3] * 3 if outputs[0] % 3 == 0 else [outputs[0], 0, 0]
+    groups = declared.heads if declared.kv_heads is None else declared.kv_heads
+    if declared.qkv is not None:  # queries, keys and values of one width
+        width, rest = divmod(outputs[0], declared.heads + 2 * groups)
+        outputs = [declared.heads * width, groups * width, groups * width] if rest == 0 else [*outputs, 0, 0]
     inputs = _width(maps[declared.out])[0]
     sizes = head_sizes((outputs[0], outputs[1], outputs[2], inputs), heads=declared.heads, width=None)
-    groups = declared.heads if declared.kv_heads is None else declared.kv_heads
     if sizes is None or sizes[1] != groups:
         told = ", ".join(f"`{path}` {_width(site)[0]} → {_width(site)[1]}" for path, site in maps.items())
         shared = f" over {groups} of keys and values" if groups != declared.heads else ""

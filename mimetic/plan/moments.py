@@ -24,7 +24,9 @@ def moments(values: Tensor, about: float = 0.0) -> tuple[float, float]:
     total = square = 0.0
     pieces = torch.split(values.reshape(-1), _PIECE if values.device.type == "cpu" else count)
     for piece in pieces:
-        shifted = piece.double() - about
+        shifted = piece.double()
+        if about != 0.0:
+            shifted = shifted - about
         total += shifted.sum().item()
         square += torch.dot(shifted, shifted).item()
     mean = total / count

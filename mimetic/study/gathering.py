@@ -39,7 +39,7 @@ from mimetic.recipe.recipe import Arm
 from mimetic.recipe.scale import Lsuv
 from mimetic.study.layout import Trial
 from mimetic.study.learning import learned_file
-from mimetic.study.origins import called, origin_name, published_classes, trial_network
+from mimetic.study.origins import called, origin_classes, origin_name, trial_network
 from mimetic.study.stages import harvested_seeds, stage_folder, trained_weights
 from mimetic.surgery import Network as BuiltNetwork
 from mimetic.surgery import build_network
@@ -171,7 +171,7 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
     if origin.model is None:
         built = _built(arm, dataset, seed=trial.seed, allow_code=trial.allow_code).model
     else:
-        shape = replace(dataset.shape, num_classes=published_classes(section))
+        shape = replace(dataset.shape, num_classes=origin_classes(section, dataset.shape.num_classes))
         built = build_network(section, shape=shape, seed=trial.seed, allow_code=trial.allow_code).model
     if origin.checkpoint is not None:
         load_weights(built, Path(origin.checkpoint))

@@ -10,7 +10,7 @@ from mimetic.models.checkpoint import load_weights
 from mimetic.recipe import load
 from mimetic.recipe.base import Spec
 from mimetic.recipe.measured import FromNetwork, Measured, Origin
-from mimetic.recipe.model import Model
+from mimetic.recipe.model import Model, Timm, Torchvision
 from mimetic.recipe.recipe import Arm
 from mimetic.surgery import build_network
 from mimetic.train import WEIGHTS
@@ -29,9 +29,15 @@ def origin_name(spec: Spec) -> str:
     return called(spec.from_) if isinstance(spec, Measured | FromNetwork) else "the training images"
 
 
-def published_classes(model: Model) -> int:
-    """Return the number of outputs of a model with published weights: ImageNet's unless it says another."""
-    return 1000 if model.num_classes is None else model.num_classes
+def origin_classes(model: Model, examples: int) -> int:
+    """Return the number of outputs of the `model` of an origin.
+
+    Where the model does not say: ImageNet's for one of a library, as its weights have; for one of ours,
+    the number of classes of the arm's examples.
+    """
+    if model.num_classes is not None:
+        return model.num_classes
+    return 1000 if isinstance(model, Torchvision | Timm) else examples
 
 
 def trial_arm(folder: Path) -> Arm:

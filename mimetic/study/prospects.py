@@ -25,7 +25,7 @@ from mimetic.recipe.model import Model
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.scale import Lsuv
 from mimetic.study.learning import learned_file
-from mimetic.study.origins import origin_name, published_classes, trial_arm
+from mimetic.study.origins import origin_classes, origin_name, trial_arm
 from mimetic.study.sites import rewritten_sites
 from mimetic.study.stages import harvested_seeds
 
@@ -86,10 +86,10 @@ def _learned_prospect(recipe: Recipe, spec: Learned) -> Harvest:
 def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Graph:
     """Return the sites of the network a section takes from, without values."""
     source, model = arm, arm.model
-    published = False
+    own = False
     if isinstance(spec, Measured | FromNetwork):
         source, model = _where(recipe, arm, spec.from_)
-        published = spec.from_.model is not None
+        own = spec.from_.model is not None
     if source.learner is not None and isinstance(spec, Measured | FromNetwork):
         message = (
             f"{origin_name(spec)} learns without a network, and `{spec.type_name()}` is measured on one; "
@@ -97,8 +97,8 @@ def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Gr
         raise UserError(message + "use `covariance: {type: learned, from: …}`")
     if model is None or source.data is None:
         raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")
-    classes = published_classes(model) if published else None
-    surgery = () if published else source.surgery
+    classes = origin_classes(model, data.describe(source.data).num_classes) if own else None
+    surgery = () if own else source.surgery
     return rewritten_sites(model, surgery, source.data, classes=classes, allow_code=allow_code).graph
 
 

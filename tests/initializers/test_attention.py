@@ -190,6 +190,27 @@ def bert_layer() -> nn.Module:
     return BertAttention(config(transformers.BertConfig))
 
 
+def deit_layer() -> nn.Module:
+    """Return that of transformers' DeiT."""
+    from transformers.models.deit.modeling_deit import DeiTAttention
+
+    return DeiTAttention(config(transformers.DeiTConfig))
+
+
+def timm_swin_layer() -> nn.Module:
+    """Return that of timm's Swin, for windows of one token."""
+    from timm.models.swin_transformer import WindowAttention
+
+    return WindowAttention(WIDTH, HEADS, window_size=1)
+
+
+def torchvision_swin_layer() -> nn.Module:
+    """Return that of torchvision's Swin, for windows of one token."""
+    from torchvision.models.swin_transformer import ShiftedWindowAttention
+
+    return ShiftedWindowAttention(WIDTH, [1, 1], [0, 0], HEADS)
+
+
 def gpt2_layer() -> nn.Module:
     """Return GPT-2's, stored input first."""
     from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
@@ -210,7 +231,10 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "timm": timm_layer,
     "torchvision": torchvision_layer,
     "own": own_layer,
+    "timm swin": timm_swin_layer,
+    "torchvision swin": torchvision_swin_layer,
     "vit": vit_layer,
+    "deit": deit_layer,
     "bert": bert_layer,
     "gpt2": gpt2_layer,
     "llama": llama_layer,
@@ -259,6 +283,8 @@ def with_identity(layer: nn.Module, x: Tensor) -> Tensor:
     if name == "LlamaAttention":
         rotation = torch.ones(1, 1, layer.head_dim), torch.zeros(1, 1, layer.head_dim)
         return layer(tokens, rotation, None)[0][:, 0]
+    if name == "ShiftedWindowAttention":
+        return layer(tokens[:, None])[:, 0, 0]
     result = layer(tokens)
     return (result[0] if isinstance(result, tuple) else result)[:, 0]
 
@@ -302,6 +328,27 @@ def test_heads_are_truncated_products() -> None:
         rows = slice(head * 6, head * 6 + 6)
 
         assert torch.allclose(maps["q"][rows].T @ maps["k"][rows], (left @ right).float(), atol=1e-5, rtol=0)
+
+
+class Fused(nn.Module):
+    """Grouped queries in one layer: four of the queries' heads, two of keys and of values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(WIDTH, WIDTH)
+
+
+def test_grouped_queries_are_the_same_fused() -> None:
+    """One declared layer for all gets the maps of Llama's four, bit for bit."""
+    declared = {"qkv": "qkv", "out": "proj", "heads": HEADS, "kv_heads": 2}
+    model = nn.ModuleDict({"attn": Fused()})
+    rule = {"id": "a", "match": "attn", "attention": declared, "init": "mimetic_attention"}
+    initialize(model, {"recipe": 1, "init": [rule]}, seed=3)
+    expected = maps_of(lambda: llama_layer(2))
+    rows = model["attn"].qkv.weight.detach().split([WIDTH, WIDTH // 2, WIDTH // 2])
+    found = dict(zip("qkv", rows, strict=True)) | {"out": model["attn"].proj.weight.detach()}
+
+    assert {slot: torch.equal(found[slot], expected[slot]) for slot in found} == dict.fromkeys(found, True)
 
 
 def test_keys_and_values_of_other_widths() -> None:

@@ -251,17 +251,20 @@ class _Largest(TorchDispatchMode):
 
 
 def test_planning_allocates_no_weights() -> None:
-    """ViT-B/16 on the meta device: twelve attentions and a table are planned without making a tensor."""
+    """ViT-B/16 on the meta device: whatever begins its layers, the plan is made without making a tensor."""
+    table = {"id": "table", "match": {"kind": "position"}, "init": "sincos2d"}
+    attentions = {"mimetic_attention": 48, "impulse_attention": 24, "conditioned_attention": 12}
+    counts = {"linear": {"trunc_normal": 49, "kaiming_normal": 49}, "attention": attentions}
     with torch.device("meta"):
         model = timm.create_model("vit_base_patch16_224")
-    rules = [
-        {"id": "positions", "match": {"kind": "position"}, "init": "sincos2d"},
-        {"id": "attention", "match": {"kind": "attention"}, "init": "mimetic_attention", "expect": 12},
-    ]
     with _Largest() as made:
-        plan = plan_of(model, *rules)
+        graph = find_sites(model)
+        for kind, inits in counts.items():
+            for init, count in inits.items():
+                rule = {"id": "a", "match": {"kind": kind}, "init": init}
+                arm = load({"recipe": 1, "name": "test", "init": [table, rule]}).arms["main"]
+                assert len(claimed(resolve(arm, graph, seed=0), "a")) == count
 
-    assert len(claimed(plan, "attention")) == 48
     assert made.largest < 1000
 
 
