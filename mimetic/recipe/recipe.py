@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
-from mimetic.recipe.base import Count, FromList, Name, Section, mistake
+from mimetic.recipe.base import Count, FromList, Name, Section, listed_once, mistake
 from mimetic.recipe.data import AnyData
 from mimetic.recipe.errors import Mark, Step
 from mimetic.recipe.learner import Learner
@@ -39,13 +39,6 @@ def _seed_list(value: Any) -> Any:
     return value
 
 
-def _distinct(value: tuple[int, ...]) -> tuple[int, ...]:
-    for index, seed in enumerate(value):
-        if seed in value[:index]:
-            raise mistake(f"the seed {seed} is given twice", at=(index,), hint="remove one of them")
-    return value
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Written:
     """Where a recipe came from; recipes that say the same are equal whatever their origin.
@@ -70,7 +63,7 @@ Seeds = Annotated[
     Field(min_length=1, max_length=MAX_SEEDS),
     FromList,
     BeforeValidator(_seed_list, json_schema_input_type=int | list[int]),
-    AfterValidator(_distinct),
+    AfterValidator(listed_once("seed")),
 ]
 
 
