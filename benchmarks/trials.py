@@ -207,7 +207,8 @@ def tracking(options: argparse.Namespace) -> None:
 
     The coordinator's calls are timed inside the study; a worker's writes are its journal written again,
     event by event, to the same disk. Two studies apart, tracked and offline, differ by more than that from
-    round to round.
+    round to round. The coordinator works beside the worker: on a core of its own its time holds nothing up,
+    on a common one what it takes of the processor does.
     """
     recipe = load({**RECIPE, "seeds": options.seeds})
     spent: dict[str, float] = defaultdict(float)
@@ -218,23 +219,34 @@ def tracking(options: argparse.Namespace) -> None:
         journals = [read_journal(path) for path in result.folder.glob("*/seed-*/journal.jsonl")]
         for events in journals:
             with Journal(root / "again.jsonl") as journal:
-                spent["journal"] += timed(lambda j=journal, e=events: _written(j, e))[0]
+                _add(spent, "journal", lambda j=journal, e=events: _written(j, e))
     count = len(journals)
     wall = sum(events[-1]["seconds"] for events in journals) / count
     print(f"\nTracking of {count} trials into a new sqlite store, {wall:.2f} s of wall time a trial\n")
-    head("what", "seconds a trial", "share of a trial's time")
-    shares = {
-        "journal, in the worker": spent["journal"],
-        "mirroring while it runs, in the coordinator": spent["pump"],
-        "its run made up front, in the coordinator": spent["_create"],
+    head("what", "seconds a trial", "share of its time", "of the processor", "share of its time")
+    names = {
+        "journal, in the worker": "journal",
+        "mirroring while it runs, in the coordinator": "pump",
+        "its run made up front, in the coordinator": "_create",
     }
-    for what, seconds in shares.items():
-        row(what, f"{seconds / count:.4f}", f"{seconds / count / wall:.2%}")
-    row("together", f"{sum(shares.values()) / count:.4f}", f"{sum(shares.values()) / count / wall:.2%}")
+    for kind in ("", " of the processor"):
+        spent[f"together{kind}"] = sum(spent[name + kind] for name in names.values())
+    for what, name in {**names, "together": "together"}.items():
+        each = [spent[name + kind] / count for kind in ("", " of the processor")]
+        row(what, *(text for s in each for text in (f"{s:.4f}", f"{s / wall:.2%}")))
     once = spent["__init__"] - spent["_create"]
     print(
         f"once a study: {once:.2f} s to open the store, {spent['finish']:.2f} s for the comparison and ends"
     )
+
+
+def _add(spent: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
+    """Do some work, add up its seconds and those of the processor, and return what it returns."""
+    before = time.process_time()
+    seconds, result = timed(work)
+    spent[name] += seconds
+    spent[f"{name} of the processor"] += time.process_time() - before
+    return result
 
 
 def _written(journal: Journal, events: list[Event]) -> None:
@@ -249,9 +261,7 @@ def _timing(owner: type, names: tuple[str, ...], spent: dict[str, float]) -> Ite
 
     def wrapped(name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
-            seconds, result = timed(lambda: plain[name](*arguments, **named))
-            spent[name] += seconds
-            return result
+            return _add(spent, name, lambda: plain[name](*arguments, **named))
 
         return call
 
