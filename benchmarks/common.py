@@ -16,6 +16,31 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
 
 
+def apart_parser(doc: str | None, parts: Iterable[str], *, threads: int) -> argparse.ArgumentParser:
+    """Return the parser of a script whose parts are measured in processes of their own."""
+    found = parser(doc)
+    found.add_argument("--quick", action="store_true", help="a small case for tests")
+    found.add_argument("--threads", type=int, default=threads)
+    found.add_argument("--part", choices=list(parts), help=argparse.SUPPRESS)
+    return found
+
+
+def loop_parser(
+    doc: str | None, *, dim: int, depth: int, steps: int, windows: int, device: str
+) -> argparse.ArgumentParser:
+    """Return the parser of a script that times training loops in windows of some steps, with its defaults."""
+    found = parser(doc)
+    found.add_argument("--model", choices=["convmixer", "cifar_resnet", "both"], default="both")
+    found.add_argument("--dim", type=int, default=dim, help="of the ConvMixer")
+    found.add_argument("--depth", type=int, default=depth, help="of the ConvMixer")
+    found.add_argument("--batch", type=int, default=128, help="images per step")
+    found.add_argument("--steps", type=int, default=steps, help="steps per window")
+    found.add_argument("--windows", type=int, default=windows, help="windows of each")
+    found.add_argument("--threads", type=int, default=1)
+    found.add_argument("--device", default=device, help="auto, cpu, cuda:0, …")
+    return found
+
+
 def timed(work: Callable[[], object], *, clock: Callable[[], float] = time.perf_counter) -> tuple[float, Any]:
     """Return the seconds of some work, and what it returns."""
     began = clock()

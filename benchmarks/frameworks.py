@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from common import head, loop_parser, quartiles, row
 from PIL import Image
 from throughput import CLASSES, LR, MEAN, PADDING, STD, _augmented, _bare, _dataset, _ours, _wait
 from torch import Tensor, nn
@@ -244,24 +245,15 @@ def compare(name: str, spec: Model, options: argparse.Namespace, device: torch.d
                 found[other].append((mine, theirs))
     for other, pairs in found.items():
         ratios = [mine / theirs for mine, theirs in pairs]
-        low, middle, high = statistics.quantiles(ratios, n=4)
+        low, middle, high = quartiles(ratios)
         medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
         spread = f"{low:.3f} – {high:.3f}"
-        cells = [name, other, *(f"{median:.0f}" for median in medians), f"{middle:.3f}", spread]
-        print(f"| {' | '.join(cells)} |", flush=True)
+        row(name, other, *(f"{median:.0f}" for median in medians), f"{middle:.3f}", spread)
 
 
 def main() -> int:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--model", choices=["convmixer", "cifar_resnet", "both"], default="both")
-    parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--depth", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=128, help="images per step")
-    parser.add_argument("--steps", type=int, default=5, help="steps per window")
-    parser.add_argument("--windows", type=int, default=7, help="windows of each pair")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="auto")
+    parser = loop_parser(__doc__, dim=128, depth=4, steps=5, windows=7, device="auto")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     import logging
@@ -277,8 +269,7 @@ def main() -> int:
         "CIFAR-ResNet-20": CifarResNet(depth=20),
     }
     print(f"torch {torch.__version__}, {device}, {options.threads} thread(s), batch {options.batch}")
-    print("| model | beside | mimetic img/s | its img/s | median ratio | quartiles |")
-    print("|---|---|---:|---:|---:|---|")
+    head("model", "beside", "mimetic img/s", "its img/s", "median ratio", "quartiles", numbers=2)
     for name, spec in models.items():
         if options.model in (spec.type_name(), "both"):
             compare(name, spec, options, device)

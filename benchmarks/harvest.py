@@ -11,15 +11,13 @@ of its own, so that peak memory is that of one thing alone. Exit code 1 if a fig
 
 import argparse
 import json
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from common import apart, apart_parser, peak, timed
 from torch import Tensor, nn
 from torch.func import jacrev, vmap
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
@@ -150,7 +148,7 @@ def _equal(_options: argparse.Namespace) -> dict[str, Any]:
 
 def _exact(options: argparse.Namespace) -> dict[str, Any]:
     model, images = _network(options), _images(options, IMAGES)
-    return {"seconds": _timed(lambda: _harvest(model, images, outputs=10), times=2) / IMAGES}
+    return {"seconds": _fastest(lambda: _harvest(model, images, outputs=10), times=2) / IMAGES}
 
 
 def _plain(options: argparse.Namespace) -> dict[str, Any]:
@@ -162,7 +160,7 @@ def _plain(options: argparse.Namespace) -> dict[str, Any]:
             for index in convs:
                 plain_agop(model, index, images[0], 10)
 
-    return {"seconds": _timed(every, times=2)}
+    return {"seconds": _fastest(every, times=2)}
 
 
 def _probes(options: argparse.Namespace) -> dict[str, Any]:
@@ -172,7 +170,7 @@ def _probes(options: argparse.Namespace) -> dict[str, Any]:
     ‖S‖² for p ≠ q, and E‖S_p‖² = ‖S‖² + E‖S_p − S‖².
     """
     model, images = _network(options, classes=40 if options.quick else 1000), _images(options, IMAGES)
-    seconds = _timed(lambda: _harvest(model, images, probes=1), times=2) / IMAGES
+    seconds = _fastest(lambda: _harvest(model, images, probes=1), times=2) / IMAGES
     convs = {str(i): module for i, module in enumerate(model) if isinstance(module, nn.Conv2d)}
     drawn = [gradient_grams(model, list(convs), [images], probes=1, seed=seed) for seed in range(SCATTER)]
     errors = []
@@ -189,9 +187,9 @@ def _probes(options: argparse.Namespace) -> dict[str, Any]:
 
 def _memory(options: argparse.Namespace) -> dict[str, Any]:
     model, images = _network(options), _images(options, IMAGES)
-    before = _peak()
+    before = peak()
     _harvest(model, images, outputs=10)
-    return {"gib": _peak(), "before": before}
+    return {"gib": peak(), "before": before}
 
 
 def _initialize(options: argparse.Namespace) -> dict[str, Any]:
@@ -229,40 +227,20 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 
 
 # ---------------------------------------------------------------------------------------------- setting
-def _timed(work: Callable[[], object], *, times: int) -> float:
+def _fastest(work: Callable[[], object], *, times: int) -> float:
     """Return the seconds of the fastest of some runs."""
-    seconds = []
-    for _ in range(times):
-        began = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
-
-
-def _peak() -> float:
-    """Return the largest resident memory of this process so far in GiB."""
-    unit = 1024 if sys.platform != "darwin" else 1
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return min(timed(work)[0] for _ in range(times))
 
 
 def _apart(options: argparse.Namespace, part: str) -> dict[str, Any]:
     """Measure one part in a process of its own; a quick one here."""
     if options.quick:
         return PARTS[part](options)
-    command = [sys.executable, str(Path(__file__)), "--part", part, "--threads", str(options.threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{part}: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return apart(__file__, ["--part", part, "--threads", options.threads])
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a small case for tests")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return apart_parser(__doc__, PARTS, threads=2).parse_args()
 
 
 if __name__ == "__main__":

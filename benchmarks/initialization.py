@@ -9,11 +9,10 @@ constructed model and verifies their moments. With `--attention`, mimetic attent
 """
 
 import argparse
-import time
-from collections.abc import Callable
 
 import timm
 import torch
+from common import parser, timed
 
 from mimetic.graph import find_sites
 from mimetic.plan import resolve
@@ -25,13 +24,6 @@ RULES = {
     "xavier_uniform": {"type": "xavier_uniform"},
     "kaiming_normal": {"type": "kaiming_normal"},
 }
-
-
-def timed(work: Callable[[], object]) -> tuple[float, object]:
-    """Return the wall seconds of some work, and what it returns."""
-    began = time.perf_counter()
-    result = work()
-    return time.perf_counter() - began, result
 
 
 def univariate(asked: argparse.Namespace) -> None:
@@ -82,12 +74,12 @@ def said(asked: argparse.Namespace) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="model of timm; unless given, a large one, with --attention a base")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
-    parser.add_argument("--attention", action="store_true", help="time mimetic attention instead")
-    asked = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--model", help="model of timm; unless given, a large one, with --attention a base")
+    options.add_argument("--threads", type=int, default=2, help="threads of torch")
+    options.add_argument("--rounds", type=int, default=3, help="how often each is timed")
+    options.add_argument("--attention", action="store_true", help="time mimetic attention instead")
+    asked = options.parse_args()
     if asked.model is None:
         asked.model = f"vit_{'base' if asked.attention else 'large'}_patch16_224"
     torch.set_num_threads(asked.threads)

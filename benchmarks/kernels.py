@@ -14,15 +14,13 @@ is that of one thing alone. Exit code 1 if a figure misses its bound.
 import argparse
 import json
 import math
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from common import apart, apart_parser, peak, timed
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
@@ -165,27 +163,27 @@ def _equal(options: argparse.Namespace) -> dict[str, float]:
 
 def _ours(options: argparse.Namespace) -> dict[str, float]:
     images, dtype = _images(options.count, options).float(), DTYPES[options.dtype]
-    architecture, before = Architecture(3, 3), _peak()
+    architecture, before = Architecture(3, 3), peak()
     chosen = images[: min(AGOP_IMAGES, len(images))]
     alpha = _alpha(len(images))
 
     def read(pixels: Tensor) -> Tensor:
         return pixels.to(dtype)
 
-    whole = _timed(lambda: kernel(images, architecture, features=read))
-    agop = _timed(lambda: patch_agop(chosen, images, alpha, architecture, features=read))
-    return {"kernel": whole, "agop": agop, "gib": _peak(), "before": before}
+    whole = _seconds(lambda: kernel(images, architecture, features=read))
+    agop = _seconds(lambda: patch_agop(chosen, images, alpha, architecture, features=read))
+    return {"kernel": whole, "agop": agop, "gib": peak(), "before": before}
 
 
 def _plain(options: argparse.Namespace) -> dict[str, float]:
     images = _images(options.count, options).to(DTYPES[options.dtype])
-    before = _peak()
+    before = peak()
     patches = plain_patches(images, 3)
     common: dict[str, int] = {"channels": 3, "side": 3, "depth": 3}
     chosen, alpha = patches[: min(AGOP_IMAGES, len(images))], _alpha(len(images)).to(images)
-    whole = _timed(lambda: plain_kernel(patches, patches, **common))
-    agop = _timed(lambda: plain_agop(chosen, patches, alpha, **common))
-    return {"kernel": whole, "agop": agop, "gib": _peak(), "before": before}
+    whole = _seconds(lambda: plain_kernel(patches, patches, **common))
+    agop = _seconds(lambda: plain_agop(chosen, patches, alpha, **common))
+    return {"kernel": whole, "agop": agop, "gib": peak(), "before": before}
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
@@ -196,37 +194,22 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
 
 
 # ---------------------------------------------------------------------------------------------- setting
-def _timed(work: Callable[[], object]) -> float:
-    began = time.process_time()
-    work()
-    return time.process_time() - began
-
-
-def _peak() -> float:
-    """Return the largest resident memory of this process so far in GiB."""
-    unit = 1024 if sys.platform != "darwin" else 1
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+def _seconds(work: Callable[[], object]) -> float:
+    """Return the seconds of the processor that some work takes."""
+    return timed(work, clock=time.process_time)[0]
 
 
 def _apart(options: argparse.Namespace, part: str, *, count: int) -> dict[str, Any]:
     """Measure one part in a process of its own; a quick one here."""
     if options.quick:
         return PARTS[part](argparse.Namespace(**{**vars(options), "count": count}))
-    words = ["--part", part, "--count", str(count), "--dtype", options.dtype]
-    command = [sys.executable, str(Path(__file__)), *words, "--threads", str(options.threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{part}: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    words = ["--part", part, "--count", count, "--dtype", options.dtype, "--threads", options.threads]
+    return apart(__file__, words)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a small case for tests")
-    parser.add_argument("--threads", type=int, default=1)
+    parser = apart_parser(__doc__, PARTS, threads=1)
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32")
-    parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=IMAGES, help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -6,11 +6,8 @@ Planning runs on the meta device and allocates no weights. Initializing draws ev
 it stands beside PyTorch's own construction of the same network, in the same process, as a ratio.
 """
 
-import argparse
-import time
-from collections.abc import Callable
-
 import torch
+from common import parser, timed
 from torch import nn
 
 from mimetic.graph import find_sites
@@ -32,18 +29,11 @@ def tower(width: int, depth: int) -> nn.Module:
     return nn.Sequential(*(nn.Linear(width, width) for _ in range(depth)))
 
 
-def timed(work: Callable[[], object]) -> tuple[float, object]:
-    """Return the wall seconds of some work, and what it returns."""
-    began = time.perf_counter()
-    result = work()
-    return time.perf_counter() - began, result
-
-
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--largest", type=float, default=1e8, help="largest number of weights")
-    largest = parser.parse_args().largest
+    options = parser(__doc__)
+    options.add_argument("--largest", type=float, default=1e8, help="largest number of weights")
+    largest = options.parse_args().largest
     torch.set_num_threads(1)
     arm = load({"recipe": 1, "name": "bench", "init": RULES}).arms["main"]
     sizes = [(100, 10), (300, 11), (1000, 10), (1000, 100), (3162, 100), (4, 10_000)]

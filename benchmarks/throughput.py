@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from common import loop_parser, quartiles
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
@@ -64,7 +65,7 @@ def _compare(name: str, spec: Model, options: argparse.Namespace, device: torch.
         ours.append(speed)
         closing.append(rest)
     ratios = [one / other for one, other in zip(ours, bare, strict=True)]
-    low, ratio, high = statistics.quantiles(ratios, n=4)
+    low, ratio, high = quartiles(ratios)
     medians = statistics.median(ours), statistics.median(bare)
     spread = f"{low:.3f} … {high:.3f}"
     end = f"{1e3 * statistics.median(closing):.1f} ms"
@@ -185,15 +186,9 @@ def _wait(device: torch.device) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--model", choices=["convmixer", "cifar_resnet", "both"], default="both")
-    for name, default in (("dim", 64), ("depth", 6), ("kernel", 7), ("patch", 4)):
-        parser.add_argument(f"--{name}", type=int, default=default, help="of the ConvMixer")
-    parser.add_argument("--batch", type=int, default=128, help="images per step")
-    parser.add_argument("--steps", type=int, default=10, help="steps per window")
-    parser.add_argument("--windows", type=int, default=15, help="windows of each")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda:0, …")
+    parser = loop_parser(__doc__, dim=64, depth=6, steps=10, windows=15, device="cpu")
+    parser.add_argument("--kernel", type=int, default=7, help="of the ConvMixer")
+    parser.add_argument("--patch", type=int, default=4, help="of the ConvMixer")
     parser.add_argument("--least", type=float, default=0.97, help="smallest ratio that passes")
     return parser.parse_args()
 

@@ -1,9 +1,10 @@
 """Trials per hour: a queue and a pool of workers beside one cold process for each trial.
 
-    python benchmarks/trials.py                     # every part, some seven minutes on two quiet cores
+    python benchmarks/trials.py                     # every part, some eight minutes on two quiet cores
     python benchmarks/trials.py --parts rates       # cold, queue, pool in turn; turnover; a second core
     python benchmarks/trials.py --parts tracking    # what journal and MLflow take of a trial's time
     python benchmarks/trials.py --parts costs       # seconds against epochs, arms and seeds
+    python benchmarks/trials.py --parts stacked     # 1, 2, 4, 8 trials as one model; to 16 with --device cuda
 
 The study is the quickstart's: a ConvMixer-64/4 on scikit-learn's digits, some seconds a trial. The queue is
 `mimetic run --workers 1` held to one core, the pool `--workers 2` on two; both are timed as whole commands,
@@ -30,7 +31,7 @@ from typing import Any
 import torch
 from common import head, parser, row, timed
 
-from mimetic.journal import Event, Journal, read_journal
+from mimetic.journal import Event, Journal, last_metrics, read_journal
 from mimetic.recipe import load
 from mimetic.study.layout import Trial, studies
 from mimetic.study.opening import start
@@ -59,6 +60,8 @@ RECIPE: dict[str, Any] = {
 HOUR = 3600.0
 COSTS = {"epochs": (1, 3, 8), "arms": (1, 2, 4), "seeds": (1, 2, 4)}
 """Where the cost of a study is measured; what is not varied is 2 epochs, 1 arm, 1 seed."""
+STACKS = (1, 2, 4, 8, 16)
+"""Trials of a stack; 16 on a GPU alone."""
 
 
 def main() -> int:
@@ -68,6 +71,7 @@ def main() -> int:
         "rates": rates,
         "tracking": tracking,
         "costs": costs,
+        "stacked": stacked,
     }
     cores = sorted(os.sched_getaffinity(0))
     print(f"torch {torch.__version__}, {options.device}, {len(cores)} core(s), one thread per process")
@@ -203,7 +207,8 @@ def tracking(options: argparse.Namespace) -> None:
 
     The coordinator's calls are timed inside the study; a worker's writes are its journal written again,
     event by event, to the same disk. Two studies apart, tracked and offline, differ by more than that from
-    round to round.
+    round to round. The coordinator works beside the worker: on a core of its own its time holds nothing up,
+    on a common one what it takes of the processor does.
     """
     recipe = load({**RECIPE, "seeds": options.seeds})
     spent: dict[str, float] = defaultdict(float)
@@ -214,23 +219,34 @@ def tracking(options: argparse.Namespace) -> None:
         journals = [read_journal(path) for path in result.folder.glob("*/seed-*/journal.jsonl")]
         for events in journals:
             with Journal(root / "again.jsonl") as journal:
-                spent["journal"] += timed(lambda j=journal, e=events: _written(j, e))[0]
+                _add(spent, "journal", lambda j=journal, e=events: _written(j, e))
     count = len(journals)
     wall = sum(events[-1]["seconds"] for events in journals) / count
     print(f"\nTracking of {count} trials into a new sqlite store, {wall:.2f} s of wall time a trial\n")
-    head("what", "seconds a trial", "share of a trial's time")
-    shares = {
-        "journal, in the worker": spent["journal"],
-        "mirroring while it runs, in the coordinator": spent["pump"],
-        "its run made up front, in the coordinator": spent["_create"],
+    head("what", "seconds a trial", "share of its time", "of the processor", "share of its time")
+    names = {
+        "journal, in the worker": "journal",
+        "mirroring while it runs, in the coordinator": "pump",
+        "its run made up front, in the coordinator": "_create",
     }
-    for what, seconds in shares.items():
-        row(what, f"{seconds / count:.4f}", f"{seconds / count / wall:.2%}")
-    row("together", f"{sum(shares.values()) / count:.4f}", f"{sum(shares.values()) / count / wall:.2%}")
+    for kind in ("", " of the processor"):
+        spent[f"together{kind}"] = sum(spent[name + kind] for name in names.values())
+    for what, name in {**names, "together": "together"}.items():
+        each = [spent[name + kind] / count for kind in ("", " of the processor")]
+        row(what, *(text for s in each for text in (f"{s:.4f}", f"{s / wall:.2%}")))
     once = spent["__init__"] - spent["_create"]
     print(
         f"once a study: {once:.2f} s to open the store, {spent['finish']:.2f} s for the comparison and ends"
     )
+
+
+def _add(spent: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
+    """Do some work, add up its seconds and those of the processor, and return what it returns."""
+    before = time.process_time()
+    seconds, result = timed(work)
+    spent[name] += seconds
+    spent[f"{name} of the processor"] += time.process_time() - before
+    return result
 
 
 def _written(journal: Journal, events: list[Event]) -> None:
@@ -245,9 +261,7 @@ def _timing(owner: type, names: tuple[str, ...], spent: dict[str, float]) -> Ite
 
     def wrapped(name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
-            seconds, result = timed(lambda: plain[name](*arguments, **named))
-            spent[name] += seconds
-            return result
+            return _add(spent, name, lambda: plain[name](*arguments, **named))
 
         return call
 
@@ -288,12 +302,35 @@ def _line(places: tuple[int, ...], values: list[float]) -> tuple[float, float]:
     return intercept, slope
 
 
+# ---------------------------------------------------------------------------------------------- stacked
+def stacked(options: argparse.Namespace) -> None:
+    """Train some trials as one model in one worker on one core, beside the same trials in the queue.
+
+    Seconds are those from the first event of a journal to the last; metrics are means over the trials.
+    """
+    one = sorted(os.sched_getaffinity(0))[:1]
+    print("\nStacked models beside the queue, one worker on one core\n")
+    head("trials", "queue s", "stacked s", "queue / stacked", "test/acc, queue", "test/acc, stacked")
+    for size in STACKS if options.device != "cpu" else STACKS[:-1]:
+        recipe = _sized(seeds=size)
+        alone = study(recipe, one, options, workers=1)
+        executor = {"executor": "stacked", "slots": size} if size > 1 else {}
+        together = study({**recipe, "study": executor}, one, options, workers=1)
+        scores = [
+            statistics.mean(last_metrics(events)["test/acc"] for events in ran.journals)
+            for ran in (alone, together)
+        ]
+        ratio = f"{alone.running / together.running:.2f}×"
+        times = f"{alone.running:.1f}", f"{together.running:.1f}"
+        row(size, *times, ratio, *(f"{100 * score:.2f}" for score in scores))
+
+
 def _options() -> argparse.Namespace:
     found = parser(__doc__)
-    names = ["rates", "tracking", "costs"]
+    names = ["rates", "tracking", "costs", "stacked"]
     found.add_argument("--parts", nargs="+", choices=names, default=names)
     found.add_argument("--seeds", type=int, default=4, help="seeds of two arms each")
-    found.add_argument("--rounds", type=int, default=2, help="how often each executor runs")
+    found.add_argument("--rounds", type=int, default=1, help="how often each executor runs")
     found.add_argument("--device", default="cpu", help="auto, cpu, cuda, …")
     return found.parse_args()
 

@@ -22,7 +22,7 @@ Images = Tensor | Iterable[Any] | None
 
 _SECTIONS: dict[str, type[Spec]] = {"agop": Agop, "nfm": Nfm, "filters": Filters, "patches": Patches}
 _ALREADY = {"type", "from", "from_", "layers", "between", "align_corners", "keep", "kind", "channels"}
-_FROM = {"trial": "here"}  # a section says where its network is; here the network itself is given
+_FROM = {"stage": "here"}  # a section says where its network is; here the network itself is given
 
 
 def harvest(

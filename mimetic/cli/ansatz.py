@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import AllowCode, console, counted, example, write_file
+from mimetic.cli.console import AllowCode, check_places, console, counted, example, write_file
 from mimetic.cli.options import (
     Checkpoint,
     Classes,
@@ -97,6 +97,7 @@ def ansatz(
     from mimetic.cli.subject import asked, load_images, network, normalized, untrained
     from mimetic.train.devices import pick_device
 
+    check_places(csv, None if figures is None else figures / "depth.png")
     subject = asked(
         model,
         recipe,

@@ -3,6 +3,7 @@
 import sys
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -75,6 +76,24 @@ def _reader_gone() -> None:
 def counted(number: int, thing: str) -> str:
     """Return a number with its noun: `1 trial`, `9 trials`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def check_places(*paths: Path | None) -> None:
+    """Refuse places that cannot take a file before the work is done that would fill it.
+
+    Raises:
+        UserError: If one is a folder, or lies where nothing can be written.
+    """
+    for path in (path for path in paths if path is not None):
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; give the name of a file, e.g. {path / 'out'}{path.suffix}")
+        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        try:
+            with TemporaryFile(dir=nearest):
+                pass
+        except OSError as error:
+            said = f"{path} cannot be written ({nearest}: {error.strerror}); choose another place"
+            raise UserError(said) from None
 
 
 def write_file(path: Path, text: str) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mimetic.cli.console import AllowCode, console, counted, example
+from mimetic.cli.console import AllowCode, check_places, console, counted, example
 from mimetic.cli.options import (
     Checkpoint,
     Classes,
@@ -23,6 +23,7 @@ from mimetic.cli.options import (
 )
 from mimetic.cli.progress import progress
 from mimetic.cli.show import Picture, check_picture, draw, harvest_table
+from mimetic.errors import UserError
 
 EPILOG = example(
     """  $ mimetic harvest --recipe recipes/quickstart.yaml --arm default --checkpoint w.safetensors -o agop.safetensors
@@ -97,6 +98,9 @@ def harvest(
     from mimetic.train.devices import pick_device
 
     check_picture(picture)
+    check_places(output, picture)
+    if checkpoint is not None and output.resolve() == checkpoint.resolve():
+        raise UserError(f"--output: {output} holds the weights that are measured; choose another name")
     given = {"count": images, "outputs": outputs, "probes": probes, "power": power, "shrink": shrink}
     given |= {"rank": rank, "drop_bias": drop_bias or None, "centered": centered or None}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

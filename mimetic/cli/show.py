@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import console, counted, example
+from mimetic.cli.console import check_places, console, counted, example
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,6 +36,8 @@ def show(
     """Show the covariances in a file, layer by layer: geometry, rank, trace, spectrum and repairs."""
     from mimetic.covariance import load_harvest
 
+    check_picture(picture)
+    check_places(picture)
     found = load_harvest(file)
     out = console()
     told = f"{found.statistic} of {found.origin}, {counted(len(found.layers), 'layer')}"

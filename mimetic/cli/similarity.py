@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import AllowCode, console, counted, example, write_file
+from mimetic.cli.console import AllowCode, check_places, console, counted, example, write_file
 from mimetic.cli.options import (
     Classes,
     DataFolder,
@@ -75,6 +75,7 @@ def similarity(
     from mimetic.errors import UserError
     from mimetic.study.origins import trial_network
 
+    check_places(csv)
     folders = [Path(text) for text in (one, other) if Path(text).is_dir()]
     if len(folders) == 2 and model is None and recipe is None:  # noqa: PLR2004 - trials know their networks
         images_of = None if data is None else data_section(data, path)
@@ -101,11 +102,15 @@ def similarity(
 def _network(text: str, subject: "Asked", dataset: "Dataset | None") -> "nn.Module":
     """Return the network an argument names."""
     from mimetic.cli.subject import network
+    from mimetic.errors import UserError
+    from mimetic.recipe.model import Timm, Torchvision
     from mimetic.study.origins import trial_network
 
     if Path(text).is_dir():
         return trial_network(Path(text), allow_code=subject.allow_code)[0]
     is_file = Path(text).is_file() or "/" in text or text.endswith((".safetensors", ".pt", ".pth"))
+    if not is_file and not isinstance(subject.model, Torchvision | Timm):
+        raise UserError(f"there is no file or folder {text}; give a trial's folder or a file of weights")
     named = replace(subject, checkpoint=Path(text)) if is_file else replace(subject, weights=text)
     return network(named, dataset)
 

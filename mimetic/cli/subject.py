@@ -125,6 +125,9 @@ def load_images(subject: Asked, count: int | None, *, image_size: int | None) ->
         return None
     if subject.data is None:
         raise UserError("this statistic looks at images: give --data TYPE, e.g. --data cifar10")
+    if subject.data.holds != "images":
+        said = f"this statistic looks at images, and `{subject.data.type_name()}` holds {subject.data.holds}"
+        raise UserError(f"{said}; give --data TYPE, e.g. --data cifar10")
     changes: dict[str, int] = {"train_size": count, "test_size": 1, "val_size": 0}
     if image_size is not None:
         changes["image_size"] = image_size

@@ -84,9 +84,7 @@ def statistic(spec: Spec, subject: Subject) -> Harvest:
 @statistic.register
 def _filters(spec: Filters, subject: Subject) -> Harvest:
     def found(site: Site) -> Covariance:
-        weight_OIK = subject.weight(site)
-        if spec.of == "change":
-            weight_OIK = weight_OIK - subject.initial_weight(site)
+        weight_OIK = _weight(spec, subject, site)
         cov = filter_covariance(
             weight_OIK,
             centered=spec.centered,
@@ -105,9 +103,7 @@ def _filters(spec: Filters, subject: Subject) -> Harvest:
 @statistic.register
 def _nfm(spec: Nfm, subject: Subject) -> Harvest:
     def found(site: Site) -> Covariance:
-        weight_OIK = subject.weight(site)
-        if spec.of == "change":
-            weight_OIK = weight_OIK - subject.initial_weight(site)
+        weight_OIK = _weight(spec, subject, site)
         source = f"nfm of {site.layer} of {subject.origin}"
         cov = nfm(weight_OIK, normalize=spec.normalize, source=source)
         return _refined(cov, spec, weight_OIK.flatten(1))
@@ -161,6 +157,12 @@ def _patches(spec: Patches, subject: Subject) -> Harvest:
     if spec.whiten:
         cov = whitened(cov, spec.epsilon)
     return Harvest(subject.origin, "patches", (replace(blank(first), covariance=cov),))
+
+
+def _weight(spec: Filters | Nfm, subject: Subject, site: Site) -> Tensor:
+    """Return a layer's filters (O, I, *K), or their change."""
+    weight_OIK = subject.weight(site)
+    return weight_OIK if spec.of == "weights" else weight_OIK - subject.initial_weight(site)
 
 
 def _layer_by_layer(spec: Measured, subject: Subject, found: Callable[[Site], Covariance]) -> Harvest:

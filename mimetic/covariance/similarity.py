@@ -74,7 +74,7 @@ def similarities(
     Raises:
         UserError: If they share no layer, or images do not fit.
     """
-    left, right = _layers(one), _layers(other)
+    left, right = _layers(one, names[0]), _layers(other, names[1])
     shared = [name for name in left if name in right and _comparable(left[name][1], right[name][1])]
     if not shared:
         message = (
@@ -102,14 +102,22 @@ def similarities(
 _Layer = tuple[str, Geometry, Tensor]
 
 
-def _layers(model: nn.Module) -> dict[str, _Layer]:
-    """Return kind, geometry and filters (O, I, *K) of the layers that have filters."""
+def _layers(model: nn.Module, origin: str) -> dict[str, _Layer]:
+    """Return kind, geometry and filters (O, I, *K) of the layers that have filters.
+
+    Raises:
+        UserError: If filters are not finite.
+    """
     found: dict[str, _Layer] = {}
     for name, module in canonical_modules(model).items():
         kind, geometry = kind_and_geometry(module)
         weight = getattr(module, "weight", None)
         if kind in _KINDS and geometry is not None and isinstance(weight, Tensor):
-            found[name] = (kind, geometry, filters_of(weight.detach(), geometry).to("cpu", torch.float64))
+            filters_OIK = filters_of(weight.detach(), geometry).to("cpu", torch.float64)
+            if not bool(torch.isfinite(filters_OIK).all()):
+                message = f"{origin}: the weight of `{name}` ({described(kind, geometry)}) holds NaN or "
+                raise UserError(message + "infinity: its training diverged, or its file is damaged")
+            found[name] = (kind, geometry, filters_OIK)
     return found
 
 

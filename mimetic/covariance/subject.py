@@ -94,7 +94,7 @@ class Subject:
         assert site.geometry is not None
         if self.initial is None:
             message = f"{self.origin}: `of: change` needs the weights before training, and only those after "
-            message += "it are known here; take a stage or a trial, pass `initial=` in Python, "
+            message += "it are known here; take a stage or an arm, pass `initial=` in Python, "
             raise UserError(message + "or use `of: weights`")
         known = canonical_parameters(self.initial) if isinstance(self.initial, nn.Module) else self.initial
         weight = known.get(f"{site.layer}.weight" if site.layer else "weight")

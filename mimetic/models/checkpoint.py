@@ -25,6 +25,7 @@ MAX_BYTES = 16 * 2**30
 _NESTS = ("state_dict", "model_state_dict", "model", "net")
 _WRAPPER = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _FRONT = re.compile(r"^(?:module\.)+")
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _OURS = "model/"
 _COUNTER = "num_batches_tracked"
 _SHOWN = 3
@@ -132,7 +133,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # a damaged file can break a reader anywhere
         message = f"{path}: neither safetensors nor a PyTorch state dict ({_first_line(error)}); "
-        raise UserError(message + "the file is damaged, or no checkpoint") from error
+        raise UserError(message + "the file is damaged or no checkpoint; save or copy it again") from error
     tensors = {name: t for name, t in _unnested(content).items() if isinstance(t, Tensor)}
     if not tensors:
         message = f"{path}: holds no tensors by name; save `model.state_dict()`"
@@ -156,10 +157,10 @@ def _pickled(path: Path) -> Any:
             warnings.simplefilter("ignore", UserWarning)  # torch on pickle protocols of others
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        message = (
-            f"{path}: holds more than tensors, which would be executed to be read ({_first_line(error)});"
-        )
-        raise UserError(f"{message} save `model.state_dict()` alone, or as safetensors") from error
+        found = _GLOBAL.search(str(error))  # what torch advises beside it is to run the code
+        code = "" if found is None else f" ({found.group(1)})"
+        message = f"{path}: holds more than tensors, which would be executed to be read{code}; "
+        raise UserError(message + "save `model.state_dict()` alone, or as safetensors") from error
 
 
 def _renamed(weights: Mapping[str, Tensor], targets: Collection[str]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ a string, `true` is not 1), so that a recipe means the same to every reader. Not
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -101,3 +101,16 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def listed_once(noun: str) -> Callable[[tuple[float, ...]], tuple[float, ...]]:
+    """Return a validator that refuses a number that is listed twice, called by this noun."""
+
+    def check(value: tuple[float, ...]) -> tuple[float, ...]:
+        for index, number in enumerate(value):
+            if number in value[:index]:
+                shown = number if isinstance(number, int) else f"{number:g}"
+                raise mistake(f"the {noun} {shown} is given twice", at=(index,), hint="remove one of them")
+        return value
+
+    return check

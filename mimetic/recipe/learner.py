@@ -4,20 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from mimetic.recipe.base import Count, Fraction, FromList, Positive, Spec, mistake
+from mimetic.recipe.base import Count, Fraction, FromList, Positive, Spec, listed_once
 from mimetic.recipe.measured import one_or_half
 from mimetic.recipe.registry import register
 
-
-def _differ(value: tuple[float, ...]) -> tuple[float, ...]:
-    for index, ridge in enumerate(value):
-        if ridge in value[:index]:
-            raise mistake(f"the ridge {ridge:g} is given twice", at=(index,), hint="remove one of them")
-    return value
-
-
 Ridges = Annotated[
-    tuple[Positive, ...], Field(min_length=1, max_length=32), FromList, AfterValidator(_differ)
+    tuple[Positive, ...], Field(min_length=1, max_length=32), FromList, AfterValidator(listed_once("ridge"))
 ]
 
 

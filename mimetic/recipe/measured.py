@@ -1,6 +1,6 @@
 """Covariances measured on trained networks and on data: from where, which statistic, carried over how."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -12,6 +12,7 @@ from mimetic.recipe.base import (
     Positive,
     Section,
     Spec,
+    listed_once,
     mistake,
 )
 from mimetic.recipe.errors import clipped
@@ -20,19 +21,11 @@ from mimetic.recipe.registry import Registered, register
 from mimetic.recipe.suggest import listed
 from mimetic.recipe.tree import shown
 
-
-def _listed_once(value: tuple[int, ...]) -> tuple[int, ...]:
-    for index, seed in enumerate(value):
-        if seed in value[:index]:
-            raise mistake(f"the seed {seed} is given twice", at=(index,), hint="remove one of them")
-    return value
-
-
 SomeSeeds = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...],
     Field(min_length=1),
     FromList,
-    AfterValidator(_listed_once),
+    AfterValidator(listed_once("seed")),
 ]
 
 
@@ -146,6 +139,23 @@ class Measured(Carried):
     )
 
 
+class _WithChange(Protocol):
+    of: Literal["weights", "change"]
+    from_: Origin
+
+
+Changed = TypeVar("Changed", bound=_WithChange)
+
+
+def _known_before(spec: Changed) -> Changed:
+    """Refuse the change of a network of which only the end is known."""
+    if spec.of == "change" and spec.from_.stage is None and spec.from_.arm is None:
+        message = "`of: change` needs the weights before training, and of "
+        message += f"`{{{spec.from_.way}: …}}` only those after it are known"
+        raise mistake(message, at=("of",), hint="take a stage or an arm, or write `of: weights`")
+    return spec
+
+
 @register("covariance")
 class Filters(Measured):
     """Empirical covariance of a trained network's filters over their pixels (arXiv 2210.03651)."""
@@ -155,6 +165,8 @@ class Filters(Measured):
         "weights", description="The filters, or their change since the network's own initialization."
     )
     centered: bool = Field(False, description="Subtract the mean filter.")
+
+    _both_ends = model_validator(mode="after")(_known_before)
 
 
 @register("covariance")
@@ -166,6 +178,8 @@ class Nfm(Measured):
         "weights", description="The weights, or their change since the network's own initialization."
     )
     normalize: Literal["sum", "mean"] = Field("sum", description="Sum or mean over the filters.")
+
+    _both_ends = model_validator(mode="after")(_known_before)
 
 
 def one_or_half(value: float) -> float:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
-from mimetic.recipe.base import Count, FromList, Name, Section, mistake
+from mimetic.recipe.base import Count, FromList, Name, Section, listed_once, mistake
 from mimetic.recipe.data import AnyData
 from mimetic.recipe.errors import Mark, Step
 from mimetic.recipe.learner import Learner
@@ -39,13 +39,6 @@ def _seed_list(value: Any) -> Any:
     return value
 
 
-def _distinct(value: tuple[int, ...]) -> tuple[int, ...]:
-    for index, seed in enumerate(value):
-        if seed in value[:index]:
-            raise mistake(f"the seed {seed} is given twice", at=(index,), hint="remove one of them")
-    return value
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Written:
     """Where a recipe came from; recipes that say the same are equal whatever their origin.
@@ -70,7 +63,7 @@ Seeds = Annotated[
     Field(min_length=1, max_length=MAX_SEEDS),
     FromList,
     BeforeValidator(_seed_list, json_schema_input_type=int | list[int]),
-    AfterValidator(_distinct),
+    AfterValidator(listed_once("seed")),
 ]
 
 
@@ -135,19 +128,30 @@ class Stage(Arm):
 class Study(Section):
     """How the trials are executed and compared."""
 
-    executor: Literal["pool", "ray"] = Field(
-        "pool", description="What runs the trials: processes of this machine, or tasks of a Ray cluster."
+    executor: Literal["pool", "stacked", "ray"] = Field(
+        "pool",
+        description="What runs the trials: processes of this machine, the same with `slots` trials trained "
+        "as one model (experimental), or tasks of a Ray cluster.",
     )
     workers: Count | None = Field(
         None, description="Worker processes; one per core on a CPU and `slots` per GPU unless given."
     )
-    slots: Count = Field(1, description="Trials that share a GPU at a time.")
+    slots: Count = Field(
+        1, description="Trials that share a GPU at a time; with `executor: stacked`, trials of a stack."
+    )
     metric: str = Field(
         "test/acc",
         pattern=r"^(train|val|test)/(acc|loss)(_len\d+)?$",
         examples=["test/acc", "val/loss", "test/acc_len64"],
         description="Metric the arms are compared by.",
     )
+
+    @model_validator(mode="after")
+    def _stacks_hold_some(self) -> Self:
+        if self.executor == "stacked" and self.slots == 1:
+            hint = "set `study.slots` to the trials of a stack, e.g. 4"
+            raise mistake("a stack of one trial is no stack", at=("slots",), hint=hint)
+        return self
 
 
 class Recipe(Section):

@@ -11,12 +11,15 @@ every machine.
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from select import select
 from typing import Any
 
 from mimetic.errors import UserError
@@ -38,7 +41,7 @@ def connect(address: str | None) -> Any:
         address: Of the cluster; $RAY_ADDRESS, or a cluster of this machine alone unless given.
 
     Raises:
-        UserError: If Ray is not installed, or there is no cluster at the address.
+        UserError: If Ray is not installed or does not start, or there is no cluster at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -52,14 +55,29 @@ def connect(address: str | None) -> Any:
         # None would join whatever cluster was last started here; "local" starts one of our own.
         options = {"address": "local", "include_dashboard": False} if where is None else {"address": where}
         try:
-            ray.init(**options, log_to_driver=False, logging_level=logging.WARNING)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            said = " ".join(str(error).split())
+            with _keeping_signals():
+                ray.init(**options, log_to_driver=False, logging_level=logging.WARNING)
+        except Exception as error:  # noqa: BLE001 - a Ray that does not start raises just that
+            said = " ".join(str(error).split())[:200]
             raise UserError(
-                f"no Ray cluster answers at `{where}` ({said[:200]}); start one with `ray start --head`, "
+                f"Ray does not start on this machine ({said}); see /tmp/ray/session_latest/logs"
+                if where is None
+                else f"no Ray cluster answers at `{where}` ({said}); start one with `ray start --head`, "
                 "or leave --address away"
             ) from None
     return ray
+
+
+@contextmanager
+def _keeping_signals() -> Iterator[None]:
+    """Keep what ends this process: Ray puts a handler of its own in place, which aborts on SIGTERM."""
+    mine = threading.current_thread() is threading.main_thread()
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)} if mine else {}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 def machines(ray: Any) -> int:
@@ -144,6 +162,8 @@ def train_one(line: str, surroundings: Mapping[str, str]) -> str:
         try:
             _hand(worker, line)
             assert worker.stdout is not None
+            while not select([worker.stdout], [], [], _WAIT)[0]:
+                pass  # Ray cancels a task between two lines of Python, and never within a read
             said = worker.stdout.readline().strip()  # its input stays open: the end of this task stops it
             if said:
                 _hand(worker, "end")

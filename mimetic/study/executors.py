@@ -1,11 +1,15 @@
 """Executors: what trains the trials of a study. All give the same final metrics for a trial.
 
 pool     worker processes of this machine (the default)
+stacked  the same, each training several trials as one model (experimental)
 team     the processes torchrun started, which train each trial together
 ray      tasks of a Ray cluster
+
+A stacked trial computes the same sums in another order, so its last bits differ.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +19,7 @@ from mimetic.study.cluster import Cluster
 from mimetic.study.executor import Executor
 from mimetic.study.layout import Trial
 from mimetic.study.pool import Pool, cores
+from mimetic.study.stack import stacks
 from mimetic.study.team import Team, team_size
 
 
@@ -38,5 +43,9 @@ def pick_executor(
     # A GPU named by its number is the recipe's choice; those not named are dealt out to the workers.
     dealt = any(trial.device in ("auto", "cuda") for trial in trials) and torch.cuda.is_available()
     gpus = torch.cuda.device_count() if dealt else 0
+    if recipe.study.executor == "stacked":  # its slots are those of a stack, not of a GPU
+        count = (gpus if gpus else cores()) if wanted is None else wanted
+        together = partial(stacks, recipe, size=recipe.study.slots)
+        return Pool(workers=count, gpus=gpus, logs=logs, together=together)
     count = (gpus * recipe.study.slots if gpus else cores()) if wanted is None else wanted
     return Pool(workers=count, gpus=gpus, logs=logs)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,13 @@ from typing import IO
 from mimetic.errors import RunError
 from mimetic.journal import Journal, read_journal, status
 from mimetic.study.executor import Tick
-from mimetic.study.layout import Trial
+from mimetic.study.layout import Trial, write_load
 
 GRACE = 20.0
 """Seconds a worker has to end its trial after SIGTERM before it is killed."""
+
+Loads = list[tuple[Trial, ...]]
+"""What a worker trains at a time: a trial, or several as one model."""
 
 
 @dataclass(slots=True)
@@ -31,7 +34,7 @@ class _Worker:
     process: "subprocess.Popen[str]"
     log: Path
     listener: threading.Thread
-    trial: Trial | None = None
+    load: tuple[Trial, ...] = ()
 
     def close(self) -> None:
         """Close the pipes of a worker that has ended."""
@@ -42,16 +45,30 @@ class _Worker:
                     pipe.close()
 
 
+def apart(trials: Sequence[Trial]) -> Loads:
+    """Return each trial by itself."""
+    return [(trial,) for trial in trials]
+
+
 def cores() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Pool:
-    """Runs trials in worker processes until all have ended or it is told to stop."""
+    """Runs trials in worker processes until all have ended or it is told to stop.
 
-    def __init__(self, *, workers: int, gpus: int, logs: Path) -> None:
-        self.workers, self.gpus, self.logs = workers, gpus, logs
+    Args:
+        workers: How many.
+        gpus: GPUs to deal out to them.
+        logs: Folder for what they say.
+        together: Puts the trials together that a worker trains as one; each by itself unless given.
+    """
+
+    def __init__(
+        self, *, workers: int, gpus: int, logs: Path, together: Callable[[Sequence[Trial]], Loads] = apart
+    ) -> None:
+        self.workers, self.gpus, self.logs, self.together = workers, gpus, logs, together
         self.reports: SimpleQueue[tuple[int, str | None]] = SimpleQueue()
         self.pool: dict[int, _Worker] = {}
 
@@ -61,12 +78,12 @@ class Pool:
         A worker that dies takes its own trial with it (FAILED, with the reason), and a fresh one goes on
         with the rest. An exception out of `tick`, Ctrl-C among them, stops all workers within a step.
         """
-        waiting = list(reversed(trials))
+        waiting = list(reversed(self.together(trials)))
         try:
-            for slot in range(min(self.workers, len(trials))):
+            for slot in range(min(self.workers, len(waiting))):
                 self._start(slot)
                 self._next(slot, waiting)
-            while any(worker.trial is not None for worker in self.pool.values()):
+            while any(worker.load for worker in self.pool.values()):
                 self._collect(waiting)
                 tick()
         finally:
@@ -102,32 +119,33 @@ class Pool:
             self.reports.put((slot, line.strip()))
         self.reports.put((slot, None))
 
-    def _next(self, slot: int, waiting: list[Trial]) -> None:
+    def _next(self, slot: int, waiting: Loads) -> None:
         worker = self.pool[slot]
-        worker.trial = waiting.pop() if waiting else None
-        line = "end" if worker.trial is None else worker.trial.to_json()
+        worker.load = waiting.pop() if waiting else ()
+        line = write_load(worker.load) if worker.load else "end"
         assert worker.process.stdin is not None
         with suppress(BrokenPipeError):  # it died; `_collect` finds that out
             worker.process.stdin.write(f"{line}\n")
             worker.process.stdin.flush()
 
-    def _collect(self, waiting: list[Trial]) -> None:
+    def _collect(self, waiting: Loads) -> None:
         """Give the next trial to each worker whose trial ended, and replace workers that died."""
         try:
             slot, said = self.reports.get(timeout=0.2)
         except Empty:
             return
         worker = self.pool[slot]
-        if worker.trial is None:
+        if not worker.load:
             return
         if said is not None:
-            end_failed(worker.trial, said, _last_words(worker))
+            for trial, ended in zip(worker.load, said.split(), strict=True):
+                end_failed(trial, ended, _last_words(worker))
             self._next(slot, waiting)
             return
         worker.process.wait()
         worker.close()
         _record_death(worker)
-        worker.trial = None
+        worker.load = ()
         if waiting:
             self._start(slot)
             self._next(slot, waiting)
@@ -136,7 +154,7 @@ class Pool:
         """End every worker that still lives: politely, then by force; then record what was cut off."""
         alive = [worker for worker in self.pool.values() if worker.process.poll() is None]
         for worker in alive:
-            if worker.trial is not None:
+            if worker.load:
                 worker.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE
         for worker in alive:
@@ -147,10 +165,7 @@ class Pool:
                 worker.process.wait()
         for worker in self.pool.values():
             worker.close()
-            if worker.trial is not None and status(read_journal(worker.trial.journal)) in (
-                "PENDING",
-                "RUNNING",
-            ):
+            if worker.load:
                 _record_death(worker, killed=True)
 
 
@@ -163,12 +178,14 @@ def tick_safely(tick: Tick) -> None:
 
 
 def _record_death(worker: _Worker, *, killed: bool = False) -> None:
-    """Write the end a dead worker could not write into its trial's journal."""
-    assert worker.trial is not None
+    """Write the end a dead worker could not write into its trials' journals."""
     tail = _last_words(worker)
     reason = f"its worker process ended with {died_of(worker.process.returncode)}"
     reason += f": {tail}" if tail else ""
-    record_end(worker.trial, "KILLED" if killed else "FAILED", reason)
+    for trial in worker.load:
+        begun = len(worker.load) == 1 and not killed  # others of a stack may have ended before
+        if begun or status(read_journal(trial.journal)) in ("PENDING", "RUNNING"):
+            record_end(trial, "KILLED" if killed else "FAILED", reason)
 
 
 def _last_words(worker: _Worker) -> str:

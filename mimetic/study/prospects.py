@@ -18,16 +18,20 @@ from mimetic.covariance import (
 from mimetic.covariance.store import load_harvest
 from mimetic.errors import UserError
 from mimetic.graph import Graph
-from mimetic.recipe import Recipe
+from mimetic.models.checkpoint import load_weights
+from mimetic.recipe import Issue, Recipe, RecipeError
 from mimetic.recipe.base import Spec
+from mimetic.recipe.errors import Step
 from mimetic.recipe.measured import FromNetwork, Learned, Measured, Origin
 from mimetic.recipe.model import Model
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.scale import Lsuv
+from mimetic.recipe.stages import origins
 from mimetic.study.learning import learned_file
 from mimetic.study.origins import origin_classes, origin_name, trial_arm
 from mimetic.study.sites import rewritten_sites
 from mimetic.study.stages import harvested_seeds
+from mimetic.surgery import build_network
 
 
 def prospects(
@@ -36,11 +40,34 @@ def prospects(
     """Return what an arm's rules will take, before anything is trained: layers and geometries alone.
 
     Raises:
-        UserError: If a network is missing or has no layers of which that could be measured.
+        RecipeError: With every network that is missing, does not fit its checkpoint, or has no layers of
+            which that could be measured, at its place.
+        UserError: If the arm's own network has no such layers.
     """
-    return {
-        key: _prospect(recipe, arm, spec, allow_code=allow_code) for key, spec in harvests_needed(arm).items()
-    }
+    found: dict[str, Harvest | Network | TrainingImages] = {}
+    issues: list[Issue] = []
+    for key, spec in harvests_needed(arm).items():
+        try:
+            found[key] = _prospect(recipe, arm, spec, allow_code=allow_code)
+        except UserError as error:
+            place = _place(recipe, arm, spec)
+            if place is None or isinstance(error, RecipeError):
+                raise
+            issues.append(Issue(str(error), place, recipe.where(*place), None))
+    if issues:
+        raise RecipeError(issues)
+    return found
+
+
+def _place(recipe: Recipe, arm: Arm, spec: Spec) -> tuple[Step, ...] | None:
+    """Return where the recipe names the network a section takes from; None where it names none."""
+    for group, members in (("arms", recipe.arms), ("stages", recipe.stages)):
+        for name in (name for name, member in members.items() if member is arm):
+            for rule in arm.init:
+                for path, origin in origins(rule):
+                    if isinstance(spec, Measured | FromNetwork) and origin is spec.from_:
+                        return (group, name, "init", rule.id, *path)
+    return None
 
 
 def _prospect(
@@ -97,8 +124,14 @@ def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Gr
         raise UserError(message + "use `covariance: {type: learned, from: …}`")
     if model is None or source.data is None:
         raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")
-    classes = origin_classes(model, data.describe(source.data).num_classes) if own else None
+    shape = data.describe(source.data)
+    classes = origin_classes(model, shape.num_classes) if own else None
     surgery = () if own else source.surgery
+    if isinstance(spec, Measured | FromNetwork) and spec.from_.checkpoint is not None:
+        shape = shape if classes is None else replace(shape, num_classes=classes)
+        built = build_network(model, surgery, shape=shape, allow_code=allow_code, meta=True).model
+        # Nothing is copied on the meta device: names and shapes are compared.
+        load_weights(built, Path(spec.from_.checkpoint))
     return rewritten_sites(model, surgery, source.data, classes=classes, allow_code=allow_code).graph
 
 

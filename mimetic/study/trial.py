@@ -1,13 +1,15 @@
 """One trial from start to end: data → model → plan → apply → train → check → keep.
 
 It says everything in its journal and returns only how it ended; no mistake leaves it as a traceback.
+A trial is a generator that hands over its work where it is to be trained and is sent the outcome, so that
+several trials can wait there and be trained as one (`mimetic.study.stack`).
 """
 
 import json
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import torch
 from torch import nn
@@ -24,11 +26,15 @@ from mimetic.study.locks import holding_trial
 from mimetic.study.observe import observer
 from mimetic.study.pictures import draw_ansatz, draw_pictures
 from mimetic.study.shelf import Shelf
-from mimetic.train import digest, train
+from mimetic.train import digest
+from mimetic.train.outcome import Outcome
 from mimetic.train.profiling import profiling
 from mimetic.train.ranks import ALONE, LOST, Ranks, is_loss
+from mimetic.train.work import Work
 
 Stop = Callable[[], str | None]
+Steps = Generator[Work, Outcome, str]
+"""A trial that yields what is to be trained, wants its outcome, and returns how it ended."""
 
 
 def run_trial(trial: Trial, shelf: Shelf, stop: Stop, ranks: Ranks = ALONE) -> str:
@@ -43,8 +49,32 @@ def run_trial(trial: Trial, shelf: Shelf, stop: Stop, ranks: Ranks = ALONE) -> s
     Returns:
         FINISHED, FAILED or KILLED; the journal holds the reason.
     """
+    steps = trial_steps(trial, shelf, stop, ranks)
+    try:
+        work = next(steps)
+    except StopIteration as done:
+        return str(done.value)
+    return hand_in(steps, lambda: work.alone(stop, ranks))
+
+
+def hand_in(steps: Steps, training: Callable[[], Outcome]) -> str:
+    """Train what a trial yielded, let the trial end, and return how it did."""
+    try:
+        try:
+            outcome = training()
+        except BaseException as error:  # noqa: BLE001 - the trial journals it, or raises it again
+            steps.throw(error)
+        else:
+            steps.send(outcome)
+    except StopIteration as done:
+        return str(done.value)
+    raise AssertionError  # a trial is trained once
+
+
+def trial_steps(trial: Trial, shelf: Shelf, stop: Stop, ranks: Ranks = ALONE) -> Steps:
+    """Prepare one trial, yield what is to be trained, and return how it ended; arguments as `run_trial`."""
     if ranks.rank:
-        return _journaled(trial, shelf, Muted(trial.journal), stop, ranks)
+        return (yield from _journaled(trial, shelf, Muted(trial.journal), stop, ranks))
     try:
         trial.folder.mkdir(parents=True, exist_ok=True)
         with holding_trial(trial, stop) as held:
@@ -57,7 +87,7 @@ def run_trial(trial: Trial, shelf: Shelf, stop: Stop, ranks: Ranks = ALONE) -> s
             if is_finished(trial) and ranks.size == 1:  # by another process, while this one waited
                 return "FINISHED"
             with Journal(trial.journal) as journal:
-                return _journaled(trial, shelf, journal, stop, ranks)
+                return (yield from _journaled(trial, shelf, journal, stop, ranks))
     except (RunError, OSError) as error:  # not even the journal takes it, e.g. on a full disk
         if ranks.size > 1:
             raise
@@ -65,10 +95,10 @@ def run_trial(trial: Trial, shelf: Shelf, stop: Stop, ranks: Ranks = ALONE) -> s
         return "FAILED"
 
 
-def _journaled(trial: Trial, shelf: Shelf, journal: Journal | Muted, stop: Stop, ranks: Ranks) -> str:
+def _journaled(trial: Trial, shelf: Shelf, journal: Journal | Muted, stop: Stop, ranks: Ranks) -> Steps:
     began, alone = time.monotonic(), True  # whether what failed did so on this process of a team alone
     try:
-        ended, reason = _trained(trial, shelf, journal, stop, ranks)
+        ended, reason = yield from _trained(trial, shelf, journal, stop, ranks)
         alone = False
     except JournalError as error:
         ended, reason = "FAILED", str(error)
@@ -99,7 +129,7 @@ def _kept(trial: Trial, error: Exception, ranks: Ranks) -> str:
 
 def _trained(
     trial: Trial, shelf: Shelf, journal: Journal | Muted, stop: Stop, ranks: Ranks
-) -> tuple[str, str | None]:
+) -> Generator[Work, Outcome, tuple[str, str | None]]:
     recipe = shelf.recipe(trial.study)
     arm = recipe.arms[trial.arm]
     dataset = shelf.dataset(arm)
@@ -126,10 +156,10 @@ def _trained(
     parameters = canonical_parameters(model)
     frozen = {name: digest(parameters[name]) for name in plan.frozen}
     with profiling(trial.folder, trial.device, on=trial.profile and ranks.rank == 0) as profiler:
-        outcome = train(
-            model,
-            dataset,
-            arm.train.model_copy(update={"device": trial.device}),
+        outcome = yield Work(
+            model=model,
+            dataset=dataset,
+            spec=arm.train.model_copy(update={"device": trial.device}),
             seed=trial.seed,
             journal=journal,
             folder=trial.folder,
@@ -138,10 +168,7 @@ def _trained(
             frozen=frozen,
             held=plan.held,
             facts={"arm": trial.arm},
-            resume=True,
-            stop=stop,
             observe=observer(arm, model, graph, dataset, seed=trial.seed),
-            ranks=ranks,
             profiler=profiler,
         )
     if outcome.status == "FINISHED" and ranks.rank == 0:

@@ -1,6 +1,7 @@
 """A worker: one process that trains a queue of trials, one after another.
 
-Trials come in on standard input, one line of JSON each; one line goes out for each that ended.
+Trials come in on standard input, a line of JSON for each, or for each stack of them; a line goes out when it
+has ended.
 Everything else is said in the trials' journals. Data and imports are kept between trials.
 The worker stops within a step when it gets SIGTERM, or when its input closes while a trial runs, which
 means that the coordinator is gone.
@@ -12,8 +13,9 @@ import threading
 from queue import SimpleQueue
 from types import FrameType
 
-from mimetic.study.layout import Trial
+from mimetic.study.layout import read_load
 from mimetic.study.shelf import Shelf
+from mimetic.study.stack import run_stack
 from mimetic.study.trial import run_trial
 
 
@@ -55,9 +57,9 @@ def work() -> None:
         line = queue.get()
         if line is None:
             break
-        trial = Trial.from_json(line)
-        status = run_trial(trial, shelf, stop)
-        sys.stdout.write(f"{status}\n")
+        trials = read_load(line)
+        ended = run_stack(trials, shelf, stop) if len(trials) > 1 else [run_trial(trials[0], shelf, stop)]
+        sys.stdout.write(f"{' '.join(ended)}\n")
         sys.stdout.flush()
 
 

@@ -114,6 +114,10 @@ WRONG = {
         ["--model", "convmixer", "--checkpoint", "{w}", "--data", "digits", "--path", "x"],
         "--data: `digits` takes no --path",
     ),
+    "data of no images": (
+        ["--model", "convmixer", "--checkpoint", "{w}", "--data", "copying"],
+        "this statistic looks at images, and `copying` holds tokens; give --data TYPE",
+    ),
     "unknown statistic": (
         ["--model", "convmixer", "--checkpoint", "{w}", "--statistic", "agpo"],
         "harvest: there is no statistic `agpo`; choose one of `agop`, `nfm`, `filters`, `patches`",
@@ -178,6 +182,34 @@ def test_weights_that_are_not_finite_leave_nothing_behind(tiny: Path, weights: P
     assert result.exit_code == 2
     assert "the weight of `blocks.1.spatial` (depthwise_conv 8×1×3×3) holds NaN or infinity" in result.output
     assert out.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-o", "{folder}"], "is a folder; give the name of a file, e.g. "),
+        (
+            ["-o", "{file}/out.safetensors"],
+            "({file}: Not a directory); choose another place",
+        ),
+        (["-o", "{out}", "--picture", "{file}/a.png"], "cannot be written ({file}: Not a directory)"),
+        (["-o", "{w}"], "w.safetensors holds the weights that are measured; choose another name"),
+    ],
+)
+def test_places_are_looked_at_before_the_work(
+    words: list[str], said: str, tiny: Path, weights: Path, call: Call
+) -> None:
+    """Nothing is measured, and the folder is as it was."""
+    folder = tiny.with_name("folder")
+    folder.mkdir()
+    places = {"folder": folder, "file": tiny, "out": tiny.with_name("out.safetensors"), "w": weights}
+    before, content = set(tiny.parent.rglob("*")), weights.read_bytes()
+    words = [word.format_map(places) for word in words]
+    result = call("harvest", "--recipe", tiny, "--arm", "default", "--checkpoint", weights, *words)
+    assert result.exit_code == 2
+    assert said.format_map(places) in result.output
+    assert result.stdout == ""
+    assert (set(tiny.parent.rglob("*")), weights.read_bytes()) == (before, content)
 
 
 def shown(epilog: str) -> list[list[str]]:

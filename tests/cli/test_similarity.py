@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from safetensors.torch import save_file
+import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import Result
 
 from mimetic import models
@@ -71,6 +72,7 @@ def test_networks_are_built_as_their_recipe_rewrites_them(tmp_path: Path, call: 
         (["--model", "vgg11"], "give --data TYPE, or --weights-only"),
         ([], "which network?"),
         (["--model", "vgg11", "--weights-only"], "a checkpoint of another architecture"),
+        (["--weights-only", "--model", "vgg11", "--csv", "."], ". is a folder; give the name of a file"),
     ],
 )
 def test_mistakes(pair: list[Path], call: Call, arguments: list[str], message: str) -> None:
@@ -78,3 +80,16 @@ def test_mistakes(pair: list[Path], call: Call, arguments: list[str], message: s
     result = call("similarity", *pair, *arguments)
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_what_is_no_network_is_named(tiny: Path, pair: list[Path], call: Call) -> None:
+    """Neither a file nor a folder; and weights that are not finite, at their layer."""
+    options = ("--recipe", tiny, "--arm", "default", "--weights-only")
+    result = call("similarity", pair[0], "absent", *options)
+    assert (result.exit_code, "there is no file or folder absent" in result.output) == (2, True)
+    state = load_file(pair[1])
+    state["blocks.1.spatial.weight"][0] = torch.nan
+    save_file(state, pair[1])
+    result = call("similarity", *pair, *options)
+    assert result.exit_code == 2
+    assert f"{pair[1]}: the weight of `blocks.1.spatial` (depthwise_conv 8×1×3×3) holds NaN" in result.output

@@ -164,6 +164,37 @@ def test_an_attention_that_is_not_recognised() -> None:
     assert hint.endswith("`attention: {q: …, k: …, v: …, out: …, heads: …}`, or `qkv: …` for one fused layer")
 
 
+class PartlyAttention(nn.Module):
+    """An attention whose keys and values are one layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.kv, self.proj = nn.Linear(24, 24), nn.Linear(24, 48), nn.Linear(24, 24)
+
+
+def test_an_attention_that_is_named_but_not_recognised() -> None:
+    """Beside others that are, the one the rule names is shown, not their names."""
+    model = nn.ModuleDict({"own": OwnAttention(), "known": nn.MultiheadAttention(24, 4)})
+    for match in ({"kind": "attention", "layer": "own"}, {"kind": "attention", "class": "OwnAttention"}):
+        ((message, hint),) = mistakes(model, {**FROZEN, "match": match})
+        assert message == (
+            "rule `attention` matches nothing in this model: what it names is no attention that could be "
+            "recognised; `own` of class OwnAttention looks like one: linear layers "
+            "`own.mixing.to_qkv` 24 → 72, `own.to_out` 24 → 24"
+        )
+        assert hint.endswith("`attention: {qkv: mixing.to_qkv, out: to_out, heads: …}`")
+
+
+def test_no_block_is_shown_that_could_not_be_written() -> None:
+    """Keys and values in one layer have no word in the language."""
+    ((message, hint),) = mistakes(nn.Sequential(PartlyAttention()), FROZEN)
+    assert "linear layers `0.q` 24 → 24, `0.kv` 24 → 48, `0.proj` 24 → 24" in message
+    assert hint == (
+        "`kv` holds keys and values together, which `attention:` has no word for; begin these layers one "
+        "by one, with rules on `kind: linear`"
+    )
+
+
 def test_a_declared_attention() -> None:
     """The declaration makes the site, in the order of execution."""
     rule = {"id": "own", "match": {"class": "Own"}, "attention": BLOCK, "freeze": True, "expect": 2}

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 from mimetic.errors import UserError
-from mimetic.recipe import load
+from mimetic.models import build
+from mimetic.recipe import Recipe, RecipeError, load
 from mimetic.recipe.measured import Filters
+from mimetic.recipe.model import ConvMixer
 from mimetic.study.prospects import prospects
 
 TINY: dict[str, Any] = {
@@ -83,3 +86,36 @@ def test_weights_are_those_of_one_network() -> None:
 
     with pytest.raises(UserError, match=r"`weight_selection` begins from one network, .* 2 seeds"):
         prospects(recipe, recipe.arms["selection"])
+
+
+def _from_checkpoint(path: Path, **given: Any) -> Recipe:
+    """Return a recipe whose one arm takes from a file."""
+    covariance = {"type": "filters", "from": {"checkpoint": str(path)}, **given}
+    rule = {"id": "f", "match": {"kind": "depthwise_conv"}, "covariance": covariance}
+    return load({**TINY, "stages": {}, "arms": {"mine": {"init": [rule]}}})
+
+
+def test_a_checkpoint_is_compared_before_anything_is_trained(tmp_path: Path) -> None:
+    """One that is absent, and one of another architecture, with the tensors and both shapes."""
+    path = tmp_path / "w.safetensors"
+    recipe = _from_checkpoint(path)
+    with pytest.raises(RecipeError, match="there is no such checkpoint") as caught:
+        prospects(recipe, recipe.arms["mine"])
+    assert caught.value.issues[0].path == ("arms", "mine", "init", "f", "covariance", "from")
+
+    wide = ConvMixer(dim=16, depth=2, kernel_size=3, patch_size=2)
+    save_file(build(wide, in_channels=1, num_classes=10, seed=0).state_dict(), path)
+    with pytest.raises(RecipeError, match=r"another architecture: .*weight` 16×1×2×2 instead of 8×1×2×2"):
+        prospects(recipe, recipe.arms["mine"])
+
+    same = ConvMixer(dim=8, depth=2, kernel_size=3, patch_size=2)
+    save_file(build(same, in_channels=1, num_classes=10, seed=0).state_dict(), path)
+    (harvest,) = prospects(recipe, recipe.arms["mine"]).values()
+    assert harvest.pending
+
+
+def test_a_checkpoint_does_not_tell_what_changed(tmp_path: Path) -> None:
+    """Said when the recipe is read: of these only the end is known."""
+    with pytest.raises(RecipeError, match="only those after it are known") as caught:
+        _from_checkpoint(tmp_path, of="change")
+    assert caught.value.issues[0].hint == "take a stage or an arm, or write `of: weights`"
