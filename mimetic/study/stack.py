@@ -13,7 +13,8 @@ from mimetic.study.shelf import Shelf
 from mimetic.study.trial import Steps, Stop, hand_in, trial_steps
 from mimetic.train.outcome import Outcome
 from mimetic.train.ranks import ALONE
-from mimetic.train.stacked import reason_against, train_stacked
+from mimetic.train.stack import reason_against
+from mimetic.train.stacked import train_stacked
 from mimetic.train.work import Work
 
 
