@@ -1,6 +1,7 @@
 """One thread per process, set before torch is imported: two on a busy machine are many times slower."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -11,6 +12,9 @@ from hypothesis import settings
 
 settings.register_profile("mimetic", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("mimetic")
+
+# A shell starts what runs in the background deaf to Ctrl-C, and what tests start and interrupt would be, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

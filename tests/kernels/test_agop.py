@@ -1,7 +1,7 @@
 """The folded gradient against autograd, the official code's values, and blocks of any size."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -50,15 +50,17 @@ def same(images: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def plain() -> ModuleType:
-    """Return the benchmark's plain reference."""
+def plain() -> Iterator[ModuleType]:
+    """Return the benchmark's plain reference, which imports what benchmarks share."""
     path = Path(__file__).parents[2] / "benchmarks" / "kernels.py"
     found = importlib.util.spec_from_file_location("plain_kernels", path)
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(path.parent)
+        found.loader.exec_module(module)
+        yield module
 
 
 @pytest.mark.parametrize("padding", [False, True])
