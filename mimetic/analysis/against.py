@@ -1,9 +1,9 @@
 """A result against a quantity that was varied: the mean over seeds of each kind of arm, with its interval."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mimetic.analysis.interval import half_width
 from mimetic.analysis.style import TICK, color, marker, new_figure, quiet_axes
 
 if TYPE_CHECKING:
@@ -53,15 +53,3 @@ def against_figure(
     quiet_axes(axes, x=x, y=y, title=title)
     axes.legend(frameon=False, fontsize=TICK)
     return figure
-
-
-def half_width(results: Sequence[float], *, level: float) -> float:
-    """Return half the width of Student's interval of a mean; zero for one result."""
-    from scipy import stats
-
-    n = len(results)
-    if n < 2:  # noqa: PLR2004
-        return 0.0
-    mean = sum(results) / n
-    deviation = math.sqrt(sum((result - mean) ** 2 for result in results) / (n - 1))
-    return float(stats.t.ppf(0.5 + level / 2.0, n - 1)) * deviation / math.sqrt(n)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mimetic.analysis.interval import half_width
 from mimetic.analysis.mosaic import Array
 from mimetic.analysis.style import TICK, color, marker, new_figure, quiet_axes
 
@@ -67,14 +68,11 @@ def curves_figure(
 
 def band(curves: Sequence[Curve], *, level: float = 0.95) -> tuple[Array, Array, Array, Array]:
     """Return epochs, mean over seeds, and the ends of its t interval (NaN below two seeds)."""
-    from scipy.special import stdtrit
-
     epochs = sorted(set().union(*curves))
     mean, reach = np.full(len(epochs), np.nan), np.full(len(epochs), np.nan)
     for place, epoch in enumerate(epochs):
-        values = np.array([curve[epoch] for curve in curves if epoch in curve])
-        mean[place] = values.mean()
+        values = [curve[epoch] for curve in curves if epoch in curve]
+        mean[place] = np.mean(values)
         if len(values) > 1:
-            quantile = float(stdtrit(len(values) - 1, (1.0 + level) / 2.0))
-            reach[place] = quantile * values.std(ddof=1) / np.sqrt(len(values))
+            reach[place] = half_width(values, level=level)
     return np.array(epochs, dtype=np.float64), mean, mean - reach, mean + reach

@@ -22,7 +22,7 @@ Images = Tensor | Iterable[Any] | None
 
 _SECTIONS: dict[str, type[Spec]] = {"agop": Agop, "nfm": Nfm, "filters": Filters, "patches": Patches}
 _ALREADY = {"type", "from", "from_", "layers", "between", "align_corners", "keep", "kind", "channels"}
-_FROM = {"stage": "here"}  # a section says where its network is; here the network itself is given
+HERE = {"stage": "here"}  # a section says where its network is; here the network itself is given
 
 
 def harvest(
@@ -158,7 +158,7 @@ def section(statistic: str, options: Mapping[str, Any]) -> Spec:
             message = f"harvest: `{statistic}` has no option `{name}`; it takes {shown}"
             raise UserError(message)
     if "from_" in kind.model_fields:
-        given["from"] = _FROM
+        given["from"] = HERE
     try:
         return kind.model_validate(given)
     except ValidationError as error:

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from mimetic.api.measuring import Images, gathered
+from mimetic.api.measuring import HERE, Images, gathered
 from mimetic.covariance import harvest_key, trained_network
 from mimetic.covariance.similarity import Similarity, similarities
 from mimetic.errors import UserError
@@ -17,8 +17,6 @@ from mimetic.plan import Plan, resolve
 from mimetic.recipe.rainbow import Rainbow
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.rule import Rule
-
-_FROM = {"trial": "here"}  # a section says where its network is; here the network itself is given
 
 
 def resample(
@@ -95,7 +93,7 @@ def _plain(model: nn.Module) -> nn.Module:
 
 def _section(options: Mapping[str, Any]) -> Rainbow:
     try:
-        return Rainbow.model_validate({"from": _FROM, **options})
+        return Rainbow.model_validate({"from": HERE, **options})
     except ValidationError as error:
         said = "; ".join(f"`{detail['loc'][0]}`: {detail['msg']}" for detail in error.errors())
         raise UserError(f"resample: the options are not right: {said}") from error

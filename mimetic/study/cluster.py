@@ -60,7 +60,7 @@ def connect(address: str | None) -> Any:
         except Exception as error:  # noqa: BLE001 - a Ray that does not start raises just that
             said = " ".join(str(error).split())[:200]
             raise UserError(
-                f"Ray does not start on this machine ({said}); see /tmp/ray/session_latest/logs"
+                f"Ray does not start on this machine ({said}); its `session_latest/logs` tell more"
                 if where is None
                 else f"no Ray cluster answers at `{where}` ({said}); start one with `ray start --head`, "
                 "or leave --address away"

@@ -3,7 +3,8 @@
 import pytest
 from scipy import stats
 
-from mimetic.analysis.against import against_figure, half_width
+from mimetic.analysis.against import against_figure
+from mimetic.analysis.interval import half_width
 
 
 def test_lines_and_levels() -> None:
