@@ -121,7 +121,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     batch = min(spec.batch_size, len(examples))
     steps_per_epoch = len(examples) // batch
     steps = steps_per_epoch * spec.epochs
-    ranks.check(batch)
+    ranks.check(batch, device)
 
     # ------------------------------------------------------------------ model and optimizer
     model.to(device)
@@ -166,6 +166,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         earlier = (e for e in read_journal(journal.path) if e["event"] != "epoch" or e["epoch"] <= done)
         metrics = last_metrics(earlier)
     kept, kept_at = step, time.perf_counter()
+    patience = math.inf if spec.checkpoint.minutes is None else 60 * spec.checkpoint.minutes
 
     def keep() -> None:
         place = {"epoch": done, "step": step}
@@ -214,7 +215,13 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             told = started
 
             for number in range(step - done * steps_per_epoch, steps_per_epoch):
-                stop_if(ranks.agreed(stop()))
+                now = time.perf_counter()
+                reason, due = ranks.agreed(stop(), due=step > kept and now - kept_at >= patience)
+                stop_if(reason)
+                if due:
+                    spent, started = spent + now - started, now
+                    keep()
+                    kept, kept_at = step, time.perf_counter()
 
                 # what the step sees
                 chosen_B = order_N[number * batch : (number + 1) * batch]
@@ -246,7 +253,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
                 sums["loss"] += loss.detach()
                 sums["right"] += (logits.detach().argmax(1) == answers.flatten()).sum()
 
-                # what is told and kept by the clock
+                # what is told by the clock
                 now = time.perf_counter()
                 if compiles:
                     journal.write("compiled", first_step_seconds=now - started)
@@ -255,11 +262,6 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
                     pace = (number + 1) * batch / (spent + now - started)
                     journal.write("progress", epoch=epoch, step=step, steps=steps, images_per_second=pace)
                     told = now
-                minutes = (now - kept_at) / 60
-                if ranks.any(spec.checkpoint.minutes is not None and minutes >= spec.checkpoint.minutes):
-                    spent, started = spent + now - started, now
-                    keep()
-                    kept, kept_at = step, time.perf_counter()
                 if profiler is not None:
                     profiler.step()
 
