@@ -28,7 +28,7 @@ from mimetic.recipe.train import Train
 from mimetic.train.batches import epoch_order, mixer, reader, resident, rows
 from mimetic.train.begin import CHECKPOINT, WEIGHTS, find_state
 from mimetic.train.checkpoint import remove_leftovers, save_checkpoint, save_weights
-from mimetic.train.compiling import pick_compile
+from mimetic.train.compiling import Compiled, CompileError, pick_compile
 from mimetic.train.devices import (
     autocast,
     keeping_global_streams,
@@ -128,7 +128,10 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     if spec.channels_last:
         model.to(memory_format=torch.channels_last)
     compiles, why = pick_compile(spec.compile, device, steps=steps)
-    forward = torch.compile(ranks.wrapped(model)) if compiles else ranks.wrapped(model)
+    wrapped = ranks.wrapped(model)
+    must = spec.compile is True or ranks.size > 1  # ranks may not differ
+    fresh = Compiled(wrapped, must=must, journal=journal) if compiles else None  # until its first step
+    forward = wrapped if fresh is None else fresh
     optimizer = make_optimizer(spec.optimizer, model.parameters())
     peak = optimizer.param_groups[0]["lr"]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -255,9 +258,9 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
 
                 # what is told by the clock
                 now = time.perf_counter()
-                if compiles:
-                    journal.write("compiled", first_step_seconds=now - started)
-                    compiles = False
+                if fresh is not None:
+                    fresh.tell(now - started)
+                    fresh = None
                 if now - told >= PROGRESS_SECONDS:
                     pace = (number + 1) * batch / (spent + now - started)
                     journal.write("progress", epoch=epoch, step=step, steps=steps, images_per_second=pace)
@@ -307,7 +310,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             raise  # the others wait for this one: only the end of the process frees them
         return Outcome("FAILED", metrics, f"out of memory on {device}: a smaller train.batch_size needs less")
     except RunError as error:
-        if ranks.size > 1 and isinstance(error, JournalError):
-            raise  # the first rank's alone, as above
+        if ranks.size > 1 and isinstance(error, JournalError | CompileError):
+            raise  # one rank's alone, as above
         return Outcome("FAILED", metrics, str(error))
     return Outcome("FINISHED", metrics)
