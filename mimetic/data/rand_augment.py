@@ -56,8 +56,8 @@ def _applied(pixels_NCHW: Tensor, chosen_N: Tensor, sign_N: Tensor, strength: fl
     counts = torch.bincount(chosen_N, minlength=len(OPERATIONS)).tolist()
     runs = zip(
         OPERATIONS.values(),
-        pixels_NCHW.index_select(0, order_N.to(device, non_blocking=True)).split(counts),
-        sign_N[order_N].to(device, non_blocking=True).split(counts),
+        torch.split(pixels_NCHW.index_select(0, order_N.to(device, non_blocking=True)), counts),
+        torch.split(sign_N[order_N].to(device, non_blocking=True), counts),
         strict=True,
     )
     found = [operation(run, signs, strength) for operation, run, signs in runs if len(run)]

@@ -61,7 +61,7 @@ class Compiled:
                 raise CompileError(f"{said}; set `train.compile: false`") from error
             self._journal.write("note", text=f"not compiled: {said}", aloud=True)
             self._forward = self._model
-        return self._forward(inputs)
+        return self._model(inputs)  # type: ignore[no-any-return]
 
     def tell(self, seconds: float) -> None:
         """Take in what the first step took, and tell it if the model was compiled in it."""

@@ -92,7 +92,7 @@ def keeping_global_streams() -> Iterator[None]:
 
 def _computes_bf16(device: torch.device) -> bool:
     with torch.cuda.device(device):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _gpus(count: int) -> str:
