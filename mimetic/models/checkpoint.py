@@ -43,7 +43,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
     Raises:
         UserError: If the file is missing, too large, unreadable or holds more than tensors, or if names
-            or shapes are not the model's; nothing is written then.
+            or shapes are not the model's, or parameters are not finite; nothing is written then.
     """
     fit_weights(model, _read(path), where=str(path))
 
@@ -73,15 +73,18 @@ def load_published(model: nn.Module, section: Model, weights: str) -> None:
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str) -> None:
     """Copy tensors into a model's parameters and buffers by name, all of them or none.
 
+    On the meta device nothing is copied, and the tensors are looked at all the same.
+
     Raises:
-        UserError: If names or shapes are not the model's.
+        UserError: If names or shapes are not the model's, or parameters are not finite; buffers may be
+            infinite, for some networks keep masks there.
     """
     owners: dict[int, list[str]] = {}
     targets = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     for name, tensor in targets.items():
         owners.setdefault(id(tensor), []).append(name)
     found = _renamed(weights, targets)
-    copies: list[tuple[Tensor, Tensor]] = []
+    fitting: list[str] = []
     missing, shapes = [], []
     for names in owners.values():
         held = next((name for name in names if name in found), None)
@@ -90,13 +93,23 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str) 
         elif found[held].shape != targets[held].shape:
             shapes.append(f"`{held}` {_sides(found[held])} instead of {_sides(targets[held])}")
         else:
-            copies.append((targets[held], found[held]))
+            fitting.append(held)
     unexpected = [name for name in found if name not in targets]
     if missing or unexpected or shapes:
         raise UserError(_mismatch(where, len(targets), missing, unexpected, shapes))
+    parameters = [name for name in fitting if isinstance(targets[name], nn.Parameter)]
+    _must_be_finite({name: found[name] for name in parameters}, where)
     with torch.no_grad():
-        for target, tensor in copies:
-            target.copy_(tensor)
+        for name in fitting:
+            targets[name].copy_(found[name])
+
+
+def _must_be_finite(weights: Mapping[str, Tensor], where: str) -> None:
+    odd = [f"`{name}` ({_sides(tensor)})" for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if odd:
+        more = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
+        message = f"{where}: NaN or infinity in {', '.join(odd[:_SHOWN])}{more}: the training that wrote it "
+        raise UserError(message + "diverged, or the file is damaged; take another checkpoint")
 
 
 def _mismatch(

@@ -130,7 +130,7 @@ def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Gr
     if isinstance(spec, Measured | FromNetwork) and spec.from_.checkpoint is not None:
         shape = shape if classes is None else replace(shape, num_classes=classes)
         built = build_network(model, surgery, shape=shape, allow_code=allow_code, meta=True).model
-        # Nothing is copied on the meta device: names and shapes are compared.
+        # Nothing is copied on the meta device, but names and shapes are compared, and values must be finite.
         load_weights(built, Path(spec.from_.checkpoint))
     return rewritten_sites(model, surgery, source.data, classes=classes, allow_code=allow_code).graph
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from mimetic.errors import UserError
@@ -96,7 +97,7 @@ def _from_checkpoint(path: Path, **given: Any) -> Recipe:
 
 
 def test_a_checkpoint_is_compared_before_anything_is_trained(tmp_path: Path) -> None:
-    """One that is absent, and one of another architecture, with the tensors and both shapes."""
+    """One that is absent, of another architecture, or of a training that diverged, with the tensors."""
     path = tmp_path / "w.safetensors"
     recipe = _from_checkpoint(path)
     with pytest.raises(RecipeError, match="there is no such checkpoint") as caught:
@@ -109,9 +110,14 @@ def test_a_checkpoint_is_compared_before_anything_is_trained(tmp_path: Path) -> 
         prospects(recipe, recipe.arms["mine"])
 
     same = ConvMixer(dim=8, depth=2, kernel_size=3, patch_size=2)
-    save_file(build(same, in_channels=1, num_classes=10, seed=0).state_dict(), path)
+    state = build(same, in_channels=1, num_classes=10, seed=0).state_dict()
+    save_file(state, path)
     (harvest,) = prospects(recipe, recipe.arms["mine"]).values()
     assert harvest.pending
+
+    save_file({**state, "blocks.1.spatial.weight": torch.full((8, 1, 3, 3), torch.nan)}, path)
+    with pytest.raises(RecipeError, match=r"NaN or infinity in `blocks\.1\.spatial\.weight` \(8×1×3×3\)"):
+        prospects(recipe, recipe.arms["mine"])
 
 
 def test_a_checkpoint_does_not_tell_what_changed(tmp_path: Path) -> None:
