@@ -15,7 +15,7 @@ from mimetic.recipe.errors import Issue
 from mimetic.recipe.measurements import Ansatz
 from mimetic.recipe.recipe import Among
 from mimetic.study.gathering import first_images
-from mimetic.train.loop import Observe
+from mimetic.train.figures import Observe
 
 
 def observer(arm: Arm, model: nn.Module, graph: Graph, dataset: Dataset, *, seed: int) -> Observe | None:
