@@ -1,18 +1,16 @@
 """What of an arm or a stage does not go together, before its rules are looked at.
 
-Each check takes a recipe and a member of it, e.g. ("arms", "default"), and raises a `RecipeError` with the
-place and a repair. What a recipe leaves open is not checked: it may be planned without data or training.
+Each check raises a `RecipeError` with the place and a repair. What is left open is not checked: an arm may
+be planned without data or training.
 """
 
 import re
-from collections.abc import Sequence
 
 from mimetic import data
 from mimetic.kernels import outline
-from mimetic.recipe import Issue, Recipe, RecipeError
+from mimetic.recipe import Arm, Issue, Recipe, RecipeError
+from mimetic.recipe.address import Address
 from mimetic.recipe.data import Data
-from mimetic.recipe.errors import Step
-from mimetic.recipe.recipe import Among, Arm
 
 _SIZE = re.compile(
     r"AssertionError: (Input (height|width|image)|Wrong image (height|width))"
@@ -21,80 +19,66 @@ _SIZE = re.compile(
 """How torch, torchvision and timm say that an image is too small or of another size."""
 
 
-def check_parts(recipe: Recipe, family: Among, name: str) -> None:
-    """Refuse to run what lacks a model, data or training."""
-    arm: Arm = getattr(recipe, family)[name]
-    missing = [part for part in ("model", "data", "train") if getattr(arm, part) is None]
+def check_parts(arm: Arm, at: Address) -> None:
+    """Refuse to run what lacks a model, data or training, or data to learn from without them."""
+    parts = ("model", "data", "train") if arm.learner is None else ("data",)
+    missing = [part for part in parts if getattr(arm, part) is None]
     if missing:
         said = " and ".join(f"`{part}`" for part in missing)
-        raise _wrong(recipe, (family, name), f"to be run, {_noun(family)} `{name}` needs {said}")
+        raise RecipeError([at.issue(f"to be run, {at} needs {said}")])
 
 
-def check_metric(recipe: Recipe, family: Among, name: str) -> None:
-    """Refuse to compare by validation images that are not held out."""
-    examples = getattr(recipe, family)[name].data
-    compared = family == "arms" and recipe.study.metric.startswith("val/")
-    if compared and examples is not None and examples.held_out == 0:
-        message = f"`{recipe.study.metric}` needs validation images, and arm `{name}` holds none out"
-        raise _wrong(recipe, ("study", "metric"), message, "set `data.val_size`")
+def check_metric(recipe: Recipe, name: str) -> None:
+    """Refuse to compare an arm by validation images that are not held out."""
+    examples, metric = recipe.arms[name].data, recipe.study.metric
+    if metric.startswith("val/") and examples is not None and examples.held_out == 0:
+        message = f"`{metric}` needs validation images, and arm `{name}` holds none out"
+        place = ("study", "metric")
+        raise RecipeError([Issue(message, place, recipe.where(*place), "set `data.val_size`")])
 
 
-def check_pairing(recipe: Recipe, family: Among, name: str) -> None:
+def check_pairing(arm: Arm, at: Address) -> None:
     """Refuse a model of images on tokens, one of tokens on images, and images' augmentation on tokens."""
-    arm: Arm = getattr(recipe, family)[name]
     if arm.model is None or arm.data is None:
         return
     holds = arm.data.holds
     if arm.model.reads not in {None, holds}:
-        message = f"{_noun(family)} `{name}`: `{arm.model.type_name()}` reads {arm.model.reads}, "
+        message = f"{at}: `{arm.model.type_name()}` reads {arm.model.reads}, "
         message += f"and `{arm.data.type_name()}` holds {holds}"
-        raise _wrong(recipe, (family, name, "model"), message, "choose another model or other data")
+        raise RecipeError([at.issue(message, "model", hint="choose another model or other data")])
     if holds != "images" and arm.train is not None and (arm.train.mixup or arm.train.cutmix):
-        message = f"{_noun(family)} `{name}`: `mixup` and `cutmix` mix images, not {holds}"
-        raise _wrong(recipe, (family, name, "train"), message, "remove them")
+        message = f"{at}: `mixup` and `cutmix` mix images, not {holds}"
+        raise RecipeError([at.issue(message, "train", hint="remove them")])
 
 
-def check_size(recipe: Recipe, family: Among, name: str, note: str | None) -> None:
+def check_size(note: str | None, at: Address) -> None:
     """Refuse a model whose forward says, in the note of its graph, that the data's images are none for it.
 
     Other forwards that cannot be traced may still run, and their plan says so.
     """
     if note is not None and _SIZE.search(note) is not None:
-        said = note.rpartition("Error: ")[2]
-        message = f"{_noun(family)} `{name}`: the model cannot take the data's images: {said}"
-        hint = "set `data.image_size`, or change the model"
-        raise _wrong(recipe, (family, name, "model"), message, hint)
+        message = f"{at}: the model cannot take the data's images: {note.rpartition('Error: ')[2]}"
+        raise RecipeError([at.issue(message, "model", hint="set `data.image_size`, or change the model")])
 
 
-def check_learner(recipe: Recipe, family: Among, name: str) -> tuple[str, ...]:
+def check_learner(arm: Arm, at: Address) -> tuple[str, ...]:
     """Check an arm or stage that learns without backpropagation, and say what it will do.
 
     Raises:
         RecipeError: If it lacks data, or images to choose on.
         UserError: If its images are too small for it.
     """
-    arm: Arm = getattr(recipe, family)[name]
+    check_parts(arm, at)
     assert arm.learner is not None
-    place, noun = (family, name, "learner"), _noun(family)
-    if arm.data is None:
-        raise _wrong(recipe, (family, name), f"to be run, {noun} `{name}` needs `data`")
     if not isinstance(arm.data, Data):
-        message = f"{noun} `{name}`: a `learner` learns from images, and "
-        message += f"`{arm.data.type_name()}` holds {arm.data.holds}"
-        raise _wrong(recipe, place, message, "choose other data")
+        assert arm.data is not None
+        message = f"{at}: a `learner` learns from images, and `{arm.data.type_name()}` holds {arm.data.holds}"
+        raise RecipeError([at.issue(message, "learner", hint="choose other data")])
     decided = arm.learner.held_out
     if decided is not None and arm.data.held_out == 0:
-        message = f"{decided} looks at validation images, and {noun} `{name}` holds none out"
-        raise _wrong(recipe, place, message, "set `data.val_size`; test images are not for choosing")
-    check_metric(recipe, family, name)
+        message = f"{decided} looks at validation images, and {at} holds none out"
+        hint = "set `data.val_size`; test images are not for choosing"
+        raise RecipeError([at.issue(message, "learner", hint=hint)])
     shape = data.describe(arm.data)
     assert isinstance(shape, data.DataShape)
     return outline(arm.learner, shape)
-
-
-def _noun(family: Among) -> str:
-    return family.removesuffix("s")
-
-
-def _wrong(recipe: Recipe, place: Sequence[Step], message: str, hint: str | None = None) -> RecipeError:
-    return RecipeError([Issue(message, tuple(place), recipe.where(*place), hint)])

@@ -10,15 +10,13 @@ from mimetic.errors import UserError
 from mimetic.graph import Graph
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import Issue, Recipe, RecipeError
+from mimetic.recipe.address import Address, Among
 from mimetic.recipe.model import Model
-from mimetic.recipe.recipe import Among, Arm
+from mimetic.recipe.recipe import Arm
 from mimetic.study.checks import check_learner, check_metric, check_pairing, check_parts, check_size
 from mimetic.study.observe import check_measurements
 from mimetic.study.prospects import prospects
 from mimetic.study.sites import Sites, rewritten_sites
-
-Member = tuple[Among, str]
-"""An arm or a stage of a recipe, e.g. ("arms", "default")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +26,12 @@ class Planned:
     Attributes:
         plans: The plan of each arm that has a network.
         graphs: The sites it was made for.
-        learners: What each arm or stage that learns without one will do.
+        learners: What each arm and stage that learns without one will do.
     """
 
     plans: dict[str, Plan]
     graphs: dict[str, Graph]
-    learners: dict[Member, tuple[str, ...]]
+    learners: dict[tuple[Among, str], tuple[str, ...]]
 
 
 def plan_arms(recipe: Recipe, *, allow_code: bool = False) -> dict[str, Plan]:
@@ -60,7 +58,7 @@ def plan_recipe(
         recipe: The recipe.
         to_run: Whether model, data and training must be there, as they need not to look at a plan.
         arm: Plan this one alone.
-        model: Stands for the models of the arms.
+        model: Stands for the models of the arms; looked at without their data.
         seed: Seed of the plans; the recipe's first unless given.
         allow_code: Let `type: python` models run.
 
@@ -70,65 +68,59 @@ def plan_recipe(
     Raises:
         RecipeError: With the mistakes of all arms and stages at once.
     """
-    members: list[Member] = [("arms", name) for name in recipe.arms if arm in {None, name}]
-    members += [("stages", name) for name in recipe.stages if arm is None]
-    found, issues = Planned({}, {}, {}), list[Issue]()
-    for family, name in members:
-        learns = getattr(recipe, family)[name].learner is not None
-        other = model if family == "arms" and not learns else None
+    planned, issues = Planned({}, {}, {}), list[Issue]()
+    chosen = recipe.seeds[0] if seed is None else seed
+    for at in _addresses(recipe) if arm is None else [recipe.address(arm)]:
+        section: Arm = getattr(recipe, at.among)[at.name]
+        other = model if at.among == "arms" else None
         try:
-            if learns:
-                found.learners[family, name] = check_learner(recipe, family, name)
+            if at.among == "arms":
+                check_metric(recipe, at.name)
+            if section.learner is not None:
+                planned.learners[at.among, at.name] = check_learner(section, at)
                 continue
             if to_run:
-                check_parts(recipe, family, name)
-            sites = _sites(recipe, family, name, model=other, allow_code=allow_code)
-            plan = _plan(recipe, family, name, sites, seed=seed, allow_code=allow_code)
+                check_parts(section, at)
+            sites = _sites(section, at, model=other, allow_code=allow_code)
+            plan = _plan(recipe, section, at, sites, seed=chosen, allow_code=allow_code)
         except RecipeError as error:
             issues += error.issues
         except UserError as error:
-            place = (family, name, "learner" if learns else "model")
-            here = Issue(str(error), place, recipe.where(*place))
-            issues.append(here if other is None else Issue(str(error)))  # the recipe's own is not at fault
+            issues.append(at.issue(str(error), "model" if section.learner is None else "learner"))
         else:
-            if family == "arms":
-                found.plans[name], found.graphs[name] = plan, sites.graph
+            if at.among == "arms":
+                planned.plans[at.name], planned.graphs[at.name] = plan, sites.graph
     if issues:
         raise RecipeError(issues)
-    return found
+    return planned
 
 
-def _sites(recipe: Recipe, family: Among, name: str, *, model: Model | None, allow_code: bool) -> Sites:
-    """Return the sites of a member's network, or of another model, which is looked at without its data."""
-    arm: Arm = getattr(recipe, family)[name]
-    check_metric(recipe, family, name)
-    spec = arm.model if model is None else model
-    if spec is None:
-        message = f"{family.removesuffix('s')} `{name}` of `{recipe.name}` names no model; give one with "
-        raise UserError(message + "--model, e.g. --model timm:convmixer_768_32")
-    examples, where = arm.data if model is None else None, recipe.place_in(name, among=family)
-    if model is None:
-        check_pairing(recipe, family, name)
-    sites = rewritten_sites(spec, arm.surgery, examples, allow_code=allow_code, name=name, where=where)
-    if examples is not None:
-        check_size(recipe, family, name, sites.graph.note)
-        check_measurements(recipe, family, name, sites.graph)
+def _addresses(recipe: Recipe) -> list[Address]:
+    return [*map(recipe.address, recipe.arms), *(recipe.address(name, "stages") for name in recipe.stages)]
+
+
+def _sites(arm: Arm, at: Address, *, model: Model | None, allow_code: bool) -> Sites:
+    """Return the sites of the network of an arm or a stage, or of another one in its place."""
+    if model is not None:
+        try:
+            return rewritten_sites(model, arm.surgery, None, allow_code=allow_code, at=at)
+        except RecipeError:
+            raise
+        except UserError as error:  # what stands in the recipe is not at fault
+            raise RecipeError([Issue(str(error))]) from error
+    if arm.model is None:
+        raise UserError(f"{at} names no model; give one with --model, e.g. --model timm:convmixer_768_32")
+    check_pairing(arm, at)
+    sites = rewritten_sites(arm.model, arm.surgery, arm.data, allow_code=allow_code, at=at)
+    if arm.data is not None:
+        check_size(sites.graph.note, at)
+        check_measurements(arm, at, sites.graph)
     return sites
 
 
-def _plan(
-    recipe: Recipe, family: Among, name: str, sites: Sites, *, seed: int | None, allow_code: bool
-) -> Plan:
-    arm: Arm = getattr(recipe, family)[name]
-    return resolve(
-        arm,
-        sites.graph,
-        seed=recipe.seeds[0] if seed is None else seed,
-        name=name,
-        where=recipe.place_in(name, among=family),
-        harvests=prospects(recipe, arm, allow_code=allow_code),
-        rewrites=sites.rewrites,
-    )
+def _plan(recipe: Recipe, arm: Arm, at: Address, sites: Sites, *, seed: int, allow_code: bool) -> Plan:
+    harvests = prospects(recipe, arm, at=at, allow_code=allow_code)
+    return resolve(arm, sites.graph, seed=seed, at=at, harvests=harvests, rewrites=sites.rewrites)
 
 
 def open_data(recipe: Recipe) -> dict[str, str]:
@@ -142,14 +134,13 @@ def open_data(recipe: Recipe) -> dict[str, str]:
     """
     digests: dict[str, str] = {}
     opened: dict[str, str] = {}
-    for family in ("arms", "stages"):
-        for name, arm in getattr(recipe, family).items():
-            key = arm.data.model_dump_json()
-            if key not in opened:
-                try:
-                    opened[key] = data.load(arm.data).digest
-                except UserError as error:
-                    where = recipe.where(family, name, "data")
-                    raise RecipeError([Issue(str(error), (family, name, "data"), where, None)]) from None
-            digests[f"{family}/{name}"] = opened[key]
+    for at in _addresses(recipe):
+        examples = getattr(recipe, at.among)[at.name].data
+        key = examples.model_dump_json()
+        if key not in opened:
+            try:
+                opened[key] = data.load(examples).digest
+            except UserError as error:
+                raise RecipeError([at.issue(str(error), "data")]) from None
+        digests[f"{at.among}/{at.name}"] = opened[key]
     return digests

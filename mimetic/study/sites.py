@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mimetic import data
 from mimetic.graph import Graph, find_sites
 from mimetic.plan import Rewritten
-from mimetic.plan.resolve import Where
+from mimetic.recipe.address import MAIN, Address
 from mimetic.recipe.data import AnyData
 from mimetic.recipe.model import Model
 from mimetic.recipe.surgery import Rewrite
@@ -31,8 +31,7 @@ def rewritten_sites(
     *,
     classes: int | None = None,
     allow_code: bool = False,
-    name: str = "main",
-    where: Where | None = None,
+    at: Address = MAIN,
 ) -> Sites:
     """Return the sites of a network after its surgery, built and traced without values.
 
@@ -42,8 +41,7 @@ def rewritten_sites(
         examples: Its data, of which only the shape is looked at; None where no data are named.
         classes: Number of outputs; the data's unless given.
         allow_code: Let a `type: python` model run.
-        name: Name of the arm, for messages.
-        where: Looks up the place of a rewrite in its file.
+        at: Where the arm stands in its recipe, for messages.
 
     Raises:
         RecipeError: With every mistake of the rewrites at once.
@@ -51,7 +49,5 @@ def rewritten_sites(
     shape = IMAGENET if examples is None else data.describe(examples)
     shape = shape if classes is None else replace(shape, num_classes=classes)
     known = examples is not None
-    built = build_network(
-        model, surgery, shape=shape, allow_code=allow_code, meta=True, traced=known, name=name, where=where
-    )
+    built = build_network(model, surgery, shape=shape, allow_code=allow_code, meta=True, traced=known, at=at)
     return Sites(find_sites(built.model, shape.example() if known else None), built.rewrites)

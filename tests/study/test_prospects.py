@@ -59,7 +59,7 @@ def test_a_checkpoint_is_compared_before_anything_is_trained(tmp_path: Path) -> 
     path = tmp_path / "w.safetensors"
     recipe = _from_checkpoint(path)
     with pytest.raises(RecipeError, match="there is no such checkpoint") as caught:
-        prospects(recipe, recipe.arms["mine"])
+        prospects(recipe, recipe.arms["mine"], at=recipe.address("mine"))
     assert caught.value.issues[0].path == ("arms", "mine", "init", "f", "covariance", "from")
 
     wide = ConvMixer(dim=16, depth=2, kernel_size=3, patch_size=2)

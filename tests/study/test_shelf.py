@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mimetic.recipe import load, resolved
+from mimetic.recipe.address import Address
 from mimetic.study.layout import Trial
 from mimetic.study.shelf import Shelf
 from mimetic.study.trial import run_trial
@@ -42,7 +43,7 @@ def study(tmp_path: Path) -> Path:
 def network(shelf: Shelf, study: Path, arm: str, seed: int) -> Network:
     """Return what the shelf hands out for a trial."""
     chosen = shelf.recipe(str(study)).arms[arm]
-    return shelf.network(chosen, shelf.dataset(chosen), seed=seed, name=arm)
+    return shelf.network(chosen, shelf.dataset(chosen), seed=seed, at=Address(name=arm))
 
 
 def places(made: Network) -> list[int]:
