@@ -176,6 +176,7 @@ def test_mistakes_of_rules_learners_and_stages_are_told_at_once(tmp_path: Path, 
     assert (planned.exit_code, ran.exit_code) == (2, 2)
     assert planned.stderr == ran.stderr
     assert planned.stderr.endswith("3 errors\n")
+    assert "stages.first.init.rule-1: " in planned.stderr
     for line in (6, 7, 10):
         assert f"{path}:{line}:" in planned.stderr
     assert f"{path}:10:" not in call("plan", path, "--arm", "rules").stderr
