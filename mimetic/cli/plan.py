@@ -96,8 +96,8 @@ def _print(name: str, made: "Plan", *, every: bool) -> None:
                 entry.kind,
                 describe(entry) + (", frozen" if entry.frozen else ""),
                 "" if entry.moments is None else f"{entry.moments.std:.4g}",
-                entry.rule or "",
-                entry.where or "",
+                entry.rule,
+                entry.where,
             )
         out.print(table)
     for note, parameters in _notes(made).items():
@@ -119,7 +119,7 @@ def _surgery(made: "Plan") -> "Table":
     for column in ("layer", "was", "becomes", "rewrite", "at"):
         table.add_column(column, overflow="fold")
     for one in made.rewrites:
-        table.add_row(one.layer, one.was, one.becomes, one.rewrite, one.where or "")
+        table.add_row(one.layer, one.was, one.becomes, one.rewrite, one.where)
     return table
 
 
