@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mimetic.errors import UserError
+from mimetic.graph import canonical_name
 from mimetic.models.torchvision_import import import_timm, import_torchvision
 from mimetic.recipe.model import Model, Timm, Torchvision
 
@@ -23,8 +24,6 @@ MAX_BYTES = 16 * 2**30
 """Largest file that is read."""
 
 _NESTS = ("state_dict", "model_state_dict", "model", "net")
-_WRAPPER = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-_FRONT = re.compile(r"^(?:module\.)+")
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _OURS = "model/"
 _COUNTER = "num_batches_tracked"
@@ -179,7 +178,7 @@ def _pickled(path: Path) -> Any:
 def _renamed(weights: Mapping[str, Tensor], targets: Collection[str]) -> dict[str, Tensor]:
     """Return the weights under the names that agree best with the model's."""
     plain = dict(weights)
-    bare = {_FRONT.sub("", _WRAPPER.sub("", name)): tensor for name, tensor in plain.items()}
+    bare = {canonical_name(name): tensor for name, tensor in plain.items()}
     fronts = {name.partition(".")[0] for name in bare}
     inner = {name.partition(".")[2]: tensor for name, tensor in bare.items()} if len(fronts) == 1 else {}
     return max((plain, bare, inner), key=lambda named: sum(name in targets for name in named))
