@@ -10,7 +10,8 @@ import pytest
 
 from mimetic.plan import Plan, describe
 from mimetic.recipe import Recipe, load
-from mimetic.study.planning import Member, plan_recipe
+from mimetic.recipe.address import Among
+from mimetic.study.planning import plan_recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
@@ -34,7 +35,7 @@ def text(plans: dict[str, Plan]) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def learners(recipe: Recipe, told: dict[Member, tuple[str, ...]]) -> str:
+def learners(recipe: Recipe, told: dict[tuple[Among, str], tuple[str, ...]]) -> str:
     """Return what the learners of arms and stages will do, as text."""
     lines = []
     for (family, name), does in told.items():
