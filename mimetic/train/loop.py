@@ -9,9 +9,9 @@ An epoch takes as many whole batches as the training split holds. What remains o
 each epoch has another permutation. A split smaller than one batch is one batch.
 """
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -37,7 +37,7 @@ from mimetic.train.devices import (
     seed_layers,
     set_arithmetic,
 )
-from mimetic.train.evaluate import evaluate
+from mimetic.train.figures import Observe, epoch_figures, evaluate_splits
 from mimetic.train.freeze import check_frozen, hold_statistics
 from mimetic.train.optimizers import make_optimizer, set_rate
 from mimetic.train.outcome import Outcome, kept_at_a_stop, refuse_nonfinite
@@ -47,9 +47,6 @@ from mimetic.train.schedules import rate
 from mimetic.train.stopping import Stop, Stopped, never, stop_if
 
 PROGRESS_SECONDS = 1.0
-
-Observe = Callable[[nn.Module, int], Mapping[str, float]]
-"""`observe(model, epoch)`: further metrics of a model, which it leaves as it was, modes included."""
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -135,22 +132,15 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     optimizer = make_optimizer(spec.optimizer, model.parameters())
     peak = optimizer.param_groups[0]["lr"]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-    def evaluate_all() -> dict[str, float]:
-        found: dict[str, float] = {}
-        for (name, probe), split in held_out.items():
-            loss, accuracy = evaluate(
-                model,
-                split,
-                decode=decode,
-                batch_size=spec.eval_batch_size,
-                precision=precision,
-                stop=stop,
-                ranks=ranks,
-            )
-            end = f"_{probe}" if probe else ""
-            found |= {f"{name}/loss{end}": loss, f"{name}/acc{end}": accuracy}
-        return found
+    evaluate = partial(
+        evaluate_splits,
+        splits=held_out,
+        decode=decode,
+        batch_size=spec.eval_batch_size,
+        precision=precision,
+        stop=stop,
+        ranks=ranks,
+    )
 
     # ------------------------------------------------------------------ where to begin
     folder.mkdir(parents=True, exist_ok=True)
@@ -204,7 +194,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     try:
         # -------------------------------------------------------------- before training
         if checkpoint is None:
-            metrics = evaluate_all()
+            metrics = evaluate(model)
             if observe is not None:
                 metrics |= observe(model, 0)
             journal.write("epoch", epoch=0, step=0, metrics=metrics)
@@ -270,19 +260,19 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
 
             # ---------------------------------------------------------- the epoch's figures
             whole = {name: ranks.total(value).item() for name, value in sums.items()}  # waits for the device
-            loss_of_epoch = whole["loss"] / (steps_per_epoch * ranks.size)
-            spent, started = spent + time.perf_counter() - started, time.perf_counter()
-            found = {
-                "train/loss": loss_of_epoch,
-                "train/acc": whole["right"] / examples.asked(order_N[: steps_per_epoch * batch]),
-                "lr": peak * rate(spec.schedule, step=step - 1, steps=steps),
-                "images_per_second": steps_per_epoch * batch / spent,
-            }
-            if math.isfinite(loss_of_epoch) and (epoch % spec.eval_every == 0 or epoch == spec.epochs):
-                found |= evaluate_all()
-            found["epoch_seconds"] = spent + time.perf_counter() - started
-            if observe is not None and all(map(math.isfinite, found.values())):
-                found |= observe(model, epoch)
+            spent += time.perf_counter() - started
+            found = epoch_figures(
+                model,
+                epoch,
+                spec=spec,
+                loss=whole["loss"] / (steps_per_epoch * ranks.size),
+                accuracy=whole["right"] / examples.asked(order_N[: steps_per_epoch * batch]),
+                lr=peak * rate(spec.schedule, step=step - 1, steps=steps),
+                images=steps_per_epoch * batch,
+                seconds=spent,
+                evaluate=evaluate,
+                observe=observe,
+            )
             metrics |= found
             journal.write("epoch", epoch=epoch, step=step, metrics=found)
             refuse_nonfinite(found, epoch=epoch)
