@@ -9,6 +9,7 @@ An epoch takes as many whole batches as the training split holds. What remains o
 each epoch has another permutation. A split smaller than one batch is one batch.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial

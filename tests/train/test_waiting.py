@@ -85,7 +85,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Watch]:
     monkeypatch.setattr(torch, "Generator", _HostGenerator)
     for module in (loop, stacked):
         monkeypatch.setattr(module, "pick_device", lambda _: META)
-        monkeypatch.setattr(module, "evaluate", lambda *_, **__: (1.0, 0.5))
+        monkeypatch.setattr(module, "evaluate_splits", lambda *_, **__: {})
         monkeypatch.setattr(module, "save_checkpoint", lambda *_, **__: None)
     with _Watch() as watching:
         yield watching
