@@ -9,6 +9,7 @@ from mimetic.graph import Attention, Graph, Mlp, Parameter, Site, Slot
 from mimetic.graph.structure import Structure, head_sizes, stacked
 from mimetic.plan.matching import mismatch
 from mimetic.recipe.declared import Declared, DeclaredAttention, DeclaredMlp
+from mimetic.recipe.match import CompositeKind
 from mimetic.recipe.rule import Rule
 
 _SHOWN = 12
@@ -69,7 +70,7 @@ def _site(layer: str, classes: tuple[str, ...], declared: Declared, owners: dict
         if p.local in {"weight", "bias"}
     )
     calls = max((site.calls for site in linears.values() if site.calls is not None), default=None)
-    kind = "attention" if isinstance(structure, Attention) else "mlp"
+    kind: CompositeKind = "attention" if isinstance(structure, Attention) else "mlp"
     return Site(layer, kind, classes, None, parameters, calls=calls, structure=structure)
 
 

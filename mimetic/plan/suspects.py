@@ -26,7 +26,7 @@ _FOUR = 4
 def attention_suspects(graph: Graph) -> list[Suspect]:
     """Return layers that may be attentions: the innermost whose maps can be told, else those so called."""
     several = [s for s in ((layer, linears_below(graph, layer)) for layer in graph.classes) if len(s[1]) > 1]
-    speaking = [(layer, below) for layer, below in several if _speaks(graph, layer)]
+    speaking: list[Suspect] = [(layer, below) for layer, below in several if _speaks(graph, layer)]
     told = [s for s in several if _roles(s[1], order=s in speaking) is not None]
     inner = innermost(told)
     return inner if inner else speaking
@@ -38,7 +38,7 @@ def innermost(suspects: Sequence[Suspect]) -> list[Suspect]:
     return [s for s in suspects if not any(_inside(other, s[0]) for other in names)]
 
 
-def linears_below(graph: Graph, layer: str) -> dict[str, Site]:
+def linears_below(graph: Graph, layer: str) -> Linears:
     """Return the linear layers below a layer, by their names there."""
     within = f"{layer}." if layer else ""
     below = {s.layer.removeprefix(within): s for s in graph.sites if s.layer.startswith(within)}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from mimetic.graph import Graph, Site
 from mimetic.plan.matching import mismatch
 from mimetic.plan.suspects import (
+    Linears,
     Suspect,
     attention_suspects,
     condition,
@@ -125,7 +126,7 @@ def _mlp(graph: Graph) -> Said:
     return said, f"{told}declare it: `match: {condition(graph, layer)}`, {block}"
 
 
-def _is_pair(below: dict[str, Site]) -> bool:
+def _is_pair(below: Linears) -> bool:
     shapes = [widths(site) for site in below.values()]
     return len(shapes) == 2 and shapes[0] == shapes[1][::-1] and shapes[0][0] != shapes[0][1]  # noqa: PLR2004
 

@@ -32,9 +32,8 @@ class DeclaredAttention(Section):
     @property
     def inner(self) -> tuple[tuple[LayerPath, tuple[str, ...]], ...]:
         """Return the layers below the heads, each with the names of the maps it holds, in order."""
-        named = ((self.qkv, ("q", "k", "v")), (self.q, ("q",)), (self.kv, ("k", "v")))
-        named += ((self.k, ("k",)), (self.v, ("v",)))
-        return tuple((path, maps) for path, maps in named if path is not None)
+        keys = ("qkv", "q", "kv", "k", "v")
+        return tuple((getattr(self, key), tuple(key)) for key in keys if getattr(self, key) is not None)
 
     @property
     def layers(self) -> tuple[LayerPath, ...]:
