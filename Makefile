@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint types imports schema recipes bench clean
+.PHONY: run test lint types imports recipes clean
 
 run: $(VENV)/.installed  ## train the quickstart's arms and compare them
 	$(BIN)/mimetic run recipes/quickstart.yaml

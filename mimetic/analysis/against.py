@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mimetic.analysis.interval import half_width
+from mimetic.analysis.interval import LEVEL, half_width
 from mimetic.analysis.style import TICK, color, marker, new_figure, quiet_axes
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ Points = Mapping[float, Sequence[float]]
 
 
 def against_figure(
-    points: Mapping[str, Points], *, x: str, y: str, title: str = "", level: float = 0.95
+    points: Mapping[str, Points], *, x: str, y: str, title: str = "", level: float = LEVEL
 ) -> "Figure":
     """Return a figure with one line for each kind of arm, on a logarithmic axis of base 2.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mimetic.analysis.interval import half_width
+from mimetic.analysis.interval import LEVEL, half_width
 from mimetic.analysis.mosaic import Array
 from mimetic.analysis.style import TICK, color, marker, new_figure, quiet_axes
 
@@ -22,7 +22,7 @@ def curves_figure(
     metric: str,
     unit: str = "",
     title: str | None = None,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> "Figure":
     """Return a figure with one line for each arm.
 
@@ -66,7 +66,7 @@ def curves_figure(
     return figure
 
 
-def band(curves: Sequence[Curve], *, level: float = 0.95) -> tuple[Array, Array, Array, Array]:
+def band(curves: Sequence[Curve], *, level: float = LEVEL) -> tuple[Array, Array, Array, Array]:
     """Return epochs, mean over seeds, and the ends of its t interval (NaN below two seeds)."""
     epochs = sorted(set().union(*curves))
     mean, reach = np.full(len(epochs), np.nan), np.full(len(epochs), np.nan)

@@ -109,14 +109,13 @@ def _operated(
     images: Tensor | None,
 ) -> Plan:
     """Rewrite a model as an arm says, and plan it."""
-    arm, where = recipe.arms[name], recipe.place_in(name)
-    rewrites = operate(model, arm.surgery, seed=seed, example=example, name=name, where=where)
+    arm, at = recipe.arms[name], recipe.address(name)
+    rewrites = operate(model, arm.surgery, seed=seed, example=example, at=at)
     return resolve(
         arm,
         find_sites(model, example),
         seed=seed,
-        name=name,
-        where=where,
+        at=at,
         harvests=_images(arm, images),
         rewrites=rewrites,
     )

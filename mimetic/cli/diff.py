@@ -65,9 +65,9 @@ def _side(text: str, *, model: str | None, allow_code: bool) -> _Side:
     if not arm and len(recipe.arms) > 1:
         shown = ", ".join(f"{path}#{name}" for name in recipe.arms)
         raise UserError(f"{path} has several arms; say which one: {shown}")
-    from mimetic.cli.models import plans_of, without_network
+    from mimetic.cli.plans import planned, without_network
 
-    plans = plans_of(recipe, arm=arm or None, seed=0, model=model, allow_code=allow_code)
+    plans = planned(recipe, arm=arm or None, seed=0, model=model, allow_code=allow_code).plans
     if not plans:
         raise UserError(without_network(arm or next(iter(recipe.arms))))
     ((name, plan),) = plans.items()

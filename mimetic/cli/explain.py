@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mimetic.cli.console import AllowCode, ArmName, ModelName, Overrides, RecipePath, console, example
+from mimetic.errors import UserError
 from mimetic.recipe import load
 
 if TYPE_CHECKING:
@@ -33,18 +34,16 @@ def explain(
 ) -> None:
     """Show the verdict of every rule on a parameter or on all parameters of a layer."""
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
-    from mimetic.api import choose_arm
-    from mimetic.cli.models import plans_of, sites_of
+    from mimetic.cli.plans import planned, without_network
     from mimetic.plan import describe
     from mimetic.plan.explain import explain as verdicts
 
     out = console()
-    networks = [name for name, member in loaded.arms.items() if member.learner is None]
-    for chosen in networks if arm is None and networks else [choose_arm(loaded, arm)]:
-        graph = sites_of(loaded, chosen, model=model, allow_code=allow_code).graph
-        found = verdicts(loaded.arms[chosen], graph, name)
-        plan = plans_of(loaded, arm=chosen, seed=None, model=model, allow_code=allow_code)[chosen]
-        for item in found:
+    found = planned(loaded, arm=arm, model=model, allow_code=allow_code)
+    if not found.plans:
+        raise UserError(without_network(next(iter(loaded.arms)) if arm is None else arm))
+    for chosen, plan in found.plans.items():
+        for item in verdicts(loaded.arms[chosen], found.graphs[chosen], name):
             entry = plan.entry(item.parameter.name)
             assert entry is not None
             shape = "×".join(str(side) for side in item.parameter.shape)

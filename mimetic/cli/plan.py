@@ -51,15 +51,18 @@ def plan(
 ) -> None:
     """Show how every parameter begins: rule, initializer, arguments, expected std, frozen or not."""
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
-    from mimetic.cli.models import learners_of, plans_of
+    from mimetic.cli.plans import planned
 
-    plans = plans_of(loaded, arm=arm, seed=seed, model=model, allow_code=allow_code)
-    learners = learners_of(loaded, arm=arm)
+    found = planned(loaded, arm=arm, seed=seed, model=model, allow_code=allow_code)
+    learners = {
+        f"{family.removesuffix('s')} {name}: {getattr(loaded, family)[name].learner.type_name()}": lines
+        for (family, name), lines in found.learners.items()
+    }
     if as_json:
         told = {name: {"learner": lines} for name, lines in learners.items()}
-        typer.echo(json.dumps({name: made.to_dict() for name, made in plans.items()} | told, indent=1))
+        typer.echo(json.dumps({name: made.to_dict() for name, made in found.plans.items()} | told, indent=1))
         return
-    for name, made in plans.items():
+    for name, made in found.plans.items():
         _print(name, made, every=every)
     for name, lines in learners.items():
         console().print("\n  ".join((name, *lines)))
@@ -95,8 +98,8 @@ def _print(name: str, made: "Plan", *, every: bool) -> None:
                 entry.kind,
                 describe(entry) + (", frozen" if entry.frozen else ""),
                 "" if entry.moments is None else f"{entry.moments.std:.4g}",
-                entry.rule or "",
-                entry.where or "",
+                entry.rule,
+                entry.where,
             )
         out.print(table)
     if every and made.sites:
@@ -120,7 +123,7 @@ def _surgery(made: "Plan") -> "Table":
     for column in ("layer", "was", "becomes", "rewrite", "at"):
         table.add_column(column, overflow="fold")
     for one in made.rewrites:
-        table.add_row(one.layer, one.was, one.becomes, one.rewrite, one.where or "")
+        table.add_row(one.layer, one.was, one.becomes, one.rewrite, one.where)
     return table
 
 

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from mimetic.recipe.model import Model
     from mimetic.recipe.surgery import Rewrite
 
-IMAGENET_SHAPE = (3, 224, 224, 1000)
-"""Channels, height, width and classes, where the data is not named."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -186,9 +183,10 @@ def network(subject: Asked, dataset: "Dataset | None") -> "nn.Module":
 def untrained(subject: Asked, dataset: "Dataset | None", *, seed: int) -> "nn.Module":
     """Build the network with its own initialization, surgery included."""
     from mimetic import data
+    from mimetic.study.sites import IMAGENET
     from mimetic.surgery import build_network
 
-    shape: data.DataShape | data.TokenShape = data.DataShape(*IMAGENET_SHAPE)
+    shape: data.DataShape | data.TokenShape = IMAGENET
     if dataset is not None:
         shape = dataset.shape
     elif subject.data is not None:

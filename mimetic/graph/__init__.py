@@ -5,7 +5,6 @@ from mimetic.graph.names import (
     canonical_buffers,
     canonical_modules,
     canonical_name,
-    canonical_names,
     canonical_parameters,
     parameters_with_aliases,
 )
@@ -27,7 +26,6 @@ __all__ = [
     "canonical_buffers",
     "canonical_modules",
     "canonical_name",
-    "canonical_names",
     "canonical_parameters",
     "find_sites",
     "kind_and_geometry",

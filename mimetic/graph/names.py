@@ -28,7 +28,7 @@ def canonical_name(name: str) -> str:
     """Return a name without wrapper segments, read from the text alone, as a checkpoint's keys must be.
 
     `module` is removed only at the front: further inside it may be a layer's own name. A model whose
-    first layer is honestly called `module` is told apart by `canonical_names`, which sees the model.
+    first layer is honestly called `module` is told apart by `canonical_parameters`, which sees the model.
 
     Guarantee: idempotent, and never removes part of a segment.
     """
@@ -68,27 +68,6 @@ def unwraps(module: nn.Module, key: str) -> bool:
 def joined(prefix: str, key: str) -> str:
     """Join a name and a segment; the model itself has the empty name."""
     return f"{prefix}.{key}" if prefix else key
-
-
-def canonical_names(model: nn.Module) -> dict[str, str]:
-    """Return the canonical name of every module, parameter and buffer by its raw name.
-
-    Raises:
-        UserError: If two different things have one canonical name.
-    """
-    names: dict[str, str] = {}
-    owner: dict[str, object] = {}
-    inner = _inner(model)
-    for raw, canonical, module in walk(model):
-        names[raw] = canonical
-        if id(module) in inner:
-            _claim(owner, canonical, module, raw)
-        for tensors in (module._parameters, module._buffers):  # noqa: SLF001
-            for key, tensor in tensors.items():
-                if tensor is not None:
-                    names[joined(raw, key)] = joined(canonical, key)
-                    _claim(owner, joined(canonical, key), tensor, joined(raw, key))
-    return names
 
 
 def canonical_modules(model: nn.Module) -> dict[str, nn.Module]:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mimetic.errors import UserError
+from mimetic.graph import canonical_name
 from mimetic.models.torchvision_import import import_timm, import_torchvision
 from mimetic.recipe.model import Model, Timm, Torchvision
 
@@ -23,8 +24,6 @@ MAX_BYTES = 16 * 2**30
 """Largest file that is read."""
 
 _NESTS = ("state_dict", "model_state_dict", "model", "net")
-_WRAPPER = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-_FRONT = re.compile(r"^(?:module\.)+")
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _OURS = "model/"
 _COUNTER = "num_batches_tracked"
@@ -43,7 +42,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
     Raises:
         UserError: If the file is missing, too large, unreadable or holds more than tensors, or if names
-            or shapes are not the model's; nothing is written then.
+            or shapes are not the model's, or parameters are not finite; nothing is written then.
     """
     fit_weights(model, _read(path), where=str(path))
 
@@ -73,15 +72,18 @@ def load_published(model: nn.Module, section: Model, weights: str) -> None:
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str) -> None:
     """Copy tensors into a model's parameters and buffers by name, all of them or none.
 
+    On the meta device nothing is copied, and the tensors are looked at all the same.
+
     Raises:
-        UserError: If names or shapes are not the model's.
+        UserError: If names or shapes are not the model's, or parameters are not finite; buffers may be
+            infinite, for some networks keep masks there.
     """
     owners: dict[int, list[str]] = {}
     targets = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     for name, tensor in targets.items():
         owners.setdefault(id(tensor), []).append(name)
     found = _renamed(weights, targets)
-    copies: list[tuple[Tensor, Tensor]] = []
+    fitting: list[str] = []
     missing, shapes = [], []
     for names in owners.values():
         held = next((name for name in names if name in found), None)
@@ -90,13 +92,23 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str) 
         elif found[held].shape != targets[held].shape:
             shapes.append(f"`{held}` {_sides(found[held])} instead of {_sides(targets[held])}")
         else:
-            copies.append((targets[held], found[held]))
+            fitting.append(held)
     unexpected = [name for name in found if name not in targets]
     if missing or unexpected or shapes:
         raise UserError(_mismatch(where, len(targets), missing, unexpected, shapes))
+    parameters = [name for name in fitting if isinstance(targets[name], nn.Parameter)]
+    _must_be_finite({name: found[name] for name in parameters}, where)
     with torch.no_grad():
-        for target, tensor in copies:
-            target.copy_(tensor)
+        for name in fitting:
+            targets[name].copy_(found[name])
+
+
+def _must_be_finite(weights: Mapping[str, Tensor], where: str) -> None:
+    odd = [f"`{name}` ({_sides(tensor)})" for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if odd:
+        more = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
+        message = f"{where}: NaN or infinity in {', '.join(odd[:_SHOWN])}{more}: the training that wrote it "
+        raise UserError(message + "diverged, or the file is damaged; take another checkpoint")
 
 
 def _mismatch(
@@ -166,7 +178,7 @@ def _pickled(path: Path) -> Any:
 def _renamed(weights: Mapping[str, Tensor], targets: Collection[str]) -> dict[str, Tensor]:
     """Return the weights under the names that agree best with the model's."""
     plain = dict(weights)
-    bare = {_FRONT.sub("", _WRAPPER.sub("", name)): tensor for name, tensor in plain.items()}
+    bare = {canonical_name(name): tensor for name, tensor in plain.items()}
     fronts = {name.partition(".")[0] for name in bare}
     inner = {name.partition(".")[2]: tensor for name, tensor in bare.items()} if len(fronts) == 1 else {}
     return max((plain, bare, inner), key=lambda named: sum(name in targets for name in named))

@@ -157,7 +157,10 @@ def describe(entry: Entry) -> str:
 def _called(family: Family, name: str, arguments: Mapping[str, Any]) -> str:
     section = registered(family).get(name)
     fields = {} if section is None else section.model_fields
-    defaults = {key if field.alias is None else field.alias: field.default for key, field in fields.items()}
+    defaults = {
+        key if field.alias is None else field.alias: field.get_default(call_default_factory=True)
+        for key, field in fields.items()
+    }
     said = ", ".join(
         f"{key}={_short(value)}"
         for key, value in arguments.items()
@@ -177,5 +180,16 @@ def _short(value: object) -> str:
         part = value["covariance"]
         return f"{value['share']:.4g} {_called('covariance', part['type'], part)}"
     if isinstance(value, Mapping):
-        return " ".join(f"{key} {item}" for key, item in value.items() if item not in ("own", None))
+        return " ".join(
+            f"{key} {_part(key, item)}" for key, item in value.items() if item not in ("own", None)
+        )
+    return str(value)
+
+
+def _part(key: str, value: object) -> str:
+    """Return what stands under a key of an argument; a network as its own section would be said."""
+    if key == "model" and isinstance(value, Mapping):
+        return _called("model", value["type"], value)
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     return str(value)

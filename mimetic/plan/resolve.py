@@ -5,7 +5,7 @@ earlier ones, an `expect` that fails, two rules on one tied tensor and an initia
 its layer are errors, reported together.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mimetic.collector import paused_collector
@@ -18,13 +18,11 @@ from mimetic.plan.declared import declared_sites
 from mimetic.plan.entry import Action, Entry, Rewritten
 from mimetic.plan.matching import claims, mismatch, views
 from mimetic.plan.plan import Plan
-from mimetic.recipe.errors import Issue, Mark, RecipeError
+from mimetic.recipe.address import MAIN, Address
+from mimetic.recipe.errors import Issue, RecipeError
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.rule import Rule
 from mimetic.streams import key
-
-Where = Callable[[str, int], Mark | None]
-"""`where("init", 2)`: the place of a value of the arm in the file it was written in."""
 
 
 def resolve(
@@ -32,8 +30,7 @@ def resolve(
     graph: Graph,
     *,
     seed: int,
-    name: str = "main",
-    where: Where | None = None,
+    at: Address = MAIN,
     harvests: Harvests = NO_HARVESTS,
     rewrites: Sequence[Rewritten] = (),
 ) -> Plan:
@@ -43,8 +40,7 @@ def resolve(
         arm: The arm, complete.
         graph: The sites of the model, on any device.
         seed: Seed of the run.
-        name: Name of the arm, for messages.
-        where: Looks up the place of a rule in its file.
+        at: Where the arm stands in its recipe, for messages.
         harvests: What trained networks and data gave, or will give, by `covariance.harvest_key`; a plan
             from prospective harvests can be shown, but not applied.
         rewrites: What surgery replaced in the model; the plan freezes what it froze.
@@ -55,9 +51,7 @@ def resolve(
     Raises:
         RecipeError: With every mistake of the rules at once.
     """
-    resolution = _Resolution(
-        arm, graph, seed=seed, name=name, where=where, harvests=harvests, rewrites=rewrites
-    )
+    resolution = _Resolution(arm, graph, seed=seed, at=at, harvests=harvests, rewrites=rewrites)
     with paused_collector():
         resolution.claim()
         resolution.draw()
@@ -76,12 +70,11 @@ class _Resolution:
         graph: Graph,
         *,
         seed: int,
-        name: str,
-        where: Where | None,
+        at: Address,
         harvests: Harvests,
         rewrites: Sequence[Rewritten],
     ) -> None:
-        self.arm, self.graph, self.seed, self.name, self.where = arm, graph, seed, name, where
+        self.arm, self.graph, self.seed, self.at = arm, graph, seed, at
         self.harvests, self.rewrites = harvests, tuple(rewrites)
         self.frozen = {parameter for rewrite in rewrites for parameter in rewrite.frozen}
         self.issues: list[Issue] = []
@@ -218,20 +211,12 @@ class _Resolution:
             return
         left = [p.name for s in self.graph.sites for p in s.parameters if p.name not in self.owner]
         if left:
-            mark = self.where("unmatched", -1) if self.where is not None else None
-            self.issues.append(
-                Issue(
-                    f"no rule matches {len(left)} parameters: {listing(left)}",
-                    ("arms", self.name, "unmatched"),
-                    mark,
-                    "add rules for them (`init: keep` leaves a parameter as it is), or set `unmatched: keep`",
-                )
-            )
+            message = f"no rule matches {len(left)} parameters: {listing(left)}"
+            hint = "add rules for them (`init: keep` leaves a parameter as it is), or set `unmatched: keep`"
+            self.issues.append(self.at.issue(message, "unmatched", hint=hint))
 
     def _issue(self, index: int, message: str, hint: str | None) -> None:
-        mark = self.where("init", index) if self.where is not None else None
-        path = ("arms", self.name, "init", self.arm.init[index].id)
-        self.issues.append(Issue(message, path, mark, hint))
+        self.issues.append(self.at.issue(message, "init", self.arm.init[index].id, hint=hint))
 
     def plan(self) -> Plan:
         """Return the plan; only called where there are no issues."""
@@ -259,7 +244,7 @@ class _Resolution:
         rule = None if index is None else self.arm.init[index]
         view = _View(site, parameter) if index is None else self.seen[parameter.name][index]
         drawn = self.drawn[parameter.name].draw if parameter.name in self.drawn else None
-        mark = self.where("init", index) if self.where is not None and index is not None else None
+        mark = None if rule is None else self.at.mark("init", rule.id)
         stream = view.site.layer if view.site.structure is not None else parameter.name
         return Entry(
             parameter=parameter.name,

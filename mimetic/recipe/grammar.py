@@ -13,7 +13,6 @@ from pydantic.fields import FieldInfo
 
 from mimetic.recipe.base import Section
 from mimetic.recipe.registry import Family, Registered, registered
-from mimetic.recipe.rule import Rule
 from mimetic.recipe.tree import Map
 
 _DEEPEST = 5
@@ -50,11 +49,6 @@ class Place:
         if self.family is not None:
             return "type"
         return None if self.section is None else self.section.shorthand
-
-    @property
-    def holds_rules(self) -> bool:
-        """Tell whether a list of rules stands there, which merges by id."""
-        return self.items is Rule
 
     def chosen(self, node: Any) -> "Place":
         """Return the place with the section that a value's `type` chooses in a family."""

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from mimetic.recipe.address import Among
 from mimetic.recipe.grammar import Place, place
-from mimetic.recipe.recipe import Among, Arm, Recipe, Stage
+from mimetic.recipe.recipe import Arm, Recipe, Stage
 
 ARM = place(Arm)
 STAGE = place(Stage)

@@ -1,11 +1,12 @@
 """The whole recipe: what is trained, from which beginnings, on how many seeds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
+from mimetic.recipe.address import Address, Among
 from mimetic.recipe.base import Count, FromList, Name, Section, listed_once, mistake
 from mimetic.recipe.data import AnyData
 from mimetic.recipe.errors import Mark, Step
@@ -21,7 +22,6 @@ from mimetic.recipe.train import Train
 from mimetic.recipe.tree import find, shown
 
 Unmatched = Literal["keep", "error"]
-Among = Literal["arms", "stages"]
 
 MAX_SEEDS = 1000
 """Most seeds of a recipe."""
@@ -215,16 +215,9 @@ class Recipe(Section):
         spot = find(self._written.tree, path)
         return None if spot is None else spot.value
 
-    def place_in(self, name: str, *, among: Among = "arms") -> Callable[..., Mark | None]:
-        """Return `where` below an arm or a stage: `place_in("small", among="stages")("init", 0)`.
-
-        Negative indices in its paths are left out.
-        """
-
-        def where(*path: Step) -> Mark | None:
-            return self.where(among, name, *(s for s in path if isinstance(s, str) or s >= 0))
-
-        return where
+    def address(self, name: str, among: Among = "arms") -> Address:
+        """Return where an arm or a stage stands: `address("small", "stages").mark("init", 0)`."""
+        return Address(among, name, self.where)
 
     @property
     def sources(self) -> dict[str, str]:

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mimetic.analysis.interval import LEVEL
 from mimetic.errors import UserError
 from mimetic.journal import Event, history, read_journal, status
 from mimetic.study.layout import Trial, read_record
 from mimetic.study.statistics import (
-    LEVEL,
     Difference,
     epochs_to_reach,
     median_or_never,

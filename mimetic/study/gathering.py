@@ -33,6 +33,7 @@ from mimetic.graph import find_sites
 from mimetic.models.checkpoint import load_published, load_weights
 from mimetic.plan import resolve
 from mimetic.recipe import Recipe, load
+from mimetic.recipe.address import Address
 from mimetic.recipe.base import Spec
 from mimetic.recipe.measured import FromNetwork, Learned, Measured, Origin, Patches
 from mimetic.recipe.recipe import Arm
@@ -201,7 +202,8 @@ def _begun(trial: Trial, recipe: Recipe, dataset: Dataset) -> nn.Module:
     built = _built(arm, dataset, seed=trial.seed, allow_code=trial.allow_code)
     graph = find_sites(built.model, dataset.shape.example())
     harvests = gather(trial, recipe, arm, dataset)
-    plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests, rewrites=built.rewrites)
+    at = Address(name=trial.arm)
+    plan = resolve(arm, graph, seed=trial.seed, at=at, harvests=harvests, rewrites=built.rewrites)
     plan.apply(built.model)
     return built.model
 

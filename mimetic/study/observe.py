@@ -9,13 +9,12 @@ from mimetic.covariance.subject import Subject
 from mimetic.data import Dataset
 from mimetic.graph import Graph, Site, canonical_parameters
 from mimetic.plan.matching import mismatch
-from mimetic.recipe import Arm, Recipe, RecipeError
+from mimetic.recipe import Arm, RecipeError
+from mimetic.recipe.address import Address
 from mimetic.recipe.data import Data
-from mimetic.recipe.errors import Issue
 from mimetic.recipe.measurements import Ansatz
-from mimetic.recipe.recipe import Among
 from mimetic.study.gathering import first_images
-from mimetic.train.loop import Observe
+from mimetic.train.figures import Observe
 
 
 def observer(arm: Arm, model: nn.Module, graph: Graph, dataset: Dataset, *, seed: int) -> Observe | None:
@@ -61,27 +60,25 @@ def chosen_sites(asked: Ansatz, graph: Graph) -> tuple[Site, ...]:
     return ansatz_sites(graph, None if match is None else lambda site: mismatch(match, site) is None)
 
 
-def check_measurements(recipe: Recipe, family: Among, name: str, graph: Graph) -> None:
+def check_measurements(arm: Arm, at: Address, graph: Graph) -> None:
     """Refuse measurements that no layer of an arm or stage could give.
 
     Raises:
         RecipeError: If there is none; says where.
     """
-    arm: Arm = getattr(recipe, family)[name]
     asked = None if arm.measure is None else arm.measure.ansatz
     if asked is not None and not isinstance(arm.data, Data):
-        path = (family, name, "measure", "ansatz")
         message = "the ansatz is measured on images, and the data are sequences of tokens"
-        raise RecipeError([Issue(message, path, recipe.where(*path), "remove it")])
+        raise RecipeError([at.issue(message, "measure", "ansatz", hint="remove it")])
     if asked is None or chosen_sites(asked, graph):
         return
-    path = (family, name, "measure", "ansatz", *(() if asked.layers is None else ("layers",)))
+    keys = ("measure", "ansatz", *(() if asked.layers is None else ("layers",)))
     known = [site.layer for site in ansatz_sites(graph)]
     hint = f"it can be measured at {_shown(known)}" if known else "remove it: this network has no such layer"
     message = "the ansatz is measured at convolutions and linear layers below the head"
     if asked.layers is not None:
         message += ", and `layers` matches none of them"
-    raise RecipeError([Issue(message, path, recipe.where(*path), hint)])
+    raise RecipeError([at.issue(message, *keys, hint=hint)])
 
 
 def _shown(layers: list[str], most: int = 6) -> str:

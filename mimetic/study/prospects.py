@@ -20,6 +20,7 @@ from mimetic.errors import UserError
 from mimetic.graph import Graph
 from mimetic.models.checkpoint import load_weights
 from mimetic.recipe import Issue, Recipe, RecipeError
+from mimetic.recipe.address import MAIN, Address
 from mimetic.recipe.base import Spec
 from mimetic.recipe.errors import Step
 from mimetic.recipe.measured import FromNetwork, Learned, Measured, Origin
@@ -35,9 +36,15 @@ from mimetic.surgery import build_network
 
 
 def prospects(
-    recipe: Recipe, arm: Arm, *, allow_code: bool = False
+    recipe: Recipe, arm: Arm, *, at: Address = MAIN, allow_code: bool = False
 ) -> dict[str, Harvest | Network | TrainingImages]:
     """Return what an arm's rules will take, before anything is trained: layers and geometries alone.
+
+    Args:
+        recipe: The recipe.
+        arm: An arm or a stage of it.
+        at: Where that stands in the recipe, for messages.
+        allow_code: Let `type: python` models run.
 
     Raises:
         RecipeError: With every network that is missing, does not fit its checkpoint, or has no layers of
@@ -50,23 +57,22 @@ def prospects(
         try:
             found[key] = _prospect(recipe, arm, spec, allow_code=allow_code)
         except UserError as error:
-            place = _place(recipe, arm, spec)
-            if place is None or isinstance(error, RecipeError):
+            keys = _keys(arm, spec)
+            if keys is None or isinstance(error, RecipeError):
                 raise
-            issues.append(Issue(str(error), place, recipe.where(*place), None))
+            issues.append(at.issue(str(error), *keys))
     if issues:
         raise RecipeError(issues)
     return found
 
 
-def _place(recipe: Recipe, arm: Arm, spec: Spec) -> tuple[Step, ...] | None:
-    """Return where the recipe names the network a section takes from; None where it names none."""
-    for group, members in (("arms", recipe.arms), ("stages", recipe.stages)):
-        for name in (name for name, member in members.items() if member is arm):
-            for rule in arm.init:
-                for path, origin in origins(rule):
-                    if isinstance(spec, Measured | FromNetwork) and origin is spec.from_:
-                        return (group, name, "init", rule.id, *path)
+def _keys(arm: Arm, spec: Spec) -> tuple[Step, ...] | None:
+    """Return where an arm names the network a section takes from; None where it names none."""
+    if isinstance(spec, Measured | FromNetwork):
+        for rule in arm.init:
+            for path, origin in origins(rule):
+                if origin is spec.from_:
+                    return ("init", rule.id, *path)
     return None
 
 
@@ -130,7 +136,7 @@ def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Gr
     if isinstance(spec, Measured | FromNetwork) and spec.from_.checkpoint is not None:
         shape = shape if classes is None else replace(shape, num_classes=classes)
         built = build_network(model, surgery, shape=shape, allow_code=allow_code, meta=True).model
-        # Nothing is copied on the meta device: names and shapes are compared.
+        # Nothing is copied on the meta device, but names and shapes are compared, and values must be finite.
         load_weights(built, Path(spec.from_.checkpoint))
     return rewritten_sites(model, surgery, source.data, classes=classes, allow_code=allow_code).graph
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from mimetic import data, models
 from mimetic.data import Dataset
 from mimetic.recipe import Arm, Recipe, load
+from mimetic.recipe.address import Address
 from mimetic.recipe.model import PythonModel
 from mimetic.surgery import Network, build_network
 
@@ -33,7 +34,7 @@ class Shelf:
         return self._data[name]
 
     def network(
-        self, arm: Arm, dataset: Dataset, *, seed: int, name: str, allow_code: bool = False
+        self, arm: Arm, dataset: Dataset, *, seed: int, at: Address, allow_code: bool = False
     ) -> Network:
         """Return the arm's network with its own initialization, surgery included.
 
@@ -55,9 +56,7 @@ class Shelf:
             )
             return network
         self._network = None  # before the new one is built: both may not fit
-        network = build_network(
-            arm.model, arm.surgery, shape=shape, seed=seed, allow_code=allow_code, name=name
-        )
+        network = build_network(arm.model, arm.surgery, shape=shape, seed=seed, allow_code=allow_code, at=at)
         if not arm.surgery and not isinstance(arm.model, PythonModel):
             self._network = (kind, network)
         return network

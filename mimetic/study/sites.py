@@ -7,11 +7,14 @@ from typing import NamedTuple
 from mimetic import data
 from mimetic.graph import Graph, find_sites
 from mimetic.plan import Rewritten
-from mimetic.plan.resolve import Where
+from mimetic.recipe.address import MAIN, Address
 from mimetic.recipe.data import AnyData
 from mimetic.recipe.model import Model
 from mimetic.recipe.surgery import Rewrite
 from mimetic.surgery import build_network
+
+IMAGENET = data.DataShape(3, 224, 224, 1000)
+"""The shape a network is built for where its data are not named."""
 
 
 class Sites(NamedTuple):
@@ -21,47 +24,30 @@ class Sites(NamedTuple):
     rewrites: tuple[Rewritten, ...]
 
 
-def meta_sites(
-    model: Model, examples: AnyData, *, classes: int | None = None, allow_code: bool = False
-) -> Graph:
-    """Return the sites of a network as its section describes it, built and traced without values.
-
-    Args:
-        model: The network.
-        examples: Its data; only their shape is looked at.
-        classes: Number of outputs; the data's unless given.
-        allow_code: Let a `type: python` model run.
-    """
-    return rewritten_sites(model, (), examples, classes=classes, allow_code=allow_code).graph
-
-
 def rewritten_sites(
     model: Model,
     surgery: Sequence[Rewrite],
-    examples: AnyData,
+    examples: AnyData | None,
     *,
     classes: int | None = None,
     allow_code: bool = False,
-    name: str = "main",
-    where: Where | None = None,
+    at: Address = MAIN,
 ) -> Sites:
     """Return the sites of a network after its surgery, built and traced without values.
 
     Args:
         model: The network.
         surgery: The arm's rewrites.
-        examples: Its data; only their shape is looked at.
+        examples: Its data, of which only the shape is looked at; None where no data are named.
         classes: Number of outputs; the data's unless given.
         allow_code: Let a `type: python` model run.
-        name: Name of the arm, for messages.
-        where: Looks up the place of a rewrite in its file.
+        at: Where the arm stands in its recipe, for messages.
 
     Raises:
         RecipeError: With every mistake of the rewrites at once.
     """
-    shape = data.describe(examples)
+    shape = IMAGENET if examples is None else data.describe(examples)
     shape = shape if classes is None else replace(shape, num_classes=classes)
-    built = build_network(
-        model, surgery, shape=shape, allow_code=allow_code, meta=True, name=name, where=where
-    )
-    return Sites(find_sites(built.model, shape.example()), built.rewrites)
+    known = examples is not None
+    built = build_network(model, surgery, shape=shape, allow_code=allow_code, meta=True, traced=known, at=at)
+    return Sites(find_sites(built.model, shape.example() if known else None), built.rewrites)

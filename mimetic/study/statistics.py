@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-LEVEL = 0.95
+from mimetic.analysis.interval import LEVEL, half_width
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,12 @@ def paired_difference(
     mean = statistics.fmean(differences)
     if n == 1:
         return Difference(1, mean, reason="one pair of seeds has no interval")
-    from scipy.special import stdtr, stdtrit
+    from scipy.special import stdtr
 
     error = statistics.stdev(differences) / math.sqrt(n)
     if error == 0.0:
         return Difference(n, mean, mean, mean, p=1.0 if mean == 0.0 else 0.0)
-    reach = float(stdtrit(n - 1, (1.0 + level) / 2.0)) * error
+    reach = half_width(differences, level=level)
     p = 2.0 * float(stdtr(n - 1, -abs(mean) / error))
     return Difference(n, mean, mean - reach, mean + reach, p)
 

@@ -19,6 +19,7 @@ from mimetic.files import write_text
 from mimetic.graph import canonical_parameters, find_sites
 from mimetic.journal import Journal, JournalError, Muted, history, read_journal
 from mimetic.plan import Plan, resolve
+from mimetic.recipe.address import Address
 from mimetic.study.gathering import gather
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.learning import learn
@@ -139,11 +140,12 @@ def _trained(
         )
     assert arm.model is not None
     assert arm.train is not None
-    network = shelf.network(arm, dataset, seed=trial.seed, name=trial.arm, allow_code=trial.allow_code)
+    at = Address(name=trial.arm)
+    network = shelf.network(arm, dataset, seed=trial.seed, at=at, allow_code=trial.allow_code)
     model = network.model
     harvests = gather(trial, recipe, arm, dataset)
     graph = find_sites(model, dataset.shape.example())
-    plan = resolve(arm, graph, seed=trial.seed, name=trial.arm, harvests=harvests, rewrites=network.rewrites)
+    plan = resolve(arm, graph, seed=trial.seed, at=at, harvests=harvests, rewrites=network.rewrites)
     written = plan.apply(model, progress=_told(journal))
     remarks = [f"{m.parameter} {m.remark}" for m in written if m.remark is not None]
     if remarks:
@@ -155,7 +157,9 @@ def _trained(
         _draw(trial, plan, model, journal, moment="start", filters=first)
     parameters = canonical_parameters(model)
     frozen = {name: digest(parameters[name]) for name in plan.frozen}
-    with profiling(trial.folder, trial.device, on=trial.profile and ranks.rank == 0) as profiler:
+    per_epoch = len(dataset.train) // min(arm.train.batch_size, len(dataset.train))
+    steps, on = per_epoch * arm.train.epochs, trial.profile and ranks.rank == 0
+    with profiling(trial.folder, trial.device, steps=steps, on=on) as profiler:
         outcome = yield Work(
             model=model,
             dataset=dataset,

@@ -8,7 +8,7 @@ from torch import nn
 from mimetic import models
 from mimetic.data import DataShape, TokenShape
 from mimetic.plan import Rewritten
-from mimetic.plan.resolve import Where
+from mimetic.recipe.address import MAIN, Address
 from mimetic.recipe.model import Model
 from mimetic.recipe.surgery import Rewrite
 from mimetic.surgery.operate import operate
@@ -36,8 +36,7 @@ def build_network(
     allow_code: bool = False,
     meta: bool = False,
     traced: bool = True,
-    name: str = "main",
-    where: Where | None = None,
+    at: Address = MAIN,
 ) -> Network:
     """Build a model on the CPU, or look at it on the meta device, and rewrite it.
 
@@ -51,8 +50,7 @@ def build_network(
         allow_code: Whether a `type: python` model may run.
         meta: Whether the network is only looked at.
         traced: Whether rewrites find the order of layers with an example of that shape; else guessed.
-        name: Name of the arm, for messages.
-        where: Looks up the place of a rewrite in its file.
+        at: Where the arm stands in its recipe, for messages.
 
     Raises:
         UserError: If the model cannot be built.
@@ -63,4 +61,4 @@ def build_network(
         spec, in_channels=shape.channels, num_classes=shape.num_classes, seed=seed, allow_code=allow_code
     )
     example = shape.example() if traced else None
-    return Network(model, operate(model, surgery, seed=seed, example=example, name=name, where=where))
+    return Network(model, operate(model, surgery, seed=seed, example=example, at=at))

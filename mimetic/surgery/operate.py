@@ -14,8 +14,8 @@ from mimetic.graph import canonical_modules, find_sites, kind_and_geometry
 from mimetic.models import reset_layers
 from mimetic.plan import Rewritten
 from mimetic.plan.matching import mismatch
-from mimetic.plan.resolve import Where
-from mimetic.recipe.errors import Issue, RecipeError
+from mimetic.recipe.address import MAIN, Address
+from mimetic.recipe.errors import RecipeError
 from mimetic.recipe.surgery import Rewrite
 from mimetic.surgery.put import put
 from mimetic.surgery.replacement import Replacement, replacements
@@ -29,8 +29,7 @@ def operate(
     *,
     seed: int,
     example: Tensor | tuple[Any, ...] | None = None,
-    name: str = "main",
-    where: Where | None = None,
+    at: Address = MAIN,
 ) -> tuple[Rewritten, ...]:
     """Rewrite a network in place.
 
@@ -42,8 +41,7 @@ def operate(
         surgery: The rewrites.
         seed: Seed of the run.
         example: An input (N, …) for tracing the order of execution; guessed unless given.
-        name: Name of the arm, for messages.
-        where: Looks up the place of a rewrite in its file.
+        at: Where the arm stands in its recipe, for messages.
 
     Returns:
         What was replaced, in the order of execution.
@@ -66,15 +64,14 @@ def operate(
     if "" in (one.layer for _, one in made):
         issues[made[0][0]] = ("it matches the whole network; surgery needs a layer inside one", None)
     if issues:
-        paths = {index: ("arms", name, "surgery", surgery[index].id) for index in issues}
-        marks = {index: None if where is None else where("surgery", index) for index in issues}
         raise RecipeError(
-            Issue(message, paths[index], marks[index], hint) for index, (message, hint) in issues.items()
+            at.issue(message, "surgery", surgery[index].id, hint=hint)
+            for index, (message, hint) in issues.items()
         )
     for _, one in made:
         put(model, modules[one.layer], one.module, name=one.layer)
     _begin([one for _, one in made], seed)
-    return tuple(_rewritten(surgery, index, one, modules[one.layer], where) for index, one in made)
+    return tuple(_rewritten(surgery[index], one, modules[one.layer], at) for index, one in made)
 
 
 def _claims(
@@ -118,11 +115,8 @@ def _begin(made: Sequence[Replacement], seed: int) -> None:
         reset_layers(below, seed)
 
 
-def _rewritten(
-    surgery: Sequence[Rewrite], index: int, one: Replacement, old: nn.Module, where: Where | None
-) -> Rewritten:
-    spec = surgery[index]
-    mark = None if where is None else where("surgery", index)
+def _rewritten(spec: Rewrite, one: Replacement, old: nn.Module, at: Address) -> Rewritten:
+    mark = at.mark("surgery", spec.id)
     return Rewritten(
         layer=one.layer,
         rewrite=spec.id,

@@ -11,7 +11,8 @@ each epoch has another permutation. A split smaller than one batch is one batch.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -28,7 +29,7 @@ from mimetic.recipe.train import Train
 from mimetic.train.batches import epoch_order, mixer, reader, resident, rows
 from mimetic.train.begin import CHECKPOINT, WEIGHTS, find_state
 from mimetic.train.checkpoint import remove_leftovers, save_checkpoint, save_weights
-from mimetic.train.compiling import pick_compile
+from mimetic.train.compiling import Compiled, CompileError, pick_compile
 from mimetic.train.devices import (
     autocast,
     keeping_global_streams,
@@ -37,7 +38,7 @@ from mimetic.train.devices import (
     seed_layers,
     set_arithmetic,
 )
-from mimetic.train.evaluate import evaluate
+from mimetic.train.figures import Observe, epoch_figures, evaluate_splits
 from mimetic.train.freeze import check_frozen, hold_statistics
 from mimetic.train.optimizers import make_optimizer, set_rate
 from mimetic.train.outcome import Outcome, kept_at_a_stop, refuse_nonfinite
@@ -47,9 +48,6 @@ from mimetic.train.schedules import rate
 from mimetic.train.stopping import Stop, Stopped, never, stop_if
 
 PROGRESS_SECONDS = 1.0
-
-Observe = Callable[[nn.Module, int], Mapping[str, float]]
-"""`observe(model, epoch)`: further metrics of a model, which it leaves as it was, modes included."""
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -121,33 +119,29 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     batch = min(spec.batch_size, len(examples))
     steps_per_epoch = len(examples) // batch
     steps = steps_per_epoch * spec.epochs
-    ranks.check(batch)
+    ranks.check(batch, device)
 
     # ------------------------------------------------------------------ model and optimizer
     model.to(device)
     if spec.channels_last:
         model.to(memory_format=torch.channels_last)
     compiles, why = pick_compile(spec.compile, device, steps=steps)
-    forward = torch.compile(ranks.wrapped(model)) if compiles else ranks.wrapped(model)
+    wrapped = ranks.wrapped(model)
+    must = spec.compile is True or ranks.size > 1  # ranks may not differ
+    fresh = Compiled(wrapped, must=must, journal=journal) if compiles else None  # until its first step
+    forward = wrapped if fresh is None else fresh
     optimizer = make_optimizer(spec.optimizer, model.parameters())
     peak = optimizer.param_groups[0]["lr"]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-    def evaluate_all() -> dict[str, float]:
-        found: dict[str, float] = {}
-        for (name, probe), split in held_out.items():
-            loss, accuracy = evaluate(
-                model,
-                split,
-                decode=decode,
-                batch_size=spec.eval_batch_size,
-                precision=precision,
-                stop=stop,
-                ranks=ranks,
-            )
-            end = f"_{probe}" if probe else ""
-            found |= {f"{name}/loss{end}": loss, f"{name}/acc{end}": accuracy}
-        return found
+    evaluate = partial(
+        evaluate_splits,
+        splits=held_out,
+        decode=decode,
+        batch_size=spec.eval_batch_size,
+        precision=precision,
+        stop=stop,
+        ranks=ranks,
+    )
 
     # ------------------------------------------------------------------ where to begin
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,6 +160,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         earlier = (e for e in read_journal(journal.path) if e["event"] != "epoch" or e["epoch"] <= done)
         metrics = last_metrics(earlier)
     kept, kept_at = step, time.perf_counter()
+    patience = math.inf if spec.checkpoint.minutes is None else 60 * spec.checkpoint.minutes
 
     def keep() -> None:
         place = {"epoch": done, "step": step}
@@ -200,7 +195,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     try:
         # -------------------------------------------------------------- before training
         if checkpoint is None:
-            metrics = evaluate_all()
+            metrics = evaluate(model)
             if observe is not None:
                 metrics |= observe(model, 0)
             journal.write("epoch", epoch=0, step=0, metrics=metrics)
@@ -214,7 +209,13 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             told = started
 
             for number in range(step - done * steps_per_epoch, steps_per_epoch):
-                stop_if(ranks.agreed(stop()))
+                now = time.perf_counter()
+                reason, due = ranks.agreed(stop(), due=step > kept and now - kept_at >= patience)
+                stop_if(reason)
+                if due:
+                    spent, started = spent + now - started, now
+                    keep()
+                    kept, kept_at = step, time.perf_counter()
 
                 # what the step sees
                 chosen_B = order_N[number * batch : (number + 1) * batch]
@@ -246,38 +247,33 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
                 sums["loss"] += loss.detach()
                 sums["right"] += (logits.detach().argmax(1) == answers.flatten()).sum()
 
-                # what is told and kept by the clock
+                # what is told by the clock
                 now = time.perf_counter()
-                if compiles:
-                    journal.write("compiled", first_step_seconds=now - started)
-                    compiles = False
+                if fresh is not None:
+                    fresh.tell(now - started)
+                    fresh = None
                 if now - told >= PROGRESS_SECONDS:
                     pace = (number + 1) * batch / (spent + now - started)
                     journal.write("progress", epoch=epoch, step=step, steps=steps, images_per_second=pace)
                     told = now
-                minutes = (now - kept_at) / 60
-                if ranks.any(spec.checkpoint.minutes is not None and minutes >= spec.checkpoint.minutes):
-                    spent, started = spent + now - started, now
-                    keep()
-                    kept, kept_at = step, time.perf_counter()
                 if profiler is not None:
                     profiler.step()
 
             # ---------------------------------------------------------- the epoch's figures
             whole = {name: ranks.total(value).item() for name, value in sums.items()}  # waits for the device
-            loss_of_epoch = whole["loss"] / (steps_per_epoch * ranks.size)
-            spent, started = spent + time.perf_counter() - started, time.perf_counter()
-            found = {
-                "train/loss": loss_of_epoch,
-                "train/acc": whole["right"] / examples.asked(order_N[: steps_per_epoch * batch]),
-                "lr": peak * rate(spec.schedule, step=step - 1, steps=steps),
-                "images_per_second": steps_per_epoch * batch / spent,
-            }
-            if math.isfinite(loss_of_epoch) and (epoch % spec.eval_every == 0 or epoch == spec.epochs):
-                found |= evaluate_all()
-            found["epoch_seconds"] = spent + time.perf_counter() - started
-            if observe is not None and all(map(math.isfinite, found.values())):
-                found |= observe(model, epoch)
+            spent += time.perf_counter() - started
+            found = epoch_figures(
+                model,
+                epoch,
+                spec=spec,
+                loss=whole["loss"] / (steps_per_epoch * ranks.size),
+                accuracy=whole["right"] / examples.asked(order_N[: steps_per_epoch * batch]),
+                lr=peak * rate(spec.schedule, step=step - 1, steps=steps),
+                images=steps_per_epoch * batch,
+                seconds=spent,
+                evaluate=evaluate,
+                observe=observe,
+            )
             metrics |= found
             journal.write("epoch", epoch=epoch, step=step, metrics=found)
             refuse_nonfinite(found, epoch=epoch)
@@ -305,7 +301,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             raise  # the others wait for this one: only the end of the process frees them
         return Outcome("FAILED", metrics, f"out of memory on {device}: a smaller train.batch_size needs less")
     except RunError as error:
-        if ranks.size > 1 and isinstance(error, JournalError):
-            raise  # the first rank's alone, as above
+        if ranks.size > 1 and isinstance(error, JournalError | CompileError):
+            raise  # one rank's alone, as above
         return Outcome("FAILED", metrics, str(error))
     return Outcome("FINISHED", metrics)

@@ -9,9 +9,9 @@ This pays where launching kernels costs more than what they compute. What cannot
 `train.stack.reason_against`.
 """
 
-import math
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ from mimetic.train.devices import (
     pick_precision,
     set_arithmetic,
 )
-from mimetic.train.evaluate import evaluate
+from mimetic.train.figures import epoch_figures, evaluate_splits
 from mimetic.train.freeze import check_frozen, hold_statistics
 from mimetic.train.loop import PROGRESS_SECONDS
 from mimetic.train.optimizers import make_optimizer, set_rate
@@ -77,20 +77,14 @@ def train_stacked(works: Sequence[Work], stop: Stop) -> list[Outcome]:  # noqa: 
     metrics: list[dict[str, float]] = [{} for _ in works]
     ended: dict[int, Outcome] = {}
 
-    def evaluated(work: Work) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for (name, probe), split in held_out.items():
-            loss, accuracy = evaluate(
-                work.model,
-                split,
-                decode=decode,
-                batch_size=spec.eval_batch_size,
-                precision=precision,
-                stop=stop,
-            )
-            end = f"_{probe}" if probe else ""
-            found |= {f"{name}/loss{end}": loss, f"{name}/acc{end}": accuracy}
-        return found
+    evaluate = partial(
+        evaluate_splits,
+        splits=held_out,
+        decode=decode,
+        batch_size=spec.eval_batch_size,
+        precision=precision,
+        stop=stop,
+    )
 
     def keep(row: int) -> None:
         work, place = works[row], {"epoch": done, "step": step}
@@ -122,7 +116,7 @@ def train_stacked(works: Sequence[Work], stop: Stop) -> list[Outcome]:  # noqa: 
                 note=None,
                 stacked=size,
             )
-            metrics[row] = evaluated(work)
+            metrics[row] = evaluate(work.model)
             if work.observe is not None:
                 metrics[row] |= work.observe(work.model, 0)
             work.journal.write("epoch", epoch=0, step=0, metrics=metrics[row])
@@ -182,19 +176,18 @@ def train_stacked(works: Sequence[Work], stop: Stop) -> list[Outcome]:  # noqa: 
             whole = {name: total.tolist() for name, total in sums.items()}  # waits for the device
             spent += time.perf_counter() - started
             for row, work in live():
-                found = {
-                    "train/loss": whole["loss"][row] / steps_per_epoch,
-                    "train/acc": whole["right"][row] / examples.asked(orders[row][: steps_per_epoch * batch]),
-                    "lr": peak * rate(spec.schedule, step=step - 1, steps=steps),
-                    "images_per_second": steps_per_epoch * batch / spent,
-                }
-                before = time.perf_counter()
-                finite = math.isfinite(found["train/loss"])
-                if finite and (epoch % spec.eval_every == 0 or epoch == spec.epochs):
-                    found |= evaluated(work)
-                found["epoch_seconds"] = spent + time.perf_counter() - before
-                if work.observe is not None and all(map(math.isfinite, found.values())):
-                    found |= work.observe(work.model, epoch)
+                found = epoch_figures(
+                    work.model,
+                    epoch,
+                    spec=spec,
+                    loss=whole["loss"][row] / steps_per_epoch,
+                    accuracy=whole["right"][row] / examples.asked(orders[row][: steps_per_epoch * batch]),
+                    lr=peak * rate(spec.schedule, step=step - 1, steps=steps),
+                    images=steps_per_epoch * batch,
+                    seconds=spent,
+                    evaluate=evaluate,
+                    observe=work.observe,
+                )
                 metrics[row] |= found
                 work.journal.write("epoch", epoch=epoch, step=step, metrics=found)
                 try:

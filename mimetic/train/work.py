@@ -10,7 +10,8 @@ from mimetic.data import Dataset
 from mimetic.journal import Journal, Muted
 from mimetic.recipe.base import Spec
 from mimetic.recipe.train import Train
-from mimetic.train.loop import Observe, train
+from mimetic.train.figures import Observe
+from mimetic.train.loop import train
 from mimetic.train.outcome import Outcome
 from mimetic.train.profiling import Profiler
 from mimetic.train.ranks import Ranks

@@ -1,5 +1,7 @@
 """A result against a quantity: what is drawn, and the interval of a mean."""
 
+import math
+
 import pytest
 from scipy import stats
 
@@ -19,12 +21,13 @@ def test_lines_and_levels() -> None:
 
 
 def test_interval_is_students() -> None:
-    """As scipy has it; one result has none."""
+    """As scipy has it; one result has none, and what diverged has no end."""
     results = [1.0, 2.0, 4.0]
     low, high = stats.t.interval(0.9, 2, loc=7 / 3, scale=stats.sem(results))
 
     assert half_width(results, level=0.9) == pytest.approx((high - low) / 2)
     assert half_width([3.0], level=0.9) == 0.0
+    assert math.isnan(half_width([3.0, math.inf]))
 
 
 @pytest.mark.parametrize("points", [{}, {"a": {}}, {"a": {0.0: [1.0], 1.0: [2.0]}}])

@@ -171,7 +171,7 @@ def test_what_cannot_be_measured_is_said(name: str, tiny: Path, weights: Path, c
 
 
 def test_weights_that_are_not_finite_leave_nothing_behind(tiny: Path, weights: Path, call: Call) -> None:
-    """The layer and its geometry are named, and the file of before stays."""
+    """The tensor and its shape are named, and the file of before stays."""
     out = tiny.with_name("out.safetensors")
     out.write_bytes(b"before")
     built = models.build(ConvMixer(dim=8, depth=2, kernel_size=3), in_channels=1, num_classes=10, seed=0)
@@ -180,7 +180,7 @@ def test_weights_that_are_not_finite_leave_nothing_behind(tiny: Path, weights: P
     save_file(state, weights)
     result = call("harvest", "--recipe", tiny, "--arm", "default", "--checkpoint", weights, "-o", out)
     assert result.exit_code == 2
-    assert "the weight of `blocks.1.spatial` (depthwise_conv 8×1×3×3) holds NaN or infinity" in result.output
+    assert f"{weights}: NaN or infinity in `blocks.1.spatial.weight` (8×1×3×3)" in result.output
     assert out.read_bytes() == b"before"
 
 

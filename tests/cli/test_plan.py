@@ -166,3 +166,31 @@ def test_learners(tmp_path: Path, call: Call) -> None:
         refused = call(*words)
         assert refused.exit_code == 2
         assert "learns without a network: no parameter begins there" in refused.stderr
+
+
+WRONG = """recipe: 1
+model: {type: convmixer, dim: 8, depth: 2, kernel_size: 3}
+data: digits
+train: {epochs: 1}
+arms:
+  rules: {init: [{match: nowhere, init: zeros}]}
+  learner: {learner: {type: rfm, select: validation}, model: null, train: null}
+  harvest: {init: [{match: {kind: depthwise_conv}, covariance: {type: filters, from: {stage: first}}}]}
+stages:
+  first: {init: [{match: {kind: attention}, init: orthogonal}]}
+"""
+
+
+def test_mistakes_of_rules_learners_and_stages_are_told_at_once(tmp_path: Path, call: Call) -> None:
+    """By `plan` as by `run`; an arm that is named is looked at alone."""
+    path = tmp_path / "wrong.yaml"
+    path.write_text(WRONG, encoding="utf-8")
+    planned, ran = call("plan", path), call("run", path, "--offline", "--root", tmp_path / "runs")
+
+    assert (planned.exit_code, ran.exit_code) == (2, 2)
+    assert planned.stderr == ran.stderr
+    assert planned.stderr.endswith("3 errors\n")
+    assert "stages.first.init.rule-1: " in planned.stderr
+    for line in (6, 7, 10):
+        assert f"{path}:{line}:" in planned.stderr
+    assert f"{path}:10:" not in call("plan", path, "--arm", "rules").stderr

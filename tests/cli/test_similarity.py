@@ -83,7 +83,7 @@ def test_mistakes(pair: list[Path], call: Call, arguments: list[str], message: s
 
 
 def test_what_is_no_network_is_named(tiny: Path, pair: list[Path], call: Call) -> None:
-    """Neither a file nor a folder; and weights that are not finite, at their layer."""
+    """Neither a file nor a folder; and weights that are not finite, by their name."""
     options = ("--recipe", tiny, "--arm", "default", "--weights-only")
     result = call("similarity", pair[0], "absent", *options)
     assert (result.exit_code, "there is no file or folder absent" in result.output) == (2, True)
@@ -92,4 +92,4 @@ def test_what_is_no_network_is_named(tiny: Path, pair: list[Path], call: Call) -
     save_file(state, pair[1])
     result = call("similarity", *pair, *options)
     assert result.exit_code == 2
-    assert f"{pair[1]}: the weight of `blocks.1.spatial` (depthwise_conv 8×1×3×3) holds NaN" in result.output
+    assert f"{pair[1]}: NaN or infinity in `blocks.1.spatial.weight` (8×1×3×3)" in result.output

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from mimetic.errors import UserError
-from mimetic.graph import canonical_modules, canonical_name, canonical_names, canonical_parameters
+from mimetic.graph import canonical_modules, canonical_name, canonical_parameters
 from mimetic.graph.names import MODULE_WRAPPERS, WRAPPER_SEGMENTS, canonical_buffers, parameters_with_aliases
 
 segments = st.one_of(
@@ -103,17 +103,6 @@ def test_an_honest_module_keeps_its_name() -> None:
     assert expected == list(canonical_parameters(nn.DataParallel(Honest())))
 
 
-def test_canonical_names_lists_modules_parameters_and_buffers() -> None:
-    """Every raw name has a canonical one."""
-    wrapped = nn.DataParallel(small())
-    named = canonical_names(wrapped)
-    raw = [name for name, _ in wrapped.named_modules()]
-    raw += [name for name, _ in wrapped.named_parameters()] + [name for name, _ in wrapped.named_buffers()]
-    assert set(raw) == set(named)
-    assert named["module.1.running_mean"] == "1.running_mean"
-    assert named["module"] == ""
-
-
 class Doubled(nn.DataParallel):
     """A wrapper with a layer of its own that is called like one of the model's."""
 
@@ -122,7 +111,7 @@ class Doubled(nn.DataParallel):
         self.add_module("0", nn.Linear(5, 5))
 
 
-@pytest.mark.parametrize("ask", [canonical_names, canonical_modules, canonical_parameters])
+@pytest.mark.parametrize("ask", [canonical_modules, canonical_parameters])
 def test_two_things_of_one_name_are_an_error(ask: object) -> None:
     """Different parameters are never merged under one canonical name."""
     with pytest.raises(UserError, match=r"`(module\.)?0(\.weight)?` is called `0(\.weight)?` once"):

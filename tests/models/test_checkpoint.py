@@ -118,6 +118,20 @@ def test_another_architecture_is_refused_and_nothing_written(trained: Tensors) -
     assert same(net, before)
 
 
+def test_weights_that_diverged_are_refused_and_nothing_written(trained: Tensors) -> None:
+    """Parameters by name and shape; a buffer may hold a mask of -∞."""
+    net = Net()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    diverged = {**trained, "layer.bias": torch.full((5,), torch.inf)}
+    with pytest.raises(UserError, match=r"^w\.pt: NaN or infinity in `layer\.bias` \(5\): .* diverged"):
+        fit_weights(net, diverged, where="w.pt")
+    assert same(net, before)
+
+    masked = {**trained, "norm.running_mean": torch.full((5,), -torch.inf)}
+    fit_weights(net, masked, where="w.pt")
+    assert same(net, masked)
+
+
 def test_code_in_a_file_is_not_executed(tmp_path: Path) -> None:
     """A pickle that would write a file is refused before it does."""
     path, proof = tmp_path / "weights.pt", tmp_path / "executed"

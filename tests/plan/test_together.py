@@ -11,6 +11,7 @@ from mimetic.errors import RunError, UserError
 from mimetic.graph import find_sites
 from mimetic.plan import Plan, resolve
 from mimetic.recipe import load
+from mimetic.recipe.address import Address
 
 IMAGES = torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 RAINBOW = {
@@ -48,7 +49,11 @@ def plan(model: nn.Module, *rules: dict[str, object], trained: nn.Module | None,
     spec = next(rule.init for rule in arm.init if rule.id == "all")
     assert spec is not None
     return resolve(
-        arm, find_sites(model, IMAGES[:2]), seed=seed, name="a", harvests={harvest_key(spec): network}
+        arm,
+        find_sites(model, IMAGES[:2]),
+        seed=seed,
+        at=Address(name="a"),
+        harvests={harvest_key(spec): network},
     )
 
 

@@ -96,15 +96,15 @@ def test_where_nothing_was_written(recipe: Recipe, path: tuple[Any, ...]) -> Non
     assert recipe.where(*path) is None
 
 
-def test_place_in(recipe: Recipe) -> None:
-    """The plan asks for places below one arm; -1 stands for the list itself."""
-    where = recipe.place_in("frozen")
+def test_address(recipe: Recipe) -> None:
+    """The plan asks for places below one arm."""
+    where = recipe.address("frozen").mark
     assert where("init", 0) == Mark("r.yaml", 13, 9)
     assert where("init", 0, "match", "kind") == recipe.where(
         "arms", "closed-form", "init", 0, "match", "kind"
     )
-    assert where("unmatched", -1) is None
-    assert where("init", -1) == recipe.where("arms", "frozen", "init")
+    assert where("unmatched") is None
+    assert where("init") == recipe.where("arms", "frozen", "init")
 
 
 def test_sources(recipe: Recipe) -> None:

@@ -160,7 +160,6 @@ def test_broken_plugin(tmp_path: Path) -> None:
 def test_places() -> None:
     """What may stand where is read from the sections."""
     assert ARM.below("model") == Place(family="model")
-    assert ARM.below("init").holds_rules
     assert ARM.below("init").below(0) == Place(section=Rule)
     assert RECIPE.below("arms").below("any") == ARM
     match = ARM.below("init").below(0).below("match")

@@ -148,7 +148,7 @@ def test_nothing_is_a_recipe_without_stages() -> None:
 def test_places() -> None:
     """Values of a stage are found at their place, inherited ones where they come from."""
     recipe = loads(ROUNDS, file="r.yaml")
-    where = recipe.place_in("round-2", among="stages")
+    where = recipe.address("round-2", "stages").mark
     assert where("init", 0, "covariance", "from", "stage") == Mark("r.yaml", 11, 74)
     assert where("train", "epochs") == Mark("r.yaml", 13, 21)
     assert where("model", "dim") == Mark("r.yaml", 2, 31)

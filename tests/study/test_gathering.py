@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -16,31 +15,12 @@ from mimetic.study.gathering import gather
 from mimetic.study.layout import Trial
 from mimetic.study.study import run
 
-TINY: dict[str, Any] = {
-    "recipe": 1,
-    "name": "harvested",
-    "model": {"type": "convmixer", "dim": 8, "depth": 2, "kernel_size": 3, "patch_size": 2},
-    "data": {"type": "digits", "train_size": 64, "test_size": 32},
-    "train": {"epochs": 1, "batch_size": 32},
-    "seeds": 2,
-    "arms": {
-        "agop": {
-            "init": [
-                {
-                    "id": "f",
-                    "match": {"kind": "depthwise_conv"},
-                    "covariance": {"type": "agop", "from": {"stage": "one"}, "images": 16, "probes": 2},
-                }
-            ]
-        }
-    },
-    "stages": {"one": {"seeds": [7]}},
-}
+from .conftest import HARVESTED, PLAIN, SELECTED, filters
 
 
 def test_all_trials_take_the_same_from_one_network(tmp_path: Path) -> None:
     """Random probes are the network's own: no trial's seed decides what the others begin from."""
-    result = run(load(TINY), root=tmp_path, offline=True, workers=1)
+    result = run(load(HARVESTED), root=tmp_path, offline=True, workers=1)
     plans = [json.loads((result.folder / "agop" / f"seed-{n}" / "plan.json").read_text()) for n in (0, 1)]
     digests = [
         [e["arguments"]["digest"] for e in plan["entries"] if e["initializer"] == "gaussian"]
@@ -51,23 +31,6 @@ def test_all_trials_take_the_same_from_one_network(tmp_path: Path) -> None:
     assert len(digests[0]) == 2
     assert digests[0] == digests[1]
     assert len(list(tmp_path.glob("stages/*/one/seed-7/harvest-*.safetensors"))) == 1
-
-
-SELECTED: dict[str, Any] = {
-    **TINY,
-    "arms": {
-        "selection": {
-            "init": [
-                {
-                    "id": "all",
-                    "match": {"layer": "(?!head).*", "param": ".*"},
-                    "init": {"type": "weight_selection", "from": {"stage": "one"}},
-                }
-            ]
-        }
-    },
-    "stages": {"one": {"seeds": [7], "model": {"dim": 16}}},
-}
 
 
 @pytest.mark.slow
@@ -91,7 +54,7 @@ def test_weights_are_taken_from_a_stage_as_it_was_trained(tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a study of one arm on one seed."""
-    alone = {**TINY, "stages": {}, "arms": {"default": {}}, "seeds": [3]}
+    alone = {**PLAIN, "seeds": [3]}
 
     return run(load(alone), root=tmp_path_factory.mktemp("finished"), offline=True, workers=1).folder
 
@@ -118,12 +81,8 @@ def test_a_network_is_made_as_it_began_only_where_asked(
         return apply(plan, model)
 
     monkeypatch.setattr(Plan, "apply", counted)
-    rule = {
-        "id": "f",
-        "match": {"kind": "depthwise_conv"},
-        "covariance": {"type": "filters", "from": {"arm": "default"}, "of": of},
-    }
-    recipe = load({**TINY, "stages": {}, "arms": {"default": {}, "mine": {"init": [rule]}}, "seeds": [3]})
+    mine = filters({"type": "filters", "from": {"arm": "default"}, "of": of})
+    recipe = load({**PLAIN, "arms": {"default": {}, "mine": mine}, "seeds": [3]})
     harvest = _gathered(finished, recipe, seed=3)
 
     assert [layer.layer for layer in harvest.layers] == ["blocks.0.spatial", "blocks.1.spatial"]
@@ -132,14 +91,9 @@ def test_a_network_is_made_as_it_began_only_where_asked(
 
 def test_a_trial_s_network_is_built_for_its_own_images(finished: Path) -> None:
     """A trial of other data, with another number of classes, may begin from it."""
-    origin = {"trial": str(finished / "default" / "seed-3")}
-    rule = {
-        "id": "f",
-        "match": {"kind": "depthwise_conv"},
-        "covariance": {"type": "filters", "from": origin},
-    }
+    mine = filters({"type": "filters", "from": {"trial": str(finished / "default" / "seed-3")}})
     other = {"type": "synthetic", "shape": [8, 8], "classes": 4, "train_size": 16, "test_size": 4}
-    recipe = load({**TINY, "stages": {}, "arms": {"mine": {"init": [rule]}}, "data": other})
+    recipe = load({**PLAIN, "arms": {"mine": mine}, "data": other})
     harvest = _gathered(finished, recipe, seed=0)
 
     assert [layer.layer for layer in harvest.layers] == ["blocks.0.spatial", "blocks.1.spatial"]

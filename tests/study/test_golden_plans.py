@@ -10,7 +10,8 @@ import pytest
 
 from mimetic.plan import Plan, describe
 from mimetic.recipe import Recipe, load
-from mimetic.study.planning import check_learner, plan_arms
+from mimetic.recipe.address import Among
+from mimetic.study.planning import plan_recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
@@ -34,14 +35,12 @@ def text(plans: dict[str, Plan]) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def learners(recipe: Recipe) -> str:
+def learners(recipe: Recipe, told: dict[tuple[Among, str], tuple[str, ...]]) -> str:
     """Return what the learners of arms and stages will do, as text."""
     lines = []
-    for among, members in (("arms", recipe.arms), ("stages", recipe.stages)):
-        for name, member in members.items():
-            if member.learner is not None:
-                told = check_learner(recipe, among, name)  # type: ignore[arg-type]
-                lines += [f"{among}/{name}: {member.learner.type_name()}", *(f"  {line}" for line in told)]
+    for (family, name), does in told.items():
+        kind = getattr(recipe, family)[name].learner.type_name()
+        lines += [f"{family}/{name}: {kind}", *(f"  {line}" for line in does)]
     return "\n".join(lines) + "\n" if lines else ""
 
 
@@ -55,7 +54,8 @@ def test_recipe_resolves_to_its_golden_plan(path: Path) -> None:
     """Arms, rules, arguments, expected deviations, seeds and freezing are those recorded."""
     golden = GOLDEN / path.relative_to(ROOT / "recipes").with_suffix(".txt")
     recipe = load(path)
-    actual = text(plan_arms(recipe)) + learners(recipe)
+    found = plan_recipe(recipe, to_run=True)
+    actual = text(found.plans) + learners(recipe, found.learners)
     if os.environ.get("MIMETIC_RECORD"):
         golden.parent.mkdir(parents=True, exist_ok=True)
         golden.write_text(actual, encoding="utf-8")

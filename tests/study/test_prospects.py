@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from mimetic.errors import UserError
@@ -14,31 +15,12 @@ from mimetic.recipe.measured import Filters
 from mimetic.recipe.model import ConvMixer
 from mimetic.study.prospects import prospects
 
-TINY: dict[str, Any] = {
-    "recipe": 1,
-    "name": "harvested",
-    "model": {"type": "convmixer", "dim": 8, "depth": 2, "kernel_size": 3, "patch_size": 2},
-    "data": {"type": "digits", "train_size": 64, "test_size": 32},
-    "train": {"epochs": 1, "batch_size": 32},
-    "seeds": 2,
-    "arms": {
-        "agop": {
-            "init": [
-                {
-                    "id": "f",
-                    "match": {"kind": "depthwise_conv"},
-                    "covariance": {"type": "agop", "from": {"stage": "one"}, "images": 16, "probes": 2},
-                }
-            ]
-        }
-    },
-    "stages": {"one": {"seeds": [7]}},
-}
+from .conftest import HARVESTED, PLAIN, SELECTED, filters
 
 
 def test_prospects_know_the_layers_a_rule_asks_for() -> None:
     """Only layers of the kind the rules match are looked at."""
-    recipe = load(TINY)
+    recipe = load(HARVESTED)
     (harvest,) = prospects(recipe, recipe.arms["agop"]).values()
 
     assert [layer.layer for layer in harvest.layers] == ["blocks.0.spatial", "blocks.1.spatial"]
@@ -48,34 +30,12 @@ def test_prospects_know_the_layers_a_rule_asks_for() -> None:
 
 def test_a_folder_that_is_no_trial_is_refused(tmp_path: Path) -> None:
     """The repair says what a trial's folder looks like."""
-    recipe = load({**TINY, "stages": {}, "arms": {"default": {}}})
-    rule = {
-        "id": "f",
-        "match": {"kind": "depthwise_conv"},
-        "covariance": {"type": "filters", "from": {"trial": str(tmp_path)}},
-    }
-    arm = load({**TINY, "stages": {}, "arms": {"x": {"init": [rule]}}}).arms["x"]
+    mine = filters({"type": "filters", "from": {"trial": str(tmp_path)}})
+    arm = load({**PLAIN, "arms": {"mine": mine}}).arms["mine"]
 
     assert isinstance(arm.init[0].covariance, Filters)
     with pytest.raises(UserError, match="is not the folder of a finished trial"):
-        prospects(recipe, arm)
-
-
-SELECTED: dict[str, Any] = {
-    **TINY,
-    "arms": {
-        "selection": {
-            "init": [
-                {
-                    "id": "all",
-                    "match": {"layer": "(?!head).*", "param": ".*"},
-                    "init": {"type": "weight_selection", "from": {"stage": "one"}},
-                }
-            ]
-        }
-    },
-    "stages": {"one": {"seeds": [7], "model": {"dim": 16}}},
-}
+        prospects(load(PLAIN), arm)
 
 
 def test_weights_are_those_of_one_network() -> None:
@@ -91,16 +51,15 @@ def test_weights_are_those_of_one_network() -> None:
 def _from_checkpoint(path: Path, **given: Any) -> Recipe:
     """Return a recipe whose one arm takes from a file."""
     covariance = {"type": "filters", "from": {"checkpoint": str(path)}, **given}
-    rule = {"id": "f", "match": {"kind": "depthwise_conv"}, "covariance": covariance}
-    return load({**TINY, "stages": {}, "arms": {"mine": {"init": [rule]}}})
+    return load({**PLAIN, "arms": {"mine": filters(covariance)}})
 
 
 def test_a_checkpoint_is_compared_before_anything_is_trained(tmp_path: Path) -> None:
-    """One that is absent, and one of another architecture, with the tensors and both shapes."""
+    """One that is absent, of another architecture, or of a training that diverged, with the tensors."""
     path = tmp_path / "w.safetensors"
     recipe = _from_checkpoint(path)
     with pytest.raises(RecipeError, match="there is no such checkpoint") as caught:
-        prospects(recipe, recipe.arms["mine"])
+        prospects(recipe, recipe.arms["mine"], at=recipe.address("mine"))
     assert caught.value.issues[0].path == ("arms", "mine", "init", "f", "covariance", "from")
 
     wide = ConvMixer(dim=16, depth=2, kernel_size=3, patch_size=2)
@@ -109,9 +68,14 @@ def test_a_checkpoint_is_compared_before_anything_is_trained(tmp_path: Path) -> 
         prospects(recipe, recipe.arms["mine"])
 
     same = ConvMixer(dim=8, depth=2, kernel_size=3, patch_size=2)
-    save_file(build(same, in_channels=1, num_classes=10, seed=0).state_dict(), path)
+    state = build(same, in_channels=1, num_classes=10, seed=0).state_dict()
+    save_file(state, path)
     (harvest,) = prospects(recipe, recipe.arms["mine"]).values()
     assert harvest.pending
+
+    save_file({**state, "blocks.1.spatial.weight": torch.full((8, 1, 3, 3), torch.nan)}, path)
+    with pytest.raises(RecipeError, match=r"NaN or infinity in `blocks\.1\.spatial\.weight` \(8×1×3×3\)"):
+        prospects(recipe, recipe.arms["mine"])
 
 
 def test_a_checkpoint_does_not_tell_what_changed(tmp_path: Path) -> None:

@@ -10,27 +10,25 @@ import pytest
 import torch
 
 from mimetic.recipe import load, resolved
+from mimetic.recipe.address import Address
 from mimetic.study.layout import Trial
 from mimetic.study.shelf import Shelf
 from mimetic.study.trial import run_trial
 from mimetic.surgery import Network
 
-LAW = {"id": "f", "match": {"kind": "depthwise_conv"}, "covariance": "closed_form", "freeze": True}
+from .conftest import PLAIN, filters
+
 SURGERY = {"id": "s", "match": {"kind": "conv"}, "type": "linear_combination"}
 
 TINY: dict[str, Any] = {
-    "recipe": 1,
-    "name": "tiny",
-    "model": {"type": "convmixer", "dim": 8, "depth": 2, "kernel_size": 3, "patch_size": 2},
-    "data": {"type": "digits", "train_size": 64, "test_size": 32},
+    **PLAIN,
     "train": {"epochs": 2, "batch_size": 32},
-    "seeds": 2,
     "arms": {
         "default": {},
-        "frozen": {"init": [LAW]},
+        "frozen": filters("closed_form", freeze=True),
         "rewritten": {"surgery": [SURGERY]},
         "longer": {"train": {"epochs": 3}},
-        "other": {"model": {"type": "convmixer", "dim": 4, "depth": 2, "kernel_size": 3, "patch_size": 2}},
+        "other": {"model": {**PLAIN["model"], "dim": 4}},
     },
 }
 
@@ -45,7 +43,7 @@ def study(tmp_path: Path) -> Path:
 def network(shelf: Shelf, study: Path, arm: str, seed: int) -> Network:
     """Return what the shelf hands out for a trial."""
     chosen = shelf.recipe(str(study)).arms[arm]
-    return shelf.network(chosen, shelf.dataset(chosen), seed=seed, name=arm)
+    return shelf.network(chosen, shelf.dataset(chosen), seed=seed, at=Address(name=arm))
 
 
 def places(made: Network) -> list[int]:

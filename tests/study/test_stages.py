@@ -13,39 +13,23 @@ from mimetic.study.planning import plan_arms
 from mimetic.study.stages import prepare_stages, trained_weights
 from mimetic.study.study import run
 
+from .conftest import PLAIN, filters
+
 TINY: dict[str, Any] = {
-    "recipe": 1,
-    "name": "staged",
-    "model": {"type": "convmixer", "dim": 8, "depth": 3, "kernel_size": 5, "patch_size": 2},
-    "data": {"type": "digits", "train_size": 64, "test_size": 32},
-    "train": {"epochs": 1, "batch_size": 32},
+    **PLAIN,
+    "model": {**PLAIN["model"], "depth": 3, "kernel_size": 5},
     "seeds": 1,
-    "arms": {
-        "default": {},
-        "transfer": {
-            "init": [
-                {
-                    "id": "f",
-                    "match": {"kind": "depthwise_conv"},
-                    "covariance": {"type": "filters", "from": {"stage": "second"}},
-                }
-            ]
-        },
-    },
+    "arms": {"default": {}, "transfer": filters({"type": "filters", "from": {"stage": "second"}})},
     "stages": {
         "first": {"model": {"dim": 4, "depth": 2, "kernel_size": 3}, "seeds": [7, 8]},
         "second": {
             "model": {"depth": 2},
-            "init": [
-                {
-                    "id": "f",
-                    "match": {"kind": "depthwise_conv"},
-                    "covariance": {"type": "filters", "from": {"stage": "first"}, "of": "change"},
-                }
-            ],
+            **filters({"type": "filters", "from": {"stage": "first"}, "of": "change"}),
         },
     },
 }
+
+FROM_AN_ARM = {"transfer": filters({"type": "filters", "from": {"arm": "default"}}), "default": {}}
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +145,7 @@ def test_a_transfer_that_does_not_fit_is_found_before_anything_runs(tmp_path: Pa
 
 def test_an_arm_begins_from_an_arm(tmp_path: Path) -> None:
     """It waits for the other, takes its weights of the same seed, and the plan says which."""
-    rule = TINY["arms"]["transfer"]["init"][0]
-    begins = {"type": "filters", "from": {"arm": "default"}}
-    arms = {"transfer": {"init": [{**rule, "covariance": begins}]}, "default": {}}
-    recipe = {key: value for key, value in TINY.items() if key != "stages"} | {"arms": arms, "seeds": 2}
+    recipe = {**TINY, "arms": FROM_AN_ARM, "stages": {}, "seeds": 2}
     result = run(load(recipe), root=tmp_path, offline=True, workers=1)
 
     assert result.complete
@@ -176,11 +157,8 @@ def test_an_arm_begins_from_an_arm(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_arm_without_weights_gives_none(tmp_path: Path) -> None:
     """The trial that needs them fails with the repair, and the other finishes."""
-    rule = TINY["arms"]["transfer"]["init"][0]
-    begins = {"type": "filters", "from": {"arm": "default"}}
-    arms = {"transfer": {"init": [{**rule, "covariance": begins}]}, "default": {}}
     train = {**TINY["train"], "checkpoint": {"keep_weights": False}}
-    recipe = {key: value for key, value in TINY.items() if key != "stages"} | {"arms": arms, "train": train}
+    recipe = {**TINY, "arms": FROM_AN_ARM, "stages": {}, "train": train}
     result = run(load(recipe), root=tmp_path, offline=True, workers=1)
 
     assert result.statuses == {"transfer · seed 0": "FAILED", "default · seed 0": "FINISHED"}

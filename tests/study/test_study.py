@@ -21,21 +21,12 @@ from mimetic.study.shelf import Shelf
 from mimetic.study.study import run
 from mimetic.study.trial import run_trial
 
+from .conftest import PLAIN, filters
+
 TINY: dict[str, Any] = {
-    "recipe": 1,
-    "name": "tiny",
-    "model": {"type": "convmixer", "dim": 8, "depth": 2, "kernel_size": 3, "patch_size": 2},
-    "data": {"type": "digits", "train_size": 64, "test_size": 32},
+    **PLAIN,
     "train": {"epochs": 2, "batch_size": 32},
-    "seeds": 2,
-    "arms": {
-        "default": {},
-        "frozen": {
-            "init": [
-                {"id": "f", "match": {"kind": "depthwise_conv"}, "covariance": "closed_form", "freeze": True}
-            ]
-        },
-    },
+    "arms": {"default": {}, "frozen": filters("closed_form", freeze=True)},
 }
 
 

@@ -43,5 +43,4 @@ def operated(model: nn.Module, *rewrites: dict[str, Any], seed: int = 0) -> tupl
     """Rewrite a network by rewrites given as mappings, each called by its position."""
     named = [{"id": f"rewrite-{index}", **rewrite} for index, rewrite in enumerate(rewrites)]
     recipe = load({"recipe": 1, "surgery": named})
-    arm, where = recipe.arms["main"], recipe.place_in("main")
-    return operate(model, arm.surgery, seed=seed, example=EXAMPLE, where=where)
+    return operate(model, recipe.arms["main"].surgery, seed=seed, example=EXAMPLE, at=recipe.address("main"))

@@ -157,7 +157,7 @@ def test_mistakes_are_told_together_at_their_lines(small: Small, tmp_path: Path)
     recipe = load(tmp_path / "wrong.yaml")
 
     with pytest.raises(RecipeError) as caught:
-        operate(small, recipe.arms["main"].surgery, seed=0, where=recipe.place_in("main"))
+        operate(small, recipe.arms["main"].surgery, seed=0, at=recipe.address("main"))
 
     expected = [(3, ("arms", "main", "surgery", "a")), (4, ("arms", "main", "surgery", "b"))]
     assert expected == [(issue.mark.line, issue.path) for issue in caught.value.issues]
