@@ -138,7 +138,7 @@ def impulse_attention(spec: ImpulseAttention, site: Site, names: tuple[str, ...]
         def head(index: int) -> tuple[Tensor, Tensor]:
             return impulse_factors(basis, logits(index, stream), rank=attention.head_dim, norm=spec.norm)
 
-        pairs = side_by_side([partial(head, index) for index in range(attention.heads)])
+        pairs = list(side_by_side(head, range(attention.heads)))
         v, out = value_out_maps(
             attention, values, noise=spec.vp_noise, diagonal=spec.vp_diag, law=spec.noise, stream=stream
         )
