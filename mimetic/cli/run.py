@@ -92,7 +92,10 @@ def run(
         )
     out = console()
     if profile:
-        for summary in sorted(result.folder.rglob(SUMMARY)):
+        summaries = sorted(result.folder.rglob(SUMMARY))
+        if not summaries:
+            out.print("profile  nothing was recorded: that takes two steps at least")
+        for summary in summaries:
             out.print(summary.read_text(encoding="utf-8"), soft_wrap=True)
             out.print(f"trace    {summary.with_name(TRACE)}", soft_wrap=True)
     print_comparison(out, result.comparison)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mimetic.data.jitter import grey
 from mimetic.errors import UserError
@@ -41,16 +40,28 @@ def rand_augment(pixels_NCHW: Tensor, draws: torch.Generator, *, num_ops: int, m
     chosen_SN = torch.randint(len(OPERATIONS), shape, generator=host)
     sign_SN = 2.0 * torch.randint(2, shape, generator=host) - 1.0
     strength = magnitude / (BINS - 1)
-    found_NCHW = pixels_NCHW.clone()
     for chosen_N, sign_N in zip(chosen_SN, sign_SN, strict=True):
-        for number, operation in enumerate(OPERATIONS.values()):
-            index_n = (chosen_N == number).nonzero()[:, 0]
-            if len(index_n) == 0 or operation is _identity:
-                continue
-            there_n = index_n.to(pixels_NCHW.device, non_blocking=True)
-            signs_n = sign_N[index_n].to(pixels_NCHW.device, non_blocking=True)
-            found_NCHW[there_n] = operation(found_NCHW[there_n], signs_n, strength)
-    return found_NCHW
+        pixels_NCHW = _applied(pixels_NCHW, chosen_N, sign_N, strength)
+    return pixels_NCHW
+
+
+def _applied(pixels_NCHW: Tensor, chosen_N: Tensor, sign_N: Tensor, strength: float) -> Tensor:
+    """Apply one operation to each image; choices and signs lie on the host.
+
+    The images are put in the order of their operations and back, so each operation has a run of them.
+    """
+    device = pixels_NCHW.device
+    order_N = chosen_N.argsort(stable=True)
+    place_N = order_N.argsort()
+    counts = torch.bincount(chosen_N, minlength=len(OPERATIONS)).tolist()
+    runs = zip(
+        OPERATIONS.values(),
+        torch.split(pixels_NCHW.index_select(0, order_N.to(device, non_blocking=True)), counts),
+        torch.split(sign_N[order_N].to(device, non_blocking=True), counts),
+        strict=True,
+    )
+    found = [operation(run, signs, strength) for operation, run, signs in runs if len(run)]
+    return torch.cat(found).index_select(0, place_N.to(device, non_blocking=True))
 
 
 def _identity(pixels_NCHW: Tensor, _sign_N: Tensor, _strength: float) -> Tensor:
@@ -132,14 +143,17 @@ def _contrast(pixels_NCHW: Tensor, sign_N: Tensor, strength: float) -> Tensor:
 
 
 def _sharpness(pixels_NCHW: Tensor, sign_N: Tensor, strength: float) -> Tensor:
-    channels, height, width = pixels_NCHW.shape[1:]
+    height, width = pixels_NCHW.shape[2:]
     if min(height, width) <= 2:  # noqa: PLR2004 - there is no pixel inside
         return pixels_NCHW
-    kernel = torch.ones(3, 3, device=pixels_NCHW.device)
-    kernel[1, 1] = 5.0
-    weight = (kernel / kernel.sum()).expand(channels, 1, 3, 3)
-    blurred = pixels_NCHW.float()
-    blurred[:, :, 1:-1, 1:-1] = functional.conv2d(blurred, weight, groups=channels).round()
+    # Sums of integers are exact, and thirteenths are never half a level: no convolution, whose arithmetic
+    # depends on the device and which cuDNN would time anew for each number of images.
+    values = pixels_NCHW.float()
+    blurred = values.clone()
+    across = values[..., :-2] + values[..., 1:-1] + values[..., 2:]
+    around = across[..., :-2, :] + across[..., 1:-1, :] + across[..., 2:, :]
+    inside = values[..., 1:-1, 1:-1]
+    blurred[..., 1:-1, 1:-1] = around.add_(inside, alpha=4.0).div_(13.0).round_()
     return _blend(pixels_NCHW, blurred, sign_N, strength)
 
 

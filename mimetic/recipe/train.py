@@ -126,7 +126,7 @@ class Train(Section):
     mixup: NonNegative = Field(0.0, description="Alpha of mixup (arXiv 1710.09412); 0 switches it off.")
     cutmix: NonNegative = Field(0.0, description="Alpha of cutmix (arXiv 1905.04899); 0 switches it off.")
     precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
-        "auto", description="Arithmetic; auto is bf16 on a GPU and fp32 on a CPU."
+        "auto", description="Arithmetic; auto is bf16 on a GPU that computes in it and fp32 elsewhere."
     )
     device: str = Field(
         "auto",

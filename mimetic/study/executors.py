@@ -43,9 +43,17 @@ def pick_executor(
     # A GPU named by its number is the recipe's choice; those not named are dealt out to the workers.
     dealt = any(trial.device in ("auto", "cuda") for trial in trials) and torch.cuda.is_available()
     gpus = torch.cuda.device_count() if dealt else 0
+    named = {trial.device for trial in trials if trial.device not in ("auto", "cuda", "cpu")}
     if recipe.study.executor == "stacked":  # its slots are those of a stack, not of a GPU
-        count = (gpus if gpus else cores()) if wanted is None else wanted
+        count = _workers(wanted, accelerators=max(gpus, len(named)), slots=1)
         together = partial(stacks, recipe, size=recipe.study.slots)
         return Pool(workers=count, gpus=gpus, logs=logs, together=together)
-    count = (gpus * recipe.study.slots if gpus else cores()) if wanted is None else wanted
+    count = _workers(wanted, accelerators=max(gpus, len(named)), slots=recipe.study.slots)
     return Pool(workers=count, gpus=gpus, logs=logs)
+
+
+def _workers(wanted: int | None, *, accelerators: int, slots: int) -> int:
+    """Return how many workers there are: `slots` for each GPU, or one for each core where there is none."""
+    if wanted is not None:
+        return wanted
+    return accelerators * slots if accelerators else cores()

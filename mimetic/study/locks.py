@@ -52,6 +52,21 @@ def holding_trial(trial: Trial, stop: Callable[[], str | None]) -> Iterator[bool
         lock.release()
 
 
+def hold_run(trial: Trial, experiment: str) -> FileLock | None:
+    """Hold a trial's run in an experiment: two who mirror one journal would log every point twice.
+
+    Args:
+        trial: A trial of a stage, which several studies may share.
+        experiment: Id of the experiment.
+
+    Returns:
+        The lock, to be released; None if somebody else holds it.
+    """
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(trial.folder / f".run-{experiment}{LOCK}")
+    return lock if _tried(lock) else None
+
+
 def wait_for_workers(trials: Sequence[Trial], say: Callable[[str], None]) -> None:
     """Wait until no worker of an earlier coordinator trains one of these trials.
 

@@ -1,7 +1,8 @@
 """The pool: worker processes, each with a queue of trials, and a supervisor that ends runs honestly.
 
 On a CPU there is one worker per core with one thread each: `OMP_NUM_THREADS=1` is set before torch is
-imported there, since two threads on a busy machine were measured up to 13 times slower than one.
+imported there, since two threads on a busy machine were measured up to 13 times slower than one. Workers
+that train on GPUs share the cores.
 """
 
 import os
@@ -96,6 +97,7 @@ class Pool:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg"}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = _visible(slot % self.gpus)
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // self.workers)))
         else:
             environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         with log.open("ab") as sink:

@@ -70,7 +70,7 @@ def run_stack(trials: Sequence[Trial], shelf: Shelf, stop: Stop) -> list[str]:
 
 
 def _by_itself(work: Work, stop: Stop, reason: str) -> Outcome:
-    work.journal.write("note", text=f"trained by itself, not stacked: {reason}")
+    work.journal.write("note", text=f"trained by itself, not stacked: {reason}", aloud=True)
     return work.alone(stop, ALONE)
 
 

@@ -113,7 +113,8 @@ def _join() -> Ranks:
     """Join the team, once; each process takes the GPU of its number, where there are any."""
     if not dist.is_initialized():
         if torch.cuda.is_available():
-            torch.cuda.set_device(_said_by("LOCAL_RANK"))
+            # More processes than GPUs is said of the trial, where its device is known (`Ranks.check`).
+            torch.cuda.set_device(_said_by("LOCAL_RANK") % torch.cuda.device_count())
             dist.init_process_group("cpu:gloo,cuda:nccl")
         else:
             dist.init_process_group("gloo")

@@ -16,6 +16,7 @@ from mimetic.recipe.recipe import Arm
 from mimetic.study.comparison import Comparison
 from mimetic.study.display import Display
 from mimetic.study.layout import Trial, read_record, study_id
+from mimetic.study.locks import hold_run
 from mimetic.tracking import runs
 from mimetic.tracking.mirror import Mirrors
 from mimetic.tracking.store import open_store
@@ -67,11 +68,16 @@ class Tracker:
         versions = {f"mimetic.{name}": text for name, text in record["environment"].items()}
         runs.remove_torn(self.store, self.study)
         there, summary = runs.find_runs(self.store, self.study)
-        known, staged = {self.study: there}, set(stages)
-        for trial in (*stages, *trials):
-            kind: Literal["trial", "stage"] = "stage" if trial in staged else "trial"
+        known = {self.study: there}
+        # A stage that another study of this recipe mirrors at the moment is left to that one.
+        held = [(stage, lock) for stage in stages if (lock := hold_run(stage, self.store.experiment_id))]
+        self._locks = [lock for _, lock in held]
+        mine = [stage for stage, _ in held]
+        for trial in (*mine, *trials):
+            kind: Literal["trial", "stage"] = "stage" if trial in mine else "trial"
             study = study_id(Path(trial.study))
             if study not in known:
+                runs.remove_torn(self.store, study)
                 known[study], _ = runs.find_runs(self.store, study)
             run_id = known[study].get((trial.arm, trial.seed))
             if run_id is None:
@@ -129,8 +135,7 @@ class Tracker:
         Where the store does not work the user is told what repairs it, and there is no link.
         """
         reason = "the study was stopped before it started" if interrupted else "it never started"
-        for said in self.mirrors.finish(reason):
-            self.display.say(said)
+        self._end_all(reason)
         if self.mirrors.trouble is not None:
             self.display.say(f"{self.folder} is not tracked in full; {LATER}")
             return None
@@ -142,10 +147,16 @@ class Tracker:
 
     def abandon(self, reason: str) -> None:
         """End every run that is open: the study itself failed."""
-        for said in self.mirrors.finish(reason):
-            self.display.say(said)
+        self._end_all(reason)
         with suppress(RunError):  # the reason is on its way to the user already
             runs.end_run(self.store, self.summary, "FAILED", reason=reason)
+
+    def _end_all(self, reason: str) -> None:
+        """Send the rest, and end every trial's run that is open."""
+        for said in self.mirrors.finish(reason):
+            self.display.say(said)
+        for lock in self._locks:
+            lock.release()
 
     def _summarize(self, comparison: Comparison, files: Sequence[Path], *, interrupted: bool) -> None:
         runs.log_files(self.store, self.summary, [str(file) for file in files])

@@ -157,7 +157,9 @@ def _trained(
         _draw(trial, plan, model, journal, moment="start", filters=first)
     parameters = canonical_parameters(model)
     frozen = {name: digest(parameters[name]) for name in plan.frozen}
-    with profiling(trial.folder, trial.device, on=trial.profile and ranks.rank == 0) as profiler:
+    per_epoch = len(dataset.train) // min(arm.train.batch_size, len(dataset.train))
+    steps, on = per_epoch * arm.train.epochs, trial.profile and ranks.rank == 0
+    with profiling(trial.folder, trial.device, steps=steps, on=on) as profiler:
         outcome = yield Work(
             model=model,
             dataset=dataset,

@@ -21,8 +21,9 @@ from mimetic.tracking.trouble import store_trouble
 from mimetic.tracking.values import METRIC_LIMIT, batches
 
 NOTE = "mimetic.note"
+COMPILED = "mimetic.compile.first_step_seconds"
 _OPEN = ("RUNNING", "SCHEDULED")
-_FACTS = ("plan", "device", "threads", "precision", "torch", "resumed_from_epoch")
+_FACTS = ("plan", "device", "threads", "precision", "compile", "ranks", "torch", "resumed_from_epoch")
 
 
 class Mirror:
@@ -91,6 +92,8 @@ class Mirror:
                     self._epoch = max(self._epoch, event["epoch"])
                 case "artifact":
                     notes += self._log_artifact(event, known)
+                case "compiled":
+                    tags[COMPILED] = f"{event['first_step_seconds']:.3g}"
                 case "note":
                     tags[NOTE] = str(event.get("text", ""))
                 case "end":

@@ -212,13 +212,15 @@ def remove_torn(store: Store, study: str) -> None:
     """Delete runs of a study's trials that were being made when their process was killed.
 
     Whoever made them holds the study's lock no longer, so they are made again, and none is there twice.
+    Those of a stage, which several studies may run at once, are deleted if their process is gone.
 
     Raises:
         RunError: If the store does not work.
     """
     with store_trouble(store.uri):
-        for run in _search(store, f"tags.`{STUDY}` = '{_quoted(study)}' and tags.`{KIND}` = 'trial'"):
-            if WHOLE not in run.data.tags:
+        for run in _search(store, f"tags.`{STUDY}` = '{_quoted(study)}' and tags.`{KIND}` != 'summary'"):
+            tags = run.data.tags
+            if WHOLE not in tags and (tags[KIND] == "trial" or is_gone(tags)):
                 store.client.delete_run(run.info.run_id)
 
 

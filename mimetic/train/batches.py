@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
 from mimetic import streams
 from mimetic.data import Dataset, Images, Split, Tokens, cutmix, mixup
@@ -78,10 +77,12 @@ def mixer(spec: Train, *, classes: int, device: torch.device) -> Mix | None:
     if not wanted:
         return None
     draws = torch.Generator(device)
+    class_K = torch.arange(classes, device=device)
 
     def mix(images_BCHW: Tensor, labels_B: Tensor, step_key: int) -> tuple[Tensor, Tensor]:
         draws.manual_seed(step_key)
         kind, alpha = wanted[step_key % len(wanted)]
-        return kind(images_BCHW, F.one_hot(labels_B, classes).float(), alpha, draws)
+        target_BK = (labels_B[:, None] == class_K).float()  # `one_hot` would read the labels' range back
+        return kind(images_BCHW, target_BK, alpha, draws)
 
     return mix

@@ -14,6 +14,8 @@ Precision = Literal["fp32", "tf32", "bf16"]
 def pick_device(name: str) -> torch.device:
     """Return the device a recipe names; `auto` takes the GPU if there is one.
 
+    `cuda` without a number is the GPU of this process: in a team each process has another one.
+
     Raises:
         UserError: If the machine has no such device.
     """
@@ -29,10 +31,9 @@ def pick_device(name: str) -> torch.device:
         raise UserError(f"train.device: no device is called `{name}`; use `auto`, `cpu`, `cuda:1`…") from None
     if device.type == "cuda":
         count = torch.cuda.device_count()
-        index = device.index if device.index is not None else 0
-        if index >= count:
+        if count == 0 or (device.index is not None and device.index >= count):
             raise UserError(f"train.device: `{name}` asked for, but {_gpus(count)}; use `auto` or `cpu`")
-        return torch.device("cuda", index)
+        return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(
             "train.device: `mps` asked for, but this machine has no Apple GPU; use `auto` or `cpu`"
@@ -41,23 +42,26 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> Precision:
-    """Return the arithmetic a recipe names; `auto` is bf16 on a CUDA GPU and fp32 elsewhere.
+    """Return the arithmetic a recipe names; `auto` is bf16 on a CUDA GPU that has it and fp32 elsewhere.
 
-    A CPU has no tf32: it computes in fp32.
+    GPUs before Ampere emulate bf16, slower than they compute fp32. A CPU has no tf32: it computes in fp32.
     """
     if name == "auto":
-        return "bf16" if device.type == "cuda" else "fp32"
+        return "bf16" if device.type == "cuda" and _computes_bf16(device) else "fp32"
     if name == "tf32":
         return "tf32" if device.type == "cuda" else "fp32"
     return "bf16" if name == "bf16" else "fp32"
 
 
 def set_arithmetic(precision: Precision, device: torch.device) -> None:
-    """Allow or forbid tf32 in matrix products and convolutions; a setting of the whole process."""
+    """Allow or forbid tf32 in matrix products and convolutions; a setting of the whole process.
+
+    By the older of torch's two ways, which sets the newer one too: inductor reads the older, and torch
+    raises where the two disagree.
+    """
     if device.type == "cuda":
-        tf32 = "tf32" if precision == "tf32" else "ieee"
-        torch.backends.cuda.matmul.fp32_precision = tf32
-        torch.backends.cudnn.conv.fp32_precision = tf32  # type: ignore[attr-defined]
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.benchmark = True
 
 
@@ -84,6 +88,11 @@ def keeping_global_streams() -> Iterator[None]:
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(list(range(torch.cuda.device_count())) if in_use else []):
         yield
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _gpus(count: int) -> str:

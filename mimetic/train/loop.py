@@ -9,6 +9,7 @@ An epoch takes as many whole batches as the training split holds. What remains o
 each epoch has another permutation. A split smaller than one batch is one batch.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -28,7 +29,7 @@ from mimetic.recipe.train import Train
 from mimetic.train.batches import epoch_order, mixer, reader, resident, rows
 from mimetic.train.begin import CHECKPOINT, WEIGHTS, find_state
 from mimetic.train.checkpoint import remove_leftovers, save_checkpoint, save_weights
-from mimetic.train.compiling import pick_compile
+from mimetic.train.compiling import Compiled, CompileError, pick_compile
 from mimetic.train.devices import (
     autocast,
     keeping_global_streams,
@@ -118,14 +119,17 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     batch = min(spec.batch_size, len(examples))
     steps_per_epoch = len(examples) // batch
     steps = steps_per_epoch * spec.epochs
-    ranks.check(batch)
+    ranks.check(batch, device)
 
     # ------------------------------------------------------------------ model and optimizer
     model.to(device)
     if spec.channels_last:
         model.to(memory_format=torch.channels_last)
     compiles, why = pick_compile(spec.compile, device, steps=steps)
-    forward = torch.compile(ranks.wrapped(model)) if compiles else ranks.wrapped(model)
+    wrapped = ranks.wrapped(model)
+    must = spec.compile is True or ranks.size > 1  # ranks may not differ
+    fresh = Compiled(wrapped, must=must, journal=journal) if compiles else None  # until its first step
+    forward = wrapped if fresh is None else fresh
     optimizer = make_optimizer(spec.optimizer, model.parameters())
     peak = optimizer.param_groups[0]["lr"]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -156,6 +160,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
         earlier = (e for e in read_journal(journal.path) if e["event"] != "epoch" or e["epoch"] <= done)
         metrics = last_metrics(earlier)
     kept, kept_at = step, time.perf_counter()
+    patience = math.inf if spec.checkpoint.minutes is None else 60 * spec.checkpoint.minutes
 
     def keep() -> None:
         place = {"epoch": done, "step": step}
@@ -204,7 +209,13 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             told = started
 
             for number in range(step - done * steps_per_epoch, steps_per_epoch):
-                stop_if(ranks.agreed(stop()))
+                now = time.perf_counter()
+                reason, due = ranks.agreed(stop(), due=step > kept and now - kept_at >= patience)
+                stop_if(reason)
+                if due:
+                    spent, started = spent + now - started, now
+                    keep()
+                    kept, kept_at = step, time.perf_counter()
 
                 # what the step sees
                 chosen_B = order_N[number * batch : (number + 1) * batch]
@@ -236,20 +247,15 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
                 sums["loss"] += loss.detach()
                 sums["right"] += (logits.detach().argmax(1) == answers.flatten()).sum()
 
-                # what is told and kept by the clock
+                # what is told by the clock
                 now = time.perf_counter()
-                if compiles:
-                    journal.write("compiled", first_step_seconds=now - started)
-                    compiles = False
+                if fresh is not None:
+                    fresh.tell(now - started)
+                    fresh = None
                 if now - told >= PROGRESS_SECONDS:
                     pace = (number + 1) * batch / (spent + now - started)
                     journal.write("progress", epoch=epoch, step=step, steps=steps, images_per_second=pace)
                     told = now
-                minutes = (now - kept_at) / 60
-                if ranks.any(spec.checkpoint.minutes is not None and minutes >= spec.checkpoint.minutes):
-                    spent, started = spent + now - started, now
-                    keep()
-                    kept, kept_at = step, time.perf_counter()
                 if profiler is not None:
                     profiler.step()
 
@@ -295,7 +301,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             raise  # the others wait for this one: only the end of the process frees them
         return Outcome("FAILED", metrics, f"out of memory on {device}: a smaller train.batch_size needs less")
     except RunError as error:
-        if ranks.size > 1 and isinstance(error, JournalError):
-            raise  # the first rank's alone, as above
+        if ranks.size > 1 and isinstance(error, JournalError | CompileError):
+            raise  # one rank's alone, as above
         return Outcome("FAILED", metrics, str(error))
     return Outcome("FINISHED", metrics)

@@ -9,7 +9,9 @@ are different experiments. The first rank alone writes journal, checkpoints and 
 With one rank every method returns what it is given.
 """
 
-from collections.abc import Iterator
+import socket
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,8 +42,8 @@ class Ranks:
         """Return what tells this rank's streams from the first one's, whose are those of a run alone."""
         return (self.rank,) if self.rank else ()
 
-    def check(self, batch: int) -> None:
-        """Refuse a batch that cannot be shared equally.
+    def check(self, batch: int, device: torch.device) -> None:
+        """Refuse a batch that cannot be shared equally, and one GPU for two ranks.
 
         Raises:
             UserError: With the repair.
@@ -51,6 +53,10 @@ class Ranks:
                 f"train.batch_size: {batch} examples cannot be shared by {self.size} processes equally; "
                 f"take {max(batch // self.size, 1) * self.size}"
             )
+        if self.size > 1 and device.type == "cuda":
+            places: list[str | None] = [None] * self.size
+            dist.all_gather_object(places, f"{socket.gethostname()} {device}")
+            refuse_shared(places)
 
     def share(self, tensor: Tensor) -> Tensor:
         """Return this rank's share of the first dimension."""
@@ -76,19 +82,19 @@ class Ranks:
         """Return a value on the first rank and zeros on the others: what was summed up before counts once."""
         return value if self.rank == 0 else torch.zeros_like(value)
 
-    def any(self, wish: bool) -> bool:
-        """Tell whether a rank wishes something; all get the same answer."""
-        if self.size == 1:
-            return wish
-        wishes = torch.tensor(int(wish))  # on the CPU: no rank waits for its GPU
-        dist.all_reduce(wishes, op=dist.ReduceOp.MAX)
-        return bool(wishes.item())
+    def agreed(self, reason: str | None, *, due: bool) -> tuple[str | None, bool]:
+        """Return to all why one rank wants to stop, and whether the state is due on one of them.
 
-    def agreed(self, reason: str | None) -> str | None:
-        """Return the reason to stop of one rank to all, so that they stop at the same step."""
-        if not self.any(reason is not None):
-            return None
-        return reason if reason is not None else "stopped with the other processes"
+        Both are told in one exchange, on the CPU, so that no rank waits for its GPU.
+        """
+        if self.size == 1:
+            return reason, due
+        wishes = torch.tensor([reason is not None, due], dtype=torch.uint8)
+        dist.all_reduce(wishes, op=dist.ReduceOp.MAX)
+        stops, keeps = wishes.tolist()
+        if stops and reason is None:
+            reason = "stopped with the other processes"
+        return reason, bool(keeps)
 
     def same_buffers(self, model: nn.Module) -> None:
         """Give all ranks the first one's running statistics."""
@@ -115,6 +121,24 @@ class Ranks:
                 failure = RunError(said[0])
         if failure is not None:
             raise failure
+
+
+def refuse_shared(places: Sequence[str | None]) -> None:
+    """Refuse a GPU that two ranks would train on, which NCCL cannot.
+
+    Args:
+        places: The machine and GPU of each rank.
+
+    Raises:
+        UserError: With the repair.
+    """
+    taken = Counter(places)
+    place, count = taken.most_common(1)[0]
+    if count > 1:
+        raise UserError(
+            f"train.device: {count} processes would share {place}, and each needs a GPU of its own; start as "
+            "many processes as there are GPUs, name none of them by its number (`cuda`), or take `cpu`"
+        )
 
 
 def is_loss(error: Exception) -> bool:

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
+from mimetic.errors import UserError
 from mimetic.recipe.train import Adam, AdamW, RmsProp, Sgd
 from mimetic.train.batches import reader, rows
 from mimetic.train.begin import CHECKPOINT, WEIGHTS
+from mimetic.train.devices import autocast, pick_device, pick_precision
 from mimetic.train.work import Work
 
 ELEMENTWISE = (Sgd, Adam, AdamW, RmsProp)
@@ -114,24 +116,26 @@ def _refusal(works: Sequence[Work]) -> str | None:
     """Return what vmap says to two networks and two images, forward and backward; None if it computes them.
 
     Dropout and the like are refused: their draws would not be those of a network by itself. So is what vmap
-    would compute network by network, for want of a rule, since that gains nothing.
+    would compute network by network, for want of a rule, since that gains nothing. Asked on the device and in
+    the arithmetic of the training, whose kernels may have no rule where others have one.
     """
-    model = works[0].model
+    model, spec = works[0].model, works[0].spec
     model.train()
     pair = [model, model]
-    parameters = {name: _stacked(pair, name).requires_grad_() for name, _ in model.named_parameters()}
-    buffers = {name: _stacked(pair, name) for name, _ in model.named_buffers()}
-    device = next(model.parameters()).device
-    read = reader(works[0].dataset, device=device, channels_last=False)
-    inputs = read(works[0].dataset.train.inputs[:2].to(device))
 
     def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
         return functional_call(model, (parameters, buffers), (inputs,))  # type: ignore[no-any-return]
 
     try:
-        with warnings.catch_warnings():
+        device = pick_device(spec.device)
+        inputs = works[0].dataset.train.inputs[:2].to(device)
+        inputs = reader(works[0].dataset, device=device, channels_last=False)(inputs)
+        parameters = {n: _stacked(pair, n).to(device).requires_grad_() for n, _ in model.named_parameters()}
+        buffers = {name: _stacked(pair, name).to(device) for name, _ in model.named_buffers()}
+        with warnings.catch_warnings(), autocast(pick_precision(spec.precision, device), device):
             warnings.filterwarnings("error", message="There is a performance drop")
-            vmap(one)(parameters, buffers).sum().backward()  # type: ignore[no-untyped-call]
-    except (RuntimeError, NotImplementedError, TypeError, ValueError, UserWarning) as error:
+            answers = vmap(one)(parameters, buffers)
+            answers.float().sum().backward()  # type: ignore[no-untyped-call]
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, UserWarning, UserError) as error:
         return f"torch.func.vmap refuses the network: {' '.join(str(error).split())[:160]}"
     return None

@@ -4,6 +4,7 @@ import _thread
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import pytest
 from mimetic.errors import UserError
 from mimetic.journal import read_journal
 from mimetic.recipe import load, resolved
-from mimetic.study.cluster import check_store, train_one
+from mimetic.study.cluster import check_store, connect, train_one
 from mimetic.study.layout import Trial
 from mimetic.study.study import run
 
@@ -168,6 +169,13 @@ def test_a_task_that_is_cancelled_stops_its_trial(tmp_path: Path) -> None:
 
     end = read_journal(trial.journal)[-1]
     assert (end["event"], end["status"], end["reason"]) == ("end", "KILLED", "stopped by SIGTERM")
+
+
+def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that installs it."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"needs Ray; install it with `pip install 'mimetic\[ray\]'`"):
+        connect(None)
 
 
 def test_a_sqlite_store_is_refused_beside_several_machines() -> None:

@@ -54,12 +54,29 @@ def test_slots_share_each_gpu(gpus: int, tmp_path: Path, monkeypatch: pytest.Mon
         seen.clear()
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda:1"])
-def test_a_device_that_is_named_is_not_dealt_out(gpus: int, device: str, tmp_path: Path) -> None:
-    """Workers see all GPUs, and there are as many as cores."""
+@pytest.mark.parametrize(("device", "workers"), [("cpu", cores()), ("cuda:1", 2), ("mps", 2)])
+@pytest.mark.usefixtures("gpus")
+def test_a_device_that_is_named_is_not_dealt_out(device: str, workers: int, tmp_path: Path) -> None:
+    """Workers see all GPUs; the one that is named is shared by as many as it has slots."""
     chosen = pick(tmp_path, device, slots=2)
 
-    assert (chosen.gpus, chosen.workers) == (0, cores())
+    assert (chosen.gpus, chosen.workers) == (0, workers)
+
+
+@pytest.mark.usefixtures("gpus")
+def test_workers_on_gpus_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would take all of them, and threads that wait for a core spin; who sets a number is obeyed."""
+    seen: list[str] = []
+    monkeypatch.setattr(pool.subprocess, "Popen", lambda *_, env, **__: seen.append(env["OMP_NUM_THREADS"]))
+    monkeypatch.setattr(pool, "cores", lambda: 16)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for slots, given in ((1, None), (2, None), (16, None), (2, "5")):
+        if given is not None:
+            monkeypatch.setenv("OMP_NUM_THREADS", given)
+        with pytest.raises(AttributeError):  # there is no process to listen to
+            pick(tmp_path, slots=slots)._start(0)
+
+    assert seen == ["8", "4", "1", "5"]
 
 
 def test_without_a_gpu_there_is_a_worker_for_each_core(

@@ -11,7 +11,7 @@ from mimetic.errors import RunError, UserError
 from mimetic.journal import Journal
 from mimetic.study import locks
 from mimetic.study.layout import Trial
-from mimetic.study.locks import holding_study, holding_trial, wait_for_workers
+from mimetic.study.locks import hold_run, holding_study, holding_trial, wait_for_workers
 from mimetic.study.shelf import Shelf
 from mimetic.study.trial import run_trial
 
@@ -52,6 +52,17 @@ def test_a_study_is_run_once_and_free_after_kill(holder: "subprocess.Popen[bytes
         end(holder)
     with holding_study(tmp_path):
         pass
+
+
+def test_a_run_is_mirrored_by_one_study(tmp_path: Path) -> None:
+    """Two studies may need one stage at a time; those of another experiment have a run of their own."""
+    stage = Trial(str(tmp_path), "stage", 0)
+    first = hold_run(stage, "1")
+    assert first is not None
+    assert hold_run(stage, "1") is None
+    assert hold_run(stage, "2") is not None
+    first.release()
+    assert hold_run(stage, "1") is not None
 
 
 def test_a_trial_waits_for_its_worker(

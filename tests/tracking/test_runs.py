@@ -114,6 +114,22 @@ def test_runs_of_dead_processes_are_ended(store: Store) -> None:
     assert statuses == ["KILLED", "SCHEDULED", "SCHEDULED"]
 
 
+def test_runs_torn_while_they_were_made_are_removed(store: Store) -> None:
+    """Those of a trial, whose study is locked; of a stage, which others share, if their process is gone."""
+    torn = trial(store, seed=0)
+    whole = trial(store, seed=1)
+    left, making = (trial(store, "stage", seed=seed, kind="stage") for seed in (2, 3))
+    runs.set_tags(store, whole, {runs.WHOLE: "yes"})
+    runs.set_tags(store, left, {"mimetic.process": "1"})
+
+    runs.remove_torn(store, STUDY)
+
+    stages = {
+        run_id: store.client.get_run(run_id).info.lifecycle_stage for run_id in (torn, whole, left, making)
+    }
+    assert stages == {torn: "deleted", whole: "active", left: "deleted", making: "active"}
+
+
 def test_files_metrics_and_data_are_kept(store: Store, tmp_path: Path) -> None:
     """The summary run holds the comparison's files and figures; trials name their data."""
     (tmp_path / "comparison.md").write_text("| arm |")

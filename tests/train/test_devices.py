@@ -1,10 +1,21 @@
 """Where and in which arithmetic."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from mimetic.errors import UserError
-from mimetic.train.devices import autocast, keeping_global_streams, pick_device, pick_precision, seed_layers
+from mimetic.train import devices
+from mimetic.train.devices import (
+    Precision,
+    autocast,
+    keeping_global_streams,
+    pick_device,
+    pick_precision,
+    seed_layers,
+    set_arithmetic,
+)
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -20,9 +31,47 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
         ("fp32", GPU, "fp32"),
     ],
 )
-def test_precision(name: str, device: torch.device, expected: str) -> None:
+def test_precision(name: str, device: torch.device, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`auto` is bf16 on a GPU and fp32 on a CPU, which has no tf32."""
+    monkeypatch.setattr(devices, "_computes_bf16", lambda _: True)
     assert expected == pick_precision(name, device)
+
+
+def test_a_gpu_that_emulates_bfloat16_computes_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` means the fastest; who asks for bf16 by name gets it."""
+    monkeypatch.setattr(devices, "_computes_bf16", lambda _: False)
+    assert pick_precision("auto", GPU) == "fp32"
+    assert pick_precision("bf16", GPU) == "bf16"
+
+
+@pytest.fixture
+def settings() -> Iterator[None]:
+    """Set torch's settings back that are those of the whole process."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    yield
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.usefixtures("settings")
+def test_arithmetic_is_set_in_a_way_all_of_torch_can_read(precision: Precision) -> None:
+    """Set by one of torch's two ways alone, the other raises where inductor asks it."""
+    set_arithmetic(precision, GPU)
+
+    matmul, cudnn, tf32 = torch.backends.cuda.matmul, torch.backends.cudnn, precision == "tf32"
+    assert (tf32, tf32) == (matmul.allow_tf32, cudnn.allow_tf32)
+    assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
+    assert (matmul.fp32_precision == "tf32") == (cudnn.conv.fp32_precision == "tf32") == tf32
+
+
+def test_cuda_without_a_number_is_the_process_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `auto`: torchrun's second process must not take the first one's GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    expected = {"auto": 1, "cuda": 1, "cuda:0": 0}
+    assert {name: pick_device(name).index for name in expected} == expected
 
 
 def test_device_by_name() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from mimetic.errors import UserError
 from mimetic.journal import history, read_journal
-from mimetic.train.ranks import ALONE, Ranks
+from mimetic.train.ranks import ALONE, Ranks, refuse_shared
 
 TEAM = Path(__file__).with_name("team.py")
 TIMED = {"images_per_second", "epoch_seconds"}
@@ -76,7 +76,9 @@ def test_alone_changes_nothing() -> None:
     assert ALONE.share(value) is value
     assert ALONE.total(value) is value
     assert ALONE.wrapped(model) is model
-    assert (ALONE.key, ALONE.any(True), ALONE.agreed("x"), ALONE.agreed(None)) == ((), True, "x", None)
+    assert ALONE.key == ()
+    for wishes in ((None, False), ("asked", True)):
+        assert ALONE.agreed(wishes[0], due=wishes[1]) == wishes
     with ALONE.first_alone() as mine:
         assert mine
 
@@ -87,4 +89,11 @@ def test_shares_are_equal_or_refused() -> None:
 
     assert torch.cat([Ranks(rank, 3).share(value) for rank in range(3)]).tolist() == value.tolist()
     with pytest.raises(UserError, match="128 examples cannot be shared by 3 processes equally; take 126"):
-        Ranks(0, 3).check(128)
+        Ranks(0, 3).check(128, torch.device("cpu"))
+
+
+def test_each_process_has_a_gpu_of_its_own() -> None:
+    """NCCL refuses two on one, and says so in words of its own; two machines may number theirs alike."""
+    refuse_shared(["red cuda:0", "red cuda:1", "blue cuda:0"])
+    with pytest.raises(UserError, match="2 processes would share red cuda:0, and each needs a GPU"):
+        refuse_shared(["red cuda:0", "red cuda:1", "red cuda:0"])
