@@ -199,10 +199,7 @@ def with_timm(
     def window() -> float:
         model.to(device, memory_format=torch.channels_last)
         optimizer = create_optimizer_v2(model, opt="adamw", lr=LR, weight_decay=0.01)
-        _, schedule = (
-            optimizer,
-            torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=options.steps + 1),
-        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=options.steps + 1)
         _wait(device)
         began = time.perf_counter()
         model.train()

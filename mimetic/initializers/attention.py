@@ -9,12 +9,12 @@ signs and the split by singular values); Saratchandran and Lucey, ICLR 2026 (con
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
+from mimetic.covariance.linalg import one_thread
 from mimetic.graph.structure import Attention
 from mimetic.initializers.factors import balanced
 from mimetic.initializers.parallel import side_by_side
@@ -76,7 +76,7 @@ def query_key_maps(
         queries = [part_DK.T for part_DK in (left_MK * size).chunk(shared)]
         return torch.cat(queries), right_KN / size
 
-    pairs = side_by_side([partial(group, first) for first in range(0, attention.heads, shared)])
+    pairs = list(side_by_side(group, range(0, attention.heads, shared)))
     return torch.cat([q for q, _ in pairs]), torch.cat([k for _, k in pairs])
 
 
@@ -126,9 +126,8 @@ def value_out_maps(
     """
     target = near_identity(*widths, noise=noise, diagonal=-diagonal, law=law, stream=stream("vp"))
     shared = attention.heads // attention.kv_heads
-    ((left_MK, right_KN),) = side_by_side(
-        [lambda: balanced(target, attention.kv_heads * attention.value_dim)]
-    )
+    with one_thread():
+        left_MK, right_KN = balanced(target, attention.kv_heads * attention.value_dim)
     if legacy_layout:
         return left_MK, right_KN
     size = math.sqrt(shared)
@@ -151,7 +150,7 @@ def semi_orthogonal_heads(heads: int, head_dim: int, inputs: int, *, name: str, 
     def one(head: int) -> Tensor:
         return semi_orthogonal(inputs, head_dim, stream(f"{name}.head{head}")).T
 
-    return torch.cat(side_by_side([partial(one, head) for head in range(heads)]))
+    return torch.cat(list(side_by_side(one, range(heads))))
 
 
 def zeros_of(slots: Sequence[str], shapes: Callable[[str], tuple[int, ...]]) -> dict[str, Tensor]:

@@ -1,11 +1,9 @@
 """Apply: the only place that writes weights. It draws, writes once, and verifies what it wrote."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +11,11 @@ from torch import Tensor, nn
 from mimetic.errors import RunError, UserError
 from mimetic.graph import canonical_buffers, canonical_modules, canonical_parameters
 from mimetic.initializers.draw import Moments, Streams
+from mimetic.initializers.parallel import side_by_side
 from mimetic.plan.entry import Action, Entry
 from mimetic.plan.moments import moments
 from mimetic.plan.together import filled_together
 from mimetic.streams import generator
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 SIGMAS = 7.0
 """How many standard errors a measured moment may lie from its prediction: about one false alarm in
@@ -81,7 +77,7 @@ def apply(
         found = _verify(name, parameters[name], expected[name])
         return replace(found, remark=remarks.get(name))
 
-    measured = list(_side_by_side(settle, list((drawn | together).items())))
+    measured = list(side_by_side(settle, list((drawn | together).items())))
     for action in actions:
         _check(action, parameters, seed)
     for name, tensor in statistics.items():
@@ -105,26 +101,13 @@ def _all_drawn(
 
     apart = [action for action in actions if action.draw.apart]
     others = [action for action in actions if not action.draw.apart]
-    results = chain(_side_by_side(draw, apart), map(draw, others))
+    results = chain(side_by_side(draw, apart), map(draw, others))
     found: dict[int, dict[str, Tensor]] = {}
     for action, result in zip((*apart, *others), results, strict=True):
         found[id(action)] = result
         if progress is not None:
             progress(len(found), len(actions))
     return {name: tensor for action in actions for name, tensor in found[id(action)].items()}
-
-
-def _side_by_side(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Yield what some work gives for each item, in order, on as many threads as torch may use.
-
-    Bits do not depend on the threads: each tensor has a stream of its own.
-    """
-    threads = min(torch.get_num_threads(), len(items))
-    if threads < 2:  # noqa: PLR2004
-        yield from map(work, items)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(work, items)
 
 
 def _drawn(action: Action, layer: nn.Module, seed: int) -> dict[str, Tensor]:
