@@ -109,7 +109,8 @@ def _sites(arm: Arm, at: Address, *, model: Model | None, allow_code: bool) -> S
         except UserError as error:  # what stands in the recipe is not at fault
             raise RecipeError([Issue(str(error))]) from error
     if arm.model is None:
-        raise UserError(f"{at} names no model; give one with --model, e.g. --model timm:convmixer_768_32")
+        hint = "; give one with --model, e.g. --model timm:convmixer_768_32" if at.among == "arms" else ""
+        raise UserError(f"{at} names no model{hint}")
     check_pairing(arm, at)
     sites = rewritten_sites(arm.model, arm.surgery, arm.data, allow_code=allow_code, at=at)
     if arm.data is not None:
