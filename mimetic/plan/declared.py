@@ -4,10 +4,13 @@ A rule that names layers, or a class, declares a site at each of them, and one t
 is a mistake; a rule that names neither declares one wherever all the linear layers are.
 """
 
+from dataclasses import replace
+
 from mimetic.errors import UserError
-from mimetic.graph import Attention, Graph, Mlp, Parameter, Site, Slot
+from mimetic.graph import Attention, Graph, Mlp, Parameter, Position, Site, Slot
 from mimetic.graph.structure import Structure, head_sizes, stacked
 from mimetic.plan.matching import mismatch
+from mimetic.plan.suspects import heads_kept
 from mimetic.recipe.declared import Declared, DeclaredAttention, DeclaredMlp
 from mimetic.recipe.match import CompositeKind
 from mimetic.recipe.rule import Rule
@@ -32,11 +35,13 @@ def declared_sites(rule: Rule, graph: Graph) -> tuple[Site, ...]:
     anywhere = rule.match.layer is None and rule.match.class_ is None
     conditions = rule.match.model_copy(update={"kind": None, "depth": None})
     found = [
-        _site(layer, classes, declared, owners)
+        _site(layer, classes, declared, owners, heads_kept(graph, layer))
         for layer, classes in graph.classes.items()
         if mismatch(conditions, Site(layer, "attention", classes, None, ())) is None
         and (not anywhere or holds(declared, layer, owners))
     ]
+    grids = {site.structure.grid for site in graph.composites if isinstance(site.structure, Position)}
+    grid = grids.pop() if len(grids) == 1 else None
     found.sort(key=lambda site: min(order[p.name.rpartition(".")[0]] for p in site.parameters))
     last = max(len(found) - 1, 1)
     return tuple(
@@ -48,7 +53,9 @@ def declared_sites(rule: Rule, graph: Graph) -> tuple[Site, ...]:
             parameters=site.parameters,
             depth=i / last,
             calls=site.calls,
-            structure=site.structure,
+            structure=replace(site.structure, grid=grid)
+            if isinstance(site.structure, Attention)
+            else site.structure,
         )
         for i, site in enumerate(found)
     )
@@ -60,9 +67,15 @@ def holds(declared: Declared, layer: str, owners: dict[str, Site]) -> bool:
     return all(site is not None and site.kind == "linear" and site.geometry is not None for site in sites)
 
 
-def _site(layer: str, classes: tuple[str, ...], declared: Declared, owners: dict[str, Site]) -> Site:
+def _site(
+    layer: str, classes: tuple[str, ...], declared: Declared, owners: dict[str, Site], kept: int | None
+) -> Site:
     linears = {path: _linear(layer, path, declared, owners) for path in declared.layers}
-    structure = _structure(declared, layer, linears)
+    structure: Structure
+    if isinstance(declared, DeclaredAttention):
+        structure = _attention(declared, layer, linears, kept)
+    else:
+        structure = _mlp(declared, layer, linears)
     parameters = tuple(
         Parameter(p.name, f"{path}.{p.local}", p.shape, p.dtype, p.aliases)
         for path, site in linears.items()
@@ -74,15 +87,11 @@ def _site(layer: str, classes: tuple[str, ...], declared: Declared, owners: dict
     return Site(layer, kind, classes, None, parameters, calls=calls, structure=structure)
 
 
-def _structure(declared: Declared, layer: str, linears: Linears) -> Structure:
-    """Return what the layers are to each other, if their shapes agree."""
-    if isinstance(declared, DeclaredAttention):
-        return _attention(declared, layer, linears)
-    return _mlp(declared, layer, linears)
-
-
-def _attention(declared: DeclaredAttention, layer: str, linears: Linears) -> Attention:
-    heads = declared.heads
+def _attention(declared: DeclaredAttention, layer: str, linears: Linears, kept: int | None) -> Attention:
+    """Return the attention, of the declared heads or else of those the layer keeps, if shapes agree."""
+    heads = kept if declared.heads is None else declared.heads
+    if heads is None:
+        raise UserError(f"`{layer}` keeps no number of heads: declare them, `heads: …`")
     groups = heads if declared.kv_heads is None else declared.kv_heads
     widths, sizes = _divided(declared, linears, heads, groups)
     if sizes is None:
@@ -97,7 +106,8 @@ def _attention(declared: DeclaredAttention, layer: str, linears: Linears) -> Att
         for slot in _slots(path, {name: widths[name] for name in maps}, linears[path])
     ]
     slots += _slots(declared.out, {"out": _width(linears[declared.out])[1]}, linears[declared.out])
-    return Attention(tuple(slots), *sizes)
+    other = f"declared with {heads} heads, where the layer itself keeps {kept}"
+    return Attention(tuple(slots), *sizes, notes=() if kept in {None, heads} else (other,))
 
 
 def _divided(

@@ -53,8 +53,9 @@ def declaration(graph: Graph, suspects: Sequence[Suspect]) -> str:
         return f"{says}`attention: {{q: …, k: …, v: …, out: …, heads: …}}`, or `qkv: …` for one fused layer"
     layer, below = suspects[0]
     block = ", ".join(f"{role}: {quoted(path)}" for role, path in roles.items())
-    heads = _heads(graph, layer, {role: below[path] for role, path in roles.items()})
-    hint = f"declare it: `match: {condition(graph, layer)}`, `attention: {{{block}, {heads}}}`"
+    kept = {heads_kept(graph, other) for other, _ in suspects}
+    block += _heads(kept, {role: below[path] for role, path in roles.items()})
+    hint = f"declare it: `match: {condition(graph, layer)}`, `attention: {{{block}}}`"
     whole = next((role for role in ("qkv", "kv") if role in roles), None)
     order = {"qkv": "all queries, then all keys, then all values", "kv": "all keys, then all values"}
     return hint if whole is None else f"{hint}, if the outputs of `{roles[whole]}` are {order[whole]}"
@@ -120,9 +121,21 @@ def _role(path: str) -> str:
     return "out" if word.startswith(_OUTS) else ""
 
 
-def _heads(graph: Graph, layer: str, roles: Mapping[str, Site]) -> str:
-    """Write the number of heads, and of keys and values where they are fewer, if the module says it."""
+def heads_kept(graph: Graph, layer: str) -> int | None:
+    """Return the number of heads a layer keeps, itself or below; None if none or several."""
     told = {heads for name, heads in graph.heads.items() if name == layer or _inside(name, layer)}
+    return told.pop() if len(told) == 1 else None
+
+
+def _heads(kept: set[int | None], roles: Mapping[str, Site]) -> str:
+    """Write the number of heads, and of keys and values where they are fewer.
+
+    Args:
+        kept: Those of every layer that may be an attention; where they differ, each layer's own will do.
+        roles: The linear layers of the first by what they are.
+    """
+    if len(kept) > 1 and None not in kept:
+        return ""
     inputs = widths(roles["out"])[0]
     outputs = {role: widths(site)[1] for role, site in roles.items()}
     if "qkv" in roles:
@@ -130,8 +143,8 @@ def _heads(graph: Graph, layer: str, roles: Mapping[str, Site]) -> str:
     else:
         queries, keys = outputs["q"], outputs["kv"] // 2 if "kv" in roles else outputs["k"]
     values = outputs.get("v", keys)
-    heads = told.pop() if len(told) == 1 else None
+    heads = next(iter(kept))
     sizes = head_sizes((queries, keys, values, inputs), heads=heads, width=None)
     if heads is None or sizes is None:
-        return "heads: …"
-    return f"heads: {heads}" if sizes[1] == heads else f"heads: {heads}, kv_heads: {sizes[1]}"
+        return ", heads: …"
+    return f", heads: {heads}" if sizes[1] == heads else f", heads: {heads}, kv_heads: {sizes[1]}"

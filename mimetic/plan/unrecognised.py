@@ -74,8 +74,8 @@ def _told(graph: Graph, suspects: Sequence[Suspect], subject: str) -> Said:
     """Say which linear layers a suspect has, or the model where there is none."""
     if suspects:
         layer, below = suspects[0]
-        name = f"`{layer}`" if layer else "the model itself,"
-        name = f"{name} of class {graph.classes[layer][0]}{_more(suspects)}"
+        name = f"of class {graph.classes[layer][0]}{_more(suspects)}"
+        name = f"`{layer}` {name}" if layer else f"the model itself, {name},"
         found = f"{name} looks like one: linear layers {sizes(list(below.values()))}"
     else:
         shown = sizes(list(linears_below(graph, "").values()))

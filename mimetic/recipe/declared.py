@@ -24,7 +24,9 @@ class DeclaredAttention(Section):
     k: LayerPath | None = Field(None, description="Layer of the keys.")
     v: LayerPath | None = Field(None, description="Layer of the values.")
     out: LayerPath = Field(description="Layer that projects what the heads return.")
-    heads: Count = Field(description="Query heads.")
+    heads: Count | None = Field(
+        None, description="Query heads; as many as each matched layer keeps (`num_heads`, …) unless given."
+    )
     kv_heads: Count | None = Field(
         None, description="Key and value heads of grouped queries; as many as `heads` unless given."
     )
@@ -56,9 +58,9 @@ class DeclaredAttention(Section):
         if missing is not None:
             hint = "give `q`, `k` and `v`; or `q` and one `kv`; or one `qkv`"
             raise mistake(f"the attention has no `{missing}`", hint=hint)
-        groups = self.heads if self.kv_heads is None else self.kv_heads
-        if self.heads % groups:
-            raise mistake(f"{self.heads} heads cannot share {groups} of keys and values", at=("kv_heads",))
+        if self.heads is not None and self.kv_heads is not None and self.heads % self.kv_heads:
+            what = f"{self.heads} heads cannot share {self.kv_heads} of keys and values"
+            raise mistake(what, at=("kv_heads",))
         return self
 
 

@@ -370,6 +370,27 @@ class Fused(nn.Module):
         self.qkv, self.proj = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(WIDTH, WIDTH)
 
 
+class Halves(nn.Module):
+    """The same with the queries apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.kv, self.proj = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+
+def test_grouped_queries_are_the_same_in_halves() -> None:
+    """A declared layer for keys and values gets the maps of Llama's two, bit for bit."""
+    declared = {"q": "q", "kv": "kv", "out": "proj", "heads": HEADS, "kv_heads": 2}
+    layer = Halves()
+    rule = {"id": "a", "match": "attn", "attention": declared, "init": "mimetic_attention"}
+    initialize(nn.ModuleDict({"attn": layer}), {"recipe": 1, "init": [rule]}, seed=3)
+    expected = maps_of(lambda: llama_layer(2))
+    keys, values = layer.kv.weight.detach().chunk(2)
+    found = {"q": layer.q.weight, "k": keys, "v": values, "out": layer.proj.weight}
+
+    assert {slot: torch.equal(found[slot], expected[slot]) for slot in found} == dict.fromkeys(found, True)
+
+
 def test_grouped_queries_are_the_same_fused() -> None:
     """One declared layer for all gets the maps of Llama's four, bit for bit."""
     declared = {"qkv": "qkv", "out": "proj", "heads": HEADS, "kv_heads": 2}

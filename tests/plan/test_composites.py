@@ -276,6 +276,44 @@ def test_a_declaration_that_finds_no_layer() -> None:
     assert hint.startswith("the model's linear layers are `0.mixing.to_qkv` 24 → 72, ")
 
 
+def test_heads_that_each_layer_keeps() -> None:
+    """Where layers differ the block that is shown leaves them out, and each has its own."""
+    model = nn.Sequential(PartlyAttention(), PartlyAttention())
+    model[1].heads = 2
+    ((_, hint),) = mistakes(model, FROZEN)
+    assert "`attention: {q: q, kv: kv, out: proj}`" in hint
+
+    rule = {**FROZEN, "attention": {"q": "q", "kv": "kv", "out": "proj"}}
+    notes = [plan_of(model, rule).entry(f"{i}.kv.weight").notes[0] for i in range(2)]
+    assert notes == ["k rows 0:24, v rows 24:48; 4 heads of 6", "k rows 0:24, v rows 24:48; 2 heads of 12"]
+    declared = {**rule, "attention": {**rule["attention"], "heads": 4}}
+    said = "declared with 4 heads, where the layer itself keeps 2"
+    assert [said in plan_of(model, declared).entry(f"{i}.q.weight").notes for i in range(2)] == [False, True]
+    del model[0].heads
+    assert mistakes(model, rule)[0][0] == "`0` keeps no number of heads: declare them, `heads: …`"
+
+
+def test_a_declared_attention_knows_the_grid() -> None:
+    """As one that is recognised does, from the model's only table of positions."""
+    model = nn.ModuleDict({"patch": nn.Conv2d(3, 24, 4, stride=4), "attn": PartlyAttention()})
+    model.register_parameter("pos_embed", nn.Parameter(torch.zeros(1, 17, 24)))
+    block = {"q": "q", "kv": "kv", "out": "proj"}
+    rule = {"id": "a", "match": {"kind": "attention"}, "attention": block, "init": "impulse_attention"}
+
+    assert plan_of(model, rule).entry("attn.q.weight").arguments["grid"] == [4, 4]
+
+
+def test_a_model_that_is_one_attention() -> None:
+    """It is matched by its class."""
+    ((message, hint),) = mistakes(PartlyAttention(), FROZEN)
+
+    assert "the model itself, of class PartlyAttention, looks like one: linear layers `q` 24 → 24" in message
+    assert hint.startswith("declare it: `match: {class: PartlyAttention}`, `attention: {q: q, kv: kv,")
+    rule = {"id": "a", "match": {"class": "PartlyAttention"}, "init": "mimetic_attention"}
+    plan = plan_of(PartlyAttention(), {**rule, "attention": {"q": "q", "kv": "kv", "out": "proj"}})
+    assert len(claimed(plan, "a")) == 6
+
+
 def test_a_declared_layer_that_is_tied() -> None:
     """A weight that another layer owns is no map of its own."""
     model = GroupedAttention()
