@@ -26,13 +26,15 @@ def apart_parser(doc: str | None, parts: Iterable[str], *, threads: int) -> argp
 
 
 def loop_parser(
-    doc: str | None, *, dim: int, depth: int, steps: int, windows: int, device: str
+    doc: str | None, *, dim: int, depth: int, patch: int, steps: int, windows: int, device: str
 ) -> argparse.ArgumentParser:
     """Return the parser of a script that times training loops in windows of some steps, with its defaults."""
     found = parser(doc)
     found.add_argument("--model", choices=["convmixer", "cifar_resnet", "both"], default="both")
     found.add_argument("--dim", type=int, default=dim, help="of the ConvMixer")
     found.add_argument("--depth", type=int, default=depth, help="of the ConvMixer")
+    found.add_argument("--kernel", type=int, default=7, help="of the ConvMixer")
+    found.add_argument("--patch", type=int, default=patch, help="of the ConvMixer")
     found.add_argument("--batch", type=int, default=128, help="images per step")
     found.add_argument("--steps", type=int, default=steps, help="steps per window")
     found.add_argument("--windows", type=int, default=windows, help="windows of each")
@@ -75,7 +77,7 @@ def row(*cells: object) -> None:
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
-def head(*names: str, numbers: int = 1) -> None:
+def head(*names: str, words: int = 1) -> None:
     """Print the head of a table whose first so many columns are words and the others numbers."""
     row(*names)
-    print(f"|{'---|' * numbers}{'---:|' * (len(names) - numbers)}")
+    print(f"|{'---|' * words}{'---:|' * (len(names) - words)}")

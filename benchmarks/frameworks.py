@@ -20,15 +20,27 @@ from typing import Any
 
 import torch
 from common import head, loop_parser, quartiles, row
+from loops import (
+    CLASSES,
+    LR,
+    MEAN,
+    PADDING,
+    STD,
+    augmented,
+    bare,
+    models,
+    ours,
+    random_pictures,
+    wait,
+)
 from PIL import Image
-from throughput import CLASSES, LR, MEAN, PADDING, STD, _augmented, _bare, _dataset, _ours, _wait
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
 from mimetic.data import Dataset
 from mimetic.models import build
 from mimetic.models.torchvision_import import import_torchvision
-from mimetic.recipe.model import CifarResNet, ConvMixer, Model
+from mimetic.recipe.model import Model
 from mimetic.train.devices import pick_device, pick_precision
 
 Window = Callable[[], float]
@@ -52,7 +64,7 @@ class Resident:
         """Yield an epoch."""
         order_N = torch.randperm(len(self.labels_N)).to(self.labels_N.device)
         for chosen_B in order_N.split(self.batch):
-            images = _augmented(self.pixels_NCHW.index_select(0, chosen_B)).float()
+            images = augmented(self.pixels_NCHW.index_select(0, chosen_B)).float()
             images = images.mul_(self.scale_C11).add_(self.shift_C11)
             yield images.contiguous(memory_format=torch.channels_last), self.labels_N[chosen_B]
 
@@ -116,11 +128,11 @@ def with_lightning(
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
         def on_train_start(self) -> None:
-            _wait(device)
+            wait(device)
             self.began = time.perf_counter()
 
         def on_train_end(self) -> None:
-            _wait(device)
+            wait(device)
             self.seconds = time.perf_counter() - self.began
 
     def window() -> float:
@@ -156,7 +168,7 @@ def with_accelerate(
         optimizer, schedule = optimized(model, options.steps)
         prepared, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
         feed = batches if isinstance(batches, Resident) else accelerator.prepare(batches)
-        _wait(device)
+        wait(device)
         began = time.perf_counter()
         prepared.train()
         for images, labels in feed:
@@ -165,7 +177,7 @@ def with_accelerate(
             accelerator.backward(F.cross_entropy(logits, labels))
             optimizer.step()
             schedule.step()
-        _wait(device)
+        wait(device)
         seconds = time.perf_counter() - began
         accelerator.free_memory()
         return options.batch * options.steps / seconds
@@ -200,7 +212,7 @@ def with_timm(
         model.to(device, memory_format=torch.channels_last)
         optimizer = create_optimizer_v2(model, opt="adamw", lr=LR, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=options.steps + 1)
-        _wait(device)
+        wait(device)
         began = time.perf_counter()
         model.train()
         for images, labels in batches:
@@ -211,7 +223,7 @@ def with_timm(
             loss.backward()
             optimizer.step()
             schedule.step()
-        _wait(device)
+        wait(device)
         return options.batch * options.steps / (time.perf_counter() - began)
 
     return window
@@ -219,12 +231,12 @@ def with_timm(
 
 def compare(name: str, spec: Model, options: argparse.Namespace, device: torch.device) -> None:
     """Print the lines of one model: medians, and how much faster ours is than its neighbour in time."""
-    dataset = _dataset(options.batch * options.steps)
+    dataset = random_pictures(options.batch * options.steps)
     model = build(spec, in_channels=3, num_classes=CLASSES, seed=0)
     resident, tutorial = Resident(dataset, options.batch, device), loader(dataset, options.batch)
-    ours = _ours(model, dataset, options)
+    mine_of = ours(model, dataset, options)
     others: dict[str, Window] = {
-        "bare loop": _bare(model, dataset, options, device),
+        "bare loop": bare(model, dataset, options, device),
         "Lightning, resident": with_lightning(model, resident, options, device),
         "Accelerate, resident": with_accelerate(model, resident, options, device),
         "Lightning, loader": with_lightning(model, tutorial, options, device),
@@ -235,9 +247,9 @@ def compare(name: str, spec: Model, options: argparse.Namespace, device: torch.d
     for number in range(options.windows + 1):
         for other, window in others.items():
             first = number % 2 == 0  # so that neither always comes second
-            mine = ours()[0] if first else 0.0
+            mine = mine_of()[0] if first else 0.0
             theirs = window()
-            mine = mine if first else ours()[0]
+            mine = mine if first else mine_of()[0]
             if number:  # the first round warms up
                 found[other].append((mine, theirs))
     for other, pairs in found.items():
@@ -250,7 +262,7 @@ def compare(name: str, spec: Model, options: argparse.Namespace, device: torch.d
 
 def main() -> int:
     """Measure and print the table."""
-    parser = loop_parser(__doc__, dim=128, depth=4, steps=5, windows=7, device="auto")
+    parser = loop_parser(__doc__, dim=128, depth=4, patch=2, steps=5, windows=7, device="auto")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     import logging
@@ -259,17 +271,10 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     device = pick_device(options.device)
     options.device = str(device)
-    models: dict[str, Model] = {
-        f"ConvMixer-{options.dim}/{options.depth}": ConvMixer(
-            dim=options.dim, depth=options.depth, kernel_size=7, patch_size=2
-        ),
-        "CIFAR-ResNet-20": CifarResNet(depth=20),
-    }
     print(f"torch {torch.__version__}, {device}, {options.threads} thread(s), batch {options.batch}")
-    head("model", "beside", "mimetic img/s", "its img/s", "median ratio", "quartiles", numbers=2)
-    for name, spec in models.items():
-        if options.model in (spec.type_name(), "both"):
-            compare(name, spec, options, device)
+    head("model", "beside", "mimetic img/s", "its img/s", "median ratio", "quartiles", words=2)
+    for name, spec in models(options).items():
+        compare(name, spec, options, device)
     return 0
 
 

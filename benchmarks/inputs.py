@@ -7,14 +7,14 @@ workers over PIL pictures with torchvision's transforms, as tutorials have it. O
 the process, which does not count what others compute; on a GPU it is the wall's.
 """
 
-import argparse
 import statistics
 import sys
 import time
 
 import torch
+from common import head, parser, quartiles, row
 from frameworks import loader
-from throughput import MEAN, PADDING, STD, _dataset, _wait
+from loops import MEAN, PADDING, STD, random_pictures, wait
 
 from mimetic.data import augmenter
 from mimetic.recipe.data import Crop, Flip
@@ -24,16 +24,16 @@ from mimetic.train.devices import pick_device
 
 def main() -> int:
     """Measure and print one line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--batches", type=int, default=8)
-    parser.add_argument("--windows", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="auto")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("--batch", type=int, default=128)
+    arguments.add_argument("--batches", type=int, default=8)
+    arguments.add_argument("--windows", type=int, default=15)
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--device", default="auto")
+    options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     device = pick_device(options.device)
-    dataset = _dataset(options.batch * options.batches)
+    dataset = random_pictures(options.batch * options.batches)
     pixels_NCHW = dataset.train.pixels_NCHW.to(device)
     augmented = augmenter((Crop(padding=PADDING), Flip()), mean=MEAN)
     decode = decoder(MEAN, STD, device=device, channels_last=True)
@@ -43,28 +43,27 @@ def main() -> int:
     clock = time.process_time if device.type == "cpu" else time.perf_counter
 
     def ours() -> float:
-        _wait(device)
+        wait(device)
         began = clock()
         for chosen in torch.randperm(len(pixels_NCHW)).to(device).split(options.batch):
             decode(augmented(pixels_NCHW.index_select(0, chosen), draws))
-        _wait(device)
+        wait(device)
         return (clock() - began) / len(pixels_NCHW)
 
     def theirs() -> float:
         began = clock()
         for images, _ in tutorial:
             images.to(device).contiguous(memory_format=torch.channels_last)
-        _wait(device)
+        wait(device)
         return (clock() - began) / len(pixels_NCHW)
 
     ours(), theirs()
     pairs = [(ours(), theirs()) for _ in range(options.windows)]
-    low, ratio, high = statistics.quantiles([b / a for a, b in pairs], n=4)
+    low, ratio, high = quartiles(b / a for a, b in pairs)
     mine, other = (1e6 * statistics.median(column) for column in zip(*pairs, strict=True))
     print(f"torch {torch.__version__}, {device}, {options.threads} thread(s), batch {options.batch}")
-    print("| ours µs/image | PIL DataLoader µs/image | median ratio | quartiles |")
-    print("|---:|---:|---:|---|")
-    print(f"| {mine:.1f} | {other:.1f} | {ratio:.1f} | {low:.1f} – {high:.1f} |")
+    head("ours µs/image", "PIL DataLoader µs/image", "median ratio", "quartiles", words=0)
+    row(f"{mine:.1f}", f"{other:.1f}", f"{ratio:.1f}", f"{low:.1f} – {high:.1f}")
     return 0
 
 

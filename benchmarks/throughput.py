@@ -12,29 +12,14 @@ Exit code 1 if a ratio falls below --least.
 import argparse
 import statistics
 import sys
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from common import loop_parser, quartiles
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (torch's own custom)
+from loops import CLASSES, bare, models, ours, random_pictures
 
-from mimetic.data import Dataset, Images
-from mimetic.journal import Journal, read_journal
 from mimetic.models import build
-from mimetic.recipe.data import Crop, Flip
-from mimetic.recipe.model import CifarResNet, ConvMixer, Model
-from mimetic.recipe.train import AdamW, Checkpoint, OneCycle, Train
-from mimetic.train.devices import pick_device, pick_precision
-from mimetic.train.loop import train
-
-CLASSES = 10
-LR = 0.01
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-PADDING = 4
+from mimetic.recipe.model import Model
+from mimetic.train.devices import pick_device
 
 
 def main() -> int:
@@ -44,151 +29,37 @@ def main() -> int:
     device = pick_device(options.device)
     print(f"torch {torch.__version__}, {device}, {options.threads} thread(s), batch {options.batch}")
     print(f"{'model':<24}{'mimetic':>12}{'bare':>12}{'ratio':>9}{'quartiles':>18}{'epoch end':>12}")
-    ratios = [_compare(name, spec, options, device) for name, spec in _models(options).items()]
+    ratios = [_compare(name, spec, options, device) for name, spec in models(options).items()]
     return 0 if min(ratios) >= options.least else 1
 
 
 def _compare(name: str, spec: Model, options: argparse.Namespace, device: torch.device) -> float:
     """Print one line of the table: medians in images per second, and the paired ratio."""
-    dataset = _dataset(options.batch * options.steps)
+    dataset = random_pictures(options.batch * options.steps)
     model = build(spec, in_channels=3, num_classes=CLASSES, seed=0)
-    ours_of, bare_of = _ours(model, dataset, options), _bare(model, dataset, options, device)
+    ours_of, bare_of = ours(model, dataset, options), bare(model, dataset, options, device)
     ours_of(), bare_of()  # warm up: allocator, autotuning
-    ours, bare, closing = [], [], []
+    speeds, others, closing = [], [], []
     for number in range(options.windows):
         if number % 2:  # so that neither always comes second
             speed, rest = ours_of()
-            bare.append(bare_of())
+            others.append(bare_of())
         else:
-            bare.append(bare_of())
+            others.append(bare_of())
             speed, rest = ours_of()
-        ours.append(speed)
+        speeds.append(speed)
         closing.append(rest)
-    ratios = [one / other for one, other in zip(ours, bare, strict=True)]
+    ratios = [one / other for one, other in zip(speeds, others, strict=True)]
     low, ratio, high = quartiles(ratios)
-    medians = statistics.median(ours), statistics.median(bare)
+    medians = statistics.median(speeds), statistics.median(others)
     spread = f"{low:.3f} … {high:.3f}"
     end = f"{1e3 * statistics.median(closing):.1f} ms"
     print(f"{name:<24}{medians[0]:>12.1f}{medians[1]:>12.1f}{ratio:>9.3f}{spread:>18}{end:>12}")
     return ratio
 
 
-# ---------------------------------------------------------------------------------------------- ours
-def _ours(
-    model: nn.Module, dataset: Dataset, options: argparse.Namespace
-) -> Callable[[], tuple[float, float]]:
-    """Return a window of `mimetic.train`: images per second of the steps, seconds of keeping."""
-    spec = Train(
-        epochs=1,
-        batch_size=options.batch,
-        optimizer=AdamW(lr=LR),
-        schedule=OneCycle(),
-        device=options.device,
-        checkpoint=Checkpoint(keep_weights=False),
-    )
-
-    def window() -> tuple[float, float]:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "journal.jsonl"
-            with Journal(path) as journal:
-                train(
-                    model,
-                    dataset,
-                    spec,
-                    seed=0,
-                    journal=journal,
-                    folder=Path(folder),
-                    plan_hash="",
-                    augment=(Crop(padding=PADDING), Flip()),
-                )
-            ended = time.time()
-            last = next(e for e in read_journal(path) if e["event"] == "epoch" and e["epoch"] == 1)
-        return last["metrics"]["images_per_second"], ended - last["time"]
-
-    return window
-
-
-# ---------------------------------------------------------------------------------------------- bare
-def _bare(
-    model: nn.Module, dataset: Dataset, options: argparse.Namespace, device: torch.device
-) -> Callable[[], float]:
-    """Return a window of the loop one would write for this one training, and nothing besides."""
-    pixels_NCHW, labels_N = dataset.train.pixels_NCHW.to(device), dataset.train.labels_N.to(device)
-    mean_C11 = torch.tensor(MEAN, device=device)[:, None, None]
-    std_C11 = torch.tensor(STD, device=device)[:, None, None]
-    shift_C11, scale_C11 = -mean_C11 / std_C11, 1 / (255 * std_C11)
-    bf16 = pick_precision("auto", device) == "bf16"
-
-    def window() -> float:
-        model.to(device, memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=options.steps)
-        _wait(device)
-        started = time.perf_counter()
-        model.train()
-        order_N = torch.randperm(len(labels_N)).to(device)
-        for number in range(options.steps):
-            chosen_B = order_N[number * options.batch : (number + 1) * options.batch]
-            images_BCHW = _augmented(pixels_NCHW.index_select(0, chosen_B)).float()
-            images_BCHW = images_BCHW.mul_(scale_C11).add_(shift_C11)
-            images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits_BK = model(images_BCHW)
-            loss = F.cross_entropy(logits_BK.float(), labels_N[chosen_B])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        _wait(device)
-        return options.batch * options.steps / (time.perf_counter() - started)
-
-    return window
-
-
-def _augmented(pixels_BCHW: Tensor) -> Tensor:
-    """Crop each image at a place of its own and mirror every other one, by one gather."""
-    count, channels, height, width = pixels_BCHW.shape
-    device = pixels_BCHW.device
-    padded = F.pad(pixels_BCHW, (PADDING,) * 4)
-    top_B11, left_B11 = torch.randint(0, 2 * PADDING + 1, (2, count, 1, 1), device=device)
-    rows_BH1 = top_B11 + torch.arange(height, device=device)[:, None]
-    columns_B1W = left_B11 + torch.arange(width, device=device)
-    mirrored_B11 = torch.rand(count, 1, 1, device=device) < 0.5
-    columns_B1W = torch.where(mirrored_B11, columns_B1W.flip(2), columns_B1W)
-    places = (rows_BH1 * (width + 2 * PADDING) + columns_B1W).view(count, 1, -1)
-    chosen = padded.view(count, channels, -1).gather(2, places.expand(-1, channels, -1))
-    return chosen.view(count, channels, height, width)
-
-
-# ---------------------------------------------------------------------------------------------- setting
-def _dataset(count: int) -> Dataset:
-    """Return random pictures of CIFAR's shape, and a test split too small to matter."""
-    pixels_NCHW = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
-    images = Images(pixels_NCHW=pixels_NCHW, labels_N=torch.randint(0, CLASSES, (count,)))
-    few = Images(pixels_NCHW=pixels_NCHW[:10], labels_N=images.labels_N[:10])
-    return Dataset(
-        name="random", train=images, val=None, test=few, num_classes=CLASSES, mean=MEAN, std=STD, digest=""
-    )
-
-
-def _models(options: argparse.Namespace) -> dict[str, Model]:
-    convmixer = ConvMixer(
-        dim=options.dim, depth=options.depth, kernel_size=options.kernel, patch_size=options.patch
-    )
-    resnet = CifarResNet(depth=20)
-    every = {f"convmixer-{options.dim}/{options.depth}": convmixer, "cifar-resnet-20": resnet}
-    return {name: spec for name, spec in every.items() if options.model in (spec.type_name(), "both")}
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def _options() -> argparse.Namespace:
-    parser = loop_parser(__doc__, dim=64, depth=6, steps=10, windows=15, device="cpu")
-    parser.add_argument("--kernel", type=int, default=7, help="of the ConvMixer")
-    parser.add_argument("--patch", type=int, default=4, help="of the ConvMixer")
+    parser = loop_parser(__doc__, dim=64, depth=6, patch=4, steps=10, windows=15, device="cpu")
     parser.add_argument("--least", type=float, default=0.97, help="smallest ratio that passes")
     return parser.parse_args()
 

@@ -279,7 +279,7 @@ def costs(options: argparse.Namespace) -> None:
     """Fit seconds = a + b · n to the whole command for epochs, arms and seeds on one core."""
     one = sorted(os.sched_getaffinity(0))[:1]
     print("\nSeconds of the whole command on one core, seconds = a + b · n by least squares\n")
-    head("n", "seconds at each n", "a", "b", "largest residual", numbers=2)
+    head("n", "seconds at each n", "a", "b", "largest residual", words=2)
     for axis, places in COSTS.items():
         seconds = [study(_sized(**{axis: n}), one, options, workers=1).seconds for n in places]
         intercept, slope = _line(places, seconds)

@@ -11,6 +11,12 @@ import pytest
 import mimetic
 
 
+def printed(code: str) -> str:
+    """Return what a new interpreter prints."""
+    command, root = [sys.executable, "-c", code], Path(__file__).parents[1]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
+
+
 @pytest.mark.parametrize("name", mimetic.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     """Each name leads to the object of its home, and is listed by `dir`."""
@@ -38,14 +44,7 @@ def test_plan_is_a_call_and_a_package() -> None:
         "import mimetic.plan.resolve\n"
         "print(first.hash == second.hash == mimetic.plan(recipe, nn.Linear(2, 2), seed=0).hash)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[1],
-    )
-    assert done.stdout == "True\n"
+    assert printed(code) == "True\n"
 
 
 def test_unknown_names_are_attribute_errors() -> None:
@@ -68,11 +67,4 @@ def test_importing_and_loading_need_no_torch() -> None:
         "mimetic.load({'recipe': 1, 'init': [{'match': 'a', 'init': 'zeros'}]})\n"
         "print(sorted({'torch', 'mlflow', 'numpy'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[1],
-    )
-    assert done.stdout == "[]\n"
+    assert printed(code) == "[]\n"

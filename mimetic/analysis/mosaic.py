@@ -1,4 +1,4 @@
-"""Many small pictures laid out as one array, with a gap between them.
+"""Many small pictures laid out as one array, with a gap of one pixel between them.
 
 Shapes: N pictures, H and W their sides.
 """
@@ -21,14 +21,14 @@ def spatial_filters(weight: ArrayLike) -> Array:
     return values.reshape(-1, *values.shape[-2:])
 
 
-def mosaic(pictures_NHW: Array, *, columns: int, gap: int = 1) -> Array:
+def mosaic(pictures_NHW: Array, *, columns: int) -> Array:
     """Return pictures laid out row by row, NaN in the gaps and in places left over."""
     count, height, width = pictures_NHW.shape
     columns = min(columns, count)
     rows = -(-count // columns)
-    laid = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
+    laid = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
     for index, picture_HW in enumerate(pictures_NHW):
-        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
+        top, left = (index // columns) * (height + 1), (index % columns) * (width + 1)
         laid[top : top + height, left : left + width] = picture_HW
     return laid
 

@@ -42,7 +42,9 @@ def plan(
     seed: Annotated[
         int | None, typer.Option("--seed", metavar="N", help="Seed; the recipe's first unless given.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Show the parameters no rule matches, too.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show the parameters no rule matches, too, and all sites.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
     overrides: Overrides = None,
     allow_code: AllowCode = False,
@@ -100,6 +102,8 @@ def _print(name: str, made: "Plan", *, every: bool) -> None:
                 entry.where,
             )
         out.print(table)
+    if every and made.sites:
+        out.print(_sites(made))
     for note, parameters in _notes(made).items():
         more = f" and {len(parameters) - 1} more" if len(parameters) > 1 else ""
         out.print(f"  {parameters[0]}{more}: {note}")
@@ -120,6 +124,21 @@ def _surgery(made: "Plan") -> "Table":
         table.add_column(column, overflow="fold")
     for one in made.rewrites:
         table.add_row(one.layer, one.was, one.becomes, one.rewrite, one.where)
+    return table
+
+
+def _sites(made: "Plan") -> "Table":
+    """Return the table of the composite sites, shown behind the parameters."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("site", "kind", "depth", "slots", "sizes"):
+        table.add_column(column, overflow="fold")
+    for site in made.sites:
+        held = (f"{', '.join(slots)} in {local}" for local, slots in site.holding().items())
+        sizes = "" if site.structure is None else site.structure.sizes
+        table.add_row(site.layer, site.kind, f"{site.depth:.3g}", "; ".join(held), sizes)
     return table
 
 

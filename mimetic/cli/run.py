@@ -67,7 +67,7 @@ def run(
     from mimetic.cli.display import Progress
     from mimetic.cli.tables import print_comparison
     from mimetic.study.study import run as run_study
-    from mimetic.study.team import follow, is_follower, leading
+    from mimetic.study.team import follow, is_follower, launcher, leading
     from mimetic.train.profiling import SUMMARY, TRACE
 
     if is_follower():
@@ -103,10 +103,12 @@ def run(
     if result.link is not None:
         out.print(f"look     {_command('ui', root=root)}   then   {result.link}", soft_wrap=True)
     if not result.complete:
-        options = [*(("--set", text) for text in overrides or ()), *((("--offline",),) if offline else ())]
-        again = _command("run", str(recipe), *(word for option in options for word in option), root=root)
-        allowed = " --allow-code" if allow_code else ""
-        out.print(f"continue {again}{allowed} --resume", soft_wrap=True)
+        named = {"--workers": workers, "--device": device, "--address": address}
+        given: list[tuple[str, ...]] = [("--set", text) for text in overrides or ()]
+        given += [(name, str(value)) for name, value in named.items() if value is not None]
+        given += [(name,) for name, on in (("--offline", offline), ("--allow-code", allow_code)) if on]
+        again = _command("run", str(recipe), *(word for words in given for word in words), root=root)
+        out.print(f"continue {launcher()}{again} --resume", soft_wrap=True)
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
     if not result.complete:

@@ -19,6 +19,8 @@ from mimetic.errors import UserError
 
 _CHUNK = 2**20
 _RELATIVE_RANK = 1e-12
+_DENSEST = 2048
+"""Most coordinates of a patch whose covariance is written out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,15 +172,15 @@ class Covariance:
         told = replace(self.provenance, notes=(*self.provenance.notes, note))
         return replace(self, provenance=told)
 
-    def dense(self, *, limit: int = 2048) -> Tensor:
+    def dense(self) -> Tensor:
         """Return Σ as a (d, d) matrix, for pictures and tests.
 
         Raises:
-            UserError: If d exceeds the limit: such a matrix is never needed to draw.
+            UserError: If d is large: such a matrix is never needed to draw.
         """
-        if self.patch.size > limit:
+        if self.patch.size > _DENSEST:
             message = f"covariance `{self.provenance.source}`: a dense matrix over {self.patch.size} "
-            raise UserError(message + f"coordinates is refused (limit {limit}); use the factor")
+            raise UserError(message + f"coordinates is refused (limit {_DENSEST}); use the factor")
         return self.factor_RD.T @ self.factor_RD
 
     def digest(self) -> str:

@@ -10,16 +10,18 @@ from mimetic.graph.names import (
 )
 from mimetic.graph.site import Geometry, Graph, Parameter, Site
 from mimetic.graph.sites import find_sites
-from mimetic.graph.structure import Attention, Position, Slot, Structure
+from mimetic.graph.structure import Attention, Mlp, Position, Slot, StateSpace, Structure
 
 __all__ = [
     "Attention",
     "Geometry",
     "Graph",
+    "Mlp",
     "Parameter",
     "Position",
     "Site",
     "Slot",
+    "StateSpace",
     "Structure",
     "canonical_buffers",
     "canonical_modules",

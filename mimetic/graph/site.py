@@ -94,6 +94,12 @@ class Site:
         slots = () if self.structure is None else self.structure.slots
         return next((slot for slot in slots if slot.name == name), None)
 
+    def holding(self) -> dict[str, tuple[str, ...]]:
+        """Return which slots each parameter of a composite site holds, biases left out."""
+        slots = () if self.structure is None else self.structure.slots
+        held = {p.local: tuple(s.name for s in slots if s.parameter == p.local) for p in self.parameters}
+        return {p: names for p, names in held.items() if not all(name.endswith("_bias") for name in names)}
+
     def slot_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape (O, …) of the map a slot holds."""
         slot = self.slot(name)
@@ -114,6 +120,7 @@ class Graph:
         composites: Sites that take several parameters together, in the order of execution. Their
             parameters are those of the layers' sites once more.
         classes: Names of each layer's class and its bases, by layer.
+        heads: Number of heads a layer says it has, by layer, recognised as an attention or not.
     """
 
     sites: tuple[Site, ...]
@@ -122,3 +129,4 @@ class Graph:
     layers: tuple[str, ...] = field(default=())
     composites: tuple[Site, ...] = ()
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    heads: Mapping[str, int] = field(default_factory=dict)

@@ -6,7 +6,7 @@ together (`mimetic.graph.composites`). Order is that of one forward without valu
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from mimetic.collector import paused_collector
 from mimetic.errors import UserError
+from mimetic.graph.adapters.reading import HEADS, number
 from mimetic.graph.composites import composites
 from mimetic.graph.example import guesses
 from mimetic.graph.geometry import kind_and_geometry
@@ -68,7 +69,7 @@ def _find(model: nn.Module, example: Tensor | tuple[Any, ...] | None) -> Graph:
     inputs = guesses(walked) if example is None else [example if isinstance(example, tuple) else (example,)]
     traced, reason = trace(model, inputs)
     if traced is not None:
-        drafts, together = _in_order(drafts, traced), _in_order(together, traced)
+        drafts, together = _in_order(drafts, traced), _in_order(together, traced, _holders(walked))
     names = _class_names(walked)
     return Graph(
         sites=tuple(_placed(drafts, traced)),
@@ -77,6 +78,7 @@ def _find(model: nn.Module, example: Tensor | tuple[Any, ...] | None) -> Graph:
         layers=tuple(names),
         composites=tuple(_placed(_on_one_grid(together), traced)),
         classes=names,
+        heads=_heads(walked),
     )
 
 
@@ -141,6 +143,12 @@ def _class_names(walked: Sequence[Walked]) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def _heads(walked: Sequence[Walked]) -> dict[str, int]:
+    """Return the number of heads of every layer that keeps one."""
+    said = {layer: number((module,), HEADS) for _, layer, module in walked}
+    return {layer: heads for layer, heads in said.items() if heads is not None}
+
+
 def _parameter(name: str, local: str, tensor: nn.Parameter, aliases: tuple[str, ...]) -> Parameter:
     if is_lazy(tensor):
         raise UserError(
@@ -158,11 +166,21 @@ def _classes(cls: type) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _in_order(drafts: list[_Draft], traced: Trace) -> list[_Draft]:
-    """Sort sites by first use; a layer whose parameters nobody was seen to use, by its first call."""
+def _holders(walked: Sequence[Walked]) -> dict[int, int]:
+    """Return the id of the module that owns each parameter, by the parameter's."""
+    return {id(p): id(module) for _, _, module in reversed(walked) for p in module._parameters.values()}  # noqa: SLF001
+
+
+def _in_order(drafts: list[_Draft], traced: Trace, holders: Mapping[int, int] | None = None) -> list[_Draft]:
+    """Sort sites by first use; a layer whose parameters nobody was seen to use, by its first call.
+
+    Parameters below a composite site are used when the layers are called that hold them.
+    """
+    held = {} if holders is None else holders
 
     def position(draft: _Draft) -> float:
-        uses = [traced.first[id(p)] for p in draft.tensors if id(p) in traced.first]
+        seen = [identity for p in draft.tensors for identity in (id(p), held.get(id(p)))]
+        uses = [traced.first[identity] for identity in seen if identity in traced.first]
         return min(uses, default=traced.first.get(id(draft.module), float("inf")))
 
     return sorted(drafts, key=position)

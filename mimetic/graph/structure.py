@@ -68,9 +68,14 @@ class Attention:
         maps = [slot for slot in self.slots if slot.parameter == parameter]
         if not maps or all(slot.name.endswith("_bias") for slot in maps):
             return None
+        return f"{ranges(maps)}; {self.sizes}"
+
+    @property
+    def sizes(self) -> str:
+        """Return its heads in words."""
         grouped = f" over {self.kv_heads} of keys and values" if self.kv_heads < self.heads else ""
         width = self.head_dim if self.head_dim == self.value_dim else f"{self.head_dim}/{self.value_dim}"
-        return f"{ranges(maps)}; {self.heads} heads of {width}{grouped}"
+        return f"{_heads(self.heads)} of {width}{grouped}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,11 @@ class Position:
 
     def said(self, parameter: str) -> str | None:  # noqa: ARG002 - there is one
         """Say what the table is of."""
+        return self.sizes
+
+    @property
+    def sizes(self) -> str:
+        """Return its positions in words."""
         if self.grid is None:
             return f"{self.tokens} positions of a sequence"
         tokens = f" after {self.prefix} other{'s' if self.prefix > 1 else ''}" if self.prefix else ""
@@ -129,11 +139,16 @@ class StateSpace:
         """Say which maps a stored tensor holds, and once how large the state is."""
         maps = [slot for slot in self.slots if slot.parameter == parameter]
         if [slot.name for slot in maps] == ["decay"]:
-            heads = "" if self.heads is None else f", {self.heads} heads"
-            return f"{self.inner} channels of {self.state} states{heads}"
+            return self.sizes
         if all(slot.start == 0 for slot in maps):
             return None
         return f"{ranges(maps)}; the rows before stay as they are"
+
+    @property
+    def sizes(self) -> str:
+        """Return its channels, states and heads in words."""
+        heads = "" if self.heads is None else f", {_heads(self.heads)}"
+        return f"{self.inner} channels of {self.state} states{heads}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +166,15 @@ class Mlp:
     def said(self, parameter: str) -> str | None:
         """Say which layer of the pair a matrix is of."""
         maps = {slot.parameter: slot.name for slot in self.slots if not slot.name.endswith("_bias")}
-        return maps.get(parameter)
+        if parameter not in maps:
+            return None
+        return f"the {'first' if maps[parameter] == 'fc1' else 'second'} of the pair {self.sizes}"
+
+    @property
+    def sizes(self) -> str:
+        """Return the widths before, between and after."""
+        wide, narrow = (slot.outputs for slot in self.slots if slot.name in {"fc1", "fc2"})
+        return f"{narrow} → {wide} → {narrow}"
 
 
 Structure = Attention | Position | StateSpace | Mlp
@@ -194,6 +217,10 @@ def head_sizes(
     if (heads is not None and heads != found) or groups < 1 or found % groups or inputs % found:
         return None
     return (found, groups, width, inputs // found) if v == groups * (inputs // found) else None
+
+
+def _heads(count: int) -> str:
+    return "1 head" if count == 1 else f"{count} heads"
 
 
 def ranges(slots: list[Slot]) -> str:

@@ -1,5 +1,6 @@
 """The draws of initializers that act on attentions and position tables: from their arguments to tensors."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -150,7 +151,12 @@ def impulse_attention(spec: ImpulseAttention, site: Site, names: tuple[str, ...]
 
     qk = impulse_promise(attention, targets, norm=spec.norm)
     vp = value_out_promise(attention, values, noise=spec.vp_noise, diagonal=spec.vp_diag, law=spec.noise)
-    return _draw(spec, site, names, maps, (qk, vp), grid=list(grid))
+    rows, columns = grid if attention.grid is None else attention.grid
+    taken = (
+        f"the rule takes the tokens as {grid[0]}×{grid[1]}, where the table of positions has {rows}×{columns}"
+    )
+    notes = () if grid == (rows, columns) else (taken,)
+    return _draw(spec, site, names, maps, (qk, vp), notes=notes, grid=list(grid))
 
 
 @named.register
@@ -191,11 +197,7 @@ def sincos(spec: Sincos2d, site: Site, names: tuple[str, ...]) -> Draw:
     structure = site.structure
     if not isinstance(structure, Position):
         raise UserError(f"{site.layer}: sincos2d fills tables of positions, and this is a {site.kind} site")
-    grid = structure.grid if spec.grid is None else spec.grid
-    if grid is None or grid[0] * grid[1] > structure.tokens:
-        why = "have no grid" if grid is None else f"are fewer than {grid[0]}×{grid[1]}"
-        message = f"{site.layer}: its {structure.tokens} positions {why}; "
-        raise UserError(message + "say it, e.g. `grid: [8, 8]`")
+    grid = _grid_of(site, structure, spec.grid)
     _check_width(site, structure.dim, spec.layout)
     prefix = structure.tokens - grid[0] * grid[1]
     local = structure.slots[0].parameter
@@ -213,9 +215,30 @@ def sincos(spec: Sincos2d, site: Site, names: tuple[str, ...]) -> Draw:
         return [] if kept else ["its entries are the sines and cosines of the grid"]
 
     arguments = {**spec.model_dump(exclude={"type"}), "grid": list(grid)}
-    return Draw(
-        spec.type_name(), arguments, sample, notes=("checked after writing: every entry",), check=check
-    )
+    others = f" after {prefix} of zeros" if prefix else ""
+    taken = (f"the rule takes them as a grid of {grid[0]}×{grid[1]}{others}",)
+    notes = (*(() if grid == structure.grid else taken), "checked after writing: every entry")
+    return Draw(spec.type_name(), arguments, sample, notes=notes, check=check)
+
+
+def _grid_of(site: Site, structure: Position, said: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the grid of a table: what the rule says, else what the model tells.
+
+    Raises:
+        UserError: If neither does, or the rule's does not fit: larger than the table, or leaving most of it.
+    """
+    grid = structure.grid if said is None else said
+    tokens = structure.tokens
+    if grid is not None and tokens <= 2 * grid[0] * grid[1] <= 2 * tokens:
+        return grid
+    square = math.isqrt(tokens)
+    rows, columns = (square, square) if structure.grid is None else structure.grid
+    if grid is None:
+        why = "have no grid; say it, e.g."
+    else:
+        which = "fewer than" if grid[0] * grid[1] > tokens else "more than twice"
+        why = f"are {which} {grid[0]}×{grid[1]}; a grid that fits is"
+    raise UserError(f"{site.layer}: its {tokens} positions {why} `grid: [{rows}, {columns}]`")
 
 
 def _draw(
@@ -224,6 +247,8 @@ def _draw(
     names: tuple[str, ...],
     maps: Callable[[Stream], Maps],
     promises: tuple[Promise, ...],
+    *,
+    notes: tuple[str, ...] = (),
     **found: object,
 ) -> Draw:
     """Return a draw that makes maps and stores them; biases are zeros where the rule says so.
@@ -253,7 +278,7 @@ def _draw(
         arguments={**spec.model_dump(exclude={"type"}), **found},
         sample=sample,
         moments={name: Moments(0.0, 0.0, 0.0) for name in names if _only_biases(site, name)},
-        notes=tuple(f"checked after writing: {promise.said}" for promise in checked),
+        notes=(*notes, *(f"checked after writing: {promise.said}" for promise in checked)),
         check=check if checked else None,
     )
 

@@ -134,4 +134,8 @@ def _sized(target: Tensor, left: Tensor, right: Tensor) -> Tensor:
 
 
 def _target(noise: float, diagonal: float) -> str:
-    return f"{noise:g}·Z {'-' if diagonal < 0 else '+'} {abs(diagonal):g}·I".replace(" - ", " − ")
+    """Write A = noise·Z ± diagonal·I, without a term of size 0."""
+    size = f"{abs(diagonal):g}·I"
+    if diagonal == 0.0 or noise == 0.0:
+        return f"{noise:g}·Z" if diagonal == 0.0 else f"{'−' if diagonal < 0 else ''}{size}"
+    return f"{noise:g}·Z {'−' if diagonal < 0 else '+'} {size}"

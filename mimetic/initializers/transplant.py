@@ -128,6 +128,9 @@ def _theirs(spec: FromNetwork, parameter: Parameter, shapes: Mapping[str, Shape]
     if isinstance(spec, WeightSelection) and any(a > b for a, b in zip(ours, theirs, strict=True)):
         message = f"{parameter.name}: a selection is from a larger tensor, and {origin} has {theirs} "
         raise UserError(f"{message}for our {ours}; take `weight_tiling` for these layers")
+    if isinstance(spec, WeightTiling) and any(a < b for a, b in zip(ours, theirs, strict=True)):
+        message = f"{parameter.name}: tiling repeats a smaller tensor, and {origin} has {theirs} "
+        raise UserError(f"{message}for our {ours}; take `weight_selection` for these layers")
     if isinstance(spec, WeightTiling) and len(ours) > 0 and (ours[0] % spec.parts or theirs[0] % spec.parts):
         message = (
             f"{parameter.name}: outputs {theirs[0]} and {ours[0]} do not divide into {spec.parts} parts; "

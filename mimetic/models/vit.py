@@ -51,6 +51,7 @@ class VisionTransformer(nn.Module):
         fixed_positions: bool,
     ) -> None:
         super().__init__()
+        self.image_size = image_size
         side, prefix = image_size // patch_size, int(pool == "cls")
         self.patch_embed = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
         self.cls_token = Table(1, width) if pool == "cls" else None
@@ -62,7 +63,10 @@ class VisionTransformer(nn.Module):
         self.head = Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits."""
+        """Return the logits; other images than those the table of positions is for are a ValueError."""
+        if x.shape[2:] != (self.image_size, self.image_size):
+            wanted = f"{self.image_size}×{self.image_size}, its `image_size`"
+            raise ValueError(f"Input images are {x.shape[2]}×{x.shape[3]}, and the model is for {wanted}")
         x = self.patch_embed(x).flatten(2).mT
         if self.cls_token is not None:
             x = torch.cat([self.cls_token().expand(len(x), -1, -1), x], dim=1)

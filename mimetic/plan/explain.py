@@ -82,9 +82,9 @@ def _asking(
 ) -> tuple[str | None, tuple[Site, Parameter]]:
     """Return why a rule does not apply to a parameter, None if it does, and where it saw it."""
     given = places
-    if rule.attention is not None:
+    if rule.declared is not None:
         named = places[0][1].name
-        own = declared_sites(rule, rule.attention, graph)
+        own = declared_sites(rule, graph)
         places = [(site, p) for site in own for p in site.parameters if p.name == named]
     seen = [(site, parameter) for site, parameter in places if views(rule, site)]
     if not seen:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from mimetic.graph import Site
 from mimetic.plan.apply import Measured, Progress, apply
 from mimetic.plan.entry import Action, Entry, Rewritten
 from mimetic.recipe.registry import Family, registered
@@ -23,6 +24,7 @@ class Plan:
         actions: The draws that fill them.
         held: Layers whose running statistics stay fixed.
         rewrites: What surgery replaced before.
+        sites: The composite sites, recognised and declared, whether a rule speaks of them or not.
         traced: Whether the order is that of a forward; else that of registration.
         note: Why the forward could not be traced.
     """
@@ -32,6 +34,7 @@ class Plan:
     actions: tuple[Action, ...]
     held: tuple[str, ...] = ()
     rewrites: tuple[Rewritten, ...] = ()
+    sites: tuple[Site, ...] = ()
     traced: bool = True
     note: str | None = None
 
@@ -77,6 +80,7 @@ class Plan:
             "note": self.note,
             "held": list(self.held),
             "rewrites": [_plain_rewrite(rewrite) for rewrite in self.rewrites],
+            "sites": [_plain_site(site) for site in self.sites],
             "entries": [_plain(entry) for entry in self.entries],
         }
 
@@ -88,6 +92,18 @@ def _plain_rewrite(rewrite: Rewritten) -> dict[str, Any]:
         "was": rewrite.was,
         "becomes": rewrite.becomes,
         "where": rewrite.where,
+    }
+
+
+def _plain_site(site: Site) -> dict[str, Any]:
+    structure = site.structure
+    slots = () if structure is None else structure.slots
+    return {
+        "site": site.layer,
+        "kind": site.kind,
+        "depth": site.depth,
+        "sizes": None if structure is None else structure.sizes,
+        "slots": {slot.name: [slot.parameter, slot.start, slot.stop] for slot in slots},
     }
 
 
@@ -156,6 +172,8 @@ def _called(family: Family, name: str, arguments: Mapping[str, Any]) -> str:
 def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list) and all(isinstance(item, int) for item in value):
+        return str(value)
     if isinstance(value, list):
         return " + ".join(_short(item) for item in value)
     if isinstance(value, Mapping) and "covariance" in value:  # a part of a mixture

@@ -91,9 +91,9 @@ class _Resolution:
     def claim(self) -> None:
         """Give each parameter to the first rule that matches it, under any of its names."""
         for site in (*self.graph.sites, *self.graph.composites):
-            self._see(site, [i for i, rule in enumerate(self.arm.init) if rule.attention is None])
+            self._see(site, [i for i, rule in enumerate(self.arm.init) if rule.declared is None])
         for i, rule in enumerate(self.arm.init):
-            if rule.attention is not None:
+            if rule.declared is not None:
                 self._declare(i, rule)
         for site in self.graph.sites:
             for parameter in site.parameters:
@@ -129,9 +129,8 @@ class _Resolution:
                     self.seen.setdefault(parameter.name, {}).setdefault(i, _View(site, parameter))
 
     def _declare(self, index: int, rule: Rule) -> None:
-        assert rule.attention is not None
         try:
-            self.declared[index] = declared_sites(rule, rule.attention, self.graph)
+            self.declared[index] = declared_sites(rule, self.graph)
         except UserError as error:
             self.refused.add(index)
             self._issue(index, str(error), None)
@@ -235,6 +234,7 @@ class _Resolution:
             actions=tuple(self.actions),
             held=held,
             rewrites=self.rewrites,
+            sites=(*self.graph.composites, *(site for sites in self.declared for site in sites)),
             traced=self.graph.traced,
             note=self.graph.note,
         )

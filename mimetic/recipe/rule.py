@@ -4,8 +4,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from mimetic.recipe.attention import DeclaredAttention
 from mimetic.recipe.base import Name, Section, Spec, mistake
+from mimetic.recipe.declared import Declared, DeclaredAttention, DeclaredMlp
 from mimetic.recipe.match import COMPOSITE_KINDS, MatchField
 from mimetic.recipe.registry import Registered
 from mimetic.recipe.scale import NoScale, expand_gain
@@ -52,25 +52,37 @@ class Rule(Section):
     attention: DeclaredAttention | None = Field(
         None, description="The maps of an attention that is not recognised, below each matched layer."
     )
+    mlp: DeclaredMlp | None = Field(
+        None, description="The two layers of an MLP pair that is not recognised, below each matched layer."
+    )
 
-    @field_validator("attention")
+    @field_validator("attention", "mlp")
     @classmethod
-    def _of_an_attention(
-        cls, value: DeclaredAttention | None, info: ValidationInfo
-    ) -> DeclaredAttention | None:
-        match = info.data.get("match")
-        if value is not None and match is not None and match.kind not in {None, "attention"}:
+    def _of_that_kind(cls, value: Declared | None, info: ValidationInfo) -> Declared | None:
+        match, name = info.data.get("match"), info.field_name
+        if value is None:
+            return value
+        if match is not None and match.kind not in {None, name}:
             hint = "leave `kind` out: the rule matches the layer that holds the maps, by name or class"
-            raise mistake(f"`attention` declares a site of that kind, not of kind `{match.kind}`", hint=hint)
+            raise mistake(f"`{name}` declares a site of that kind, not of kind `{match.kind}`", hint=hint)
+        if name == "mlp" and info.data.get("attention") is not None:
+            raise mistake(
+                "a rule declares one site, and this one has `attention` too", hint="write two rules"
+            )
         return value
+
+    @property
+    def declared(self) -> Declared | None:
+        """Return what the rule declares; None where it speaks of what is recognised."""
+        return self.attention if self.mlp is None else self.mlp
 
     @property
     def acts_on(self) -> str | None:
         """Return the kind of the composite sites the rule speaks of, None if it speaks of layers."""
         if self.match.kind is not None:
             return self.match.kind if self.match.kind in COMPOSITE_KINDS else None
-        if self.attention is not None:
-            return "attention"
+        if self.declared is not None:
+            return "attention" if self.mlp is None else "mlp"
         return None if self.init is None else self.init.acts_on
 
     @field_validator("covariance")

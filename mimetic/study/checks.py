@@ -15,8 +15,9 @@ from mimetic.recipe.data import Data
 _SIZE = re.compile(
     r"AssertionError: (Input (height|width|image)|Wrong image (height|width))"
     r"|RuntimeError: (Given input size|Calculated padded input size)"
+    r"|ValueError: Input images are"
 )
-"""How torch, torchvision and timm say that an image is too small or of another size."""
+"""How torch, torchvision, timm and our ViT say that an image is too small or of another size."""
 
 
 def check_parts(arm: Arm, at: Address) -> None:

@@ -70,8 +70,8 @@ def plan_recipe(
     """
     planned, issues = Planned({}, {}, {}), list[Issue]()
     chosen = recipe.seeds[0] if seed is None else seed
-    for at in _addresses(recipe) if arm is None else [recipe.address(arm)]:
-        section: Arm = getattr(recipe, at.among)[at.name]
+    for at in recipe.addresses() if arm is None else (recipe.address(arm),):
+        section = recipe.section(at)
         other = model if at.among == "arms" else None
         try:
             if at.among == "arms":
@@ -95,10 +95,6 @@ def plan_recipe(
     return planned
 
 
-def _addresses(recipe: Recipe) -> list[Address]:
-    return [*map(recipe.address, recipe.arms), *(recipe.address(name, "stages") for name in recipe.stages)]
-
-
 def _sites(arm: Arm, at: Address, *, model: Model | None, allow_code: bool) -> Sites:
     """Return the sites of the network of an arm or a stage, or of another one in its place."""
     if model is not None:
@@ -109,7 +105,8 @@ def _sites(arm: Arm, at: Address, *, model: Model | None, allow_code: bool) -> S
         except UserError as error:  # what stands in the recipe is not at fault
             raise RecipeError([Issue(str(error))]) from error
     if arm.model is None:
-        raise UserError(f"{at} names no model; give one with --model, e.g. --model timm:convmixer_768_32")
+        hint = "; give one with --model, e.g. --model timm:convmixer_768_32" if at.among == "arms" else ""
+        raise UserError(f"{at} names no model{hint}")
     check_pairing(arm, at)
     sites = rewritten_sites(arm.model, arm.surgery, arm.data, allow_code=allow_code, at=at)
     if arm.data is not None:
@@ -134,8 +131,9 @@ def open_data(recipe: Recipe) -> dict[str, str]:
     """
     digests: dict[str, str] = {}
     opened: dict[str, str] = {}
-    for at in _addresses(recipe):
-        examples = getattr(recipe, at.among)[at.name].data
+    for at in recipe.addresses():
+        examples = recipe.section(at).data
+        assert examples is not None  # `check_parts` has seen to it
         key = examples.model_dump_json()
         if key not in opened:
             try:

@@ -40,6 +40,14 @@ def is_follower() -> bool:
     return team_size() > 1 and _said_by("RANK") > 0
 
 
+def launcher() -> str:
+    """Return what stands before `mimetic` on the command line of a team; nothing where this one is alone."""
+    size, here = team_size(), _said_by("LOCAL_WORLD_SIZE")
+    if size <= 1:
+        return ""
+    return f"torchrun --nproc-per-node {size} -m " if here == size else "torchrun … -m "
+
+
 class Team:
     """Trains each trial on all processes, as the first of them."""
 

@@ -3,6 +3,7 @@
 Trials come in on standard input, a line of JSON for each, or for each stack of them; a line goes out when it
 has ended.
 Everything else is said in the trials' journals. Data and imports are kept between trials.
+A worker whose GPU answers no more ends, and the pool puts a fresh one in its place.
 The worker stops within a step when it gets SIGTERM, or when its input closes while a trial runs, which
 means that the coordinator is gone.
 """
@@ -17,6 +18,7 @@ from mimetic.study.layout import read_load
 from mimetic.study.shelf import Shelf
 from mimetic.study.stack import run_stack
 from mimetic.study.trial import run_trial
+from mimetic.train.devices import device_lost
 
 
 class StopFlag:
@@ -59,6 +61,9 @@ def work() -> None:
             break
         trials = read_load(line)
         ended = run_stack(trials, shelf, stop) if len(trials) > 1 else [run_trial(trials[0], shelf, stop)]
+        lost = device_lost() if "FAILED" in ended else None
+        if lost is not None:  # the trials that wait would fail here, too
+            sys.exit(f"its GPU answers no more: {lost}")
         sys.stdout.write(f"{' '.join(ended)}\n")
         sys.stdout.flush()
 

@@ -58,16 +58,15 @@ def view_id(view: str, study: str) -> str:
     return f"{view}-{study}"
 
 
-def view_link(base: str, experiment_id: str, *, study: str | None = None, view: str = ARMS) -> str:
-    """Return the address of a study's saved view, or of the experiment's charts where it has none.
+def view_link(base: str, experiment_id: str, *, study: str | None = None) -> str:
+    """Return the address of the saved view of a study's arms, or of the experiment's charts without a study.
 
     Args:
         base: Address of the server, e.g. `http://127.0.0.1:5000`.
         experiment_id: The experiment.
         study: Id of the study.
-        view: Which of its views.
     """
-    words = {} if study is None else {"viewStateShareKey": view_id(view, study)}
+    words = {} if study is None else {"viewStateShareKey": view_id(ARMS, study)}
     # without the workflow type the page opens on MLflow's half for language models
     words |= {"compareRunsMode": "CHART", "workflowType": "machine_learning"}
     return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?{urlencode(words, quote_via=quote)}"

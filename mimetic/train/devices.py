@@ -90,6 +90,20 @@ def keeping_global_streams() -> Iterator[None]:
         yield
 
 
+def device_lost() -> str | None:
+    """Return what a GPU says that computes nothing more for this process; None while it does.
+
+    After an illegal access or a failed assertion of a kernel every later call fails, of whatever trial.
+    """
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return None
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        return str(error).partition("\n")[0]
+    return None
+
+
 def _computes_bf16(device: torch.device) -> bool:
     with torch.cuda.device(device):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -35,6 +35,20 @@ def test_all_parameters(tiny: Path, call: Call) -> None:
     assert "keep the model's own" not in result.stdout
 
 
+def test_all_sites(tmp_path: Path, call: Call) -> None:
+    """`--all` and `--json` show each composite site with its slots and heads, claimed or not."""
+    path = tmp_path / "rule.yaml"
+    path.write_text("recipe: 1\nmodel: {type: vit, depth: 2}\ndata: cifar10\n", encoding="utf-8")
+    rows = [line.split() for line in call("plan", path, "--all").stdout.splitlines() if " in " in line]
+    sites = json.loads(call("plan", path, "--json").stdout)["main"]["sites"]
+
+    attention = "blocks.1.attn attention 1 q, k, v in qkv.weight; out in proj.weight 3 heads of 64"
+    assert attention.split() in rows
+    assert [row[:2] for row in rows] == [[site["site"], site["kind"]] for site in sites]
+    assert sites[1]["slots"]["k"] == ["qkv.weight", 192, 384]
+    assert " in " not in call("plan", path).stdout
+
+
 def test_json(tiny: Path, call: Call) -> None:
     """`--json` is JSON alone, of every arm, and the same for the same seed."""
     plans = json.loads(call("plan", tiny, "--json", "--seed", "3").stdout)

@@ -115,9 +115,8 @@ def test_tracked_interrupted_and_resumed(
     assert running.returncode == 130
     assert "Traceback" not in output + said
     assert "KILLED" in said
-    assert (
-        f"continue mimetic run {tiny} --set train.epochs=5000 --set seeds=2 --root {root} --resume" in output
-    )
+    given = "--set train.epochs=5000 --set seeds=2 --workers 2"
+    assert f"continue mimetic run {tiny} {given} --root {root} --resume" in output
     assert set(statuses(root)) == {"KILLED"}
     runs = tracked(root)
     assert sorted(runs) == ["default", "frozen", "summary"]
@@ -238,6 +237,7 @@ def test_a_run_that_failed(tiny: Path, call: Call, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "FAILED" in result.stderr
     assert "continue mimetic run " in result.stdout
+    assert " --workers 1 --offline --root " in result.stdout
     assert "Traceback" not in result.output
 
 

@@ -8,6 +8,7 @@ import torch
 import torchvision
 import transformers
 from torch import Tensor, nn
+from torchvision.models.swin_transformer import ShiftedWindowAttentionV2
 
 from mimetic.graph import Attention, Graph, Position, Site, find_sites
 
@@ -122,6 +123,45 @@ def test_slots_tile_their_tensors(name: str) -> None:
         assert ends[-1] == side
 
 
+def swin(version: int = 1) -> nn.Module:
+    """Return a small Swin of transformers, or its second version, of two blocks."""
+    config, model = (
+        (transformers.SwinConfig, transformers.SwinModel)
+        if version == 1
+        else (transformers.Swinv2Config, transformers.Swinv2Model)
+    )
+    return model(
+        config(image_size=32, patch_size=4, embed_dim=24, depths=[1, 1], num_heads=[2, 4], window_size=4)
+    )
+
+
+def test_swin_of_transformers() -> None:
+    """Windows change nothing: four layers to each attention, wider from stage to stage."""
+    sites = attentions(on_meta(swin))
+
+    assert [(site.structure.heads, site.slot_shape("q")) for site in sites] == [(2, (24, 24)), (4, (48, 48))]
+    assert [site.slot("out").parameter for site in sites] == ["o_proj.weight"] * 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: swin(2),
+        lambda: nn.ModuleList([ShiftedWindowAttentionV2(24, [4, 4], [0, 0], 4)]),
+        lambda: timm.create_model("swinv2_cr_tiny_224", depths=(1, 1, 1, 1)),
+        lambda: timm.create_model("swinv2_tiny_window8_256", depths=(1, 1, 1, 1)),
+        lambda: nn.ModuleList([timm.layers.Attention(24, 4, qk_norm=True, norm_layer=nn.LayerNorm)]),
+    ],
+    ids=["transformers", "torchvision", "timm cr", "timm", "timm qk-norm"],
+)
+def test_cosine_attention_is_told(make: Callable[[], nn.Module]) -> None:
+    """Where queries and keys are normalized, the plan says that their product is not the map."""
+    sites = attentions(on_meta(make))
+    assert sites
+    for site in sites:
+        assert any("normalized" in note for note in site.structure.notes)
+
+
 def test_swin_has_an_attention_in_every_block() -> None:
     """Windows change nothing: timm's and torchvision's Swin are fused attentions."""
     expected = [3, 3, 6, 6, 12, 12, 12, 12, 12, 12, 24, 24]
@@ -194,6 +234,15 @@ def test_a_wrapped_layer_is_seen_through() -> None:
     assert find_sites(nn.DataParallel(model)).composites == plain
 
 
+class Registers(nn.Module):
+    """Patches on a grid that is known, and a table with a class token and four registers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch_embed = timm.layers.PatchEmbed(16, 4, 3, 24)
+        self.pos_embed = nn.Parameter(torch.zeros(1, 21, 24))
+
+
 GRIDS = {
     "timm": (timm_vit, "pos_embed", (17, 1, (4, 4))),
     "no class token": (
@@ -203,7 +252,13 @@ GRIDS = {
         "pos_embed",
         (2, 0, (1, 2)),
     ),
+    "registers": (Registers, "pos_embed", (21, 5, (4, 4))),
     "torchvision": (torchvision_vit, "encoder.pos_embedding", (17, 1, (4, 4))),
+    "vit, not square": (
+        lambda: transformers.ViTModel(small(transformers.ViTConfig, image_size=(16, 64), patch_size=4)),
+        "embeddings.position_embeddings",
+        (65, 1, (4, 16)),
+    ),
     "vit": (vit, "embeddings.position_embeddings", (17, 1, (4, 4))),
     "deit": (deit, "embeddings.position_embeddings", (18, 2, (4, 4))),
     "bert": (bert, "embeddings.position_embeddings", (512, 0, None)),
@@ -232,3 +287,20 @@ def test_what_a_site_says_of_itself() -> None:
     assert fused.structure.said("qkv.bias") is None
     assert split.structure.said("k_proj.weight") == "k rows 0:12; 4 heads of 6 over 2 of keys and values"
     assert table.structure.said("pos_embed") == "a grid of 4×4 positions after 1 other"
+    assert Attention((), 1, 1, 6, 4).sizes == "1 head of 6/4"
+
+
+def test_what_a_site_holds() -> None:
+    """The words of `mimetic plan --all`: the maps of each tensor."""
+    (fused, _), (split, _) = (attentions(on_meta(make)) for make in (timm_vit, llama))
+
+    assert fused.holding() == {"qkv.weight": ("q", "k", "v"), "proj.weight": ("out",)}
+    assert list(split.holding().values()) == [("q",), ("k",), ("v",), ("out",)]
+
+
+def test_the_layers_that_keep_a_number_of_heads() -> None:
+    """Whether they are recognised or not: messages show it."""
+    heads = on_meta(timm_vit).heads
+
+    assert (heads["blocks.0.attn"], heads["blocks.1.attn"]) == (4, 4)
+    assert find_sites(Odd()).heads == {"": 5}

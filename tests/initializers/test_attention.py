@@ -108,6 +108,30 @@ def test_truncation_weakens_the_identity(width: int, full: float, truncated: flo
     assert float(q.std()) == pytest.approx(entry, rel=0.02)
 
 
+@pytest.mark.parametrize(("width", "entry"), [(192, 0.0510), (384, 0.0361)])
+def test_size_of_values_and_projection(width: int, entry: float) -> None:
+    """The entries' deviation is that of the reference's table (methods-structured-init.md §2.7)."""
+    attention = Attention((), 3, 3, width // 3, width // 3)
+    maps = value_out_maps(attention, (width, width), **VP, law="uniform", stream=lambda s: generator(0, s))
+
+    assert [float(factor.std()) for factor in maps] == pytest.approx([entry, entry], rel=0.02)
+
+
+@pytest.mark.parametrize(("legacy", "spread"), [(False, 0.028), (True, 0.238)])
+def test_diagonals_of_both_layouts(legacy: bool, spread: float) -> None:
+    """Mean −0.401 either way; untransposed, it runs from −0.91 to 0 (methods-structured-init.md §2.2)."""
+    attention = Attention((), 3, 3, 64, 64)
+    v, out = value_out_maps(
+        attention, (192, 192), **VP, law="uniform", stream=lambda s: generator(0, s), legacy_layout=legacy
+    )
+    diagonal = (v.T @ out.T).diagonal()
+
+    assert float(diagonal.mean()) == pytest.approx(-0.401, abs=0.01)
+    assert float(diagonal.std()) == pytest.approx(spread, rel=0.15)
+    if legacy:
+        assert [float(diagonal[0]), float(diagonal[-1])] == pytest.approx([-0.91, 0.0], abs=0.1)
+
+
 def test_grouped_queries_share_keys_and_values() -> None:
     """Shared keys serve their heads best together; all heads' values and projections make A."""
     attention = Attention((), 4, 2, 3, 3)
@@ -211,6 +235,13 @@ def torchvision_swin_layer() -> nn.Module:
     return ShiftedWindowAttention(WIDTH, [1, 1], [0, 0], HEADS)
 
 
+def swin_layer() -> nn.Module:
+    """Return that of transformers' Swin, for windows of one token."""
+    from transformers.models.swin.modeling_swin import SwinAttention
+
+    return SwinAttention(transformers.SwinConfig(attn_implementation="eager"), WIDTH, HEADS, 1)
+
+
 def gpt2_layer() -> nn.Module:
     """Return GPT-2's, stored input first."""
     from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
@@ -233,6 +264,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "own": own_layer,
     "timm swin": timm_swin_layer,
     "torchvision swin": torchvision_swin_layer,
+    "transformers swin": swin_layer,
     "vit": vit_layer,
     "deit": deit_layer,
     "bert": bert_layer,
@@ -336,6 +368,27 @@ class Fused(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.qkv, self.proj = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(WIDTH, WIDTH)
+
+
+class Halves(nn.Module):
+    """The same with the queries apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.kv, self.proj = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+
+def test_grouped_queries_are_the_same_in_halves() -> None:
+    """A declared layer for keys and values gets the maps of Llama's two, bit for bit."""
+    declared = {"q": "q", "kv": "kv", "out": "proj", "heads": HEADS, "kv_heads": 2}
+    layer = Halves()
+    rule = {"id": "a", "match": "attn", "attention": declared, "init": "mimetic_attention"}
+    initialize(nn.ModuleDict({"attn": layer}), {"recipe": 1, "init": [rule]}, seed=3)
+    expected = maps_of(lambda: llama_layer(2))
+    keys, values = layer.kv.weight.detach().chunk(2)
+    found = {"q": layer.q.weight, "k": keys, "v": values, "out": layer.proj.weight}
+
+    assert {slot: torch.equal(found[slot], expected[slot]) for slot in found} == dict.fromkeys(found, True)
 
 
 def test_grouped_queries_are_the_same_fused() -> None:

@@ -75,6 +75,16 @@ def test_the_contract(version: int, make: Any) -> None:
         assert bool((tensors["A_log"] >= -8 * math.log(16.0) - 1e-4).all())
 
 
+def test_most_heads_of_mamba_2_forget_nothing() -> None:
+    """A = -A₀⁻⁸ with A₀ from U(1, 16): exp(A) > 0.999 wherever A₀ > 2.4, which is 91 % of heads."""
+    log = _begun(_wrapped(Mixer2(1024, STATE, head_dim=2, depth=1)))["A_log"]
+    decay = (-log.exp()).exp()
+
+    assert len(decay) == 1024
+    assert float((decay > 0.999).float().mean()) == pytest.approx(1 - 1.372 / 15, abs=0.03)
+    assert float(decay.min()) >= math.exp(-1) - 1e-6
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_storage_does_not_matter(version: int) -> None:
     """The same rule and seed give other people's layer the maps it gives ours, and leave the other rows."""
@@ -151,3 +161,13 @@ def test_a_model_without_state_spaces_says_how_they_are_told() -> None:
     with pytest.raises(RecipeError, match="no ssm site that could be recognised") as caught:
         _plan(nn.Linear(3, 3))
     assert "A_log" in str(caught.value.issues[0].hint)
+
+
+def test_a_state_space_that_is_not_recognised_says_what_it_lacks() -> None:
+    """A layer with an `A_log` is named, with the layers that are missing, or that its shapes disagree."""
+    lacking, odd = _ours(1), _ours(2)
+    del lacking.mixer.conv1d
+    odd.mixer.in_proj = nn.Linear(WIDTH, 7)
+    for model, said in ((lacking, "but no `conv1d`"), (odd, "but shapes that do not agree")):
+        with pytest.raises(RecipeError, match=f"`mixer` of class Mixer[12] has an `A_log`, {said}"):
+            _plan(model)

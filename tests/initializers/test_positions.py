@@ -1,17 +1,21 @@
 """Position tables and impulses: the reference's entries, counts of ones, where the attention then looks."""
 
+import math
 from collections.abc import Callable
+from typing import Literal
 
+import numpy as np
 import pytest
 import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mimetic import initialize
+from mimetic import initialize, plan
 from mimetic.errors import UserError
 from mimetic.graph import find_sites
 from mimetic.initializers.assembly import read_maps
+from mimetic.initializers.factors import balanced
 from mimetic.initializers.impulse import (
     OFFSETS,
     impulse_factors,
@@ -75,9 +79,14 @@ def test_a_table_is_filled_behind_its_class_token() -> None:
         (
             lambda: nn.ModuleDict({"wpe": nn.Embedding(16, 8)}),
             "sincos2d",
-            "its 16 positions have no grid; say it",
+            r"its 16 positions have no grid; say it, e.g. `grid: \[4, 4\]`",
         ),
-        (vit, {"type": "sincos2d", "grid": [5, 5]}, "its 17 positions are fewer than 5×5"),
+        (
+            vit,
+            {"type": "sincos2d", "grid": [5, 5]},
+            r"its 17 positions are fewer than 5×5; a grid that fits is `grid: \[4, 4\]`",
+        ),
+        (vit, {"type": "sincos2d", "grid": [2, 2]}, "its 17 positions are more than twice 2×2; a grid that"),
         (
             lambda: nn.ModuleDict({"wpe": nn.Embedding(16, 6)}),
             {"type": "sincos2d", "grid": [4, 4]},
@@ -91,6 +100,35 @@ def test_tables_without_a_grid_are_refused(
     """Positions of a sequence, grids too large, and odd widths."""
     with pytest.raises(RecipeError, match=expected):
         initialize(model(), {"recipe": 1, "init": [{**TABLE, "init": init}]})
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        ([3, 3], ["the rule takes them as a grid of 3×3 after 8 of zeros"]),
+        ([17, 1], ["the rule takes them as a grid of 17×1"]),
+        ([4, 4], []),
+    ],
+)
+def test_another_grid_than_the_models_is_told(grid: list[int], said: list[str]) -> None:
+    """The plan does not leave the two side by side."""
+    init = {"type": "sincos2d", "grid": grid}
+    notes = plan({"recipe": 1, "init": [{**TABLE, "init": init}]}, vit()).entry("pos_embed").notes
+
+    assert list(notes) == [
+        "a grid of 4×4 positions after 1 other",
+        *said,
+        "checked after writing: every entry",
+    ]
+
+
+def test_another_grid_of_impulses_is_told() -> None:
+    """An attention inside windows may have another grid than the table; a slip may, too."""
+    init = {"type": "impulse_attention", "grid": [3, 3]}
+    rule = {"id": "a", "match": {"kind": "attention"}, "init": init}
+    notes = plan({"recipe": 1, "init": [rule]}, vit()).entry("blocks.0.attn.qkv.weight").notes
+
+    assert "the rule takes the tokens as 3×3, where the table of positions has 4×4" in notes
 
 
 def test_width_of_a_table() -> None:
@@ -170,6 +208,22 @@ def test_impulse_attention_in_a_network() -> None:
     assert hits[0] > 0.9
     assert hits[1] > 0.6
     assert plan.entry("blocks.0.attn.qkv.weight").arguments["grid"] == [4, 4]
+
+
+@pytest.mark.parametrize(("layout", "itself", "first"), [("timm", 0.0445, 0.39), ("simple", 0.0408, 0.44)])
+def test_what_one_head_sees_of_positions(
+    layout: Literal["timm", "simple"], itself: float, first: float
+) -> None:
+    """From positions alone, 16×16 of width 192, a token's weight on itself is the reference's (§2.7)."""
+    side = math.sqrt(3.0 / 192)
+    noise = torch.from_numpy(np.random.RandomState(0).uniform(-side, side, (192, 192)))
+    left, right = balanced(0.7 * noise + 0.7 * torch.eye(192, dtype=torch.float64), 64)
+    tokens = functional.layer_norm(sincos2d((16, 16), 192, layout=layout), (192,))
+    weights = (tokens @ left @ right @ tokens.T / 8.0).softmax(1)
+    hits = (weights.argmax(1) == torch.arange(256)).double().mean()
+
+    assert float(weights.diagonal().mean()) == pytest.approx(itself, abs=5e-5)
+    assert float(hits) == pytest.approx(first, abs=5e-3)
 
 
 def test_mimetic_attention_looks_at_near_tokens() -> None:

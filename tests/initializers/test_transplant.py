@@ -131,6 +131,7 @@ def test_what_is_not_trained_is_pending() -> None:
     [
         (_network(4, 3), _network(8, 2), "weight_selection", "has no parameter `blocks.2.weight`"),
         (_network(9, 2), _network(8, 2), "weight_selection", "take `weight_tiling` for these layers"),
+        (_network(7, 2), _network(8, 2), "weight_tiling", "take `weight_selection` for these layers"),
         (
             nn.ModuleDict({"blocks": nn.Sequential(nn.Conv1d(4, 4, 1))}),
             _network(8, 1),

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -29,7 +30,13 @@ class Own(nn.Module):
 
 
 class OwnAttention(Own):
-    """The same, whose name says what it is."""
+    """The same, whose name says what it is, and which keeps the number of its heads."""
+
+    num_heads: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads = 4
 
 
 def vit(**arguments: object) -> nn.Module:
@@ -154,8 +161,9 @@ def test_an_attention_that_is_not_recognised() -> None:
                 "`0.mixing.to_qkv` 24 → 72, `0.to_out` 24 → 24"
             ),
             (
-                "match the layer that holds them by name, and say in the rule which is which: "
-                "`attention: {qkv: mixing.to_qkv, out: to_out, heads: …}`"
+                "declare it: `match: {class: OwnAttention}`, "
+                "`attention: {qkv: mixing.to_qkv, out: to_out, heads: 4}`, "
+                "if the outputs of `mixing.to_qkv` are all queries, then all keys, then all values"
             ),
         )
     ]
@@ -170,6 +178,71 @@ class PartlyAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.q, self.kv, self.proj = nn.Linear(24, 24), nn.Linear(24, 48), nn.Linear(24, 24)
+        self.heads = 4
+
+
+class GroupedAttention(nn.Module):
+    """An attention of four layers that nobody knows, with two keys for four heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.keys, self.values = nn.Linear(24, 24), nn.Linear(24, 12), nn.Linear(24, 12)
+        self.merge, self.heads = nn.Linear(24, 24), 4
+
+
+class Mixing(nn.Module):
+    """An attention told by shapes alone: three times the outputs that the other has inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.back, self.make = nn.Linear(24, 24), nn.Linear(24, 72)
+
+
+class Holder(nn.Module):
+    """A block whose name speaks of attention, too, with an MLP beside it."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.fc = attention, nn.Sequential(nn.Linear(24, 48), nn.GELU(), nn.Linear(48, 24))
+
+
+class AttentionBlock(Holder):
+    """The same under that name."""
+
+
+SHOWN = {
+    "fused": (OwnAttention, "{class: OwnAttention}", "{qkv: mixing.to_qkv, out: to_out, heads: 4}"),
+    "partly fused": (PartlyAttention, "{class: PartlyAttention}", "{q: q, kv: kv, out: proj, heads: 4}"),
+    "grouped": (
+        GroupedAttention,
+        "{class: GroupedAttention}",
+        "{q: queries, k: keys, v: values, out: merge, heads: 4, kv_heads: 2}",
+    ),
+    "by shape": (Mixing, r"'blocks\.\d+\.inner'", "{qkv: make, out: back, heads: …}"),
+}
+
+
+@pytest.mark.parametrize("holder", [Holder, AttentionBlock])
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_block_that_is_shown_can_be_copied(name: str, holder: type[Holder]) -> None:
+    """It is that of the innermost layer, has all that could be told, and makes the rule claim every one."""
+    attention, match, block = SHOWN[name]
+    model = nn.ModuleDict({"blocks": nn.ModuleList([holder(attention()) for _ in range(2)])})
+    ((_, hint),) = mistakes(model, FROZEN)
+
+    assert hint.startswith(f"declare it: `match: {match}`, `attention: {block}`")
+    declared = yaml.safe_load(block.replace("…", "4"))
+    for condition in (yaml.safe_load(match), {"kind": "attention"}):
+        rule = {
+            "id": "a",
+            "match": condition,
+            "attention": declared,
+            "init": "mimetic_attention",
+            "expect": 2,
+        }
+        plan = plan_of(model, rule)
+        plan.apply(model)
+        assert all(".inner." in name for name in claimed(plan, "a"))
 
 
 def test_an_attention_that_is_named_but_not_recognised() -> None:
@@ -182,16 +255,97 @@ def test_an_attention_that_is_named_but_not_recognised() -> None:
             "recognised; `own` of class OwnAttention looks like one: linear layers "
             "`own.mixing.to_qkv` 24 → 72, `own.to_out` 24 → 24"
         )
-        assert hint.endswith("`attention: {qkv: mixing.to_qkv, out: to_out, heads: …}`")
+        assert "`attention: {qkv: mixing.to_qkv, out: to_out, heads: 4}`" in hint
 
 
-def test_no_block_is_shown_that_could_not_be_written() -> None:
-    """Keys and values in one layer have no word in the language."""
-    ((message, hint),) = mistakes(nn.Sequential(PartlyAttention()), FROZEN)
-    assert "linear layers `0.q` 24 → 24, `0.kv` 24 → 48, `0.proj` 24 → 24" in message
-    assert hint == (
-        "`kv` holds keys and values together, which `attention:` has no word for; begin these layers one "
-        "by one, with rules on `kind: linear`"
+def test_a_declaration_that_finds_no_layer() -> None:
+    """Where it would hold is said; where nowhere, which linear layers there are."""
+    model = nn.Sequential(Own(), nn.GELU(), Own())
+    rule = {"id": "own", "attention": BLOCK, "freeze": True}
+    nowhere = {**rule, "match": {"kind": "attention"}, "attention": {**BLOCK, "out": "away"}}
+    repair = "linear layers `mixing.to_qkv`, `to_out` are below `0`, `2`, of class `Own`"
+
+    assert mistakes(model, {**rule, "match": {"class": "Owner"}}) == [
+        ("rule `own` matches nothing in this model: no layer is of class `Owner`", repair)
+    ]
+    assert mistakes(model, {**rule, "match": "blocks"}) == [
+        ("rule `own` matches nothing in this model: no layer is named like `blocks`", repair)
+    ]
+    ((message, hint),) = mistakes(model, nowhere)
+    assert message.endswith("no layer has linear layers `mixing.to_qkv`, `away` below it")
+    assert hint.startswith("the model's linear layers are `0.mixing.to_qkv` 24 → 72, ")
+
+
+def test_heads_that_each_layer_keeps() -> None:
+    """Where layers differ the block that is shown leaves them out, and each has its own."""
+    model = nn.Sequential(PartlyAttention(), PartlyAttention())
+    model[1].heads = 2
+    ((_, hint),) = mistakes(model, FROZEN)
+    assert "`attention: {q: q, kv: kv, out: proj}`" in hint
+
+    rule = {**FROZEN, "attention": {"q": "q", "kv": "kv", "out": "proj"}}
+    notes = [plan_of(model, rule).entry(f"{i}.kv.weight").notes[0] for i in range(2)]
+    assert notes == ["k rows 0:24, v rows 24:48; 4 heads of 6", "k rows 0:24, v rows 24:48; 2 heads of 12"]
+    declared = {**rule, "attention": {**rule["attention"], "heads": 4}}
+    said = "declared with 4 heads, where the layer itself keeps 2"
+    assert [said in plan_of(model, declared).entry(f"{i}.q.weight").notes for i in range(2)] == [False, True]
+    del model[0].heads
+    assert mistakes(model, rule)[0][0] == "`0` keeps no number of heads: declare them, `heads: …`"
+
+
+def test_a_declared_attention_knows_the_grid() -> None:
+    """As one that is recognised does, from the model's only table of positions."""
+    model = nn.ModuleDict({"patch": nn.Conv2d(3, 24, 4, stride=4), "attn": PartlyAttention()})
+    model.register_parameter("pos_embed", nn.Parameter(torch.zeros(1, 17, 24)))
+    block = {"q": "q", "kv": "kv", "out": "proj"}
+    rule = {"id": "a", "match": {"kind": "attention"}, "attention": block, "init": "impulse_attention"}
+
+    assert plan_of(model, rule).entry("attn.q.weight").arguments["grid"] == [4, 4]
+
+
+def test_a_model_that_is_one_attention() -> None:
+    """It is matched by its class."""
+    ((message, hint),) = mistakes(PartlyAttention(), FROZEN)
+
+    assert "the model itself, of class PartlyAttention, looks like one: linear layers `q` 24 → 24" in message
+    assert hint.startswith("declare it: `match: {class: PartlyAttention}`, `attention: {q: q, kv: kv,")
+    rule = {"id": "a", "match": {"class": "PartlyAttention"}, "init": "mimetic_attention"}
+    plan = plan_of(PartlyAttention(), {**rule, "attention": {"q": "q", "kv": "kv", "out": "proj"}})
+    assert len(claimed(plan, "a")) == 6
+
+
+def test_a_declared_layer_that_is_tied() -> None:
+    """A weight that another layer owns is no map of its own."""
+    model = GroupedAttention()
+    model.values.weight = model.keys.weight
+    block = {"q": "queries", "k": "keys", "v": "values", "out": "merge", "heads": 4, "kv_heads": 2}
+    rule = {"id": "a", "match": {"kind": "attention"}, "attention": block, "freeze": True}
+
+    assert mistakes(nn.Sequential(model), rule)[0][0] == (
+        "`0.values` is declared as a map of its own, but its weight is tied to another layer's"
+    )
+
+
+def test_a_declared_pair() -> None:
+    """`mlp:` makes the site; what is not recognised is shown with the block that declares it."""
+    model = nn.Sequential(Holder(nn.Identity()), Holder(nn.Identity()))
+    rule = {"id": "m", "match": {"kind": "mlp"}, "init": "mimetic_mlp"}
+    told = "`0.fc` (and 1 more) looks like one: linear layers `0.fc.0` 24 → 48, `0.fc.2` 48 → 24"
+    ((message, hint),) = mistakes(model, rule)
+    assert message.endswith(f"it has no mlp site that could be recognised; {told}")
+    assert hint.endswith(r"declare it: `match: '\d+\.fc'`, `mlp: {fc1: '0', fc2: '2'}`")
+
+    pair = {"fc1": "0", "fc2": "2"}
+    for match in ({"kind": "mlp"}, r"\d+\.fc"):
+        plan = plan_of(model, {**rule, "match": match, "mlp": pair, "expect": 2})
+        assert claimed(plan, "m") == ["0.fc.0.weight", "1.fc.0.weight"]
+        assert plan.entry("0.fc.0.weight").notes == ("the first of the pair 24 → 48 → 24",)
+    wrong = {**rule, "match": r"\d+", "mlp": {"fc1": "fc.0", "fc2": "fc.0.0"}}
+    assert "`0.fc.0.0` is declared as a linear layer of an MLP pair" in mistakes(model, wrong)[0][0]
+    square = nn.Sequential(nn.Linear(24, 48), nn.Linear(24, 48))
+    assert mistakes(nn.Sequential(square), {**rule, "match": "0", "mlp": {"fc1": "0", "fc2": "1"}})[0][0] == (
+        "`0` is no MLP pair as declared: `0` 24 → 48, `1` 24 → 48; "
+        "the second layer leads back to the width the first came from"
     )
 
 
@@ -222,13 +376,16 @@ def test_a_declared_attention() -> None:
         ),
         (
             {**BLOCK, "heads": 5},
-            "`0` is no attention of 5 heads as declared: `mixing.to_qkv` 24 → 72, `to_out` 24 → 24",
+            (
+                "`0` is no attention of 5 heads as declared: `mixing.to_qkv` 24 → 72, `to_out` 24 → 24; "
+                "1, 2, 3, 4, 6, 8, 12, 24 would fit"
+            ),
         ),
         (
-            {"q": "to_out", "k": "to_out", "v": "mixing.to_qkv", "out": "to_out", "heads": 4, "kv_heads": 2},
+            {**BLOCK, "kv_heads": 2},
             (
-                "`0` is no attention of 4 heads over 2 of keys and values as declared: `to_out` 24 → 24, "
-                "`mixing.to_qkv` 24 → 72"
+                "`0` is no attention of 4 heads over 2 of keys and values as declared: "
+                "`mixing.to_qkv` 24 → 72, `to_out` 24 → 24; 2 would fit"
             ),
         ),
     ],

@@ -13,10 +13,11 @@ from mimetic.study.planning import plan_arms
     [
         ({"type": "convmixer", "patch_size": 16}, "digits", r"Calculated padded input size .* \(8 x 8\)"),
         ({"type": "torchvision", "name": "vit_b_16"}, "cifar10", "Wrong image height! Expected 224"),
+        ("vit", "digits", "Input images are 8×8, and the model is for 32×32, its `image_size`"),
         ({"type": "timm", "name": "vit_tiny_patch16_224"}, "cifar10", r"Input height \(32\) doesn't match"),
     ],
 )
-def test_wrong_sizes_are_said_at_planning(model: dict[str, Any], data: str, said: str) -> None:
+def test_wrong_sizes_are_said_at_planning(model: dict[str, Any] | str, data: str, said: str) -> None:
     """The forward's own words, the arm, and what to change."""
     recipe = load({"recipe": 1, "name": "x", "model": model, "data": data, "train": {}})
     with pytest.raises(

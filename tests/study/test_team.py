@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mimetic.journal import Event, read_journal
+from mimetic.study.team import launcher
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -102,3 +103,24 @@ def test_a_team_ends_and_goes_on(tmp_path: Path) -> None:
 
     (code, first), (other_code, second) = run(tmp_path, "none", "--resume")  # there is nothing left to train
     assert (code, other_code) == (0, 0), first + second
+
+
+@pytest.mark.parametrize(
+    ("size", "here", "expected"),
+    [
+        (None, None, ""),
+        (1, 1, ""),
+        (4, 4, "torchrun --nproc-per-node 4 -m "),
+        (8, 4, "torchrun … -m "),
+    ],
+)
+def test_how_a_team_goes_on(
+    size: int | None, here: int | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line to copy starts as many processes as there were; of several machines their owner knows more."""
+    for name, value in (("WORLD_SIZE", size), ("LOCAL_WORLD_SIZE", here)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, str(value))
+
+    assert launcher() == expected

@@ -10,6 +10,7 @@ from mimetic.train import devices
 from mimetic.train.devices import (
     Precision,
     autocast,
+    device_lost,
     keeping_global_streams,
     pick_device,
     pick_precision,
@@ -115,3 +116,18 @@ def test_autocast_only_for_bfloat16() -> None:
         assert (square @ square).dtype == torch.bfloat16
     with autocast("fp32", CPU):
         assert (square @ square).dtype == torch.float32
+
+
+def test_a_gpu_that_answers_no_more_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was never used is not asked."""
+
+    def fail() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nFor debugging …")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", fail)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    assert device_lost() is None
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    assert device_lost() == "CUDA error: an illegal memory access was encountered"
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    assert device_lost() is None

@@ -65,8 +65,9 @@ def _otherwise(module: nn.Module) -> bool:
 
 
 def remarks(module: nn.Module) -> tuple[str, ...]:
-    """Return what changes the meaning of the product of queries and keys."""
+    """Return what changes the meaning of the product of queries and keys: a norm, or cosines (Swin v2)."""
     norms = (module._modules.get(name) for name in ("q_norm", "k_norm"))  # noqa: SLF001
-    if any(norm is not None and not isinstance(norm, nn.Identity) for norm in norms):
+    normed = any(norm is not None and not isinstance(norm, nn.Identity) for norm in norms)
+    if normed or module._parameters.get("logit_scale") is not None:  # noqa: SLF001
         return ("queries and keys are normalized: their product is not the attention's map",)
     return ()

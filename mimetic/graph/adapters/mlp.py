@@ -13,10 +13,11 @@ PAIRS: tuple[tuple[str, str], ...] = (
     ("intermediate.dense", "output.dense"),
     ("up_proj", "down_proj"),
     ("wi", "wo"),
+    ("dense_h_to_4h", "dense_4h_to_h"),
     ("0", "3"),
 )
 """Names of the two layers below the module: timm, torch, GPT-2, DistilBERT, BERT and ViT, Llama, T5,
-torchvision."""
+GPT-NeoX, torchvision."""
 
 
 def mlp(module: nn.Module) -> Found | None:

@@ -16,25 +16,24 @@ from mimetic.graph.adapters.reading import Found
 from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.structure import Position, Slot
 
+_TABLES = ("emb", "embed", "embedding", "embeddings", "enc", "encoding", "encodings", "table")
+
 NAMES = frozenset(
     {
-        "pos_embed",
-        "pos_emb",
-        "pos_embedding",
-        "pos_embeddings",
-        "position_embed",
-        "position_embedding",
-        "position_embeddings",
-        "positional_embedding",
-        "positional_embeddings",
+        *("_".join(words) for words in product(("pos", "position", "positional"), _TABLES)),
         "absolute_pos_embed",
+        "absolute_position_embeddings",
+        "embed_positions",
         "wpe",
     }
 )
 """Names position tables go by."""
 
 _PREFIXES = (0, 1, 2)
-"""Class, distillation and register tokens that may stand before the patches."""
+"""Class and distillation tokens that may stand before the patches, where their grid is a guess."""
+
+_MOST_PREFIXES = 17
+"""Tokens that may, registers among them, where the grid is declared: 16 registers and a class token."""
 
 
 def position_parameters(module: nn.Module, parent: nn.Module | None) -> Iterator[Found]:
@@ -81,10 +80,30 @@ def _patches(*around: nn.Module | None) -> nn.Module | None:
 
 def _grid(tokens: int, patches: nn.Module) -> tuple[int, tuple[int, int] | None]:
     """Return the tokens before the grid, and its sides: as declared, or else a square."""
-    declared = patches.__dict__.get("grid_size")
-    sides = [declared] if isinstance(declared, tuple | list) and len(declared) == 2 else []  # noqa: PLR2004
-    sides += [(math.isqrt(tokens - prefix),) * 2 for prefix in _PREFIXES if tokens > prefix]
-    for prefix, (rows, columns) in product(_PREFIXES, sides):
-        if type(rows) is int and type(columns) is int and rows * columns == tokens - prefix and rows > 0:
-            return prefix, (rows, columns)
+    declared = _declared(patches)
+    if declared is not None and 0 <= tokens - math.prod(declared) <= _MOST_PREFIXES:
+        return tokens - math.prod(declared), declared
+    for prefix in _PREFIXES:
+        side = math.isqrt(max(tokens - prefix, 0))
+        if side > 0 and side * side == tokens - prefix:
+            return prefix, (side, side)
     return 0, None
+
+
+def _declared(patches: nn.Module) -> tuple[int, int] | None:
+    """Return the grid a patch embedding keeps, or that of the image and patch sizes it keeps."""
+    grid = _pair(patches.__dict__.get("grid_size"))
+    if grid is None:
+        image, patch = _pair(patches.__dict__.get("image_size")), _pair(patches.__dict__.get("patch_size"))
+        if image is not None and patch is not None:
+            grid = (image[0] // patch[0], image[1] // patch[1])
+    return grid if grid is not None and min(grid) > 0 else None
+
+
+def _pair(value: object) -> tuple[int, int] | None:
+    """Return two whole numbers, or one twice."""
+    if type(value) is int:
+        value = (value, value)
+    if not isinstance(value, tuple | list) or [type(side) for side in value] != [int, int]:
+        return None
+    return (value[0], value[1]) if min(value) > 0 else None

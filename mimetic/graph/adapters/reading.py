@@ -11,7 +11,7 @@ from mimetic.graph.names import unwraps
 from mimetic.graph.structure import Slot, Structure, stacked
 from mimetic.recipe.match import CompositeKind
 
-HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead")
+HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead", "nheads")
 """Names under which modules keep their number of query heads."""
 
 HEAD_DIM = ("head_dim", "attention_head_size", "key_value_proj_dim", "dim_head", "head_size")

@@ -43,7 +43,8 @@ def split_attention(module: nn.Module) -> Found | None:
         if q is not None and k is not None and v is not None and out is not None:
             holder = child(module, q_name.rpartition(".")[0]) if "." in q_name else module
             declaring = (module,) if holder is None else (module, holder)
-            return _agreed((q, k, v, out), declaring, remarks(module))
+            notes = tuple(dict.fromkeys(note for place in declaring for note in remarks(place)))
+            return _agreed((q, k, v, out), declaring, notes)
     return None
 
 
