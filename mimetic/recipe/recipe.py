@@ -219,6 +219,15 @@ class Recipe(Section):
         """Return where an arm or a stage stands: `address("small", "stages").mark("init", 0)`."""
         return Address(among, name, self.where)
 
+    def addresses(self) -> tuple[Address, ...]:
+        """Return where each arm and then each stage stands."""
+        stages = (self.address(name, "stages") for name in self.stages)
+        return (*map(self.address, self.arms), *stages)
+
+    def section(self, at: Address) -> Arm:
+        """Return the arm or the stage that stands somewhere."""
+        return self.arms[at.name] if at.among == "arms" else self.stages[at.name]
+
     @property
     def sources(self) -> dict[str, str]:
         """Return the files the recipe was read from, as written: its own first, then those it extends."""

@@ -50,12 +50,11 @@ def with_local_runs(recipe: Recipe, root: Path) -> Recipe:
 
 def _runs(recipe: Recipe) -> Iterator[tuple[tuple[Step, ...], str]]:
     """Yield the runs that rules name, and where."""
-    for group, members in (("arms", recipe.arms), ("stages", recipe.stages)):
-        for name, member in members.items():
-            for rule in member.init:
-                for path, origin in origins(rule):
-                    if origin.run is not None:
-                        yield (group, name, "init", rule.id, *path, "run"), origin.run
+    for at in recipe.addresses():
+        for rule in recipe.section(at).init:
+            for path, origin in origins(rule):
+                if origin.run is not None:
+                    yield (at.among, at.name, "init", rule.id, *path, "run"), origin.run
 
 
 def _with(value: Any, change: Callable[[Origin], Origin]) -> Any:

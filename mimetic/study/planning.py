@@ -70,8 +70,8 @@ def plan_recipe(
     """
     planned, issues = Planned({}, {}, {}), list[Issue]()
     chosen = recipe.seeds[0] if seed is None else seed
-    for at in _addresses(recipe) if arm is None else [recipe.address(arm)]:
-        section: Arm = getattr(recipe, at.among)[at.name]
+    for at in recipe.addresses() if arm is None else (recipe.address(arm),):
+        section = recipe.section(at)
         other = model if at.among == "arms" else None
         try:
             if at.among == "arms":
@@ -93,10 +93,6 @@ def plan_recipe(
     if issues:
         raise RecipeError(issues)
     return planned
-
-
-def _addresses(recipe: Recipe) -> list[Address]:
-    return [*map(recipe.address, recipe.arms), *(recipe.address(name, "stages") for name in recipe.stages)]
 
 
 def _sites(arm: Arm, at: Address, *, model: Model | None, allow_code: bool) -> Sites:
@@ -135,8 +131,9 @@ def open_data(recipe: Recipe) -> dict[str, str]:
     """
     digests: dict[str, str] = {}
     opened: dict[str, str] = {}
-    for at in _addresses(recipe):
-        examples = getattr(recipe, at.among)[at.name].data
+    for at in recipe.addresses():
+        examples = recipe.section(at).data
+        assert examples is not None  # `check_parts` has seen to it
         key = examples.model_dump_json()
         if key not in opened:
             try:

@@ -5,7 +5,7 @@ from pathlib import Path
 from mimetic import data, models
 from mimetic.data import Dataset
 from mimetic.recipe import Arm, Recipe, load
-from mimetic.recipe.address import Address
+from mimetic.recipe.address import MAIN, Address
 from mimetic.recipe.model import PythonModel
 from mimetic.surgery import Network, build_network
 
@@ -34,7 +34,7 @@ class Shelf:
         return self._data[name]
 
     def network(
-        self, arm: Arm, dataset: Dataset, *, seed: int, at: Address, allow_code: bool = False
+        self, arm: Arm, dataset: Dataset, *, seed: int, at: Address = MAIN, allow_code: bool = False
     ) -> Network:
         """Return the arm's network with its own initialization, surgery included.
 

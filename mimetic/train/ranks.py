@@ -55,7 +55,9 @@ class Ranks:
             )
         if self.size > 1 and device.type == "cuda":
             places: list[str | None] = [None] * self.size
-            dist.all_gather_object(places, f"{socket.gethostname()} {device}")
+            # By its own number: where each process is shown one GPU alone, all of them are `cuda:0`.
+            own = torch.cuda.get_device_properties(device).uuid
+            dist.all_gather_object(places, f"{socket.gethostname()} {device} ({own})")
             refuse_shared(places)
 
     def share(self, tensor: Tensor) -> Tensor:

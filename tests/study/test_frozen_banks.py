@@ -49,7 +49,7 @@ def trained_and_begun(
         assert run_trial(trial, shelf, lambda: "enough" if next(asked) == 5 else None) == "KILLED"  # noqa: B023
     assert run_trial(trial, shelf, lambda: None) == "FINISHED"
     arm = recipe.arms["main"]
-    begun = Shelf().network(arm, shelf.dataset(arm), seed=0, name="main").model.state_dict()
+    begun = Shelf().network(arm, shelf.dataset(arm), seed=0).model.state_dict()
     plan = json.loads((trial.folder / "plan.json").read_text())
     frozen = {entry["parameter"] for entry in plan["entries"] if entry["frozen"]}
     return load_file(trial.folder / WEIGHTS), begun, frozen

@@ -25,13 +25,12 @@ from mimetic.study.sync import sync
 from mimetic.study.trial import run_trial
 from mimetic.tracking import store as stores
 
+from .conftest import PLAIN
+
 TINY: dict[str, Any] = {
-    "recipe": 1,
-    "name": "tiny",
-    "model": {"type": "convmixer", "dim": 4, "depth": 1, "kernel_size": 3, "patch_size": 2},
-    "data": {"type": "digits", "train_size": 32, "test_size": 16},
-    "train": {"epochs": 2, "batch_size": 16},
-    "seeds": 2,
+    **PLAIN,
+    "model": {**PLAIN["model"], "dim": 4, "depth": 1},
+    "train": {"epochs": 2, "batch_size": 32},
     "arms": {"default": {}, "other": {}},
 }
 
