@@ -303,6 +303,18 @@ def test_a_declared_attention_knows_the_grid() -> None:
     assert plan_of(model, rule).entry("attn.q.weight").arguments["grid"] == [4, 4]
 
 
+def test_a_table_that_is_not_recognised() -> None:
+    """Tensors of such a shape are listed, matrices of layers left out."""
+    model = nn.Sequential(nn.Linear(24, 24))
+    model.register_parameter("places", nn.Parameter(torch.zeros(1, 16, 24)))
+    rule = {"id": "table", "match": {"kind": "position"}, "init": "sincos2d"}
+    ((message, hint),) = mistakes(model, rule)
+
+    assert message.endswith("it has no position site that could be recognised")
+    assert hint.endswith("by shapes (T, D) or (1, T, D); of such a shape are `places` 1×16×24")
+    assert mistakes(nn.Sequential(nn.Linear(24, 24)), rule)[0][1].endswith("no parameter has such a shape")
+
+
 def test_a_model_that_is_one_attention() -> None:
     """It is matched by its class."""
     ((message, hint),) = mistakes(PartlyAttention(), FROZEN)
