@@ -147,7 +147,12 @@ def ui_to_answer(folder: Path) -> float:
     began = time.perf_counter()
     command = mimetic("ui", "--root", "runs")
     with subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
     ) as ui:
         assert ui.stdout is not None
         address = next(found for line in ui.stdout if (found := re.search(r"http://[\d.:]+", line)))[0]

@@ -143,6 +143,7 @@ def test_a_transfer_that_does_not_fit_is_found_before_anything_runs(tmp_path: Pa
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_an_arm_begins_from_an_arm(tmp_path: Path) -> None:
     """It waits for the other, takes its weights of the same seed, and the plan says which."""
     recipe = {**TINY, "arms": FROM_AN_ARM, "stages": {}, "seeds": 2}

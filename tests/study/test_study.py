@@ -133,6 +133,7 @@ def test_queue_in_one_process_gives_the_same_bytes(straight: Path, tmp_path: Pat
     assert weights(folder) == weights(straight)
 
 
+@pytest.mark.slow
 def test_killed_worker_fails_its_trial_alone_and_resume_completes(straight: Path, tmp_path: Path) -> None:
     """`kill -9` of a worker costs one trial; `resume` then gives the metrics of an uninterrupted run."""
     display = Recorder()

@@ -33,6 +33,7 @@ def run(folder: Path, *words: str, ranks: int) -> list[dict[str, Any]]:
     return [json.loads((folder / f"told-{rank}.json").read_text()) for rank in range(ranks)]
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     """Initial weights bit for bit, every batch's images in its order, final weights up to rounding."""
     (alone,) = run(tmp_path / "one", "2", ranks=1)
