@@ -42,6 +42,7 @@ from mimetic.models import build
 from mimetic.models.torchvision_import import import_torchvision
 from mimetic.recipe.model import Model
 from mimetic.train.devices import pick_device, pick_precision
+from mimetic.train.memory import keep_freed_memory
 
 Window = Callable[[], float]
 
@@ -269,6 +270,7 @@ def main() -> int:
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as workers do; for every loop of this process
     device = pick_device(options.device)
     options.device = str(device)
     print(f"torch {torch.__version__}, {device}, {options.threads} thread(s), batch {options.batch}")

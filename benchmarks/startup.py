@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
 
 from common import head, parser, quartiles, row, timed
@@ -155,21 +156,24 @@ def ui_to_answer(folder: Path) -> float:
         start_new_session=True,
     ) as ui:
         assert ui.stdout is not None
-        address = next(found for line in ui.stdout if (found := re.search(r"http://[\d.:]+", line)))[0]
-        while not answers(address):
+        found = next(found for line in ui.stdout if (found := re.search(r"http://([\d.]+):(\d+)", line)))
+        while not answers(found[1], int(found[2])):
             time.sleep(0.01)
         seconds = time.perf_counter() - began
         os.killpg(ui.pid, signal.SIGINT)
     return seconds
 
 
-def answers(address: str) -> bool:
+def answers(host: str, port: int) -> bool:
     """Tell whether a server answers."""
+    connection = HTTPConnection(host, port, timeout=1)
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=1):
-            return True
+        connection.request("GET", "/health")
+        return connection.getresponse().status == HTTPStatus.OK
     except OSError:
         return False
+    finally:
+        connection.close()
 
 
 if __name__ == "__main__":

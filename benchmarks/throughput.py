@@ -20,12 +20,14 @@ from loops import CLASSES, bare, models, ours, random_pictures
 from mimetic.models import build
 from mimetic.recipe.model import Model
 from mimetic.train.devices import pick_device
+from mimetic.train.memory import keep_freed_memory
 
 
 def main() -> int:
     """Measure, print the table, and say whether it is good enough."""
     options = _options()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as workers do; for every loop of this process
     device = pick_device(options.device)
     print(f"torch {torch.__version__}, {device}, {options.threads} thread(s), batch {options.batch}")
     print(f"{'model':<24}{'mimetic':>12}{'bare':>12}{'ratio':>9}{'quartiles':>18}{'epoch end':>12}")

@@ -23,6 +23,7 @@ from mimetic.study.layout import Trial
 from mimetic.study.shelf import Shelf
 from mimetic.study.trial import run_trial
 from mimetic.study.worker import StopFlag
+from mimetic.train.memory import keep_freed_memory
 from mimetic.train.ranks import LOST, Ranks
 
 _TICK = 0.5
@@ -120,6 +121,7 @@ def _destroy() -> None:
 def _join() -> Ranks:
     """Join the team, once; each process takes the GPU of its number, where there are any."""
     if not dist.is_initialized():
+        keep_freed_memory()
         if torch.cuda.is_available():
             # More processes than GPUs is said of the trial, where its device is known (`Ranks.check`).
             torch.cuda.set_device(_said_by("LOCAL_RANK") % torch.cuda.device_count())

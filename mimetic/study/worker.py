@@ -19,6 +19,7 @@ from mimetic.study.shelf import Shelf
 from mimetic.study.stack import run_stack
 from mimetic.study.trial import run_trial
 from mimetic.train.devices import device_lost
+from mimetic.train.memory import keep_freed_memory
 
 
 class StopFlag:
@@ -49,6 +50,7 @@ def _read(queue: "SimpleQueue[str | None]", stop: StopFlag) -> None:
 
 def work() -> None:
     """Train trials until told to end."""
+    keep_freed_memory()
     stop = StopFlag()
     signal.signal(signal.SIGTERM, stop.on_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
