@@ -133,6 +133,9 @@ def _type(fault: Fault) -> Issue:
 
 def _near_type(name: str, names: list[str], family: Family | None) -> str:
     near = nearest(name, names)
+    source, _, rest = name.partition(":")  # as `--model` is written on the command line
+    if rest and source in names:
+        return f"write `{{type: {source}, name: {clipped(rest)}}}`"
     if family == "model" and (near is None or likeness(name, near) < _SURE):
         published = f"`{{type: torchvision, name: {clipped(name)}}}`"
         if near is not None:
