@@ -1,7 +1,7 @@
 """Memory that training frees and wants again at the next step is kept by the process.
 
 glibc gives what is free at the end of its heap back to the system, and takes it anew a moment later, page by
-page: for a ConvMixer-128/4 at a batch of 128 some 28,000 page faults a step, of which 3,400 remain, and a
+page: for a ConvMixer-128/4 at a batch of 128 some 29,000 page faults a step, of which 3,400 remain, and a
 step takes 8 % less (medians of three processes of each in turn; a ResNet-20, whose tensors are smaller,
 gains nothing).
 """
