@@ -1,7 +1,7 @@
 """Images per second of training: ours, a bare loop, timm's path, Lightning's Trainer and Accelerate.
 
     python benchmarks/frameworks.py                     # ConvMixer-128/4 and CIFAR-ResNet-20
-    python benchmarks/frameworks.py --windows 9 --model cifar_resnet
+    python benchmarks/frameworks.py --windows 9 --model cifar_resnet --beside resident
 
 One model, one optimizer (AdamW, fused), one schedule (one-cycle), one batch size, in one process and in
 turns. Each tool takes its images twice where it can: as batches that are resident and augmented by the same
@@ -244,6 +244,7 @@ def compare(name: str, spec: Model, options: argparse.Namespace, device: torch.d
         "Accelerate, loader": with_accelerate(model, tutorial, options, device),
         "timm, its loader": with_timm(model, dataset, options, device),
     }
+    others = {other: window for other, window in others.items() if options.beside in other}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in others}
     for number in range(options.windows + 1):
         for other, window in others.items():
@@ -264,6 +265,7 @@ def compare(name: str, spec: Model, options: argparse.Namespace, device: torch.d
 def main() -> int:
     """Measure and print the table."""
     parser = loop_parser(__doc__, dim=128, depth=4, patch=2, steps=5, windows=7, device="auto")
+    parser.add_argument("--beside", default="", help="only those whose name holds this, e.g. resident")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     import logging
