@@ -138,6 +138,7 @@ def with_lightning(
 
     def window() -> float:
         model.to(memory_format=torch.channels_last)
+        model.train()  # Lightning leaves modes as they are, and the window before ended with an evaluation
         module = Module()
         trainer = pl.Trainer(
             max_epochs=1,
