@@ -1,6 +1,12 @@
 """Initializers: pure functions from a rule, a layer and keyed streams to tensors."""
 
-from mimetic.initializers import attention_draws, bank, mimetic_mlp, mimetic_ssm  # register their draws
+from mimetic.initializers import (  # register their draws
+    attention_draws,
+    bank,
+    mimetic_mlp,
+    mimetic_ssm,
+    positions,
+)
 from mimetic.initializers.dispatch import draw, fills, made, named
 from mimetic.initializers.draw import Draw, Joint, Moments, Streams
 from mimetic.initializers.gaussian import draw_filters, gaussian_moments
@@ -23,4 +29,5 @@ __all__ = [
     "mimetic_mlp",
     "mimetic_ssm",
     "named",
+    "positions",
 ]

@@ -1,6 +1,5 @@
-"""The draws of initializers that act on attentions and position tables: from their arguments to tensors."""
+"""The draws of initializers that act on attentions: from their arguments to tensors."""
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -11,7 +10,7 @@ from torch.nn import functional
 from mimetic.covariance.linalg import one_thread
 from mimetic.errors import UserError
 from mimetic.graph.site import Site
-from mimetic.graph.structure import Attention, Position
+from mimetic.graph.structure import Attention
 from mimetic.initializers.assembly import assembled, read_maps
 from mimetic.initializers.attention import (
     Stream,
@@ -33,14 +32,13 @@ from mimetic.initializers.dispatch import made, named
 from mimetic.initializers.draw import Draw, Moments, Streams
 from mimetic.initializers.impulse import OFFSETS, impulse_factors, impulse_logits, principal, pulled_back
 from mimetic.initializers.parallel import side_by_side
-from mimetic.initializers.products import close
+from mimetic.initializers.positions import check_sincos_width
 from mimetic.models.sincos import sincos2d
 from mimetic.recipe.attention_init import (
     Bias,
     ConditionedAttention,
     ImpulseAttention,
     MimeticAttention,
-    Sincos2d,
 )
 
 _INNER = ("q", "k", "v")
@@ -122,7 +120,7 @@ def impulse_attention(spec: ImpulseAttention, site: Site, names: tuple[str, ...]
     (inputs, keys), values = _widths(site)
     if inputs != keys:
         raise UserError(f"{site.layer}: impulse_attention needs keys of the width of the queries")
-    _check_width(site, inputs, spec.layout)
+    check_sincos_width(site, inputs, spec.layout)
 
     def positions() -> tuple[Tensor, Tensor, Tensor]:
         table_ND = sincos2d(grid, inputs, layout=spec.layout, temperature=spec.temperature)
@@ -187,60 +185,6 @@ def conditioned_attention(spec: ConditionedAttention, site: Site, names: tuple[s
     return _draw(spec, site, names, maps, promises)
 
 
-@named.register
-def sincos(spec: Sincos2d, site: Site, names: tuple[str, ...]) -> Draw:
-    """Return the draw, which draws nothing, of a position table of sines and cosines.
-
-    Raises:
-        UserError: If the positions have no grid, or their width is not a multiple of four.
-    """
-    structure = site.structure
-    if not isinstance(structure, Position):
-        raise UserError(f"{site.layer}: sincos2d fills tables of positions, and this is a {site.kind} site")
-    grid = _grid_of(site, structure, spec.grid)
-    _check_width(site, structure.dim, spec.layout)
-    prefix = structure.tokens - grid[0] * grid[1]
-    local = structure.slots[0].parameter
-
-    def table() -> Tensor:
-        table_ND = sincos2d(grid, structure.dim, layout=spec.layout, temperature=spec.temperature)
-        whole_TD = functional.pad(spec.scale * table_ND, (0, 0, prefix, 0))
-        return whole_TD.view(site.parameter(local).shape)
-
-    def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:  # noqa: ARG001
-        return {local: table().to(torch.float32)} if local in names else {}
-
-    def check(streams: Streams, tensors: Mapping[str, Tensor], rounding: float) -> list[str]:  # noqa: ARG001
-        kept = local not in tensors or close(tensors[local], table(), rounding=rounding)
-        return [] if kept else ["its entries are the sines and cosines of the grid"]
-
-    arguments = {**spec.model_dump(exclude={"type"}), "grid": list(grid)}
-    others = f" after {prefix} of zeros" if prefix else ""
-    taken = (f"the rule takes them as a grid of {grid[0]}×{grid[1]}{others}",)
-    notes = (*(() if grid == structure.grid else taken), "checked after writing: every entry")
-    return Draw(spec.type_name(), arguments, sample, notes=notes, check=check)
-
-
-def _grid_of(site: Site, structure: Position, said: tuple[int, int] | None) -> tuple[int, int]:
-    """Return the grid of a table: what the rule says, else what the model tells.
-
-    Raises:
-        UserError: If neither does, or the rule's does not fit: larger than the table, or leaving most of it.
-    """
-    grid = structure.grid if said is None else said
-    tokens = structure.tokens
-    if grid is not None and tokens <= 2 * grid[0] * grid[1] <= 2 * tokens:
-        return grid
-    square = math.isqrt(tokens)
-    rows, columns = (square, square) if structure.grid is None else structure.grid
-    if grid is None:
-        why = "have no grid; say it, e.g."
-    else:
-        which = "fewer than" if grid[0] * grid[1] > tokens else "more than twice"
-        why = f"are {which} {grid[0]}×{grid[1]}; a grid that fits is"
-    raise UserError(f"{site.layer}: its {tokens} positions {why} `grid: [{rows}, {columns}]`")
-
-
 def _draw(
     spec: MimeticAttention | ImpulseAttention | ConditionedAttention,
     site: Site,
@@ -302,10 +246,3 @@ def _widths(site: Site) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the inputs of queries and keys, and the inputs of values with the outputs of the projection."""
     shapes = {name: site.slot_shape(name) for name in _ALL}
     return (shapes["q"][1], shapes["k"][1]), (shapes["v"][1], shapes["out"][0])
-
-
-def _check_width(site: Site, dim: int, layout: str) -> None:
-    least = 8 if layout == "simple" else 4
-    if dim % 4 or dim < least:
-        message = f"{site.layer}: sines and cosines need a width that is a multiple of 4, at least {least}, "
-        raise UserError(message + f"not {dim}")
