@@ -27,7 +27,7 @@ from mimetic.covariance.gradients import eval_mode
 from mimetic.covariance.linalg import symmetric_root
 from mimetic.graph import find_sites
 from mimetic.models.torchvision_import import import_torchvision
-from mimetic.plan import resolve
+from mimetic.plans import resolve
 from mimetic.recipe import load
 from mimetic.recipe.measured import Agop, Nfm
 

@@ -15,7 +15,7 @@ import torch
 from common import parser, timed
 
 from mimetic.graph import find_sites
-from mimetic.plan import resolve
+from mimetic.plans import resolve
 from mimetic.recipe import load
 
 RULES = {

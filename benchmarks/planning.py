@@ -11,7 +11,7 @@ from common import parser, timed
 from torch import nn
 
 from mimetic.graph import find_sites
-from mimetic.plan import resolve
+from mimetic.plans import resolve
 from mimetic.recipe import load
 
 RULES = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mimetic.api import ansatz, harvest, initialize, plan, resample, similarity
     from mimetic.errors import RunError, UserError
-    from mimetic.plan import Plan
+    from mimetic.plans import Plan
     from mimetic.recipe import Recipe, RecipeError, load
     from mimetic.study.study import run
 
@@ -22,7 +22,7 @@ _HOME = {
     "plan": "mimetic.api",
     "resample": "mimetic.api",
     "similarity": "mimetic.api",
-    "Plan": "mimetic.plan",
+    "Plan": "mimetic.plans",
     "load": "mimetic.recipe",
     "Recipe": "mimetic.recipe",
     "RecipeError": "mimetic.recipe",

@@ -13,7 +13,7 @@ from mimetic.covariance import harvest_key, trained_network
 from mimetic.covariance.similarity import Similarity, similarities
 from mimetic.errors import UserError
 from mimetic.graph import canonical_modules, find_sites
-from mimetic.plan import Plan, resolve
+from mimetic.plans import Plan, resolve
 from mimetic.recipe.rainbow import Rainbow
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.rule import Rule

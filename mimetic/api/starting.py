@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mimetic.covariance import TrainingImages, harvests_needed, training_images
 from mimetic.errors import UserError
 from mimetic.graph import find_sites
-from mimetic.plan import Plan, resolve
+from mimetic.plans import Plan, resolve
 from mimetic.recipe import Recipe, load
 from mimetic.recipe.load import Source
 from mimetic.recipe.recipe import Arm

@@ -10,7 +10,7 @@ from mimetic.errors import UserError
 from mimetic.recipe import load
 
 if TYPE_CHECKING:
-    from mimetic.plan import Plan
+    from mimetic.plans import Plan
 
 EPILOG = example(
     """  $ mimetic diff recipes/quickstart.yaml#default recipes/quickstart.yaml#closed-form
@@ -43,7 +43,7 @@ def diff(
     from rich import box
     from rich.table import Table
 
-    from mimetic.plan import differences
+    from mimetic.plans import differences
 
     rows = differences(left.plan.entries, right.plan.entries)
     out = console()

@@ -35,8 +35,8 @@ def explain(
     """Show the verdict of every rule on a parameter or on all parameters of a layer."""
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
     from mimetic.cli.plans import planned, without_network
-    from mimetic.plan import describe
-    from mimetic.plan.explain import explain as verdicts
+    from mimetic.plans import describe
+    from mimetic.plans.explain import explain as verdicts
 
     out = console()
     found = planned(loaded, arm=arm, model=model, allow_code=allow_code)

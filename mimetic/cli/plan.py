@@ -20,7 +20,7 @@ from mimetic.recipe import load
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mimetic.plan import Plan
+    from mimetic.plans import Plan
 
 EPILOG = example(
     """  $ mimetic plan recipes/quickstart.yaml --arm closed-form
@@ -72,7 +72,7 @@ def _print(name: str, made: "Plan", *, every: bool) -> None:
     from rich import box
     from rich.table import Table
 
-    from mimetic.plan import describe
+    from mimetic.plans import describe
 
     out = console()
     claimed = [entry for entry in made.entries if entry.rule is not None]

@@ -8,7 +8,7 @@ import yaml
 from mimetic.recipe.base import Section, Spec
 from mimetic.recipe.recipe import Recipe
 from mimetic.recipe.rule import Rule
-from mimetic.recipe.scalars import is_text
+from mimetic.recipe.text.scalars import is_text
 
 
 class _Dumper(yaml.SafeDumper):

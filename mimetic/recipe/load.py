@@ -11,16 +11,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from mimetic.errors import UserError
-from mimetic.recipe import yaml_source
-from mimetic.recipe.compose import Composition
 from mimetic.recipe.errors import Issue, Mark, RecipeError, clipped
-from mimetic.recipe.group import ARMS, RECIPE
-from mimetic.recipe.harvests import idle_stages, issues_of_stages, unused_stages, without_stages
-from mimetic.recipe.layer import check_version, checked_layer, named_entries
-from mimetic.recipe.overrides import layer_of
-from mimetic.recipe.problems import issues_of
+from mimetic.recipe.reading.compose import Composition
+from mimetic.recipe.reading.group import ARMS, RECIPE
+from mimetic.recipe.reading.harvests import idle_stages, issues_of_stages, unused_stages, without_stages
+from mimetic.recipe.reading.layer import check_version, checked_layer, named_entries
+from mimetic.recipe.reading.overrides import layer_of
+from mimetic.recipe.reading.problems import issues_of
 from mimetic.recipe.recipe import Arm, Recipe, Written
-from mimetic.recipe.tree import Map, Spot, plain, wrapped
+from mimetic.recipe.text import yaml_source
+from mimetic.recipe.text.tree import Map, Spot, plain, wrapped
 
 Source = str | PathLike[str] | Mapping[str, Any] | Recipe
 

@@ -19,7 +19,7 @@ from mimetic.recipe.errors import clipped
 from mimetic.recipe.model import Model
 from mimetic.recipe.registry import Registered, register
 from mimetic.recipe.suggest import listed
-from mimetic.recipe.tree import shown
+from mimetic.recipe.text.tree import shown
 
 SomeSeeds = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...],

@@ -18,8 +18,8 @@ from mimetic.recipe.rule import Rule
 from mimetic.recipe.stages import Harvesting, Node, Use, misuses, node_of, ordered, origins, unused, waves
 from mimetic.recipe.suggest import choice
 from mimetic.recipe.surgery import Rewrite
+from mimetic.recipe.text.tree import find, shown
 from mimetic.recipe.train import Train
-from mimetic.recipe.tree import find, shown
 
 Unmatched = Literal["keep", "error"]
 

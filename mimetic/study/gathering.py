@@ -31,7 +31,7 @@ from mimetic.data import Dataset
 from mimetic.errors import UserError
 from mimetic.graph import find_sites
 from mimetic.models.checkpoint import load_published, load_weights
-from mimetic.plan import resolve
+from mimetic.plans import resolve
 from mimetic.recipe import Recipe, load
 from mimetic.recipe.address import Address
 from mimetic.recipe.base import Spec

@@ -8,7 +8,7 @@ from mimetic.covariance.ansatz import ansatz_sites, measure_ansatz, metrics
 from mimetic.covariance.subject import Subject
 from mimetic.data import Dataset
 from mimetic.graph import Graph, Site, canonical_parameters
-from mimetic.plan.matching import mismatch
+from mimetic.plans.matching import mismatch
 from mimetic.recipe import Arm, RecipeError
 from mimetic.recipe.address import Address
 from mimetic.recipe.data import Data

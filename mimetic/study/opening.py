@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mimetic.errors import UserError
 from mimetic.files import write_text
-from mimetic.plan import Plan
+from mimetic.plans import Plan
 from mimetic.recipe import Recipe, resolved
 from mimetic.study.environment import environment
 from mimetic.study.layout import new_folder, read_record, studies, write_record

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mimetic import data
 from mimetic.errors import UserError
 from mimetic.graph import Graph
-from mimetic.plan import Plan, resolve
+from mimetic.plans import Plan, resolve
 from mimetic.recipe import Issue, Recipe, RecipeError
 from mimetic.recipe.address import Address, Among
 from mimetic.recipe.model import Model

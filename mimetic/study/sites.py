@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mimetic import data
 from mimetic.graph import Graph, find_sites
-from mimetic.plan import Rewritten
+from mimetic.plans import Rewritten
 from mimetic.recipe.address import MAIN, Address
 from mimetic.recipe.data import AnyData
 from mimetic.recipe.model import Model

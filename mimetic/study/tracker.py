@@ -79,12 +79,11 @@ class Tracker:
             if study not in known:
                 runs.remove_torn(self.store, study)
                 known[study], _ = runs.find_runs(self.store, study)
-            run_id = known[study].get((trial.arm, trial.seed))
-            if run_id is None:
-                run_id = self._create(kind, trial, origin, versions, record)
-            else:
-                runs.claim(self.store, run_id)
-            self.mirrors.add(self.store, run_id, trial.journal)
+            there_is = known[study].get((trial.arm, trial.seed))
+            if there_is is not None:
+                runs.claim(self.store, there_is)
+            run_id = there_is or self._create(kind, trial, origin, versions, record)
+            self.mirrors.add(self.store, run_id, trial.journal, fresh=there_is is None)
         if summary is None:
             note = f"{self.recipe.description or ''}\n\nFiles: {self.folder}".strip()
             return runs.create_summary_run(

@@ -18,7 +18,7 @@ from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.graph import canonical_parameters, find_sites
 from mimetic.journal import Journal, JournalError, Muted, history, read_journal
-from mimetic.plan import Plan, resolve
+from mimetic.plans import Plan, resolve
 from mimetic.recipe.address import Address
 from mimetic.study.gathering import gather
 from mimetic.study.layout import Trial, is_finished

@@ -7,7 +7,7 @@ from torch import nn
 
 from mimetic import models
 from mimetic.data import DataShape, TokenShape
-from mimetic.plan import Rewritten
+from mimetic.plans import Rewritten
 from mimetic.recipe.address import MAIN, Address
 from mimetic.recipe.model import Model
 from mimetic.recipe.surgery import Rewrite

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from mimetic.errors import UserError
 from mimetic.graph import canonical_modules, find_sites, kind_and_geometry
 from mimetic.models import reset_layers
-from mimetic.plan import Rewritten
-from mimetic.plan.matching import mismatch
+from mimetic.plans import Rewritten
+from mimetic.plans.matching import mismatch
 from mimetic.recipe.address import MAIN, Address
 from mimetic.recipe.errors import RecipeError
 from mimetic.recipe.surgery import Rewrite

@@ -15,13 +15,17 @@ from pathlib import Path
 from mimetic.errors import RunError
 from mimetic.journal import Event, Follower
 from mimetic.tracking.pictures import log_picture, logged_pictures
-from mimetic.tracking.runs import REASON, end_run, set_tags
+from mimetic.tracking.runs import REASON, end_run, log_points
 from mimetic.tracking.store import Store
 from mimetic.tracking.trouble import store_trouble
 from mimetic.tracking.values import METRIC_LIMIT, batches
 
 NOTE = "mimetic.note"
 COMPILED = "mimetic.compile.first_step_seconds"
+SHARE = 0.01
+"""How much of the time rounds may take."""
+SLOWEST = 30.0
+"""Seconds between two rounds at most, so that the interface stays alive."""
 _OPEN = ("RUNNING", "SCHEDULED")
 _FACTS = ("plan", "device", "threads", "precision", "compile", "ranks", "torch", "resumed_from_epoch")
 
@@ -33,12 +37,15 @@ class Mirror:
         store: The open store.
         run_id: The trial's run.
         journal: Path of its journal; it need not exist yet.
+        fresh: Whether the run was made just now, so that the store need not be asked what it has.
     """
 
-    def __init__(self, store: Store, run_id: str, journal: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, store: Store, run_id: str, journal: str | os.PathLike[str], *, fresh: bool = False
+    ) -> None:
         self.store, self.run_id, self.journal = store, run_id, Path(journal)
         self._follower = Follower(journal)
-        self._known: _Known | None = None
+        self._known = _Known(-1, "SCHEDULED", set(), has_reason=False) if fresh else None
         self._epoch = 0
 
     def pump(self) -> list[str]:
@@ -77,46 +84,35 @@ class Mirror:
             self._known.status = "KILLED"
 
     def _copy(self, events: list[Event], known: "_Known") -> list[str]:
-        self._log_metrics([event for event in events if event["event"] == "epoch"], known)
+        """Send figures and tags in one call, then files, then the status, which says that all is there."""
+        self._log([event for event in events if event["event"] == "epoch"], _tags(events, known), known)
         notes: list[str] = []
-        tags: dict[str, str] = {}
         status, ended = known.status, None
         for event in events:
             match event["event"]:
                 case "start":
                     status, ended = "RUNNING", None
-                    tags |= {
-                        f"mimetic.{name}": str(event[name]) for name in _FACTS if event.get(name) is not None
-                    }
                 case "epoch":
                     self._epoch = max(self._epoch, event["epoch"])
                 case "artifact":
                     notes += self._log_artifact(event, known)
-                case "compiled":
-                    tags[COMPILED] = f"{event['first_step_seconds']:.3g}"
-                case "note":
-                    tags[NOTE] = str(event.get("text", ""))
                 case "end":
                     status, ended = event["status"], event["time"]
-                    tags[REASON] = str(event["reason"]) if event.get("reason") else ""
-        if tags.get(REASON) == "" and not known.has_reason:
-            del tags[REASON]
-        if tags:
-            set_tags(self.store, self.run_id, tags)
-        known.has_reason = known.has_reason or REASON in tags
         self._set_status(status, ended, known)
         return notes
 
-    def _log_metrics(self, epochs: Iterable[Event], known: "_Known") -> None:
-        """Send the metrics of epochs the store does not have; the step is the epoch, equal for all arms."""
+    def _log(self, epochs: Iterable[Event], tags: dict[str, str], known: "_Known") -> None:
+        """Send tags, and the metrics of epochs the store does not have; the step is the epoch in all arms."""
         from mlflow.entities import Metric
 
         points: list[Metric] = []
+        unsent = dict(tags)
 
         def send() -> None:
             """Send whole epochs: of one whose points were cut in two, a later mirror could not tell."""
             for batch in batches(points, METRIC_LIMIT):
-                self.store.client.log_batch(self.run_id, metrics=batch)
+                log_points(self.store, self.run_id, batch, tags=unsent)
+                unsent.clear()
             known.epoch = max([known.epoch, *(point.step for point in points)])
             points.clear()
 
@@ -127,6 +123,9 @@ class Mirror:
                 stamp = int(event["time"] * 1000)
                 points += [Metric(k, v, stamp, event["epoch"]) for k, v in event["metrics"].items()]
         send()
+        if unsent:
+            log_points(self.store, self.run_id, [], tags=unsent)
+        known.has_reason = known.has_reason or REASON in tags
 
     def _log_artifact(self, event: Event, known: "_Known") -> list[str]:
         name = str(event["file"])
@@ -154,11 +153,13 @@ class Mirror:
 class Mirrors:
     """All mirrors of a study, pumped together and at most once in a while.
 
-    A store that fails is left alone for a growing while, so that training is not held up by waiting
-    for it; the trouble is told once, and its end too.
+    After a round the store is left alone for a hundred times as long as it took, at most for `SLOWEST`
+    seconds: so tracking takes a hundredth of the time, however many trials there are. A store that fails
+    is left alone for a growing while, so that training is not held up by waiting for it; the trouble is
+    told once, and its end too.
 
     Args:
-        every: Seconds between two rounds.
+        every: Seconds between two rounds at least.
         pause: Seconds a failing store is left alone at first, doubled up to ten minutes.
         clock: Monotonic time in seconds.
     """
@@ -171,9 +172,9 @@ class Mirrors:
         self._every, self._first_pause, self._pause, self._clock = every, pause, pause, clock
         self._next = float("-inf")
 
-    def add(self, store: Store, run_id: str, journal: str | os.PathLike[str]) -> None:
-        """Mirror one more journal."""
-        self.mirrors.append(Mirror(store, run_id, journal))
+    def add(self, store: Store, run_id: str, journal: str | os.PathLike[str], *, fresh: bool = False) -> None:
+        """Mirror one more journal, into a run that was made just now or may hold something already."""
+        self.mirrors.append(Mirror(store, run_id, journal, fresh=fresh))
 
     def pump(self, *, now: bool = False) -> list[str]:
         """Copy what is new in all journals if it is time, and return what the user should read.
@@ -183,6 +184,7 @@ class Mirrors:
         if not now and self._clock() < self._next:
             return []
         said: list[str] = []
+        began = self._clock()
         for mirror in list(self.mirrors):
             try:
                 said += mirror.pump()
@@ -192,7 +194,8 @@ class Mirrors:
                 )  # to the end: what fails for one alone must not hold up the others
                 self.mirrors.append(mirror)
                 return said + self._failed(error)
-        self._next = self._clock() + self._every
+        ended = self._clock()
+        self._next = ended + max(self._every, min((ended - began) / SHARE, SLOWEST))
         if self.trouble is not None:
             self.trouble, self._pause = None, self._first_pause
             said.append("tracking works again; nothing was lost")
@@ -236,6 +239,26 @@ class _Known:
         steps = (p.step for key in run.data.metrics for p in store.client.get_metric_history(run_id, key))
         pictures = logged_pictures(store, run_id)
         return cls(max(steps, default=-1), run.info.status, pictures, has_reason=REASON in run.data.tags)
+
+
+def _tags(events: Sequence[Event], known: _Known) -> dict[str, str]:
+    """Return what events say of the whole run."""
+    tags: dict[str, str] = {}
+    for event in events:
+        match event["event"]:
+            case "start":
+                tags |= {
+                    f"mimetic.{name}": str(event[name]) for name in _FACTS if event.get(name) is not None
+                }
+            case "compiled":
+                tags[COMPILED] = f"{event['first_step_seconds']:.3g}"
+            case "note":
+                tags[NOTE] = str(event.get("text", ""))
+            case "end":
+                tags[REASON] = str(event["reason"]) if event.get("reason") else ""
+    if tags.get(REASON) == "" and not known.has_reason:
+        del tags[REASON]
+    return tags
 
 
 def _unreadable(path: Path) -> str | None:

@@ -11,8 +11,8 @@ TAG_LIMIT = 8000
 KEY_LIMIT = 250
 BATCH_LIMIT = 100
 """Params or tags in one call."""
-METRIC_LIMIT = 1000
-"""Points of metrics in one call."""
+METRIC_LIMIT = 900
+"""Points of metrics in one call; MLflow takes a thousand things, tags included."""
 
 _Item = TypeVar("_Item")
 

@@ -4,15 +4,11 @@ One trial: a model that holds its initial values, a data set, the training secti
 on the device as bytes and are augmented and decoded there; nothing is read back before an epoch ends; order,
 augmentation and dropout are keyed by counters. So a step costs what its model costs, a killed trial
 continues bit for bit on a CPU, and two arms of one seed see the same images in the same order.
-
-An epoch takes as many whole batches as the training split holds. What remains of a permutation is left out;
-each epoch has another permutation. A split smaller than one batch is one batch.
 """
 
 import math
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -21,12 +17,12 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
 from mimetic import streams
-from mimetic.data import Dataset, augmenter
+from mimetic.data import Dataset
 from mimetic.errors import RunError
 from mimetic.journal import Journal, JournalError, Muted, last_metrics, read_journal
 from mimetic.recipe.base import Spec
 from mimetic.recipe.train import Train
-from mimetic.train.batches import epoch_order, mixer, reader, resident, rows
+from mimetic.train.batches import rows
 from mimetic.train.begin import CHECKPOINT, WEIGHTS, find_state
 from mimetic.train.checkpoint import remove_leftovers, save_checkpoint, save_weights
 from mimetic.train.compiling import Compiled, CompileError, pick_compile
@@ -38,7 +34,8 @@ from mimetic.train.devices import (
     seed_layers,
     set_arithmetic,
 )
-from mimetic.train.figures import Observe, epoch_figures, evaluate_splits
+from mimetic.train.feed import Feed
+from mimetic.train.figures import Observe, epoch_figures
 from mimetic.train.freeze import check_frozen, hold_statistics
 from mimetic.train.optimizers import make_optimizer, set_rate
 from mimetic.train.outcome import Outcome, kept_at_a_stop, refuse_nonfinite
@@ -110,15 +107,9 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     set_arithmetic(precision, device)
 
     # ------------------------------------------------------------------ data, resident as bytes
-    examples = resident(dataset.train, device)
-    held_out = {name: resident(split, device) for name, split in dataset.splits().items()}
-    decode = reader(dataset, device=device, channels_last=spec.channels_last)
-    augmented = augmenter(augment, mean=dataset.mean)
-    mixed = mixer(spec, classes=dataset.num_classes, device=device)
-    draws = torch.Generator(device)
-    batch = min(spec.batch_size, len(examples))
-    steps_per_epoch = len(examples) // batch
-    steps = steps_per_epoch * spec.epochs
+    feed = Feed(dataset, spec, augment=augment, device=device, channels_last=spec.channels_last)
+    batch, steps_per_epoch, steps = feed.batch, feed.steps_per_epoch, feed.steps
+    evaluate = feed.evaluator(precision, stop, ranks)
     ranks.check(batch, device)
 
     # ------------------------------------------------------------------ model and optimizer
@@ -133,15 +124,6 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     optimizer = make_optimizer(spec.optimizer, model.parameters())
     peak = optimizer.param_groups[0]["lr"]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    evaluate = partial(
-        evaluate_splits,
-        splits=held_out,
-        decode=decode,
-        batch_size=spec.eval_batch_size,
-        precision=precision,
-        stop=stop,
-        ranks=ranks,
-    )
 
     # ------------------------------------------------------------------ where to begin
     folder.mkdir(parents=True, exist_ok=True)
@@ -205,7 +187,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
             started = time.perf_counter()
             model.train()
             hold_statistics(model, held)
-            order_N = epoch_order(len(examples), seed=seed, epoch=epoch, device=device)
+            order_N = feed.order(seed=seed, epoch=epoch)
             told = started
 
             for number in range(step - done * steps_per_epoch, steps_per_epoch):
@@ -218,16 +200,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
                     kept, kept_at = step, time.perf_counter()
 
                 # what the step sees
-                chosen_B = order_N[number * batch : (number + 1) * batch]
-                raw = examples.inputs.index_select(0, chosen_B)  # ten times faster than `inputs[chosen]`
-                labels = examples.labels.index_select(0, chosen_B)
-                draws.manual_seed(streams.key(seed, "augment", step))
-                inputs = decode(augmented(raw, draws))
-                answers = targets = labels
-                if mixed is not None:
-                    inputs, targets = mixed(inputs, labels, streams.key(seed, "mix", step))
-                    answers = targets.argmax(1)
-                inputs, targets, answers = ranks.share(inputs), ranks.share(targets), ranks.share(answers)
+                inputs, targets, answers = map(ranks.share, feed.step(order_N, step, seed=seed))
 
                 # forward, backward, update
                 seed_layers(streams.key(seed, "step", step, *ranks.key), device)
@@ -267,7 +240,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
                 epoch,
                 spec=spec,
                 loss=whole["loss"] / (steps_per_epoch * ranks.size),
-                accuracy=whole["right"] / examples.asked(order_N[: steps_per_epoch * batch]),
+                accuracy=whole["right"] / feed.examples.asked(order_N),
                 lr=peak * rate(spec.schedule, step=step - 1, steps=steps),
                 images=steps_per_epoch * batch,
                 seconds=spent,

@@ -11,15 +11,10 @@ This pays where launching kernels costs more than what they compute. What cannot
 
 import time
 from collections.abc import Sequence
-from functools import partial
 
 import torch
-from torch import Tensor
 
-from mimetic import streams
-from mimetic.data import augmenter
 from mimetic.errors import RunError
-from mimetic.train.batches import epoch_order, mixer, reader, resident
 from mimetic.train.begin import CHECKPOINT, WEIGHTS
 from mimetic.train.checkpoint import remove_leftovers, save_checkpoint, save_weights
 from mimetic.train.devices import (
@@ -29,7 +24,8 @@ from mimetic.train.devices import (
     pick_precision,
     set_arithmetic,
 )
-from mimetic.train.figures import epoch_figures, evaluate_splits
+from mimetic.train.feed import Feed
+from mimetic.train.figures import epoch_figures
 from mimetic.train.freeze import check_frozen, hold_statistics
 from mimetic.train.loop import PROGRESS_SECONDS
 from mimetic.train.optimizers import make_optimizer, set_rate
@@ -51,21 +47,16 @@ def train_stacked(works: Sequence[Work], stop: Stop) -> list[Outcome]:  # noqa: 
     Returns:
         An outcome for each. A network whose loss is not finite is FAILED; the others go on.
     """
-    spec, dataset, size = works[0].spec, works[0].dataset, len(works)
+    spec, size = works[0].spec, len(works)
     device = pick_device(spec.device)
     precision = pick_precision(spec.precision, device)
     set_arithmetic(precision, device)
 
     # ------------------------------------------------------------------ data, networks, optimizer
-    examples = resident(dataset.train, device)
-    held_out = {name: resident(split, device) for name, split in dataset.splits().items()}
-    decode = reader(dataset, device=device, channels_last=False)  # vmap has layouts of its own
-    augmented = augmenter(works[0].augment, mean=dataset.mean)
-    mixed = mixer(spec, classes=dataset.num_classes, device=device)
-    draws = torch.Generator(device)
-    batch = min(spec.batch_size, len(examples))
-    steps_per_epoch = len(examples) // batch
-    steps = steps_per_epoch * spec.epochs
+    augment = works[0].augment
+    feed = Feed(works[0].dataset, spec, augment=augment, device=device, channels_last=False)  # as vmap has it
+    batch, steps_per_epoch, steps = feed.batch, feed.steps_per_epoch, feed.steps
+    evaluate = feed.evaluator(precision, stop)
     for work in works:
         work.model.to(device)
     stack = Stack([work.model for work in works])
@@ -76,15 +67,6 @@ def train_stacked(works: Sequence[Work], stop: Stop) -> list[Outcome]:  # noqa: 
     spent = 0.0
     metrics: list[dict[str, float]] = [{} for _ in works]
     ended: dict[int, Outcome] = {}
-
-    evaluate = partial(
-        evaluate_splits,
-        splits=held_out,
-        decode=decode,
-        batch_size=spec.eval_batch_size,
-        precision=precision,
-        stop=stop,
-    )
 
     def keep(row: int) -> None:
         work, place = works[row], {"epoch": done, "step": step}
@@ -127,22 +109,14 @@ def train_stacked(works: Sequence[Work], stop: Stop) -> list[Outcome]:  # noqa: 
             for work in works:
                 work.model.train()
                 hold_statistics(work.model, work.held)
-            orders = [epoch_order(len(examples), seed=w.seed, epoch=epoch, device=device) for w in works]
+            orders = [feed.order(seed=work.seed, epoch=epoch) for work in works]
             for number in range(steps_per_epoch):
                 stop_if(stop())
 
                 # what the step sees, network by network
-                seen: list[tuple[Tensor, Tensor, Tensor]] = []
-                for work, order_N in zip(works, orders, strict=True):
-                    chosen_B = order_N[number * batch : (number + 1) * batch]
-                    labels = targets = examples.labels.index_select(0, chosen_B)
-                    draws.manual_seed(streams.key(work.seed, "augment", step))
-                    inputs = decode(augmented(examples.inputs.index_select(0, chosen_B), draws))
-                    if mixed is not None:
-                        inputs, targets = mixed(inputs, labels, streams.key(work.seed, "mix", step))
-                        labels = targets.argmax(1)
-                    seen.append((inputs, targets, labels))
-                inputs_SB, targets_SB, labels_SB = (torch.stack(part) for part in zip(*seen, strict=True))
+                paired = zip(works, orders, strict=True)
+                seen = [feed.step(order_N, step, seed=work.seed) for work, order_N in paired]
+                inputs_SB, targets_SB, labels_SB = map(torch.stack, zip(*seen, strict=True))
 
                 # forward, backward, update, all at once
                 with autocast(precision, device):
@@ -181,7 +155,7 @@ def train_stacked(works: Sequence[Work], stop: Stop) -> list[Outcome]:  # noqa: 
                     epoch,
                     spec=spec,
                     loss=whole["loss"][row] / steps_per_epoch,
-                    accuracy=whole["right"][row] / examples.asked(orders[row][: steps_per_epoch * batch]),
+                    accuracy=whole["right"][row] / feed.examples.asked(orders[row]),
                     lr=peak * rate(spec.schedule, step=step - 1, steps=steps),
                     images=steps_per_epoch * batch,
                     seconds=spent,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mimetic.graph import find_sites
-from mimetic.plan import Plan, resolve
+from mimetic.plans import Plan, resolve
 from mimetic.recipe import load
 
 

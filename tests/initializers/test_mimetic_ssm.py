@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mimetic.graph import find_sites
 from mimetic.models.mamba import Mixer1, Mixer2
 from mimetic.models.reset import reset_keyed
-from mimetic.plan import Plan, resolve
+from mimetic.plans import Plan, resolve
 from mimetic.recipe import RecipeError, load
 
 RANK, STATE, INNER, WIDTH, HEADS = 1, 4, 32, 16, 4

@@ -16,7 +16,7 @@ from mimetic.errors import RunError
 from mimetic.initializers.attention import near_identity
 from mimetic.initializers.factors import balanced
 from mimetic.initializers.products import makes_best
-from mimetic.plan import Plan
+from mimetic.plans import Plan
 from mimetic.streams import generator
 
 FLOAT32 = torch.finfo(torch.float32).eps

@@ -12,7 +12,7 @@ from mimetic.covariance import Network, harvest_key, trained_network
 from mimetic.errors import RunError
 from mimetic.graph import find_sites
 from mimetic.initializers.transplant import selected, selected_indices, tiled
-from mimetic.plan import Plan, resolve
+from mimetic.plans import Plan, resolve
 from mimetic.recipe import RecipeError, load
 
 ORIGIN = {"trial": "somewhere"}

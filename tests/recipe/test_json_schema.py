@@ -10,8 +10,8 @@ import pytest
 from mimetic.recipe import Issue, json_schema
 from mimetic.recipe.registry import families, registered
 from mimetic.recipe.shipped import shipped
-from mimetic.recipe.tree import plain
-from mimetic.recipe.yaml_source import parse
+from mimetic.recipe.text.tree import plain
+from mimetic.recipe.text.yaml_source import parse
 
 SCHEMA = json_schema()
 TYPES: dict[str, Any] = {

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from mimetic.recipe.advice import home_of, unknown_key
-from mimetic.recipe.grammar import Place, place
-from mimetic.recipe.group import ARM, RECIPE
 from mimetic.recipe.initializer import Constant
 from mimetic.recipe.match import Match
+from mimetic.recipe.reading.advice import home_of, unknown_key
+from mimetic.recipe.reading.grammar import Place, place
+from mimetic.recipe.reading.group import ARM, RECIPE
 from mimetic.recipe.registry import families, register, registered
 from mimetic.recipe.rule import Rule
 from mimetic.recipe.suggest import did_you_mean, nearest
-from mimetic.recipe.tree import wrapped
+from mimetic.recipe.text.tree import wrapped
 
 
 def test_families() -> None:

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mimetic.recipe import Mark, Recipe, RecipeError, Stage, load, loads, resolved, stages_of
-from mimetic.recipe.group import ARM
 from mimetic.recipe.measured import Agop, Filters, Origin
-from mimetic.recipe.merge import merge_maps
+from mimetic.recipe.reading.group import ARM
+from mimetic.recipe.reading.merge import merge_maps
 from mimetic.recipe.rule import Rule
-from mimetic.recipe.tree import plain, wrapped
+from mimetic.recipe.text.tree import plain, wrapped
 
 # The example of the design, word for word.
 EXAMPLE = r"""# mimetic run recipes/convmixer-cifar10.yaml

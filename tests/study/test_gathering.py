@@ -9,7 +9,7 @@ from torch import nn
 
 from mimetic import data
 from mimetic.covariance import Harvest
-from mimetic.plan import Plan
+from mimetic.plans import Plan
 from mimetic.recipe import Recipe, load
 from mimetic.study.gathering import gather
 from mimetic.study.layout import Trial

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mimetic.plan import Plan, describe
+from mimetic.plans import Plan, describe
 from mimetic.recipe import Recipe, load
 from mimetic.recipe.address import Among
 from mimetic.study.planning import plan_recipe

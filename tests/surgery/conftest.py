@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mimetic.plan import Rewritten
+from mimetic.plans import Rewritten
 from mimetic.recipe import load
 from mimetic.surgery import operate
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from mimetic.data import DataShape
 from mimetic.models.linear_combination import LinearCombination
-from mimetic.plan import Rewritten
+from mimetic.plans import Rewritten
 from mimetic.recipe import RecipeError, load
 from mimetic.recipe.model import CifarResNet, CifarResNetLC, Torchvision
 from mimetic.recipe.surgery import LinearCombination as Combine

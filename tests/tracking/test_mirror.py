@@ -134,19 +134,22 @@ def test_a_mirrored_trial_costs_nothing_again(
 def test_many_points_are_sent_in_batches(
     store: Store, run_id: str, journal: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow takes 1000 points a call."""
+    """MLflow takes a thousand points and tags a call; tags go with the first."""
     sizes = []
     send = store.client.log_batch
     monkeypatch.setattr(
         store.client,
         "log_batch",
-        lambda *a, metrics=(), **k: (sizes.append(len(metrics)), send(*a, metrics=metrics, **k)),
+        lambda run, *, metrics, tags: (
+            sizes.append((len(metrics), len(tags))),
+            send(run, metrics=metrics, tags=tags),
+        ),
     )
-    write(journal, *(epoch(number, **{f"m{i}": 1.0 for i in range(30)}) for number in range(40)))
+    write(journal, START, *(epoch(number, **{f"m{i}": 1.0 for i in range(30)}) for number in range(40)))
 
     Mirror(store, run_id, journal).pump()
 
-    assert sizes == [990, 210]  # whole epochs, so that one is there in full or not at all
+    assert sizes == [(900, 3), (300, 0)]  # whole epochs, so that one is there in full or not at all
     assert len(steps(store, run_id, "m29")) == 40
 
 
@@ -309,6 +312,52 @@ def test_rounds_are_spaced(store: Store, run_id: str, journal: Path, write: Writ
 
     mirrors.pump(now=True)
 
+    assert steps(store, run_id) == [(0, 0.0)]
+
+
+@pytest.mark.parametrize("seconds", [(0.001, 1.0), (0.05, 5.0), (2.0, 30.0)])
+def test_rounds_take_a_hundredth_of_the_time(
+    store: Store, run_id: str, journal: Path, write: Write, seconds: tuple[float, float]
+) -> None:
+    """After a round of 50 ms the store is left alone for 5 s; at least for one, at most for thirty."""
+    clock, (took, pause) = [0.0], seconds
+
+    class Slow(Failing):
+        """A client one of whose calls takes a while."""
+
+        def update_run(self, *arguments: Any, **options: Any) -> Any:
+            clock[0] += took
+            return self.client.update_run(*arguments, **options)
+
+    slow = Slow(store.client)
+    slow.broken = False
+    mirrors = Mirrors(clock=lambda: clock[0])
+    mirrors.add(Store(store.uri, slow, store.experiment_id, store.experiment), run_id, journal)  # type: ignore[arg-type]
+    write(journal, START)
+    mirrors.pump()
+    write(journal, epoch(0))
+
+    clock[0] = took + 0.99 * pause
+    mirrors.pump()
+    assert steps(store, run_id) == []
+    clock[0] = took + 1.01 * pause
+    mirrors.pump()
+    assert steps(store, run_id) == [(0, 0.0)]
+
+
+def test_a_new_run_is_not_asked_what_it_holds(
+    store: Store, run_id: str, journal: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was made just now holds nothing: nothing needs to be read."""
+    write(journal, START, epoch(0), end())
+    for name in ("get_run", "get_metric_history", "list_artifacts"):
+        monkeypatch.setattr(store.client, name, lambda *_: pytest.fail("asked"))
+    mirror = Mirror(store, run_id, journal, fresh=True)
+
+    mirror.pump()
+
+    monkeypatch.undo()
+    assert store.client.get_run(run_id).info.status == "FINISHED"
     assert steps(store, run_id) == [(0, 0.0)]
 
 

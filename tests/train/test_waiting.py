@@ -20,7 +20,7 @@ from mimetic.journal import Muted
 from mimetic.recipe.base import Spec
 from mimetic.recipe.data import ColorJitter, Copying, Crop, Cutout, Flip, RandAugment
 from mimetic.recipe.train import RmsProp, Train
-from mimetic.train import loop, stacked
+from mimetic.train import feed, loop, stacked
 from mimetic.train.outcome import Outcome
 from mimetic.train.work import Work
 
@@ -83,9 +83,9 @@ class _HostGenerator(torch.Generator):
 def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Watch]:
     """Train on the meta device, where there is nothing to evaluate or to keep, and watch the steps."""
     monkeypatch.setattr(torch, "Generator", _HostGenerator)
+    monkeypatch.setattr(feed, "evaluate_splits", lambda *_, **__: {})
     for module in (loop, stacked):
         monkeypatch.setattr(module, "pick_device", lambda _: META)
-        monkeypatch.setattr(module, "evaluate_splits", lambda *_, **__: {})
         monkeypatch.setattr(module, "save_checkpoint", lambda *_, **__: None)
     with _Watch() as watching:
         yield watching

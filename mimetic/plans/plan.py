@@ -1,0 +1,195 @@
+"""The plan: parameter → rule, initializer, resolved arguments, expected std, seed, frozen."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from torch import nn
+
+from mimetic.graph import Site
+from mimetic.plans.apply import Measured, Progress, apply
+from mimetic.plans.entry import Action, Entry, Rewritten
+from mimetic.recipe.registry import Family, registered
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How every parameter of a model begins: resolved, immutable, readable, hashable.
+
+    Attributes:
+        seed: Seed of the run.
+        entries: One per parameter, in execution order.
+        actions: The draws that fill them.
+        held: Layers whose running statistics stay fixed.
+        rewrites: What surgery replaced before.
+        sites: The composite sites, recognised and declared, whether a rule speaks of them or not.
+        traced: Whether the order is that of a forward; else that of registration.
+        note: Why the forward could not be traced.
+    """
+
+    seed: int
+    entries: tuple[Entry, ...]
+    actions: tuple[Action, ...]
+    held: tuple[str, ...] = ()
+    rewrites: tuple[Rewritten, ...] = ()
+    sites: tuple[Site, ...] = ()
+    traced: bool = True
+    note: str | None = None
+
+    @property
+    def hash(self) -> str:
+        """Return a digest of what decides the initial weights: equal plans, equal digests.
+
+        Where a rule stands in its file, its id and its position among other rules do not enter.
+        """
+        content: dict[str, Any] = {
+            "version": 1,
+            "seed": self.seed,
+            "held": sorted(self.held),
+            "entries": sorted((e.identity() for e in self.entries), key=lambda e: str(e["parameter"])),
+        }
+        if self.rewrites:
+            content["rewrites"] = sorted((r.identity() for r in self.rewrites), key=lambda r: str(r["layer"]))
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Return the names of the parameters that stay as they begin."""
+        return tuple(entry.parameter for entry in self.entries if entry.frozen)
+
+    def apply(self, model: nn.Module, *, progress: Progress | None = None) -> tuple[Measured, ...]:
+        """Write the plan into a model; see `mimetic.plans.apply.apply`."""
+        return apply(self.entries, self.actions, model, seed=self.seed, progress=progress)
+
+    def entry(self, parameter: str) -> Entry | None:
+        """Return the entry of a parameter, by its canonical name or an alias."""
+        for entry in self.entries:
+            if parameter == entry.parameter or parameter in entry.aliases:
+                return entry
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain values, for files and trackers."""
+        return {
+            "hash": self.hash,
+            "seed": self.seed,
+            "order": "traced" if self.traced else "registered",
+            "note": self.note,
+            "held": list(self.held),
+            "rewrites": [_plain_rewrite(rewrite) for rewrite in self.rewrites],
+            "sites": [_plain_site(site) for site in self.sites],
+            "entries": [_plain(entry) for entry in self.entries],
+        }
+
+
+def _plain_rewrite(rewrite: Rewritten) -> dict[str, Any]:
+    return {
+        **rewrite.identity(),
+        "rewrite": rewrite.rewrite,
+        "was": rewrite.was,
+        "becomes": rewrite.becomes,
+        "where": rewrite.where,
+    }
+
+
+def _plain_site(site: Site) -> dict[str, Any]:
+    structure = site.structure
+    slots = () if structure is None else structure.slots
+    return {
+        "site": site.layer,
+        "kind": site.kind,
+        "depth": site.depth,
+        "sizes": None if structure is None else structure.sizes,
+        "slots": {slot.name: [slot.parameter, slot.start, slot.stop] for slot in slots},
+    }
+
+
+def _plain(entry: Entry) -> dict[str, Any]:
+    moments = entry.moments
+    return {
+        **entry.identity(),
+        "layer": entry.layer,
+        "kind": entry.kind,
+        "aliases": list(entry.aliases),
+        "rule": entry.rule,
+        "where": entry.where,
+        "mean": None if moments is None else moments.mean,
+        "std": None if moments is None else moments.std,
+        "notes": list(entry.notes),
+    }
+
+
+def differences(one: Sequence[Entry], other: Sequence[Entry]) -> list[tuple[str, str, str]]:
+    """Return (parameter, in one, in the other) for each parameter that begins differently."""
+    left = {entry.parameter: entry for entry in one}
+    right = {entry.parameter: entry for entry in other}
+    rows = []
+    for name in dict.fromkeys((*left, *right)):
+        a, b = left.get(name), right.get(name)
+        if a is None or b is None or a.identity() != b.identity():
+            rows.append((name, _said(a), _said(b)))
+    return rows
+
+
+def _said(entry: Entry | None) -> str:
+    if entry is None:
+        return "absent"
+    shape = "×".join(str(side) for side in entry.shape)
+    frozen = " frozen" if entry.frozen else ""
+    return f"{shape} {describe(entry)}{frozen}"
+
+
+def describe(entry: Entry) -> str:
+    """Return the initializer and its arguments in one line, defaults left out: how tables show it."""
+    if entry.rule is None:
+        return "model's own"
+    covariance = entry.arguments.get("covariance")
+    if covariance is None:
+        return _called("init", entry.initializer, entry.arguments)
+    said = _called("covariance", covariance["type"], covariance)
+    scale = _called("scale", entry.arguments["scale"]["type"], entry.arguments["scale"])
+    return said if scale == "none" else f"{said} · {scale}"
+
+
+def _called(family: Family, name: str, arguments: Mapping[str, Any]) -> str:
+    section = registered(family).get(name)
+    fields = {} if section is None else section.model_fields
+    defaults = {
+        key if field.alias is None else field.alias: field.get_default(call_default_factory=True)
+        for key, field in fields.items()
+    }
+    said = ", ".join(
+        f"{key}={_short(value)}"
+        for key, value in arguments.items()
+        if key != "type" and not (key in defaults and value == defaults[key])
+    )
+    return f"{name}({said})" if said else name
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list) and all(isinstance(item, int) for item in value):
+        return str(value)
+    if isinstance(value, list):
+        return " + ".join(_short(item) for item in value)
+    if isinstance(value, Mapping) and "covariance" in value:  # a part of a mixture
+        part = value["covariance"]
+        return f"{value['share']:.4g} {_called('covariance', part['type'], part)}"
+    if isinstance(value, Mapping):
+        return " ".join(
+            f"{key} {_part(key, item)}" for key, item in value.items() if item not in ("own", None)
+        )
+    return str(value)
+
+
+def _part(key: str, value: object) -> str:
+    """Return what stands under a key of an argument; a network as its own section would be said."""
+    if key == "model" and isinstance(value, Mapping):
+        return _called("model", value["type"], value)
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value)

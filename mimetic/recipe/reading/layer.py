@@ -1,0 +1,177 @@
+"""One layer of a recipe, before composition: what a file, or a `--set`, says by itself.
+
+Checks what composition relies on: known keys, sections that are maps, rules that are maps with ids of
+their own. What is wrong is noted and left out, so that the rest is still composed and checked. What
+the values are is checked after composition, once, by the schema.
+"""
+
+from typing import Any
+
+from mimetic.recipe.errors import Issue, Step, clipped
+from mimetic.recipe.reading.advice import home_of
+from mimetic.recipe.reading.group import FILE_KEYS, GROUPS, LISTS, Group
+from mimetic.recipe.suggest import did_you_mean, listed
+from mimetic.recipe.text.tree import List, Map, Spot, addressed, shown
+
+VERSION = 1
+
+
+def named_entries(tree: Map) -> Map:
+    """Return a layer's tree with paths that name rules by id, or `rule-1` by position for want of one."""
+
+    def name(path: tuple[Step, ...], index: int, entry: Any) -> Step:
+        if not is_rules(path):
+            return index
+        given = entry.get("id") if isinstance(entry, Map) else None
+        return given if isinstance(given, str) else f"{LISTS[str(path[-1])]}-{index + 1}"
+
+    return addressed(tree, name)  # type: ignore[no-any-return]
+
+
+def is_rules(path: tuple[Step, ...]) -> bool:
+    """Tell whether a list of rules, or of rewrites, stands at a path of a layer."""
+    inside = path[2:] if path and path[0] in GROUPS else path
+    return len(inside) == 1 and inside[0] in LISTS
+
+
+def check_version(tree: Map, issues: list[Issue]) -> None:
+    """Note a file that is written for another version of the language, or for none."""
+    if "recipe" not in tree:
+        mark = tree.here.value
+        issues.append(
+            Issue("missing key `recipe`, the version of the language", (), mark, "begin with `recipe: 1`")
+        )
+        return
+    version, spot = tree["recipe"], tree.spots["recipe"]
+    if isinstance(version, bool) or version != VERSION or not isinstance(version, int):
+        message = f"this mimetic reads version {VERSION} of the language, found {shown(version)}"
+        issues.append(Issue(message, ("recipe",), spot.value, f"write `recipe: {VERSION}`"))
+
+
+def checked_layer(tree: Map, issues: list[Issue]) -> Map:
+    """Return a layer with everything composition cannot use left out and noted.
+
+    Args:
+        tree: A file's map, its entries named.
+        issues: Receives the mistakes.
+    """
+    layer = _checked_section(tree, FILE_KEYS, issues, group=None)
+    for group in GROUPS.values():
+        if group.key in layer:
+            layer = _with_members(layer, group, issues)
+    return layer
+
+
+def _with_members(layer: Map, group: Group, issues: list[Issue]) -> Map:
+    """Return a layer with its arms, or its stages, checked."""
+    members, spot = layer[group.key], layer.spots[group.key]
+    if members is None:
+        return layer.without(group.key)
+    if not isinstance(members, Map):
+        message = f"expected a map of {group.key}"
+        _wrong(issues, message, members, spot, f"write each {group.noun} as `name: {{…}}`")
+        return layer.without(group.key)
+    checked = Map(members.here)
+    for name, member, at in members.entries():
+        given = Map(at) if member is None else member
+        if isinstance(given, Map):
+            checked.put(name, _checked_section(given, group.layer_keys, issues, group=group), at)
+        else:
+            hint = f"{group.a} that changes nothing is `{{}}`"
+            _wrong(issues, f"expected {group.a} (a map)", member, at, hint)
+            checked.put(name, Map(at), at)
+    return layer.without(group.key).put(group.key, checked, spot)
+
+
+def _checked_section(tree: Map, keys: tuple[str, ...], issues: list[Issue], *, group: Group | None) -> Map:
+    """Return a file's map (without a group), an arm or a stage with what cannot be used left out."""
+    checked = Map(tree.here)
+    for key, value, spot in tree.entries():
+        if key not in keys:
+            issues.append(_unknown(key, spot, keys, group))
+        elif key in LISTS:
+            if value is not None and (rules := _checked_rules(key, value, spot, issues)) is not None:
+                checked.put(key, rules, spot)
+        elif key in {"remove", "extends"}:
+            if value is not None and (names := _checked_names(key, value, spot, issues, group=group)):
+                checked.put(key, names, spot)
+        else:
+            checked.put(key, value, spot)
+    return checked
+
+
+def _unknown(key: str, spot: Spot, keys: tuple[str, ...], group: Group | None) -> Issue:
+    return Issue(f"unknown key `{clipped(key)}`", spot.path, spot.start, hint_for(key, keys, group))
+
+
+def hint_for(key: str, keys: tuple[str, ...], group: Group | None) -> str:
+    """Return the repair for a key that a recipe, or an arm or a stage of it, does not have.
+
+    Args:
+        key: The unknown key.
+        keys: The keys there are.
+        group: Whether it stands in an arm or in a stage; None for the top of the recipe.
+    """
+    if group is not None and key in FILE_KEYS:
+        return f"`{key}` holds for the whole recipe: put it at the top"
+    kind = "a recipe" if group is None else group.a
+    guesses = (did_you_mean(key, keys), home_of(key), f"keys of {kind}: {listed(keys)}")
+    return next(guess for guess in guesses if guess is not None)
+
+
+def _checked_rules(key: str, value: Any, spot: Spot, issues: list[Issue]) -> List | None:
+    noun = LISTS[key]
+    what = "init" if key == "init" else "type"
+    if not isinstance(value, List):
+        hint = f"begin each {noun} with `- `"
+        if isinstance(value, str):
+            hint = f"a {noun} says where: `- {{match: …, {what}: {clipped(value, 30)}}}`"
+        _wrong(issues, f"expected a list of {noun}s", value, spot, hint)
+        return None
+    rules, first = List(value.here), dict[str, Spot]()
+    for rule, at in value.entries():
+        if not isinstance(rule, Map):
+            _wrong(issues, f"expected a {noun} (a map)", rule, at, f"write `{{match: …, {what}: …}}`")
+            continue
+        name = rule.get("id")
+        if isinstance(name, str):
+            if name in first:
+                issues.append(_twice(noun, name, rule.spots["id"], first[name]))
+                continue
+            first[name] = rule.spots["id"]
+        rules.add(rule, at)
+    return rules
+
+
+def _twice(noun: str, name: str, spot: Spot, first: Spot) -> Issue:
+    message = f"two {noun}s of this list have the id `{clipped(name)}`"
+    return Issue(message, spot.path, spot.value, "give one of them another id", first.value)
+
+
+def _checked_names(
+    key: str, value: Any, spot: Spot, issues: list[Issue], *, group: Group | None
+) -> List | None:
+    """Return the names a key lists; one name may stand without a list."""
+    single = group is not None and key == "extends"
+    kind = "a list of rule ids" if key == "remove" else "a path or a list of paths"
+    if group is not None and single:
+        kind = f"the name of {group.a}"
+    if isinstance(value, str):
+        return List(spot).add(value, spot)
+    if not isinstance(value, List) or (single and len(value) > 1):
+        several = group is not None and isinstance(value, List)
+        hint = f"{group.a} extends one other {group.noun}" if group is not None and several else None
+        _wrong(issues, f"expected {kind}", value, spot, hint)
+        return None
+    names = List(value.here)
+    for name, at in value.entries():
+        if isinstance(name, str):
+            names.add(name, at)
+        else:
+            wanted = "expected a name" if key == "remove" or single else "expected a path"
+            _wrong(issues, wanted, name, at, None)
+    return names
+
+
+def _wrong(issues: list[Issue], expected: str, value: Any, spot: Spot, hint: str | None) -> None:
+    issues.append(Issue(f"{expected}, found {shown(value)}", spot.path, spot.value, hint))
