@@ -3,19 +3,26 @@
     python benchmarks/frameworks.py                     # ConvMixer-128/4 and CIFAR-ResNet-20
     python benchmarks/frameworks.py --windows 9 --model cifar_resnet --beside resident
 
-One model, one optimizer (AdamW, fused), one schedule (one-cycle), one batch size, in one process and in
-turns. Each tool takes its images twice where it can: as batches that are resident and augmented by the same
-gather (`resident`: what its loop costs), and through a DataLoader without workers over PIL transforms
-(`loader`: what a user of the tool writes). Each ratio is of neighbouring windows, and their median does not
-care what else the machine was doing. Lightning and Accelerate come with `pip install mimetic[bench]`.
+One model, one optimizer (AdamW, fused), one schedule (one-cycle), one batch size, in turns. Each tool has a
+process of its own, as its users have, with the settings it makes itself: ours, and the bare loop, keep
+memory that a step frees. Each takes its images twice where it can: as batches that are resident and
+augmented by the same gather (`resident`: what its loop costs), and through a DataLoader without workers over
+PIL transforms (`loader`: what a user of the tool writes). Each ratio is of neighbouring windows, and their
+median does not care what else the machine was doing. Lightning and Accelerate come with
+`pip install mimetic[bench]`.
 """
 
 import argparse
+import logging
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import cache
+from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -40,7 +47,6 @@ from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 from mimetic.data import Dataset
 from mimetic.models import build
 from mimetic.models.torchvision_import import import_torchvision
-from mimetic.recipe.model import Model
 from mimetic.train.devices import pick_device, pick_precision
 from mimetic.train.memory import keep_freed_memory
 
@@ -114,6 +120,8 @@ def with_lightning(
 ) -> Window:
     """Return a window of Lightning's Trainer, from the start of its training to the end."""
     import lightning as pl
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
     class Module(pl.LightningModule):
         def __init__(self) -> None:
@@ -231,36 +239,68 @@ def with_timm(
     return window
 
 
-def compare(name: str, spec: Model, options: argparse.Namespace, device: torch.device) -> None:
-    """Print the lines of one model: medians, and how much faster ours is than its neighbour in time."""
+TOOLS: dict[str, Callable[[nn.Module, Dataset, argparse.Namespace, torch.device], Window]] = {
+    "bare loop": bare,
+    "Lightning, resident": lambda m, d, o, at: with_lightning(m, Resident(d, o.batch, at), o, at),
+    "Accelerate, resident": lambda m, d, o, at: with_accelerate(m, Resident(d, o.batch, at), o, at),
+    "Lightning, loader": lambda m, d, o, at: with_lightning(m, loader(d, o.batch), o, at),
+    "Accelerate, loader": lambda m, d, o, at: with_accelerate(m, loader(d, o.batch), o, at),
+    "timm, its loader": with_timm,
+}
+OURS = "mimetic"
+KEEPING = (OURS, "bare loop")
+"""Those that keep what a step frees, as our workers do and a loop tuned by hand would."""
+
+
+@cache
+def made(tool: str, name: str, words: tuple[tuple[str, Any], ...]) -> Window:
+    """Return a tool's window, made once in the process that has it to itself."""
+    options = argparse.Namespace(**dict(words))
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(options.threads)
+    if tool in KEEPING:
+        keep_freed_memory()
+    device = torch.device(options.device)
     dataset = random_pictures(options.batch * options.steps)
-    model = build(spec, in_channels=3, num_classes=CLASSES, seed=0)
-    resident, tutorial = Resident(dataset, options.batch, device), loader(dataset, options.batch)
-    mine_of = ours(model, dataset, options)
-    others: dict[str, Window] = {
-        "bare loop": bare(model, dataset, options, device),
-        "Lightning, resident": with_lightning(model, resident, options, device),
-        "Accelerate, resident": with_accelerate(model, resident, options, device),
-        "Lightning, loader": with_lightning(model, tutorial, options, device),
-        "Accelerate, loader": with_accelerate(model, tutorial, options, device),
-        "timm, its loader": with_timm(model, dataset, options, device),
-    }
-    others = {other: window for other, window in others.items() if options.beside in other}
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in others}
-    for number in range(options.windows + 1):
-        for other, window in others.items():
-            first = number % 2 == 0  # so that neither always comes second
-            mine = mine_of()[0] if first else 0.0
-            theirs = window()
-            mine = mine if first else mine_of()[0]
-            if number:  # the first round warms up
-                found[other].append((mine, theirs))
-    for other, pairs in found.items():
-        ratios = [mine / theirs for mine, theirs in pairs]
-        low, middle, high = quartiles(ratios)
+    model = build(models(options)[name], in_channels=3, num_classes=CLASSES, seed=0)
+    if tool == OURS:
+        window = ours(model, dataset, options)
+        return lambda: window()[0]
+    return TOOLS[tool](model, dataset, options, device)
+
+
+def images_per_second(tool: str, name: str, words: tuple[tuple[str, Any], ...]) -> float:
+    """Run one window of a tool."""
+    return made(tool, name, words)()
+
+
+def compare(name: str, options: argparse.Namespace) -> None:
+    """Print the lines of one model: medians, and how much faster ours is than its neighbour in time."""
+    words = tuple(vars(options).items())
+    tools = [tool for tool in TOOLS if options.beside in tool]
+    found: dict[str, list[tuple[float, float]]] = {tool: [] for tool in tools}
+    with ExitStack() as stack:
+        rooms = {
+            tool: stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+            for tool in (OURS, *tools)
+        }
+
+        def window(tool: str) -> float:
+            return rooms[tool].submit(images_per_second, tool, name, words).result()
+
+        for tool in (OURS, *tools):  # the first of each warms up
+            window(tool)
+        for number in range(options.windows):
+            for tool in tools:
+                first = number % 2 == 0  # so that neither always comes second
+                mine = window(OURS) if first else 0.0
+                theirs = window(tool)
+                found[tool].append((mine if first else window(OURS), theirs))
+    for tool, pairs in found.items():
+        low, middle, high = quartiles(mine / theirs for mine, theirs in pairs)
         medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
         spread = f"{low:.3f} – {high:.3f}"
-        row(name, other, *(f"{median:.0f}" for median in medians), f"{middle:.3f}", spread)
+        row(name, tool, *(f"{median:.0f}" for median in medians), f"{middle:.3f}", spread)
 
 
 def main() -> int:
@@ -268,18 +308,11 @@ def main() -> int:
     parser = loop_parser(__doc__, dim=128, depth=4, patch=2, steps=5, windows=7, device="auto")
     parser.add_argument("--beside", default="", help="only those whose name holds this, e.g. resident")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    import logging
-
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    torch.set_num_threads(options.threads)
-    keep_freed_memory()  # as workers do; for every loop of this process
-    device = pick_device(options.device)
-    options.device = str(device)
-    print(f"torch {torch.__version__}, {device}, {options.threads} thread(s), batch {options.batch}")
+    options.device = str(pick_device(options.device))
+    print(f"torch {torch.__version__}, {options.device}, {options.threads} thread(s), batch {options.batch}")
     head("model", "beside", "mimetic img/s", "its img/s", "median ratio", "quartiles", words=2)
-    for name, spec in models(options).items():
-        compare(name, spec, options, device)
+    for name in models(options):
+        compare(name, options)
     return 0
 
 
