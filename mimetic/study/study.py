@@ -1,7 +1,8 @@
 """A study: stages, then arms × seeds, executed, tracked and compared."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +114,15 @@ def run(
         shown.begin(folder, [waiting for queue in queues for waiting in queue])
         for note in notes:
             shown.say(note)
-        tracker = None if offline else _tracker(recipe, folder, trials, stages, root=root, display=shown)
+        tracking = _Tracking(
+            None if offline else partial(_open, recipe, folder, trials, stages, root=root, display=shown)
+        )
         # What is harvested comes first: each wave waits for the one before.
         try:
-            interrupted = any(_execute(executor(queue), queue, tracker, shown) for queue in queues if queue)
-            return conclude(recipe, folder, trials, tracker, interrupted=interrupted)
+            interrupted = any(_execute(executor(queue), queue, tracking, shown) for queue in queues if queue)
+            return conclude(recipe, folder, trials, tracking.opened(), interrupted=interrupted)
         except BaseException as error:
-            if tracker is not None:
-                tracker.abandon(f"{type(error).__name__}: {error}")
+            tracking.abandon(f"{type(error).__name__}: {error}")
             raise
 
 
@@ -172,7 +174,32 @@ def _check_store(root: Path) -> None:
     tracking_uri(root)
 
 
-def _tracker(
+class _Tracking:
+    """A study's tracker, opened when first needed: MLflow takes seconds, and workers start meanwhile."""
+
+    def __init__(self, open_: Callable[[], Any] | None) -> None:
+        self._open = open_
+        self._tracker: Any = None
+
+    def opened(self) -> Any:
+        """Return the tracker; None where there is none, or the store does not work."""
+        if self._open is not None:
+            self._tracker = self._open()
+            self._open = None  # now, so that one that was interrupted is opened again
+        return self._tracker
+
+    def pump(self) -> None:
+        """Send what the journals gained since the last call."""
+        if self.opened() is not None:
+            self._tracker.pump()
+
+    def abandon(self, reason: str) -> None:
+        """End every run that is open, if there are any: the study itself failed."""
+        if self._tracker is not None:
+            self._tracker.abandon(reason)
+
+
+def _open(
     recipe: Recipe,
     folder: Path,
     trials: Sequence[Trial],
@@ -191,7 +218,7 @@ def _tracker(
         return None
 
 
-def _execute(executor: Executor, trials: Sequence[Trial], tracker: Any, display: Display) -> bool:
+def _execute(executor: Executor, trials: Sequence[Trial], tracking: _Tracking, display: Display) -> bool:
     """Run the trials; return whether the user stopped them."""
     followers = {trial: Follower(trial.journal) for trial in trials}
     for follower in followers.values():
@@ -202,8 +229,7 @@ def _execute(executor: Executor, trials: Sequence[Trial], tracker: Any, display:
             events = follower.new()
             if events:
                 display.update(trial, events)
-        if tracker is not None:
-            tracker.pump()
+        tracking.pump()
 
     try:
         executor.run(trials, tick)

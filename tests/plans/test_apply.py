@@ -99,10 +99,10 @@ def test_golden_digests() -> None:
 
 def test_another_process_gives_the_same_weights() -> None:
     """Nothing of the process enters the draw, its hash seed included."""
-    script = "import sys; sys.path[:0] = sys.argv[1:]; from tests.plans.test_apply import applied as a; print(a(2))"
+    lines = ("import sys", "sys.path.insert(0, sys.argv[1])", "from tests.plans.test_apply import applied")
     root = str(Path(__file__).parents[2])
     answer = subprocess.run(
-        [sys.executable, "-c", script, root],
+        [sys.executable, "-c", "\n".join((*lines, "print(applied(2))")), root],
         env={**os.environ, "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
