@@ -55,7 +55,7 @@ class Team:
     def run(self, trials: Sequence[Trial], tick: Tick) -> None:
         """Train one trial after another; `tick` is called between steps, twice a second."""
         ranks = _join()
-        stop, shelf, due = StopFlag(), Shelf(), [0.0]
+        stop, shelf, due = _Stop(), Shelf(), [0.0]
 
         def asked() -> str | None:
             if time.monotonic() >= due[0]:
@@ -98,7 +98,7 @@ def follow() -> None:
     """
     try:
         ranks = _join()
-        stop, shelf = StopFlag(), Shelf()
+        stop, shelf = _Stop(), Shelf()
         with _signals(stop):
             while (line := _tell(None)) != "end":
                 run_trial(Trial.from_json(line), shelf, stop, ranks)
@@ -144,6 +144,20 @@ def _tell(line: str | None) -> str:
     except RuntimeError as error:
         raise RunError(LOST) from error
     return str(said[0])
+
+
+class _Stop(StopFlag):
+    """Stops a trial on a signal, and when torchrun is gone: killed by force it ends no process it started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._launcher = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
+
+    def __call__(self) -> str | None:
+        """Return why training should stop, if it should."""
+        if self._launcher is not None and os.getppid() != self._launcher:
+            self.reason = self.reason or "torchrun is gone"
+        return self.reason
 
 
 class _signals:  # noqa: N801 - reads as what it is: `with _signals(stop):`

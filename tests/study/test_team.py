@@ -1,6 +1,7 @@
 """Two processes run a study together, as torchrun starts them: failing, stopped, resumed, and done."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -37,6 +38,8 @@ class Brittle(nn.Sequential):
                 raise ValueError("as asked")
             if os.environ["MISHAP"] == "interrupt":
                 os.kill(os.getpid(), signal.SIGINT)
+            if os.environ["MISHAP"] == "launcher":
+                os.kill(os.getppid(), signal.SIGKILL)
         return super().forward(images)
 
 def build(num_classes):
@@ -103,6 +106,28 @@ def test_a_team_ends_and_goes_on(tmp_path: Path) -> None:
 
     (code, first), (other_code, second) = run(tmp_path, "none", "--resume")  # there is nothing left to train
     assert (code, other_code) == (0, 0), first + second
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_team_whose_launcher_is_killed_ends(tmp_path: Path) -> None:
+    """Killed by force, torchrun ends none of its processes: they stop by themselves."""
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "brittle.py").write_text(BRITTLE)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+    ended = subprocess.run(  # returns once the last process that holds its output has ended
+        [*torchrun, "-m", "mimetic", "run", "recipe.yaml", "--allow-code", "--offline", "--root", "runs"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ROOT, "MISHAP": "launcher"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+    assert ended.returncode == -signal.SIGKILL, ended.stdout + ended.stderr
+    assert [(end["status"], end["reason"]) for end in ends(tmp_path)] == [("KILLED", "torchrun is gone")]
 
 
 @pytest.mark.parametrize(
