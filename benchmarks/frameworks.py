@@ -1,11 +1,12 @@
 """Images per second of training: ours, a bare loop, timm's path, Lightning's Trainer and Accelerate.
 
     python benchmarks/frameworks.py                     # ConvMixer-128/4 and CIFAR-ResNet-20
-    python benchmarks/frameworks.py --windows 9 --model cifar_resnet --beside resident
+    python benchmarks/frameworks.py --rounds 9 --model cifar_resnet --beside resident
 
 One model, one optimizer (AdamW, fused), one schedule (one-cycle), one batch size, in turns. Each tool has a
 process of its own, as its users have, with the settings it makes itself: ours, and the bare loop, keep
-memory that a step frees. Each takes its images twice where it can: as batches that are resident and
+memory that a step frees. A process is some per cent faster or slower than the next for all of its life, as
+its memory happens to lie, so every round has new ones. Each takes its images twice where it can: as batches that are resident and
 augmented by the same gather (`resident`: what its loop costs), and through a DataLoader without workers over
 PIL transforms (`loader`: what a user of the tool writes). Each ratio is of neighbouring windows, and their
 median does not care what else the machine was doing. Lightning and Accelerate come with
@@ -18,7 +19,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import cache
@@ -279,23 +280,24 @@ def compare(name: str, options: argparse.Namespace) -> None:
     words = tuple(vars(options).items())
     tools = [tool for tool in TOOLS if options.beside in tool]
     found: dict[str, list[tuple[float, float]]] = {tool: [] for tool in tools}
-    with ExitStack() as stack:
-        rooms = {
-            tool: stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
-            for tool in (OURS, *tools)
-        }
+    for _ in range(options.rounds):
+        with ExitStack() as stack:
+            rooms = {
+                tool: stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+                for tool in (OURS, *tools)
+            }
 
-        def window(tool: str) -> float:
-            return rooms[tool].submit(images_per_second, tool, name, words).result()
+            def window(tool: str, rooms: Mapping[str, ProcessPoolExecutor] = rooms) -> float:
+                return rooms[tool].submit(images_per_second, tool, name, words).result()
 
-        for tool in (OURS, *tools):  # the first of each warms up
-            window(tool)
-        for number in range(options.windows):
-            for tool in tools:
-                first = number % 2 == 0  # so that neither always comes second
-                mine = window(OURS) if first else 0.0
-                theirs = window(tool)
-                found[tool].append((mine if first else window(OURS), theirs))
+            for tool in rooms:  # the first of each warms up
+                window(tool)
+            for number in range(options.windows):
+                for tool in tools:
+                    first = number % 2 == 0  # so that neither always comes second
+                    mine = window(OURS) if first else 0.0
+                    theirs = window(tool)
+                    found[tool].append((mine if first else window(OURS), theirs))
     for tool, pairs in found.items():
         low, middle, high = quartiles(mine / theirs for mine, theirs in pairs)
         medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
@@ -305,7 +307,8 @@ def compare(name: str, options: argparse.Namespace) -> None:
 
 def main() -> int:
     """Measure and print the table."""
-    parser = loop_parser(__doc__, dim=128, depth=4, patch=2, steps=5, windows=7, device="auto")
+    parser = loop_parser(__doc__, dim=128, depth=4, patch=2, steps=4, windows=2, device="auto")
+    parser.add_argument("--rounds", type=int, default=7, help="how often every tool gets a new process")
     parser.add_argument("--beside", default="", help="only those whose name holds this, e.g. resident")
     options = parser.parse_args()
     options.device = str(pick_device(options.device))
