@@ -6,11 +6,12 @@
 One model, one optimizer (AdamW, fused), one schedule (one-cycle), one batch size, in turns. Each tool has a
 process of its own, as its users have, with the settings it makes itself: ours, and the bare loop, keep
 memory that a step frees. A process is some per cent faster or slower than the next for all of its life, as
-its memory happens to lie, so every round has new ones. Each takes its images twice where it can: as batches that are resident and
-augmented by the same gather (`resident`: what its loop costs), and through a DataLoader without workers over
-PIL transforms (`loader`: what a user of the tool writes). Each ratio is of neighbouring windows, and their
-median does not care what else the machine was doing. Lightning and Accelerate come with
-`pip install mimetic[bench]`.
+its memory happens to lie, so every round has new ones.
+
+Each tool takes its images twice where it can: as batches that are resident and augmented by the same gather
+(`resident`: what its loop costs), and through a DataLoader without workers over PIL transforms (`loader`:
+what a user of the tool writes). Each ratio is of neighbouring windows, and their median does not care what
+else the machine was doing. Lightning and Accelerate come with `pip install mimetic[bench]`.
 """
 
 import argparse
