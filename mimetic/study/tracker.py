@@ -17,7 +17,7 @@ from mimetic.study.comparison import Comparison
 from mimetic.study.display import Display
 from mimetic.study.layout import Trial, read_record, study_id
 from mimetic.study.locks import hold_run
-from mimetic.tracking import runs
+from mimetic.tracking import log, runs
 from mimetic.tracking.mirror import Mirrors
 from mimetic.tracking.store import open_store
 from mimetic.tracking.views import save_views, view_link
@@ -117,10 +117,10 @@ class Tracker:
         )
         if section.data is not None:
             digest = record["data"].get(f"{group}/{trial.arm}", "")
-            runs.log_dataset(self.store, run_id, name=section.data.type_name(), digest=digest)
+            log.log_dataset(self.store, run_id, name=section.data.type_name(), digest=digest)
         files = [study / "recipe.yaml", study / "resolved.yaml", study / trial.arm / "plan.json"]
-        runs.log_files(self.store, run_id, [str(file) for file in files if file.is_file()], folder="recipe")
-        runs.set_tags(self.store, run_id, {runs.WHOLE: "yes"})  # without it the run is made again
+        log.log_files(self.store, run_id, [str(file) for file in files if file.is_file()], folder="recipe")
+        log.set_tags(self.store, run_id, {runs.WHOLE: "yes"})  # without it the run is made again
         return run_id
 
     def pump(self, *, now: bool = False) -> None:
@@ -158,8 +158,8 @@ class Tracker:
             lock.release()
 
     def _summarize(self, comparison: Comparison, files: Sequence[Path], *, interrupted: bool) -> None:
-        runs.log_files(self.store, self.summary, [str(file) for file in files])
-        runs.log_metrics(self.store, self.summary, comparison.metrics())
+        log.log_files(self.store, self.summary, [str(file) for file in files])
+        log.log_metrics(self.store, self.summary, comparison.metrics())
         runs.end_run(self.store, self.summary, "KILLED" if interrupted else "FINISHED")
 
     def link(self) -> str:

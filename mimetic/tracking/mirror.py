@@ -14,8 +14,9 @@ from pathlib import Path
 
 from mimetic.errors import RunError
 from mimetic.journal import Event, Follower
+from mimetic.tracking.log import log_points
 from mimetic.tracking.pictures import log_picture, logged_pictures
-from mimetic.tracking.runs import REASON, end_run, log_points
+from mimetic.tracking.runs import REASON, end_run
 from mimetic.tracking.store import Store
 from mimetic.tracking.trouble import store_trouble
 from mimetic.tracking.values import METRIC_LIMIT, batches

@@ -5,17 +5,15 @@ Children under a parent run would leave MLflow's chart page empty, so the study 
 
 import getpass
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from mimetic.tracking.log import fitting, set_tags
 from mimetic.tracking.processes import is_gone, owner_tags
 from mimetic.tracking.store import Store
 from mimetic.tracking.trouble import store_trouble
-from mimetic.tracking.values import BATCH_LIMIT, METRIC_LIMIT, TAG_LIMIT, batches, clean_key, cut, flatten
-
-if TYPE_CHECKING:
-    from mlflow.entities import Metric
+from mimetic.tracking.values import BATCH_LIMIT, batches, flatten
 
 STUDY = "mimetic.study"
 KIND = "mimetic.kind"
@@ -134,80 +132,6 @@ def end_run(store: Store, run_id: str, status: Status, *, reason: str | None = N
         store.client.set_terminated(run_id, status)
 
 
-def set_tags(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
-    """Set tags of a run, cut to what MLflow holds.
-
-    Raises:
-        RunError: If the store does not work.
-    """
-    from mlflow.entities import RunTag
-
-    with store_trouble(store.uri):
-        for batch in batches(list(_fitting(tags).items()), BATCH_LIMIT):
-            store.client.log_batch(run_id, tags=[RunTag(*item) for item in batch])
-
-
-def log_points(store: Store, run_id: str, points: Sequence["Metric"], *, tags: Mapping[str, str]) -> None:
-    """Log points of metrics and set tags in one call; together at most a thousand.
-
-    Raises:
-        RunError: If the store does not work.
-    """
-    from mlflow.entities import RunTag
-
-    with store_trouble(store.uri):
-        store.client.log_batch(
-            run_id, metrics=points, tags=[RunTag(*item) for item in _fitting(tags).items()]
-        )
-
-
-def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
-    """Log figures of a whole run, e.g. those of the comparison.
-
-    Raises:
-        RunError: If the store does not work.
-    """
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    points = [Metric(clean_key(key), value, now, step) for key, value in metrics.items()]
-    with store_trouble(store.uri):
-        for batch in batches(points, METRIC_LIMIT):
-            store.client.log_batch(run_id, metrics=batch)
-
-
-def log_dataset(store: Store, run_id: str, *, name: str, digest: str, source: str = "") -> None:
-    """Say which data a run was trained on; MLflow shows name and digest in a column of their own.
-
-    Raises:
-        RunError: If the store does not work.
-    """
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    data = Dataset(name[:500], digest[:36], "local", source)
-    context = InputTag("mlflow.data.context", "training")
-    with store_trouble(store.uri):
-        store.client.log_inputs(run_id, datasets=[DatasetInput(data, [context])])
-
-
-def log_files(store: Store, run_id: str, files: Mapping[str, str] | list[str], *, folder: str = "") -> None:
-    """Upload files into the run's artifacts.
-
-    Args:
-        store: The open store.
-        run_id: The run.
-        files: Paths, or path → folder among the artifacts.
-        folder: The folder among the artifacts where `files` gives none.
-
-    Raises:
-        RunError: If the store does not work or a file is missing.
-    """
-    placed = files if isinstance(files, Mapping) else dict.fromkeys(files, folder)
-    with store_trouble(store.uri):
-        for path, place in placed.items():
-            store.client.log_artifact(run_id, str(path), place or None)
-
-
 def find_runs(store: Store, study: str) -> tuple[dict[tuple[str, int], str], str | None]:
     """Return the runs of a study: (arm, seed) → run id, and the id of its summary if there is one.
 
@@ -278,7 +202,7 @@ def _create(
     told |= {} if tags is None else dict(tags)
     with store_trouble(store.uri):
         run = store.client.create_run(
-            store.experiment_id, start_time=int(time.time() * 1000), tags=_fitting(told), run_name=name
+            store.experiment_id, start_time=int(time.time() * 1000), tags=fitting(told), run_name=name
         )
         run_id = str(run.info.run_id)
         for batch in batches(list(params.items()), BATCH_LIMIT):
@@ -295,10 +219,6 @@ def _search(store: Store, query: str) -> list[Any]:
         token = page.token
         if not token:
             return found
-
-
-def _fitting(tags: Mapping[str, str]) -> dict[str, str]:
-    return {clean_key(key): cut(str(value), TAG_LIMIT) for key, value in tags.items()}
 
 
 def _quoted(text: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from mimetic.errors import RunError, UserError
 from mimetic.recipe import Recipe, RecipeError, load
 from mimetic.study.fetching import with_local_runs
-from mimetic.tracking import runs
+from mimetic.tracking import log, runs
 from mimetic.tracking.fetch import fetch_trial
 from mimetic.tracking.store import Store
 
@@ -21,7 +21,7 @@ def tracked(store: Store, tmp_path: Path, *, arm: str = "default", weights: bool
     for name, folder in (("resolved.yaml", "recipe"), (WEIGHTS, "")):
         (tmp_path / name).write_text(name)
         if weights or name != WEIGHTS:
-            runs.log_files(store, run_id, [str(tmp_path / name)], folder=folder)
+            log.log_files(store, run_id, [str(tmp_path / name)], folder=folder)
     runs.end_run(store, run_id, "FINISHED")
     return run_id
 

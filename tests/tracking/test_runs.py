@@ -2,12 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from mimetic.errors import RunError
-from mimetic.tracking import runs
+from mimetic.tracking import log, runs
 from mimetic.tracking.store import Store
 
 STUDY = "20261121-021500"
@@ -106,8 +104,8 @@ def test_runs_of_dead_processes_are_ended(store: Store) -> None:
         pid = process.pid
     dead, alive, elsewhere = trial(store, seed=0), trial(store, seed=1), trial(store, seed=2)
     for run_id in (dead, elsewhere):
-        runs.set_tags(store, run_id, {"mimetic.pid": str(pid), "mimetic.process": "1"})
-    runs.set_tags(store, elsewhere, {"mimetic.host": "another-host"})
+        log.set_tags(store, run_id, {"mimetic.pid": str(pid), "mimetic.process": "1"})
+    log.set_tags(store, elsewhere, {"mimetic.host": "another-host"})
 
     assert runs.reconcile(store) == ["closed-form · seed 0"]
     statuses = [store.client.get_run(run_id).info.status for run_id in (dead, alive, elsewhere)]
@@ -119,8 +117,8 @@ def test_runs_torn_while_they_were_made_are_removed(store: Store) -> None:
     torn = trial(store, seed=0)
     whole = trial(store, seed=1)
     left, making = (trial(store, "stage", seed=seed, kind="stage") for seed in (2, 3))
-    runs.set_tags(store, whole, {runs.WHOLE: "yes"})
-    runs.set_tags(store, left, {"mimetic.process": "1"})
+    log.set_tags(store, whole, {runs.WHOLE: "yes"})
+    log.set_tags(store, left, {"mimetic.process": "1"})
 
     runs.remove_torn(store, STUDY)
 
@@ -128,27 +126,3 @@ def test_runs_torn_while_they_were_made_are_removed(store: Store) -> None:
         run_id: store.client.get_run(run_id).info.lifecycle_stage for run_id in (torn, whole, left, making)
     }
     assert stages == {torn: "deleted", whole: "active", left: "deleted", making: "active"}
-
-
-def test_files_metrics_and_data_are_kept(store: Store, tmp_path: Path) -> None:
-    """The summary run holds the comparison's files and figures; trials name their data."""
-    (tmp_path / "comparison.md").write_text("| arm |")
-    run_id = runs.create_summary_run(store, study=STUDY)
-
-    runs.log_files(store, run_id, [str(tmp_path / "comparison.md")], folder="tables")
-    runs.log_metrics(store, run_id, {"mean/closed-form": 95.0, "mean/σ=1": 94.0})
-    runs.log_dataset(store, run_id, name="digits", digest="abc")
-
-    run = store.client.get_run(run_id)
-    assert [item.path for item in store.client.list_artifacts(run_id, "tables")] == ["tables/comparison.md"]
-    assert run.data.metrics == {"mean/closed-form": 95.0, "mean/__1": 94.0}
-    data = run.inputs.dataset_inputs[0].dataset
-    assert (data.name, data.digest) == ("digits", "abc")
-
-
-def test_a_missing_file_is_a_run_error(store: Store, tmp_path: Path) -> None:
-    """No traceback for a file that went away."""
-    run_id = runs.create_summary_run(store, study=STUDY)
-
-    with pytest.raises(RunError, match=r"gone\.md"):
-        runs.log_files(store, run_id, [str(tmp_path / "gone.md")])
