@@ -4,10 +4,10 @@
     python benchmarks/ceiling.py --device cuda --images 50000 --epochs 25 --batch 512
 
 Training is `mimetic.train` with crop, flip, AdamW and one-cycle; end to end takes in what is kept, and the
-evaluation of a fifth as many images before training and after each epoch. The ceiling is what matrix products
-reach on this device in the same arithmetic (bf16 on a GPU that has it, float32 on a CPU), in the same process,
-before and after; of both the higher one counts. An image takes three times the operations of its forward
-pass, which PyTorch counts: backward takes two.
+evaluation of a fifth as many images before training and after each epoch. The ceiling is what products of
+matrices reach on this device in the same arithmetic (bf16 on a GPU that has it, float32 on a CPU), in the
+same process, before and after; of both the higher one counts. An image takes three times the operations of
+its forward pass, which PyTorch counts: backward takes two.
 """
 
 import argparse
