@@ -210,7 +210,7 @@ def tracking(options: argparse.Namespace) -> None:
     round to round. The coordinator works beside the worker: on a core of its own its time holds nothing up,
     on a common one what it takes of the processor does.
     """
-    recipe = load({**RECIPE, "seeds": options.seeds})
+    recipe = load({**_sized(epochs=options.epochs, seeds=options.seeds), "arms": RECIPE["arms"]})
     spent: dict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -222,7 +222,9 @@ def tracking(options: argparse.Namespace) -> None:
                 _add(spent, "journal", lambda j=journal, e=events: _written(j, e))
     count = len(journals)
     wall = sum(events[-1]["seconds"] for events in journals) / count
-    print(f"\nTracking of {count} trials into a new sqlite store, {wall:.2f} s of wall time a trial\n")
+    print(
+        f"\nTracking of {count} trials of {options.epochs} epochs into a new sqlite store, {wall:.2f} s of wall time a trial\n"
+    )
     head("what", "seconds a trial", "share of its time", "of the processor", "share of its time")
     names = {
         "journal, in the worker": "journal",
@@ -330,6 +332,7 @@ def _options() -> argparse.Namespace:
     names = ["rates", "tracking", "costs", "stacked"]
     found.add_argument("--parts", nargs="+", choices=names, default=names)
     found.add_argument("--seeds", type=int, default=4, help="seeds of two arms each")
+    found.add_argument("--epochs", type=int, default=4, help="epochs of the trials that are tracked")
     found.add_argument("--rounds", type=int, default=1, help="how often each executor runs")
     found.add_argument("--device", default="cpu", help="auto, cpu, cuda, …")
     return found.parse_args()

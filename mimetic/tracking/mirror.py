@@ -23,7 +23,7 @@ from mimetic.tracking.values import METRIC_LIMIT, batches
 
 NOTE = "mimetic.note"
 COMPILED = "mimetic.compile.first_step_seconds"
-SHARE = 0.01
+SHARE = 0.005
 """How much of the time rounds may take."""
 SLOWEST = 30.0
 """Seconds between two rounds at most, so that the interface stays alive."""
@@ -154,9 +154,9 @@ class Mirror:
 class Mirrors:
     """All mirrors of a study, pumped together and at most once in a while.
 
-    After a round the store is left alone for a hundred times as long as it took, at most for `SLOWEST`
-    seconds: so tracking takes a hundredth of the time, however many trials there are. A store that fails
-    is left alone for a growing while, so that training is not held up by waiting for it; the trouble is
+    After a round the store is left alone for 200 times as long as it took, at most for `SLOWEST` seconds:
+    so mirroring takes half a hundredth of the time, however many trials there are. A store that fails is
+    left alone for a growing while, so that training is not held up by waiting for it; the trouble is
     told once, and its end too.
 
     Args:

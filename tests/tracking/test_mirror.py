@@ -315,11 +315,11 @@ def test_rounds_are_spaced(store: Store, run_id: str, journal: Path, write: Writ
     assert steps(store, run_id) == [(0, 0.0)]
 
 
-@pytest.mark.parametrize("seconds", [(0.001, 1.0), (0.05, 5.0), (2.0, 30.0)])
-def test_rounds_take_a_hundredth_of_the_time(
+@pytest.mark.parametrize("seconds", [(0.001, 1.0), (0.05, 10.0), (2.0, 30.0)])
+def test_rounds_take_a_small_share_of_the_time(
     store: Store, run_id: str, journal: Path, write: Write, seconds: tuple[float, float]
 ) -> None:
-    """After a round of 50 ms the store is left alone for 5 s; at least for one, at most for thirty."""
+    """After a round of 50 ms the store is left alone for 10 s; at least for one, at most for thirty."""
     clock, (took, pause) = [0.0], seconds
 
     class Slow(Failing):
