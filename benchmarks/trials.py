@@ -222,9 +222,8 @@ def tracking(options: argparse.Namespace) -> None:
                 _add(spent, "journal", lambda j=journal, e=events: _written(j, e))
     count = len(journals)
     wall = sum(events[-1]["seconds"] for events in journals) / count
-    print(
-        f"\nTracking of {count} trials of {options.epochs} epochs into a new sqlite store, {wall:.2f} s of wall time a trial\n"
-    )
+    what = f"{count} trials of {options.epochs} epochs"
+    print(f"\nTracking of {what} into a new sqlite store, {wall:.2f} s of wall time a trial\n")
     head("what", "seconds a trial", "share of its time", "of the processor", "share of its time")
     names = {
         "journal, in the worker": "journal",
