@@ -63,7 +63,8 @@ def hold_run(trial: Trial, experiment: str) -> FileLock | None:
         The lock, to be released; None if somebody else holds it.
     """
     trial.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(trial.folder / f".run-{experiment}{LOCK}")
+    # Taken by the thread that opens the tracker, released by another.
+    lock = FileLock(trial.folder / f".run-{experiment}{LOCK}", thread_local=False)
     return lock if _tried(lock) else None
 
 

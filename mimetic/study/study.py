@@ -1,5 +1,6 @@
 """A study: stages, then arms × seeds, executed, tracked and compared."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +22,7 @@ from mimetic.study.opening import baseline, find_to_continue, start
 from mimetic.study.planning import open_data, plan_arms
 from mimetic.study.report import write_comparison
 from mimetic.study.stages import prepare_stages, stage_trials, write_folders
+from mimetic.study.team import team_size
 from mimetic.train.devices import pick_device
 
 
@@ -114,9 +116,10 @@ def run(
         shown.begin(folder, [waiting for queue in queues for waiting in queue])
         for note in notes:
             shown.say(note)
-        tracking = _Tracking(
-            None if offline else partial(_open, recipe, folder, trials, stages, root=root, display=shown)
-        )
+        opening = partial(_open, recipe, folder, trials, stages, root=root, display=shown, offline=offline)
+        tracking = _Tracking(opening)
+        if team_size() > 1:
+            tracking.opened()  # this process trains itself: nothing runs beside
         # What is harvested comes first: each wave waits for the one before.
         try:
             interrupted = any(_execute(executor(queue), queue, tracking, shown) for queue in queues if queue)
@@ -175,22 +178,33 @@ def _check_store(root: Path) -> None:
 
 
 class _Tracking:
-    """A study's tracker, opened when first needed: MLflow takes seconds, and workers start meanwhile."""
+    """A study's tracker, opened in a thread: MLflow takes seconds, and workers start meanwhile.
 
-    def __init__(self, open_: Callable[[], Any] | None) -> None:
-        self._open = open_
+    So Ctrl-C finds no import of MLflow half-way, which could not be made again.
+    """
+
+    def __init__(self, open_: Callable[[], Any]) -> None:
         self._tracker: Any = None
+        self._trouble: BaseException | None = None
+        self._opening = threading.Thread(target=self._work, args=(open_,), daemon=True)
+        self._opening.start()
+
+    def _work(self, open_: Callable[[], Any]) -> None:
+        try:
+            self._tracker = open_()
+        except BaseException as error:  # noqa: BLE001 - raised where the tracker is asked for
+            self._trouble = error
 
     def opened(self) -> Any:
-        """Return the tracker; None where there is none, or the store does not work."""
-        if self._open is not None:
-            self._tracker = self._open()
-            self._open = None  # now, so that one that was interrupted is opened again
+        """Wait for the tracker and return it; None where there is none, or the store does not work."""
+        self._opening.join()
+        if self._trouble is not None:
+            raise self._trouble
         return self._tracker
 
     def pump(self) -> None:
-        """Send what the journals gained since the last call."""
-        if self.opened() is not None:
+        """Send what the journals gained since the last call, once the tracker is open."""
+        if not self._opening.is_alive() and self.opened() is not None:
             self._tracker.pump()
 
     def abandon(self, reason: str) -> None:
@@ -207,8 +221,11 @@ def _open(
     *,
     root: Path,
     display: Display,
+    offline: bool,
 ) -> Any:
-    """Return the tracker of the study; None, said to the user, where the store does not work."""
+    """Return the tracker of a study; None if it is offline, or if the store does not work, which is said."""
+    if offline:
+        return None
     from mimetic.study.tracker import LATER, Tracker
 
     try:

@@ -64,7 +64,6 @@ class Team:
             return stop()
 
         with _signals(stop):
-            tick()  # a store that is opened here holds up no step
             for trial in trials:
                 _tell(trial.to_json())
                 if run_trial(trial, shelf, asked, ranks) == "KILLED":  # whichever process was asked to stop

@@ -61,7 +61,9 @@ def test_a_run_is_mirrored_by_one_study(tmp_path: Path) -> None:
     assert first is not None
     assert hold_run(stage, "1") is None
     assert hold_run(stage, "2") is not None
-    first.release()
+    releasing = threading.Thread(target=first.release)  # another thread than the one that took it
+    releasing.start()
+    releasing.join()
     assert hold_run(stage, "1") is not None
 
 

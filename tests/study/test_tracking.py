@@ -1,0 +1,60 @@
+"""A study's tracker is opened beside its start: nothing waits for it, and nothing is lost."""
+
+import threading
+
+import pytest
+
+from mimetic.study.study import _Tracking
+
+
+class Counting:
+    """A tracker that counts what it is asked."""
+
+    def __init__(self) -> None:
+        """Begin at nothing."""
+        self.pumped, self.reasons = 0, list[str]()
+
+    def pump(self) -> None:
+        """Count."""
+        self.pumped += 1
+
+    def abandon(self, reason: str) -> None:
+        """Keep the reason."""
+        self.reasons.append(reason)
+
+
+def test_pumping_waits_for_no_store() -> None:
+    """Until the store is open a pump does nothing; from then on it pumps, and the end waits for it."""
+    tracker, let = Counting(), threading.Event()
+
+    def opening() -> Counting:
+        assert let.wait(30)
+        return tracker
+
+    tracking = _Tracking(opening)
+    tracking.pump()
+    tracking.abandon("too early")
+    assert (tracker.pumped, tracker.reasons) == (0, [])
+    let.set()
+    assert tracking.opened() is tracker
+    tracking.pump()
+    tracking.abandon("as asked")
+    assert (tracker.pumped, tracker.reasons) == (1, ["as asked"])
+
+
+def test_without_a_tracker_nothing_happens() -> None:
+    """Offline, or where the store does not work."""
+    tracking = _Tracking(lambda: None)
+    assert tracking.opened() is None
+    tracking.pump()
+    tracking.abandon("nobody listens")
+
+
+def test_trouble_of_the_opening_is_raised_where_the_tracker_is_asked_for() -> None:
+    """A mistake in the thread is not lost with it."""
+
+    def broken() -> None:
+        raise ValueError("as asked")
+
+    with pytest.raises(ValueError, match="as asked"):
+        _Tracking(broken).opened()
