@@ -25,6 +25,9 @@ from mimetic.study.stages import prepare_stages, stage_trials, write_folders
 from mimetic.study.team import team_size
 from mimetic.train.devices import pick_device
 
+PATIENCE = 10.0
+"""Seconds a study that failed waits for a tracker that is being opened."""
+
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
@@ -209,6 +212,7 @@ class _Tracking:
 
     def abandon(self, reason: str) -> None:
         """End every run that is open, if there are any: the study itself failed."""
+        self._opening.join(PATIENCE)  # what it makes meanwhile would stay open
         if self._tracker is not None:
             self._tracker.abandon(reason)
 
