@@ -197,6 +197,7 @@ def test_a_store_that_breaks_costs_no_trial(
     """The study goes on and says what mends it; then the store holds exactly what the journals hold."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(studying, "pick_executor", lambda *_, **__: InThisProcess())
+    monkeypatch.setattr(studying, "team_size", lambda: 2)  # it trains itself: the store is open first
     monkeypatch.setattr(stores, "LOCK_PATIENCE", 0.05)
     with breaks(tmp_path / "mlflow.db") as now:
         listener = Listener(now)
