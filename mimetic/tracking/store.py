@@ -1,7 +1,8 @@
 """The store: an MLflow database below the root, created once, by one process.
 
-Processes that race to create a fresh sqlite file leave it unusable, so creation holds a file lock. The
-file is put into WAL mode, which lets the interface read while a study writes.
+Processes that race to create a fresh sqlite file leave it unusable, as does one that is killed half-way, so
+creation holds a file lock and puts the finished file in its place. The file is put into WAL mode, which lets
+the interface read while a study writes.
 """
 
 import os
@@ -114,6 +115,8 @@ def connect(root: str | os.PathLike[str]) -> tuple[str, "MlflowClient"]:
             try:
                 with FileLock(path.with_name(f".{path.name}.lock"), timeout=PATIENCE):
                     _check(path)
+                    if not path.exists():
+                        _create(mlflow, path)
                     client = _client(mlflow, uri)
                     _write_ahead(path)
             except Timeout:
@@ -190,6 +193,16 @@ def _client(mlflow: Any, uri: str) -> Any:
         client = mlflow.MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)  # the client is lazy: here the store is opened
     return client
+
+
+def _create(mlflow: Any, path: Path) -> None:
+    """Make a store beside its place and put it there whole: a process killed meanwhile leaves no torn one."""
+    fresh = path.with_name(f".{path.name}.new")
+    for leftover in path.parent.glob(f"{fresh.name}*"):
+        leftover.unlink()
+    client = _client(mlflow, f"sqlite:///{fresh}")
+    client._tracking_client.store.engine.dispose()  # noqa: SLF001 - nothing may have the file open any more
+    fresh.replace(path)
 
 
 def _number(path: Path) -> tuple[int, int] | None:
