@@ -15,12 +15,12 @@ import sys
 import time
 
 import torch
-from common import head, parser, row, timed
-from loops import CLASSES, ours, random_pictures, wait
+from common import convmixer_parser, head, row, timed
+from loops import CLASSES, convmixer, ours, random_pictures, wait
 from torch.utils.flop_counter import FlopCounterMode
 
 from mimetic.models import build
-from mimetic.recipe.model import ConvMixer, Model
+from mimetic.recipe.model import Model
 from mimetic.train.devices import pick_device, pick_precision, set_arithmetic
 from mimetic.train.memory import keep_freed_memory
 
@@ -59,9 +59,7 @@ def main() -> int:
     precision = pick_precision("auto", device)
     set_arithmetic(precision, device)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    spec = ConvMixer(
-        dim=options.dim, depth=options.depth, kernel_size=options.kernel, patch_size=options.patch
-    )
+    spec = convmixer(options)
     dataset = random_pictures(options.images, held_out=options.images // 5)
     model = build(spec, in_channels=3, num_classes=CLASSES, seed=0)
     window = ours(model, dataset, options, epochs=options.epochs)
@@ -84,14 +82,9 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    found = parser(__doc__)
-    for name, value in {"dim": 256, "depth": 8, "kernel": 9, "patch": 2}.items():
-        found.add_argument(f"--{name}", type=int, default=value, help="of the ConvMixer")
-    found.add_argument("--batch", type=int, default=128, help="images per step")
+    found = convmixer_parser(__doc__, dim=256, depth=8, kernel=9, patch=2, device="auto")
     found.add_argument("--images", type=int, default=512, help="images per epoch")
     found.add_argument("--epochs", type=int, default=1)
-    found.add_argument("--threads", type=int, default=1)
-    found.add_argument("--device", default="auto", help="auto, cpu, cuda:0, …")
     return found.parse_args()
 
 

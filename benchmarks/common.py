@@ -25,21 +25,27 @@ def apart_parser(doc: str | None, parts: Iterable[str], *, threads: int) -> argp
     return found
 
 
+def convmixer_parser(
+    doc: str | None, *, dim: int, depth: int, kernel: int, patch: int, device: str
+) -> argparse.ArgumentParser:
+    """Return the parser of a script that trains a ConvMixer, with its defaults."""
+    found = parser(doc)
+    for name, value in {"dim": dim, "depth": depth, "kernel": kernel, "patch": patch}.items():
+        found.add_argument(f"--{name}", type=int, default=value, help="of the ConvMixer")
+    found.add_argument("--batch", type=int, default=128, help="images per step")
+    found.add_argument("--threads", type=int, default=1)
+    found.add_argument("--device", default=device, help="auto, cpu, cuda:0, …")
+    return found
+
+
 def loop_parser(
     doc: str | None, *, dim: int, depth: int, patch: int, steps: int, windows: int, device: str
 ) -> argparse.ArgumentParser:
     """Return the parser of a script that times training loops in windows of some steps, with its defaults."""
-    found = parser(doc)
+    found = convmixer_parser(doc, dim=dim, depth=depth, kernel=7, patch=patch, device=device)
     found.add_argument("--model", choices=["convmixer", "cifar_resnet", "both"], default="both")
-    found.add_argument("--dim", type=int, default=dim, help="of the ConvMixer")
-    found.add_argument("--depth", type=int, default=depth, help="of the ConvMixer")
-    found.add_argument("--kernel", type=int, default=7, help="of the ConvMixer")
-    found.add_argument("--patch", type=int, default=patch, help="of the ConvMixer")
-    found.add_argument("--batch", type=int, default=128, help="images per step")
     found.add_argument("--steps", type=int, default=steps, help="steps per window")
     found.add_argument("--windows", type=int, default=windows, help="windows of each")
-    found.add_argument("--threads", type=int, default=1)
-    found.add_argument("--device", default=device, help="auto, cpu, cuda:0, …")
     return found
 
 

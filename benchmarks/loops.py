@@ -27,11 +27,18 @@ PADDING = 4
 
 def models(options: argparse.Namespace) -> dict[str, Model]:
     """Return the networks a script was asked for, by name."""
-    convmixer = ConvMixer(
+    every = {
+        f"ConvMixer-{options.dim}/{options.depth}": convmixer(options),
+        "CIFAR-ResNet-20": CifarResNet(depth=20),
+    }
+    return {name: spec for name, spec in every.items() if options.model in (spec.type_name(), "both")}
+
+
+def convmixer(options: argparse.Namespace) -> ConvMixer:
+    """Return the ConvMixer a script was asked for."""
+    return ConvMixer(
         dim=options.dim, depth=options.depth, kernel_size=options.kernel, patch_size=options.patch
     )
-    every = {f"ConvMixer-{options.dim}/{options.depth}": convmixer, "CIFAR-ResNet-20": CifarResNet(depth=20)}
-    return {name: spec for name, spec in every.items() if options.model in (spec.type_name(), "both")}
 
 
 def random_pictures(count: int, held_out: int = 10) -> Dataset:

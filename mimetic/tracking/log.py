@@ -18,11 +18,8 @@ def set_tags(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
     Raises:
         RunError: If the store does not work.
     """
-    from mlflow.entities import RunTag
-
-    with store_trouble(store.uri):
-        for batch in batches(list(fitting(tags).items()), BATCH_LIMIT):
-            store.client.log_batch(run_id, tags=[RunTag(*item) for item in batch])
+    for batch in batches(list(tags.items()), BATCH_LIMIT):
+        log_points(store, run_id, [], tags=dict(batch))
 
 
 def log_points(store: Store, run_id: str, points: Sequence["Metric"], *, tags: Mapping[str, str]) -> None:
@@ -47,9 +44,8 @@ def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float], *, step
 
     now = int(time.time() * 1000)
     points = [Metric(clean_key(key), value, now, step) for key, value in metrics.items()]
-    with store_trouble(store.uri):
-        for batch in batches(points, METRIC_LIMIT):
-            store.client.log_batch(run_id, metrics=batch)
+    for batch in batches(points, METRIC_LIMIT):
+        log_points(store, run_id, batch, tags={})
 
 
 def log_dataset(store: Store, run_id: str, *, name: str, digest: str, source: str = "") -> None:

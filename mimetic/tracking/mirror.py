@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mimetic.errors import RunError
 from mimetic.journal import Event, Follower
-from mimetic.tracking.log import log_points
+from mimetic.tracking.log import log_points, set_tags
 from mimetic.tracking.pictures import log_picture, logged_pictures
 from mimetic.tracking.runs import REASON, end_run
 from mimetic.tracking.store import Store
@@ -124,8 +124,7 @@ class Mirror:
                 stamp = int(event["time"] * 1000)
                 points += [Metric(k, v, stamp, event["epoch"]) for k, v in event["metrics"].items()]
         send()
-        if unsent:
-            log_points(self.store, self.run_id, [], tags=unsent)
+        set_tags(self.store, self.run_id, unsent)
         known.has_reason = known.has_reason or REASON in tags
 
     def _log_artifact(self, event: Event, known: "_Known") -> list[str]:

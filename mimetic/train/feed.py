@@ -34,7 +34,7 @@ class Feed:
         channels_last: bool,
     ) -> None:
         self.examples = resident(dataset.train, device)
-        self.held_out = {name: resident(split, device) for name, split in dataset.splits().items()}
+        self._held_out = {name: resident(split, device) for name, split in dataset.splits().items()}
         self.batch = min(spec.batch_size, len(self.examples))
         self.steps_per_epoch = len(self.examples) // self.batch
         self.steps = self.steps_per_epoch * spec.epochs
@@ -73,7 +73,7 @@ class Feed:
         """Return the function from a model to loss and accuracy on every held-out split."""
         return partial(
             evaluate_splits,
-            splits=self.held_out,
+            splits=self._held_out,
             decode=self._decode,
             batch_size=self._eval_batch_size,
             precision=precision,
