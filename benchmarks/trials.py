@@ -35,7 +35,7 @@ from mimetic.journal import Event, Journal, last_metrics, read_journal
 from mimetic.recipe import load
 from mimetic.study.layout import Trial, studies
 from mimetic.study.opening import start
-from mimetic.study.planning import open_data, plan_arms
+from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.study import run
 from mimetic.study.tracker import Tracker
 
@@ -172,7 +172,7 @@ def cold(recipe: dict[str, Any], cores: list[int], options: argparse.Namespace) 
     with tempfile.TemporaryDirectory() as name:
         folder = start(Path(name), loaded, plan_arms(loaded), open_data(loaded))
         trials = [Trial(str(folder), arm, s, options.device) for s in loaded.seeds for arm in loaded.arms]
-        command = [sys.executable, "-m", "mimetic.study.worker"]
+        command = [sys.executable, "-m", "mimetic.study.executors.worker"]
         surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
         seconds = 0.0
         with on(cores):

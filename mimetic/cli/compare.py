@@ -35,7 +35,7 @@ def compare(
 ) -> None:
     """Compare arms: mean ± std over seeds, paired difference to the baseline with its 95 % interval."""
     from mimetic.cli.tables import print_comparison
-    from mimetic.study.comparison import of_study
+    from mimetic.study.comparing.comparison import of_study
 
     folder = find_study(study, root)
     made = of_study(folder, metric=metric, baseline=baseline)

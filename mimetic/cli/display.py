@@ -16,8 +16,8 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 
 from mimetic.cli.console import counted
+from mimetic.study.comparing.rendering import duration
 from mimetic.study.layout import Trial
-from mimetic.study.rendering import duration
 
 MINUTE = 60
 

@@ -6,7 +6,7 @@ from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from mimetic.recipe import Recipe
-    from mimetic.study.planning import Planned
+    from mimetic.study.planning.arms import Planned
 
 
 def planned(
@@ -21,7 +21,7 @@ def planned(
     from mimetic.api import choose_arm
     from mimetic.models import parse_model_argument
     from mimetic.study.fetching import with_local_runs
-    from mimetic.study.planning import plan_recipe
+    from mimetic.study.planning.arms import plan_recipe
 
     return plan_recipe(
         with_local_runs(recipe, DEFAULT_ROOT),

@@ -66,8 +66,8 @@ def run(
     _must_be_writable(root)
     from mimetic.cli.display import Progress
     from mimetic.cli.tables import print_comparison
+    from mimetic.study.executors.team import follow, is_follower, launcher, leading
     from mimetic.study.study import run as run_study
-    from mimetic.study.team import follow, is_follower, launcher, leading
     from mimetic.train.profiling import SUMMARY, TRACE
 
     if is_follower():

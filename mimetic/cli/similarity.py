@@ -73,7 +73,7 @@ def similarity(
     from mimetic.cli.subject import Asked, asked, data_section, load_images, normalized
     from mimetic.covariance.similarity import similarities
     from mimetic.errors import UserError
-    from mimetic.study.origins import trial_network
+    from mimetic.study.trials.origins import trial_network
 
     check_places(csv)
     folders = [Path(text) for text in (one, other) if Path(text).is_dir()]
@@ -104,7 +104,7 @@ def _network(text: str, subject: "Asked", dataset: "Dataset | None") -> "nn.Modu
     from mimetic.cli.subject import network
     from mimetic.errors import UserError
     from mimetic.recipe.model import Timm, Torchvision
-    from mimetic.study.origins import trial_network
+    from mimetic.study.trials.origins import trial_network
 
     if Path(text).is_dir():
         return trial_network(Path(text), allow_code=subject.allow_code)[0]

@@ -183,7 +183,7 @@ def network(subject: Asked, dataset: "Dataset | None") -> "nn.Module":
 def untrained(subject: Asked, dataset: "Dataset | None", *, seed: int) -> "nn.Module":
     """Build the network with its own initialization, surgery included."""
     from mimetic import data
-    from mimetic.study.sites import IMAGENET
+    from mimetic.study.planning.sites import IMAGENET
     from mimetic.surgery import build_network
 
     shape: data.DataShape | data.TokenShape = IMAGENET

@@ -8,7 +8,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mimetic.study.comparison import Comparison
+    from mimetic.study.comparing.comparison import Comparison
 
 NARROW = 90
 """Columns below which a table of arms would break its words: each arm becomes a block of lines."""
@@ -16,7 +16,7 @@ NARROW = 90
 
 def print_comparison(out: "Console", comparison: "Comparison") -> None:
     """Print the arms side by side, or one below the other where the terminal is narrow."""
-    from mimetic.study.rendering import cells
+    from mimetic.study.comparing.rendering import cells
 
     header, rows = cells(comparison)
     if out.width >= NARROW:

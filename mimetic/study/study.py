@@ -11,18 +11,18 @@ from mimetic.errors import RunError
 from mimetic.journal import Follower, read_journal, status
 from mimetic.recipe import Recipe, load
 from mimetic.recipe.load import Source
-from mimetic.study.comparison import Comparison, compare
+from mimetic.study.comparing.comparison import Comparison, compare
+from mimetic.study.comparing.report import write_comparison
 from mimetic.study.display import Display, Quiet
-from mimetic.study.executor import Executor
-from mimetic.study.executors import pick_executor
+from mimetic.study.executors.executor import Executor
+from mimetic.study.executors.pick import pick_executor
+from mimetic.study.executors.team import team_size
 from mimetic.study.fetching import with_local_runs
 from mimetic.study.layout import DEFAULT_ROOT, Trial, is_finished
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.opening import baseline, find_to_continue, start
-from mimetic.study.planning import open_data, plan_arms
-from mimetic.study.report import write_comparison
+from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.stages import prepare_stages, stage_trials, write_folders
-from mimetic.study.team import team_size
 from mimetic.train.devices import pick_device
 
 PATIENCE = 10.0
@@ -165,7 +165,7 @@ def check_cluster(address: str | None, *, root: Path, offline: bool) -> None:
     Raises:
         UserError: If there is none, or the store does not go with several machines.
     """
-    from mimetic.study.cluster import check_store, connect
+    from mimetic.study.executors.cluster import check_store, connect
     from mimetic.tracking.store import tracking_uri
 
     ray = connect(address)

@@ -13,7 +13,7 @@ from mimetic.errors import RunError
 from mimetic.recipe import Recipe
 from mimetic.recipe.base import Section
 from mimetic.recipe.recipe import Arm
-from mimetic.study.comparison import Comparison
+from mimetic.study.comparing.comparison import Comparison
 from mimetic.study.display import Display
 from mimetic.study.layout import Trial, read_record, study_id
 from mimetic.study.locks import hold_run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from mimetic.study.comparison import of_study
+from mimetic.study.comparing.comparison import of_study
 
 Call = Callable[..., Result]
 

@@ -16,10 +16,10 @@ from typer.testing import Result
 
 from mimetic.journal import read_journal, status
 from mimetic.study import study
-from mimetic.study.executor import Tick
+from mimetic.study.executors.executor import Tick
 from mimetic.study.layout import Trial
-from mimetic.study.shelf import Shelf
-from mimetic.study.trial import run_trial
+from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.trial import run_trial
 from mimetic.train.profiling import SUMMARY, TRACE
 
 Variables = dict[str, str]

@@ -8,7 +8,7 @@ from typer.testing import Result
 
 from mimetic.errors import UserError
 from mimetic.study import sync as library
-from mimetic.study.comparison import of_study
+from mimetic.study.comparing.comparison import of_study
 from mimetic.study.study import StudyResult
 
 Call = Callable[..., Result]

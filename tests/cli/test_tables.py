@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mimetic.cli.tables import print_comparison
-from mimetic.study.comparison import of_study
+from mimetic.study.comparing.comparison import of_study
 
 
 def printed(root: Path, width: int) -> list[str]:

@@ -13,9 +13,9 @@ from mimetic.files import write_text
 from mimetic.recipe import Recipe, load, resolved
 from mimetic.recipe.registry import registered
 from mimetic.study.layout import Trial
-from mimetic.study.planning import plan_arms
-from mimetic.study.shelf import Shelf
-from mimetic.study.trial import run_trial
+from mimetic.study.planning.arms import plan_arms
+from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.trial import run_trial
 from mimetic.train import WEIGHTS
 
 KINDS = ["linear_combination", "shared_filters", "factorised"]

@@ -14,9 +14,9 @@ import pytest
 from mimetic.journal import read_journal, status
 from mimetic.recipe import load, resolved
 from mimetic.study.layout import Trial
-from mimetic.study.shelf import Shelf
 from mimetic.study.study import run
-from mimetic.study.trial import run_trial
+from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.trial import run_trial
 from mimetic.train import checkpoint
 from mimetic.train.begin import CHECKPOINT, WEIGHTS
 

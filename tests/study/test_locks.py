@@ -12,8 +12,8 @@ from mimetic.journal import Journal
 from mimetic.study import locks
 from mimetic.study.layout import Trial
 from mimetic.study.locks import hold_run, holding_study, holding_trial, wait_for_workers
-from mimetic.study.shelf import Shelf
-from mimetic.study.trial import run_trial
+from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.trial import run_trial
 
 HOLDER = """
 import sys, time

@@ -8,7 +8,7 @@ import pytest
 
 from mimetic.journal import history, read_journal
 from mimetic.recipe import RecipeError, load
-from mimetic.study.planning import plan_arms
+from mimetic.study.planning.arms import plan_arms
 from mimetic.study.study import run
 
 RULE = {

@@ -9,7 +9,7 @@ import pytest
 from mimetic.errors import RunError
 from mimetic.journal import read_journal
 from mimetic.recipe import RecipeError, load
-from mimetic.study.planning import plan_arms
+from mimetic.study.planning.arms import plan_arms
 from mimetic.study.stages import prepare_stages, trained_weights
 from mimetic.study.study import run
 

@@ -16,10 +16,10 @@ from mimetic.errors import UserError
 from mimetic.journal import read_journal
 from mimetic.recipe import RecipeError, load
 from mimetic.study.layout import Trial, studies
-from mimetic.study.planning import plan_arms
-from mimetic.study.shelf import Shelf
+from mimetic.study.planning.arms import plan_arms
 from mimetic.study.study import run
-from mimetic.study.trial import run_trial
+from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.trial import run_trial
 
 from .conftest import PLAIN, filters
 
@@ -165,7 +165,7 @@ def _children() -> list[int]:
         except OSError:
             continue
         command = (path.parent / "cmdline").read_bytes()
-        if int(fields[1]) == os.getpid() and b"mimetic.study.worker" in command:
+        if int(fields[1]) == os.getpid() and b"mimetic.study.executors.worker" in command:
             found.append(int(path.parent.name))
     return found
 

@@ -15,14 +15,14 @@ from mimetic.errors import RunError, UserError
 from mimetic.journal import Journal, history, read_journal
 from mimetic.recipe import load
 from mimetic.study import study as studying
-from mimetic.study.executor import Tick
+from mimetic.study.executors.executor import Tick
 from mimetic.study.layout import Trial
 from mimetic.study.locks import holding_study
 from mimetic.study.opening import start
-from mimetic.study.planning import plan_arms
-from mimetic.study.shelf import Shelf
+from mimetic.study.planning.arms import plan_arms
 from mimetic.study.sync import sync
-from mimetic.study.trial import run_trial
+from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.trial import run_trial
 from mimetic.tracking import store as stores
 
 from .conftest import PLAIN

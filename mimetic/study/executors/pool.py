@@ -1,0 +1,217 @@
+"""The pool: worker processes, each with a queue of trials, and a supervisor that ends runs honestly.
+
+On a CPU there is one worker per core with one thread each: `OMP_NUM_THREADS=1` is set before torch is
+imported there, since two threads on a busy machine were measured up to 13 times slower than one. Workers
+that train on GPUs share the cores.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import IO
+
+from mimetic.errors import RunError
+from mimetic.journal import Journal, read_journal, status
+from mimetic.study.executors.executor import Tick
+from mimetic.study.layout import Trial, write_load
+
+GRACE = 20.0
+"""Seconds a worker has to end its trial after SIGTERM before it is killed."""
+
+Loads = list[tuple[Trial, ...]]
+"""What a worker trains at a time: a trial, or several as one model."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: "subprocess.Popen[str]"
+    log: Path
+    listener: threading.Thread
+    load: tuple[Trial, ...] = ()
+
+    def close(self) -> None:
+        """Close the pipes of a worker that has ended."""
+        self.listener.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+
+def apart(trials: Sequence[Trial]) -> Loads:
+    """Return each trial by itself."""
+    return [(trial,) for trial in trials]
+
+
+def cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Pool:
+    """Runs trials in worker processes until all have ended or it is told to stop.
+
+    Args:
+        workers: How many.
+        gpus: GPUs to deal out to them.
+        logs: Folder for what they say.
+        together: Puts the trials together that a worker trains as one; each by itself unless given.
+    """
+
+    def __init__(
+        self, *, workers: int, gpus: int, logs: Path, together: Callable[[Sequence[Trial]], Loads] = apart
+    ) -> None:
+        self.workers, self.gpus, self.logs, self.together = workers, gpus, logs, together
+        self.reports: SimpleQueue[tuple[int, str | None]] = SimpleQueue()
+        self.pool: dict[int, _Worker] = {}
+
+    def run(self, trials: Sequence[Trial], tick: Tick) -> None:
+        """Train every trial; `tick` is called a few times a second.
+
+        A worker that dies takes its own trial with it (FAILED, with the reason), and a fresh one goes on
+        with the rest. An exception out of `tick`, Ctrl-C among them, stops all workers within a step.
+        """
+        waiting = list(reversed(self.together(trials)))
+        try:
+            for slot in range(min(self.workers, len(waiting))):
+                self._start(slot)
+                self._next(slot, waiting)
+            while any(worker.load for worker in self.pool.values()):
+                self._collect(waiting)
+                tick()
+        finally:
+            self._stop()
+            tick_safely(tick)
+
+    def _start(self, slot: int) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        log = self.logs / f"worker-{slot}.log"
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg"}
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = _visible(slot % self.gpus)
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // self.workers)))
+        else:
+            environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        with log.open("ab") as sink:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mimetic.study.executors.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                text=True,
+                bufsize=1,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches the coordinator alone, which ends its workers
+            )
+        assert process.stdout is not None
+        listener = threading.Thread(target=self._listen, args=(slot, process.stdout), daemon=True)
+        listener.start()
+        self.pool[slot] = _Worker(process, log, listener)
+
+    def _listen(self, slot: int, lines: IO[str]) -> None:
+        for line in lines:
+            self.reports.put((slot, line.strip()))
+        self.reports.put((slot, None))
+
+    def _next(self, slot: int, waiting: Loads) -> None:
+        worker = self.pool[slot]
+        worker.load = waiting.pop() if waiting else ()
+        line = write_load(worker.load) if worker.load else "end"
+        assert worker.process.stdin is not None
+        with suppress(BrokenPipeError):  # it died; `_collect` finds that out
+            worker.process.stdin.write(f"{line}\n")
+            worker.process.stdin.flush()
+
+    def _collect(self, waiting: Loads) -> None:
+        """Give the next trial to each worker whose trial ended, and replace workers that died."""
+        try:
+            slot, said = self.reports.get(timeout=0.2)
+        except Empty:
+            return
+        worker = self.pool[slot]
+        if not worker.load:
+            return
+        if said is not None:
+            for trial, ended in zip(worker.load, said.split(), strict=True):
+                end_failed(trial, ended, _last_words(worker))
+            self._next(slot, waiting)
+            return
+        worker.process.wait()
+        worker.close()
+        _record_death(worker)
+        worker.load = ()
+        if waiting:
+            self._start(slot)
+            self._next(slot, waiting)
+
+    def _stop(self) -> None:
+        """End every worker that still lives: politely, then by force; then record what was cut off."""
+        alive = [worker for worker in self.pool.values() if worker.process.poll() is None]
+        for worker in alive:
+            if worker.load:
+                worker.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        for worker in alive:
+            try:
+                worker.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+        for worker in self.pool.values():
+            worker.close()
+            if worker.load:
+                _record_death(worker, killed=True)
+
+
+def tick_safely(tick: Tick) -> None:
+    """Let the display and the tracker take in the last events; a second interrupt must not lose them."""
+    try:
+        tick()
+    except KeyboardInterrupt:
+        tick()
+
+
+def _record_death(worker: _Worker, *, killed: bool = False) -> None:
+    """Write the end a dead worker could not write into its trials' journals."""
+    tail = _last_words(worker)
+    reason = f"its worker process ended with {died_of(worker.process.returncode)}"
+    reason += f": {tail}" if tail else ""
+    for trial in worker.load:
+        begun = len(worker.load) == 1 and not killed  # others of a stack may have ended before
+        if begun or status(read_journal(trial.journal)) in ("PENDING", "RUNNING"):
+            record_end(trial, "KILLED" if killed else "FAILED", reason)
+
+
+def _last_words(worker: _Worker) -> str:
+    return "".join(worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:])
+
+
+def died_of(code: int | None) -> str:
+    """Return what ended a process, in words."""
+    return f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+
+
+def end_failed(trial: Trial, said: str, reason: str) -> None:
+    """Write the end of a trial that failed and could not write it, e.g. because the disk was full then."""
+    if said == "FAILED" and status(read_journal(trial.journal)) in ("PENDING", "RUNNING"):
+        record_end(trial, "FAILED", reason)
+
+
+def record_end(trial: Trial, ended: str, reason: str) -> None:
+    """Write the end of a trial whose own process could not; on a full disk it stays open, and is resumed."""
+    with suppress(RunError), Journal(trial.journal) as journal:
+        journal.write("end", status=ended, reason=reason, seconds=None)
+
+
+def _visible(index: int) -> str:
+    """Return the id of one of the GPUs this process may see."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[index] if visible else str(index)

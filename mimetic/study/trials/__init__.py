@@ -1,0 +1,1 @@
+"""One trial, in whichever process trains it: what it gathers, learns, measures, draws and keeps."""
