@@ -1,16 +1,16 @@
 """A study: stages, then arms × seeds, executed, tracked and compared."""
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from mimetic.errors import RunError
 from mimetic.journal import Follower, read_journal, status
 from mimetic.recipe import Recipe, load
 from mimetic.recipe.load import Source
+from mimetic.study.background import BackgroundTracker, open_tracker
 from mimetic.study.comparing.comparison import Comparison, compare
 from mimetic.study.comparing.report import write_comparison
 from mimetic.study.display import Display, Quiet
@@ -24,9 +24,6 @@ from mimetic.study.opening import baseline, find_to_continue, start
 from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.stages import prepare_stages, stage_trials, write_folders
 from mimetic.train.devices import pick_device
-
-PATIENCE = 10.0
-"""Seconds a study that failed waits for a tracker that is being opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +100,6 @@ def run(
         chosen = _device(recipe, name) if device is None else device
         return Trial(str(study), name, seed, chosen, allow_code)
 
-    def executor(queue: Sequence[Trial]) -> Executor:
-        return pick_executor(recipe, queue, logs=folder / "logs", workers=workers, address=address)
-
     notes = [f"{name}: {plan.note}" for name, plan in plans.items() if plan.note is not None]
     with holding_study(folder):
         trials = [trial(folder, arm, seed) for seed in recipe.seeds for arm in recipe.arms]
@@ -113,20 +107,21 @@ def run(
         folders = prepare_stages(recipe, root, digests)
         write_folders(folder, folders)
         stages = stage_trials(recipe, folders, trial)
-        queues = list(_waves(recipe, stages, trials))
+        waves = [wave for wave in _waves(recipe, stages, trials) if wave]
         if profile:
-            queues = [[replace(t, profile=t == queue[0]) for t in queue] for queue in queues]
-        shown.begin(folder, [waiting for queue in queues for waiting in queue])
+            waves = [[replace(t, profile=t == wave[0]) for t in wave] for wave in waves]
+        queue = list(chain.from_iterable(waves))
+        shown.begin(folder, queue)
         for note in notes:
             shown.say(note)
-        opening = partial(_open, recipe, folder, trials, stages, root=root, display=shown, offline=offline)
-        tracking = _Tracking(opening)
+        executor = pick_executor(recipe, queue, logs=folder / "logs", workers=workers, address=address)
+        opening = partial(open_tracker, recipe, folder, trials, stages, root=root, display=shown)
+        tracking = BackgroundTracker((lambda: None) if offline else opening)
         if team_size() > 1:
-            tracking.opened()  # this process trains itself: nothing runs beside
-        # What is harvested comes first: each wave waits for the one before.
+            tracking.wait()  # this process trains itself: nothing runs beside
         try:
-            interrupted = any(_execute(executor(queue), queue, tracking, shown) for queue in queues if queue)
-            return conclude(recipe, folder, trials, tracking.opened(), interrupted=interrupted)
+            interrupted = bool(waves) and _execute(executor, waves, tracking, shown)
+            return conclude(recipe, folder, trials, tracking.wait(), interrupted=interrupted)
         except BaseException as error:
             tracking.abandon(f"{type(error).__name__}: {error}")
             raise
@@ -180,68 +175,11 @@ def _check_store(root: Path) -> None:
     tracking_uri(root)
 
 
-class _Tracking:
-    """A study's tracker, opened in a thread: MLflow takes seconds, and workers start meanwhile.
-
-    So Ctrl-C finds no import of MLflow half-way, which could not be made again.
-    """
-
-    def __init__(self, open_: Callable[[], Any]) -> None:
-        self._tracker: Any = None
-        self._trouble: BaseException | None = None
-        self._opening = threading.Thread(target=self._work, args=(open_,), daemon=True)
-        self._opening.start()
-
-    def _work(self, open_: Callable[[], Any]) -> None:
-        try:
-            self._tracker = open_()
-        except BaseException as error:  # noqa: BLE001 - raised where the tracker is asked for
-            self._trouble = error
-
-    def opened(self) -> Any:
-        """Wait for the tracker and return it; None where there is none, or the store does not work."""
-        self._opening.join()
-        if self._trouble is not None:
-            raise self._trouble
-        return self._tracker
-
-    def pump(self) -> None:
-        """Send what the journals gained since the last call, once the tracker is open."""
-        if not self._opening.is_alive() and self.opened() is not None:
-            self._tracker.pump()
-
-    def abandon(self, reason: str) -> None:
-        """End every run that is open, if there are any: the study itself failed."""
-        self._opening.join(PATIENCE)  # what it makes meanwhile would stay open
-        if self._tracker is not None:
-            self._tracker.abandon(reason)
-
-
-def _open(
-    recipe: Recipe,
-    folder: Path,
-    trials: Sequence[Trial],
-    stages: Sequence[Trial],
-    *,
-    root: Path,
-    display: Display,
-    offline: bool,
-) -> Any:
-    """Return the tracker of a study; None if it is offline, or if the store does not work, which is said."""
-    if offline:
-        return None
-    from mimetic.study.tracker import LATER, Tracker
-
-    try:
-        return Tracker(recipe, folder, trials, root=root, display=display, stages=stages)
-    except RunError as error:
-        display.say(f"not tracked: {error}; {LATER}")
-        return None
-
-
-def _execute(executor: Executor, trials: Sequence[Trial], tracking: _Tracking, display: Display) -> bool:
-    """Run the trials; return whether the user stopped them."""
-    followers = {trial: Follower(trial.journal) for trial in trials}
+def _execute(
+    executor: Executor, waves: Sequence[Sequence[Trial]], tracking: BackgroundTracker, display: Display
+) -> bool:
+    """Run the trials, wave by wave; return whether the user stopped them."""
+    followers = {trial: Follower(trial.journal) for trial in chain.from_iterable(waves)}
     for follower in followers.values():
         follower.new()  # what an earlier run said is not news
 
@@ -253,7 +191,7 @@ def _execute(executor: Executor, trials: Sequence[Trial], tracking: _Tracking, d
         tracking.pump()
 
     try:
-        executor.run(trials, tick)
+        executor.run(waves, tick)
     except KeyboardInterrupt:
         return True
     return False

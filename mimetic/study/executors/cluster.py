@@ -111,8 +111,8 @@ class Cluster:
     def __init__(self, *, address: str | None, slots: int) -> None:
         self.address, self.slots = address, slots
 
-    def run(self, trials: Sequence[Trial], tick: Tick) -> None:
-        """Train every trial; one whose task fails for good is FAILED, and the others go on."""
+    def run(self, waves: Sequence[Sequence[Trial]], tick: Tick) -> None:
+        """Train every trial, wave by wave; one whose task fails for good is FAILED, and the others go on."""
         ray = connect(self.address)
         share = 1.0 / self.slots if ray.cluster_resources().get("GPU") else 0.0
         surroundings = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
@@ -124,13 +124,15 @@ class Cluster:
             remote = ray.remote(num_cpus=1, num_gpus=on_gpu, max_retries=RETRIES)(train_one)
             return remote.remote(trial.to_json(), surroundings)
 
-        left = {task(trial): trial for trial in trials}
+        left: dict[Any, Trial] = {}
         try:
-            while left:
-                done, _ = ray.wait(list(left), num_returns=1, timeout=_WAIT)
-                for reference in done:
-                    _collect(ray, reference, left.pop(reference))
-                tick()
+            for wave in waves:
+                left |= {task(trial): trial for trial in wave}
+                while left:
+                    done, _ = ray.wait(list(left), num_returns=1, timeout=_WAIT)
+                    for reference in done:
+                        _collect(ray, reference, left.pop(reference))
+                    tick()
         finally:
             for reference in left:
                 ray.cancel(reference, force=False)

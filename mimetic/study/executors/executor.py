@@ -12,5 +12,8 @@ Tick = Callable[[], None]
 class Executor(Protocol):
     """Trains trials until all have ended or it is told to stop."""
 
-    def run(self, trials: Sequence[Trial], tick: Tick) -> None:
-        """Train every trial; an exception out of `tick`, Ctrl-C among them, stops all within a step."""
+    def run(self, waves: Sequence[Sequence[Trial]], tick: Tick) -> None:
+        """Train every trial of a wave, then those of the next, which take from what is trained by then.
+
+        An exception out of `tick`, Ctrl-C among them, stops all within a step.
+        """

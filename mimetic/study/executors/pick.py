@@ -40,10 +40,12 @@ def pick_executor(
     if recipe.study.executor == "ray":
         return Cluster(address=address, slots=recipe.study.slots)
     wanted = recipe.study.workers if workers is None else workers
-    # A GPU named by its number is the recipe's choice; those not named are dealt out to the workers.
-    dealt = any(trial.device in ("auto", "cuda") for trial in trials) and torch.cuda.is_available()
+    # A GPU named by its number is the recipe's choice: then every worker sees all of them. Otherwise they
+    # are dealt out to the workers.
+    devices = {trial.device for trial in trials}
+    named = devices - {"auto", "cuda", "cpu"}
+    dealt = not named and not devices <= {"cpu"} and torch.cuda.is_available()
     gpus = torch.cuda.device_count() if dealt else 0
-    named = {trial.device for trial in trials if trial.device not in ("auto", "cuda", "cpu")}
     if recipe.study.executor == "stacked":  # its slots are those of a stack, not of a GPU
         count = _workers(wanted, accelerators=max(gpus, len(named)), slots=1)
         together = partial(stacks, recipe, size=recipe.study.slots)

@@ -37,6 +37,13 @@ class _Worker:
     listener: threading.Thread
     load: tuple[Trial, ...] = ()
 
+    def tell(self, line: str) -> None:
+        """Write a line to it."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it died; `_collect` finds that out
+            self.process.stdin.write(f"{line}\n")
+            self.process.stdin.flush()
+
     def close(self) -> None:
         """Close the pipes of a worker that has ended."""
         self.listener.join()
@@ -70,23 +77,24 @@ class Pool:
         self, *, workers: int, gpus: int, logs: Path, together: Callable[[Sequence[Trial]], Loads] = apart
     ) -> None:
         self.workers, self.gpus, self.logs, self.together = workers, gpus, logs, together
-        self.reports: SimpleQueue[tuple[int, str | None]] = SimpleQueue()
+        self.reports: SimpleQueue[tuple[int, subprocess.Popen[str], str | None]] = SimpleQueue()
         self.pool: dict[int, _Worker] = {}
 
-    def run(self, trials: Sequence[Trial], tick: Tick) -> None:
+    def run(self, waves: Sequence[Sequence[Trial]], tick: Tick) -> None:
         """Train every trial; `tick` is called a few times a second.
 
+        Workers stay from wave to wave, with what they have imported and loaded.
         A worker that dies takes its own trial with it (FAILED, with the reason), and a fresh one goes on
         with the rest. An exception out of `tick`, Ctrl-C among them, stops all workers within a step.
         """
-        waiting = list(reversed(self.together(trials)))
         try:
-            for slot in range(min(self.workers, len(waiting))):
-                self._start(slot)
-                self._next(slot, waiting)
-            while any(worker.load for worker in self.pool.values()):
-                self._collect(waiting)
-                tick()
+            for wave in waves:
+                waiting = list(reversed(self.together(wave)))
+                for slot in range(min(self.workers, len(waiting))):
+                    self._next(slot, waiting)
+                while any(worker.load for worker in self.pool.values()):
+                    self._collect(waiting)
+                    tick()
         finally:
             self._stop()
             tick_safely(tick)
@@ -112,45 +120,43 @@ class Pool:
                 start_new_session=True,  # Ctrl-C reaches the coordinator alone, which ends its workers
             )
         assert process.stdout is not None
-        listener = threading.Thread(target=self._listen, args=(slot, process.stdout), daemon=True)
+        listener = threading.Thread(target=self._listen, args=(slot, process, process.stdout), daemon=True)
         listener.start()
         self.pool[slot] = _Worker(process, log, listener)
 
-    def _listen(self, slot: int, lines: IO[str]) -> None:
+    def _listen(self, slot: int, process: "subprocess.Popen[str]", lines: IO[str]) -> None:
         for line in lines:
-            self.reports.put((slot, line.strip()))
-        self.reports.put((slot, None))
+            self.reports.put((slot, process, line.strip()))
+        self.reports.put((slot, process, None))
 
     def _next(self, slot: int, waiting: Loads) -> None:
-        worker = self.pool[slot]
-        worker.load = waiting.pop() if waiting else ()
-        line = write_load(worker.load) if worker.load else "end"
-        assert worker.process.stdin is not None
-        with suppress(BrokenPipeError):  # it died; `_collect` finds that out
-            worker.process.stdin.write(f"{line}\n")
-            worker.process.stdin.flush()
+        """Give the next trials, if there are any, to the worker of a slot, or to a fresh one if it died."""
+        if not waiting:
+            self.pool[slot].load = ()
+            return
+        if slot in self.pool and self.pool[slot].process.poll() is not None:
+            self.pool.pop(slot).close()
+        if slot not in self.pool:
+            self._start(slot)
+        self.pool[slot].load = waiting.pop()
+        self.pool[slot].tell(write_load(self.pool[slot].load))
 
     def _collect(self, waiting: Loads) -> None:
         """Give the next trial to each worker whose trial ended, and replace workers that died."""
         try:
-            slot, said = self.reports.get(timeout=0.2)
+            slot, process, said = self.reports.get(timeout=0.2)
         except Empty:
             return
         worker = self.pool[slot]
-        if not worker.load:
+        if worker.process is not process or not worker.load:  # it died while there was nothing to train
             return
         if said is not None:
             for trial, ended in zip(worker.load, said.split(), strict=True):
                 end_failed(trial, ended, _last_words(worker))
-            self._next(slot, waiting)
-            return
-        worker.process.wait()
-        worker.close()
-        _record_death(worker)
-        worker.load = ()
-        if waiting:
-            self._start(slot)
-            self._next(slot, waiting)
+        else:
+            process.wait()
+            _record_death(worker)
+        self._next(slot, waiting)
 
     def _stop(self) -> None:
         """End every worker that still lives: politely, then by force; then record what was cut off."""
@@ -158,6 +164,8 @@ class Pool:
         for worker in alive:
             if worker.load:
                 worker.process.send_signal(signal.SIGTERM)
+            else:
+                worker.tell("end")
         deadline = time.monotonic() + GRACE
         for worker in alive:
             try:

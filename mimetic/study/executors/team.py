@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 
 import torch
 from torch import distributed as dist
@@ -52,7 +53,7 @@ def launcher() -> str:
 class Team:
     """Trains each trial on all processes, as the first of them."""
 
-    def run(self, trials: Sequence[Trial], tick: Tick) -> None:
+    def run(self, waves: Sequence[Sequence[Trial]], tick: Tick) -> None:
         """Train one trial after another; `tick` is called between steps, twice a second."""
         ranks = _join()
         stop, shelf, due = _Stop(), Shelf(), [0.0]
@@ -64,7 +65,7 @@ class Team:
             return stop()
 
         with _signals(stop):
-            for trial in trials:
+            for trial in chain.from_iterable(waves):
                 _tell(trial.to_json())
                 if run_trial(trial, shelf, asked, ranks) == "KILLED":  # whichever process was asked to stop
                     tick()

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from mimetic.study.study import _Tracking
+from mimetic.study.background import BackgroundTracker
 
 
 class Counting:
@@ -31,11 +31,11 @@ def test_pumping_waits_for_no_store() -> None:
         assert let.wait(30)
         return tracker
 
-    tracking = _Tracking(opening)
+    tracking = BackgroundTracker(opening)
     tracking.pump()
     assert tracker.pumped == 0
     let.set()
-    assert tracking.opened() is tracker
+    assert tracking.wait() is tracker
     tracking.pump()
     assert tracker.pumped == 1
 
@@ -43,7 +43,7 @@ def test_pumping_waits_for_no_store() -> None:
 def test_a_study_that_fails_ends_runs_that_are_being_made() -> None:
     """It waits for the tracker, so that none is left open; for one that hangs not for ever."""
     tracker, let = Counting(), threading.Event()
-    tracking = _Tracking(lambda: (let.wait(30), tracker)[1])
+    tracking = BackgroundTracker(lambda: (let.wait(30), tracker)[1])
     threading.Timer(0.2, let.set).start()
 
     tracking.abandon("as asked")
@@ -53,8 +53,8 @@ def test_a_study_that_fails_ends_runs_that_are_being_made() -> None:
 
 def test_without_a_tracker_nothing_happens() -> None:
     """Offline, or where the store does not work."""
-    tracking = _Tracking(lambda: None)
-    assert tracking.opened() is None
+    tracking = BackgroundTracker(lambda: None)
+    assert tracking.wait() is None
     tracking.pump()
     tracking.abandon("nobody listens")
 
@@ -66,4 +66,4 @@ def test_trouble_of_the_opening_is_raised_where_the_tracker_is_asked_for() -> No
         raise ValueError("as asked")
 
     with pytest.raises(ValueError, match="as asked"):
-        _Tracking(broken).opened()
+        BackgroundTracker(broken).wait()
