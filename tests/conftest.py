@@ -2,6 +2,10 @@
 
 import os
 import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -23,3 +27,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("data") is not None:
                 item.add_marker(pytest.mark.skip(reason="needs real data: set MIMETIC_DATA to its folder"))
+
+
+class InThisProcess:
+    """An executor without workers, which cost seconds to start."""
+
+    def run(self, waves: Sequence[Sequence[Any]], tick: Callable[[], None]) -> None:
+        """Train one trial after another; `tick` is called before each step."""
+        from mimetic.study.trials.shelf import Shelf
+        from mimetic.study.trials.trial import run_trial
+
+        shelf = Shelf()
+        for trial in chain.from_iterable(waves):
+            run_trial(trial, shelf, tick)
+        tick()
+
+
+@pytest.fixture(scope="session")
+def in_this_process() -> Callable[[], AbstractContextManager[None]]:
+    """Return what makes studies train in this process for a while, whatever executor they ask for."""
+
+    @contextmanager
+    def executing() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("mimetic.study.study.pick_executor", lambda *_, **__: InThisProcess())
+            yield
+
+    return executing

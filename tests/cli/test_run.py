@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,6 @@ import pytest
 from typer.testing import Result
 
 from mimetic.journal import read_journal, status
-from mimetic.study import study
-from mimetic.study.executors.executor import Tick
-from mimetic.study.layout import Trial
-from mimetic.study.trials.shelf import Shelf
-from mimetic.study.trials.trial import run_trial
 from mimetic.train.profiling import SUMMARY, TRACE
 
 Variables = dict[str, str]
@@ -241,23 +236,11 @@ def test_a_run_that_failed(tiny: Path, call: Call, tmp_path: Path) -> None:
     assert "Traceback" not in result.output
 
 
-class InThisProcess:
-    """An executor without workers, which cost seconds to start."""
-
-    def run(self, trials: Sequence[Trial], tick: Tick) -> None:
-        """Train one trial after another."""
-        for trial in trials:
-            run_trial(trial, Shelf(), lambda: None)
-        tick()
-
-
-def test_the_first_trial_is_profiled(
-    tiny: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_trial_is_profiled(tiny: Path, call: Call, tmp_path: Path, in_this_process: Any) -> None:
     """The summary is printed, with where the trace lies."""
-    monkeypatch.setattr(study, "pick_executor", lambda *_, **__: InThisProcess())
     root = tmp_path / "mlruns"
-    result = call("run", tiny, "--root", root, "--offline", "--profile", "--set", "train.epochs=7")
+    with in_this_process():
+        result = call("run", tiny, "--root", root, "--offline", "--profile", "--set", "train.epochs=7")
 
     assert result.exit_code == 0, result.output
     (trace,) = root.rglob(TRACE)

@@ -33,10 +33,11 @@ FROM_AN_ARM = {"transfer": filters({"type": "filters", "from": {"arm": "default"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, in_this_process: Any) -> Path:
     """Return a root with one finished study: two stages in a row, then two arms."""
     root = tmp_path_factory.mktemp("stages")
-    result = run(load(TINY), root=root, offline=True, workers=1)
+    with in_this_process():
+        result = run(load(TINY), root=root, offline=True)
 
     assert result.complete
     return root
@@ -60,10 +61,11 @@ def test_the_arm_starts_from_what_was_harvested(root: Path) -> None:
     assert entry["notes"] == ["depth 0.50 between blocks.0.spatial and blocks.1.spatial of stage second"]
 
 
-def test_finished_stages_are_used_again(root: Path) -> None:
+def test_finished_stages_are_used_again(root: Path, in_this_process: Any) -> None:
     """Another study of the same stages trains none of them again."""
     before = {p: p.stat().st_mtime_ns for p in root.glob("stages/*/*/*/journal.jsonl")}
-    again = run(load({**TINY, "name": "again"}), root=root, offline=True, workers=1)
+    with in_this_process():
+        again = run(load({**TINY, "name": "again"}), root=root, offline=True)
     after = {p: p.stat().st_mtime_ns for p in root.glob("stages/*/*/*/journal.jsonl")}
 
     assert again.complete
@@ -106,8 +108,7 @@ def test_plans_show_what_is_not_trained_yet() -> None:
     assert entry.notes == ("depth 0.50 between blocks.0.spatial and blocks.1.spatial of stage second",)
 
 
-@pytest.mark.slow
-def test_a_failed_stage_fails_what_harvests_it(tmp_path: Path) -> None:
+def test_a_failed_stage_fails_what_harvests_it(tmp_path: Path, in_this_process: Any) -> None:
     """The trial that needs it says which stage failed and why; the other arm goes on."""
     wild = {
         **TINY,
@@ -116,7 +117,8 @@ def test_a_failed_stage_fails_what_harvests_it(tmp_path: Path) -> None:
             "second": {**TINY["stages"]["second"], "train": {"optimizer": {"type": "sgd", "lr": 1e30}}},
         },
     }
-    result = run(load(wild), root=tmp_path, offline=True, workers=1)
+    with in_this_process():
+        result = run(load(wild), root=tmp_path, offline=True)
 
     assert result.statuses == {"default · seed 0": "FINISHED", "transfer · seed 0": "FAILED"}
     end = read_journal(result.folder / "transfer" / "seed-0" / "journal.jsonl")[-1]
@@ -143,11 +145,11 @@ def test_a_transfer_that_does_not_fit_is_found_before_anything_runs(tmp_path: Pa
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
-def test_an_arm_begins_from_an_arm(tmp_path: Path) -> None:
+def test_an_arm_begins_from_an_arm(tmp_path: Path, in_this_process: Any) -> None:
     """It waits for the other, takes its weights of the same seed, and the plan says which."""
     recipe = {**TINY, "arms": FROM_AN_ARM, "stages": {}, "seeds": 2}
-    result = run(load(recipe), root=tmp_path, offline=True, workers=1)
+    with in_this_process():
+        result = run(load(recipe), root=tmp_path, offline=True)
 
     assert result.complete
     plan = json.loads((result.folder / "transfer" / "seed-1" / "plan.json").read_text())
@@ -155,12 +157,12 @@ def test_an_arm_begins_from_an_arm(tmp_path: Path) -> None:
     assert entry["notes"] == ["depth 0.50 at blocks.1.spatial of arm default"]
 
 
-@pytest.mark.slow
-def test_an_arm_without_weights_gives_none(tmp_path: Path) -> None:
+def test_an_arm_without_weights_gives_none(tmp_path: Path, in_this_process: Any) -> None:
     """The trial that needs them fails with the repair, and the other finishes."""
     train = {**TINY["train"], "checkpoint": {"keep_weights": False}}
     recipe = {**TINY, "arms": FROM_AN_ARM, "stages": {}, "train": train}
-    result = run(load(recipe), root=tmp_path, offline=True, workers=1)
+    with in_this_process():
+        result = run(load(recipe), root=tmp_path, offline=True)
 
     assert result.statuses == {"transfer · seed 0": "FAILED", "default · seed 0": "FINISHED"}
     reason = read_journal(result.folder / "transfer" / "seed-0" / "journal.jsonl")[-1]["reason"]

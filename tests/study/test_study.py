@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from mimetic.errors import UserError
 from mimetic.journal import read_journal
@@ -78,12 +78,17 @@ def metrics(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a study that ran without interruption, in two workers."""
-    root = tmp_path_factory.mktemp("straight")
-    result = run(load(TINY), root=root, offline=True, workers=2)
+    """Return the folder of a study that ran without interruption, in two workers.
 
-    assert result.complete
-    return result.folder
+    It is trained once, also where several processes run these tests.
+    """
+    root = tmp_path_factory.getbasetemp()
+    root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "straight"
+    with FileLock(f"{root}.lock"):
+        if not root.is_dir():
+            assert run(load(TINY), root=root, offline=True, workers=2).complete
+    (folder,) = studies(root)
+    return folder
 
 
 def test_study_leaves_what_it_promises(straight: Path) -> None:
@@ -244,22 +249,16 @@ def test_an_arm_without_a_model_is_said(tmp_path: Path) -> None:
         plan_arms(load({"recipe": 1, "name": "x", "init": [{"id": "a", "match": "b", "init": "zeros"}]}))
 
 
-def test_diverged_trial_fails_and_the_others_go_on(tmp_path: Path) -> None:
+def test_diverged_trial_fails_and_the_others_go_on(tmp_path: Path, in_this_process: Any) -> None:
     """A loss that is not finite ends its trial as FAILED, with the reason."""
     wild = {
         **TINY,
         "seeds": 1,
         "arms": {"default": {}, "wild": {"train": {"optimizer": {"type": "sgd", "lr": 1e30}}}},
     }
-    display = Recorder()
-    result = run(load(wild), root=tmp_path, offline=True, workers=1, display=display)
+    with in_this_process():
+        result = run(load(wild), root=tmp_path, offline=True)
 
     assert result.statuses == {"default · seed 0": "FINISHED", "wild · seed 0": "FAILED"}
     end = read_journal(result.folder / "wild" / "seed-0" / "journal.jsonl")[-1]
     assert "diverged" in end["reason"]
-
-
-def test_no_thread_is_left(straight: Path) -> None:
-    """The pool's listeners end with their workers."""
-    time.sleep(0.2)
-    assert [t.name for t in threading.enumerate() if "listen" in t.name] == []

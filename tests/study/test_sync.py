@@ -15,14 +15,11 @@ from mimetic.errors import RunError, UserError
 from mimetic.journal import Journal, history, read_journal
 from mimetic.recipe import load
 from mimetic.study import study as studying
-from mimetic.study.executors.executor import Tick
 from mimetic.study.layout import Trial
 from mimetic.study.locks import holding_study
 from mimetic.study.opening import start
 from mimetic.study.planning.arms import plan_arms
 from mimetic.study.sync import sync
-from mimetic.study.trials.shelf import Shelf
-from mimetic.study.trials.trial import run_trial
 from mimetic.tracking import store as stores
 
 from .conftest import PLAIN
@@ -128,17 +125,6 @@ def test_a_store_that_is_away_is_said(folder: Path, tmp_path: Path, monkeypatch:
     assert sync(folder, root=tmp_path).link is not None
 
 
-class InThisProcess:
-    """An executor without workers, which cost seconds to start."""
-
-    def run(self, trials: Sequence[Trial], tick: Tick) -> None:
-        """Train one trial after another; `tick` is called before each step."""
-        shelf = Shelf()
-        for trial in trials:
-            run_trial(trial, shelf, tick)
-        tick()
-
-
 class Listener:
     """A display that does something once, after the first epoch, and keeps what the user is told."""
 
@@ -192,14 +178,17 @@ def deleted(database: Path) -> Iterator[Callable[[], object]]:
     ],
 )
 def test_a_store_that_breaks_costs_no_trial(
-    breaks: Any, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    breaks: Any,
+    told: str,
+    in_this_process: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The study goes on and says what mends it; then the store holds exactly what the journals hold."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(studying, "pick_executor", lambda *_, **__: InThisProcess())
     monkeypatch.setattr(studying, "team_size", lambda: 2)  # it trains itself: the store is open first
     monkeypatch.setattr(stores, "LOCK_PATIENCE", 0.05)
-    with breaks(tmp_path / "mlflow.db") as now:
+    with breaks(tmp_path / "mlflow.db") as now, in_this_process():
         listener = Listener(now)
         result = studying.run(load({**TINY, "seeds": 1}), root=tmp_path, display=listener)
 

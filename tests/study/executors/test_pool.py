@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
             trial.folder.mkdir(parents=True)
         executor.run(trials, lambda: tick(executor))
         assert all(worker.process.returncode is not None for worker in executor.pool.values())
+        assert not [thread for thread in threading.enumerate() if "_listen" in thread.name]
         lines = (tmp_path / "trained.jsonl").read_text().splitlines()
         return [tuple(json.loads(line)) for line in lines]
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -18,9 +19,10 @@ from mimetic.study.trials.gathering import gather
 from ..conftest import HARVESTED, PLAIN, SELECTED, filters
 
 
-def test_all_trials_take_the_same_from_one_network(tmp_path: Path) -> None:
+def test_all_trials_take_the_same_from_one_network(tmp_path: Path, in_this_process: Any) -> None:
     """Random probes are the network's own: no trial's seed decides what the others begin from."""
-    result = run(load(HARVESTED), root=tmp_path, offline=True, workers=1)
+    with in_this_process():
+        result = run(load(HARVESTED), root=tmp_path, offline=True)
     plans = [json.loads((result.folder / "agop" / f"seed-{n}" / "plan.json").read_text()) for n in (0, 1)]
     digests = [
         [e["arguments"]["digest"] for e in plan["entries"] if e["initializer"] == "gaussian"]
@@ -33,10 +35,10 @@ def test_all_trials_take_the_same_from_one_network(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("stages/*/one/seed-7/harvest-*.safetensors"))) == 1
 
 
-@pytest.mark.slow
-def test_weights_are_taken_from_a_stage_as_it_was_trained(tmp_path: Path) -> None:
+def test_weights_are_taken_from_a_stage_as_it_was_trained(tmp_path: Path, in_this_process: Any) -> None:
     """Before training an arm holds every other channel of the stage's final weights, in each trial."""
-    result = run(load(SELECTED), root=tmp_path, offline=True, workers=1)
+    with in_this_process():
+        result = run(load(SELECTED), root=tmp_path, offline=True)
     (trained,) = tmp_path.glob("stages/*/one/seed-7/weights.safetensors")
     plans = [
         json.loads((result.folder / "selection" / f"seed-{n}" / "plan.json").read_text()) for n in (0, 1)
@@ -52,11 +54,11 @@ def test_weights_are_taken_from_a_stage_as_it_was_trained(tmp_path: Path) -> Non
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, in_this_process: Any) -> Path:
     """Return the folder of a study of one arm on one seed."""
-    alone = {**PLAIN, "seeds": [3]}
-
-    return run(load(alone), root=tmp_path_factory.mktemp("finished"), offline=True, workers=1).folder
+    with in_this_process():
+        alone = load({**PLAIN, "seeds": [3]})
+        return run(alone, root=tmp_path_factory.mktemp("finished"), offline=True).folder
 
 
 def _gathered(study: Path, recipe: Recipe, *, seed: int) -> Harvest:
