@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mimetic.graph.names import walk
-from mimetic.graph.shapes import SHAPE_RULES
+from mimetic.graph.shapes import answer
 from mimetic.graph.substitute import without_values
 from mimetic.streams import keyed_global_rng
 
@@ -178,8 +178,7 @@ class _Recorder(TorchFunctionMode):
             args, named = _mapped(args, _to_meta), _mapped(named, _to_meta)
         if meta and (named or func in _MOVES):
             func, args, named = _staying(func, args, named)
-        rule = None if named else SHAPE_RULES.get(func)
-        result = NotImplemented if rule is None else rule(*args)
+        result = answer(func, args, named)
         if result is NotImplemented:
             result = func(*args, **named)
         if used and _makes_tensors(func, result):

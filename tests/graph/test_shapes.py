@@ -1,13 +1,17 @@
 """Shape rules agree with torch, and leave what they are unsure of to it."""
 
+import subprocess
+import sys
+from typing import Any
+
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from mimetic.graph.shapes import SHAPE_RULES, conv, linear
+from mimetic.graph.shapes import answer, conv, linear
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -75,6 +79,114 @@ def test_unsure_rules_leave_it_to_torch(rule: object, arguments: tuple[object, .
     assert NotImplemented is rule(*arguments)
 
 
-def test_rules_answer_for_torchs_functions() -> None:
-    """Those the layers call."""
-    assert {"linear", "conv1d", "conv2d", "conv3d"} == {function.__name__ for function in SHAPE_RULES}
+SIDES = st.integers(1, 3)
+FLAG = st.booleans()
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Return a call of a layer's function on small tensors with values; some of them are mistakes."""
+    shape = tuple(draw(st.lists(SIDES, min_size=1, max_size=4)))
+    other = tuple(draw(st.sampled_from([shape, shape[1:], (1, *shape), (3,), (2, 1)])))
+    values, channels = torch.zeros(shape), torch.zeros(shape[1] if len(shape) > 1 else 1)
+    images = torch.zeros((2, 3, draw(st.integers(1, 9)), draw(st.integers(1, 9))))
+    pool = {"stride": draw(st.none() | SIDES), "padding": draw(st.integers(0, 2)), "ceil_mode": draw(FLAG)}
+    statistics = draw(st.sampled_from([(None, None), (channels, channels)]))
+    axes = draw(st.none() | st.integers(-4, 4) | st.lists(st.integers(-2, 2), max_size=2).map(tuple))
+    heads = [torch.zeros((2, *draw(st.sampled_from([(3, 4), (5, 4), (5, 3)])))) for _ in range(3)]
+    weight = draw(st.none() | st.just(torch.zeros(shape[-1:])) | st.just(torch.zeros(shape[-1] + 1)))
+    return draw(
+        st.sampled_from(
+            [
+                (functional.relu, (values,), {"inplace": draw(FLAG)}),
+                (functional.gelu, (values,), {"approximate": draw(st.sampled_from(["none", "tanh", "x"]))}),
+                (functional.hardswish, (values,), {}),
+                (Tensor.add, (values, torch.zeros(other)), {}),
+                (torch.mul, (values, 2), {}),
+                (Tensor.mean, (values, axes, draw(FLAG)), {}),
+                (functional.layer_norm, (values, shape[-1:], weight), {"eps": 1e-6}),
+                (functional.layer_norm, (values, shape), {}),
+                (functional.batch_norm, (values, *statistics), {"training": draw(FLAG), "momentum": 0.2}),
+                (functional.max_pool2d, (images, draw(SIDES)), pool),
+                (functional.adaptive_avg_pool2d, (images, (draw(SIDES), 2)), {}),
+                (functional.scaled_dot_product_attention, tuple(heads), {"is_causal": draw(FLAG)}),
+            ]
+        )
+    )
+
+
+@given(calls())
+@settings(max_examples=400)
+def test_rules_have_torchs_shape(call: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> None:
+    """Where a rule answers, torch's own result has that shape; where torch refuses, no rule answers."""
+    function, arguments, options = call
+    without = [a.to("meta") if isinstance(a, Tensor) else a for a in arguments]
+    actual = answer(function, tuple(without), options)
+    try:
+        expected = function(*arguments, **options)
+    except (RuntimeError, ValueError, IndexError):
+        assert NotImplemented is actual
+    else:
+        if actual is not NotImplemented:
+            assert (expected.shape, expected.dtype, True) == (actual.shape, actual.dtype, actual.is_meta)
+
+
+IMAGES, TOKENS, WEIGHT_I = meta(2, 8, 6, 6), meta(2, 5, 8), meta(8)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "options"),
+    [
+        (functional.relu, (IMAGES,), {"inplace": True}),
+        (functional.gelu, (TOKENS,), {}),
+        (functional.silu, (IMAGES,), {"inplace": False}),
+        (Tensor.add, (TOKENS, meta(1, 5, 8)), {}),
+        (Tensor.mul, (IMAGES, 0.5), {}),
+        (Tensor.mean, (IMAGES, (2, 3)), {}),
+        (functional.layer_norm, (TOKENS, (8,), WEIGHT_I, WEIGHT_I, 1e-6), {}),
+        (functional.batch_norm, (IMAGES, WEIGHT_I, WEIGHT_I), {"weight": WEIGHT_I, "training": True}),
+        (functional.max_pool2d, (IMAGES, 2), {"stride": 2, "ceil_mode": True}),
+        (functional.adaptive_avg_pool2d, (IMAGES, 1), {}),
+        (functional.scaled_dot_product_attention, (TOKENS, TOKENS, TOKENS), {}),
+    ],
+)
+def test_rules_answer_what_the_common_networks_ask(
+    function: Any, arguments: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    """As their layers call them, so that no network of ours loads torch's own rules."""
+    assert answer(function, arguments, options) is not NotImplemented
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "options"),
+    [
+        (Tensor.mean, (IMAGES,), {"dtype": torch.float64}),
+        (Tensor.add, (TOKENS, TOKENS), {"alpha": 2}),
+        (Tensor.add, (TOKENS, meta(5, 8, dtype=torch.float64)), {}),
+        (functional.scaled_dot_product_attention, (TOKENS, TOKENS, TOKENS, meta(5, 5)), {}),
+        (functional.max_pool2d, (IMAGES, 2), {"return_indices": True}),
+        (functional.max_pool2d, (meta(1, 1, 5, 5), 2), {"ceil_mode": True}),
+        (functional.batch_norm, (meta(1, 8), None, None), {"training": True}),
+        (functional.relu, (torch.zeros(2),), {}),
+        (functional.relu, (meta(2),), {"backwards": True}),
+        (functional.linear, (), {"input": TOKENS, "weight": meta(3, 8)}),
+        (torch.erf, (TOKENS,), {}),
+    ],
+)
+def test_what_no_rule_knows_is_left_to_torch(
+    function: Any, arguments: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    """Other dtypes, options no rule has, values, and functions without a rule."""
+    assert answer(function, arguments, options) is NotImplemented
+
+
+def test_planning_needs_none_of_torchs_own_rules() -> None:
+    """They load SymPy, which takes longer than all else a plan of a small network does."""
+    program = (
+        "import sys; from mimetic.recipe import load; from mimetic.study.planning.arms import plan_arms\n"
+        "for model in ('convmixer', 'cifar_resnet', 'plain_cnn', 'vgg11', 'vit'):\n"
+        "    plan_arms(load({'recipe': 1, 'name': 'x', 'model': model, 'data': 'cifar10', 'train': {}}))\n"
+        "print('sympy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
