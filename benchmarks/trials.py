@@ -101,7 +101,7 @@ class Ran:
 
 def rates(options: argparse.Namespace) -> None:
     """Compare executors in turn, round after round; then show turnover and what a second core gives."""
-    recipe = {**RECIPE, "seeds": options.seeds}
+    recipe = {**_sized(epochs=options.epochs, seeds=options.seeds), "arms": RECIPE["arms"]}
     trials = options.seeds * len(RECIPE["arms"])
     every = sorted(os.sched_getaffinity(0))
     one, two = every[:1], every[:2]
@@ -114,8 +114,8 @@ def rates(options: argparse.Namespace) -> None:
     for _ in range(options.rounds):
         for name, way in ways.items():
             found[name].append(way())
-    print(f"\n{trials} trials, median of {options.rounds} round(s) in turn; `running` leaves out what a")
-    print("command does before its first trial and after its last\n")
+    print(f"\n{trials} trials of {options.epochs} epochs, median of {options.rounds} round(s) in turn; `running`")
+    print("leaves out what a command does before its first trial and after its last\n")
     head("executor", "cores", "seconds", "trials/hour", "running, trials/hour", "beside cold")
     base = statistics.median(ran.seconds for ran in found["one cold process per trial"])
     for name, runs in found.items():
@@ -331,7 +331,7 @@ def _options() -> argparse.Namespace:
     names = ["rates", "tracking", "costs", "stacked"]
     found.add_argument("--parts", nargs="+", choices=names, default=names)
     found.add_argument("--seeds", type=int, default=4, help="seeds of two arms each")
-    found.add_argument("--epochs", type=int, default=4, help="epochs of the trials that are tracked")
+    found.add_argument("--epochs", type=int, default=4, help="epochs of a trial, for rates and tracking")
     found.add_argument("--rounds", type=int, default=1, help="how often each executor runs")
     found.add_argument("--device", default="cpu", help="auto, cpu, cuda, …")
     return found.parse_args()
