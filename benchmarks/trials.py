@@ -114,8 +114,8 @@ def rates(options: argparse.Namespace) -> None:
     for _ in range(options.rounds):
         for name, way in ways.items():
             found[name].append(way())
-    print(f"\n{trials} trials of {options.epochs} epochs, median of {options.rounds} round(s) in turn; `running`")
-    print("leaves out what a command does before its first trial and after its last\n")
+    print(f"\n{trials} trials of {options.epochs} epochs, median of {options.rounds} round(s) in turn;")
+    print("`running` leaves out what a command does before its first trial and after its last\n")
     head("executor", "cores", "seconds", "trials/hour", "running, trials/hour", "beside cold")
     base = statistics.median(ran.seconds for ran in found["one cold process per trial"])
     for name, runs in found.items():

@@ -44,8 +44,16 @@ arms:
   default: {}
   frozen:
     init:
-      - {id: f, match: {kind: depthwise_conv}, covariance: closed_form, freeze: true}
+      - id: f
+        match: {kind: depthwise_conv}
+        covariance: {type: filters, from: {stage: source}}
+        freeze: true
+stages:
+  source: {seeds: 1, model: {dim: 8}, train: {epochs: 2}}
 """
+PLACES = ("studies/tiny/*/*", "stages/*/*")
+TRIALS = 5
+"""The stage's one, and two seeds of two arms; the store holds a run for each, and the summary."""
 
 
 class Study:
@@ -61,7 +69,8 @@ class Study:
     def running(self) -> Iterator["subprocess.Popen[bytes]"]:
         """Start or resume the study in a process of its own."""
         words = ["run", str(self.root / "tiny.yaml"), "--root", str(self.root)]
-        words += ["--workers", str(self.workers), *(["--resume"] if any(self.journals(".")) else [])]
+        begun = any(self.root.glob("studies/tiny/*"))
+        words += ["--workers", str(self.workers), *(["--resume"] if begun else [])]
         environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
         with (self.root / "said.txt").open("ab") as said:
             process = subprocess.Popen(
@@ -73,9 +82,9 @@ class Study:
             process.kill()
             process.wait()
 
-    def journals(self, pattern: str = "*/seed-*/journal.jsonl") -> list[Path]:
-        """Return the journals of the study, or other files below it."""
-        return sorted(self.root.glob(f"studies/tiny/*/{pattern}"))
+    def journals(self) -> list[Path]:
+        """Return the journals of the study and of its stage."""
+        return sorted(path for place in PLACES for path in self.root.glob(f"{place}/seed-*/journal.jsonl"))
 
     def lines(self) -> int:
         """Count what the journals hold."""
@@ -140,9 +149,9 @@ def check_store(root: Path, study: Study) -> None:
         points = database.execute(
             "select run_uuid, key, step, value from metrics where is_nan = 0"
         ).fetchall()
-    assert Counter(ended for _, ended, _, _ in runs) == {"FINISHED": 5}
+    assert Counter(ended for _, ended, _, _ in runs) == {"FINISHED": TRIALS + 1}
     place = {run: f"{arm}/seed-{seed}" for run, _, arm, seed in runs if arm is not None}
-    assert len(place) == len(set(place.values())) == 4
+    assert len(place) == len(set(place.values())) == TRIALS
     for path in study.journals():
         name = "/".join(path.parts[-3:-1])
         stored = Counter((key, step) for run, key, step, _ in points if place.get(run) == name)
