@@ -24,6 +24,7 @@ from mimetic.cli import (
 )
 from mimetic.cli.console import example
 from mimetic.cli.guard import guarded
+from mimetic.collector import end_quickly
 
 VERBS = (
     run,
@@ -83,4 +84,7 @@ def _main(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; no failure ends in a traceback."""
-    app(args=arguments, prog_name="mimetic")
+    try:
+        app(args=arguments, prog_name="mimetic")
+    finally:
+        end_quickly()
