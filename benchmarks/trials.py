@@ -101,7 +101,7 @@ class Ran:
 
 def rates(options: argparse.Namespace) -> None:
     """Compare executors in turn, round after round; then show turnover and what a second core gives."""
-    recipe = {**_sized(epochs=options.epochs, seeds=options.seeds), "arms": RECIPE["arms"]}
+    recipe = _asked(options)
     trials = options.seeds * len(RECIPE["arms"])
     every = sorted(os.sched_getaffinity(0))
     one, two = every[:1], every[:2]
@@ -210,7 +210,7 @@ def tracking(options: argparse.Namespace) -> None:
     round to round. The coordinator works beside the worker: on a core of its own its time holds nothing up,
     on a common one what it takes of the processor does.
     """
-    recipe = load({**_sized(epochs=options.epochs, seeds=options.seeds), "arms": RECIPE["arms"]})
+    recipe = load(_asked(options))
     spent: dict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -287,6 +287,10 @@ def costs(options: argparse.Namespace) -> None:
         rest = max(abs(s - intercept - slope * n) for n, s in zip(places, seconds, strict=True))
         shown = ", ".join(f"{n}: {s:.1f}" for n, s in zip(places, seconds, strict=True))
         row(axis, shown, f"{intercept:.2f}", f"{slope:.2f}", f"{rest:.2f}")
+
+
+def _asked(options: argparse.Namespace) -> dict[str, Any]:
+    return {**_sized(epochs=options.epochs, seeds=options.seeds), "arms": RECIPE["arms"]}
 
 
 def _sized(*, epochs: int = 2, arms: int = 1, seeds: int = 1) -> dict[str, Any]:

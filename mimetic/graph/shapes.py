@@ -90,10 +90,9 @@ def batch_norm(  # noqa: PLR0917 - torch's own order
     eps: float = 1e-5,
 ) -> Any:
     """Return the output (N, C, …) of a batch normalization without values, or NotImplemented."""
-    given = [tensor for tensor in (running_mean, running_var, weight, bias) if tensor is not None]
     if not _valueless(input_NC) or input_NC.ndim < 2 or eps <= 0:  # noqa: PLR2004
         return NotImplemented
-    if any(tensor.dtype != input_NC.dtype or tensor.shape != input_NC.shape[1:2] for tensor in given):
+    if not _fit(input_NC.shape[1:2], input_NC.dtype, running_mean, running_var, weight, bias):
         return NotImplemented
     values = input_NC.numel() // max(1, input_NC.shape[1])
     if values < 2 or not (training or (running_mean is not None and running_var is not None)):  # noqa: PLR2004
@@ -113,10 +112,7 @@ def layer_norm(
     if not _valueless(input_NI) or not normalized_shape:
         return NotImplemented
     last = input_NI.shape[-len(normalized_shape) :]
-    given = [tensor for tensor in (weight, bias) if tensor is not None]
-    if last != torch.Size(normalized_shape):
-        return NotImplemented
-    if any(tensor.dtype != input_NI.dtype or tensor.shape != last for tensor in given):
+    if last != torch.Size(normalized_shape) or not _fit(last, input_NI.dtype, weight, bias):
         return NotImplemented
     return input_NI.new_empty(input_NI.shape)
 
@@ -187,11 +183,12 @@ def _valueless(tensor: Any) -> bool:
 
 def _plain(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Tell whether this is the layer as torch defines it: no values, one dtype, one bias per output."""
-    return (
-        _valueless(inputs)
-        and inputs.dtype == weight.dtype
-        and (bias is None or (bias.dtype == weight.dtype and bias.shape == weight.shape[:1]))
-    )
+    return _valueless(inputs) and inputs.dtype == weight.dtype and _fit(weight.shape[:1], weight.dtype, bias)
+
+
+def _fit(shape: torch.Size, dtype: torch.dtype, *tensors: Tensor | None) -> bool:
+    """Tell whether the tensors that are given have this shape and dtype."""
+    return all(tensor is None or (tensor.shape == shape and tensor.dtype == dtype) for tensor in tensors)
 
 
 def _sides(value: Sides, count: int) -> tuple[int, ...]:

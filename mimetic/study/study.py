@@ -117,9 +117,9 @@ def run(
         executor = pick_executor(recipe, queue, logs=folder / "logs", workers=workers, address=address)
         opening = partial(open_tracker, recipe, folder, trials, stages, root=root, display=shown)
         tracking = BackgroundTracker((lambda: None) if offline else opening)
-        if team_size() > 1:
-            tracking.wait()  # this process trains itself: nothing runs beside
         try:
+            if team_size() > 1:
+                tracking.wait()  # this process trains itself: nothing runs beside
             interrupted = bool(waves) and _execute(executor, waves, tracking, shown)
             return conclude(recipe, folder, trials, tracking.wait(), interrupted=interrupted)
         except BaseException as error:

@@ -137,6 +137,10 @@ IMAGES, TOKENS, WEIGHT_I = meta(2, 8, 6, 6), meta(2, 5, 8), meta(8)
 @pytest.mark.parametrize(
     ("function", "arguments", "options"),
     [
+        (functional.linear, (TOKENS, meta(3, 8), meta(3)), {}),
+        (functional.conv1d, (meta(2, 8, 5), meta(3, 8, 3), None, (1,), (1,), (1,), 1), {}),
+        (functional.conv2d, (IMAGES, meta(8, 1, 3, 3), WEIGHT_I, (1, 1), (1, 1), (1, 1), 8), {}),
+        (functional.conv3d, (meta(2, 8, 5, 5, 5), meta(3, 8, 3, 3, 3)), {}),
         (functional.relu, (IMAGES,), {"inplace": True}),
         (functional.gelu, (TOKENS,), {}),
         (functional.silu, (IMAGES,), {"inplace": False}),

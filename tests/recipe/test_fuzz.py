@@ -263,7 +263,7 @@ def test_any_text(text: str) -> None:
 
 
 @given(mutants(), OVERRIDES)
-@settings(max_examples=150)
+@settings(max_examples=300)
 def test_structures(tree: dict[str, Any], overrides: list[str]) -> None:
     """Recipes with wrong values, keys and forms are read or refused."""
     judge(tree, overrides)

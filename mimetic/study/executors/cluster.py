@@ -25,7 +25,7 @@ from typing import Any
 from mimetic.errors import UserError
 from mimetic.journal import read_journal, status
 from mimetic.study.executors.executor import Tick
-from mimetic.study.executors.pool import GRACE, died_of, end_failed, record_end, tick_safely
+from mimetic.study.executors.pool import GRACE, died_of, end_failed, record_end, tell, tick_safely
 from mimetic.study.layout import Trial
 
 RETRIES = 3
@@ -162,13 +162,13 @@ def train_one(line: str, surroundings: Mapping[str, str]) -> str:
         ) as worker,
     ):
         try:
-            _hand(worker, line)
+            tell(worker, line)
             assert worker.stdout is not None
             while not select([worker.stdout], [], [], _WAIT)[0]:
                 pass  # Ray cancels a task between two lines of Python, and never within a read
             said = worker.stdout.readline().strip()  # its input stays open: the end of this task stops it
             if said:
-                _hand(worker, "end")
+                tell(worker, "end")
                 _wait(worker)
                 return said
             _wait(worker)
@@ -176,13 +176,6 @@ def train_one(line: str, surroundings: Mapping[str, str]) -> str:
             raise RuntimeError(f"its worker ended with {died_of(worker.returncode)}: {_tail(trouble.read())}")
         finally:
             _end(worker)
-
-
-def _hand(worker: "subprocess.Popen[str]", line: str) -> None:
-    assert worker.stdin is not None
-    with suppress(BrokenPipeError):  # it died, which its silence tells
-        worker.stdin.write(f"{line}\n")
-        worker.stdin.flush()
 
 
 def _end(worker: "subprocess.Popen[str]") -> None:

@@ -37,13 +37,6 @@ class _Worker:
     listener: threading.Thread
     load: tuple[Trial, ...] = ()
 
-    def tell(self, line: str) -> None:
-        """Write a line to it."""
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it died; `_collect` finds that out
-            self.process.stdin.write(f"{line}\n")
-            self.process.stdin.flush()
-
     def close(self) -> None:
         """Close the pipes of a worker that has ended."""
         self.listener.join()
@@ -138,8 +131,9 @@ class Pool:
             self.pool.pop(slot).close()
         if slot not in self.pool:
             self._start(slot)
-        self.pool[slot].load = waiting.pop()
-        self.pool[slot].tell(write_load(self.pool[slot].load))
+        worker = self.pool[slot]
+        worker.load = waiting.pop()
+        tell(worker.process, write_load(worker.load))
 
     def _collect(self, waiting: Loads) -> None:
         """Give the next trial to each worker whose trial ended, and replace workers that died."""
@@ -165,7 +159,7 @@ class Pool:
             if worker.load:
                 worker.process.send_signal(signal.SIGTERM)
             else:
-                worker.tell("end")
+                tell(worker.process, "end")
         deadline = time.monotonic() + GRACE
         for worker in alive:
             try:
@@ -177,6 +171,14 @@ class Pool:
             worker.close()
             if worker.load:
                 _record_death(worker, killed=True)
+
+
+def tell(worker: "subprocess.Popen[str]", line: str) -> None:
+    """Write a line to a worker."""
+    assert worker.stdin is not None
+    with suppress(BrokenPipeError):  # it died, which the end of its output tells
+        worker.stdin.write(f"{line}\n")
+        worker.stdin.flush()
 
 
 def tick_safely(tick: Tick) -> None:
