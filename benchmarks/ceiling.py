@@ -19,8 +19,8 @@ from common import convmixer_parser, head, row, timed
 from loops import CLASSES, convmixer, ours, random_pictures, wait
 from torch.utils.flop_counter import FlopCounterMode
 
-from mimetic.models import build
-from mimetic.recipe.model import Model
+from mimetic.models.build import build
+from mimetic.models.config import Model
 from mimetic.train.devices import pick_device, pick_precision, set_arithmetic
 from mimetic.train.memory import keep_freed_memory
 

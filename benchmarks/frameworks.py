@@ -46,8 +46,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
-from mimetic.data import Dataset
-from mimetic.models import build
+from mimetic.data.dataset import Dataset
+from mimetic.models.build import build
 from mimetic.models.torchvision_import import import_torchvision
 from mimetic.train.devices import pick_device, pick_precision
 from mimetic.train.memory import keep_freed_memory

@@ -22,14 +22,15 @@ from torch import Tensor, nn
 from torch.func import jacrev, vmap
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
-from mimetic.covariance import gradient_grams, harvest_key, measure
-from mimetic.covariance.gradients import eval_mode
+from mimetic.covariance.config import Agop, Nfm
+from mimetic.covariance.gradients import eval_mode, gradient_grams
+from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.linalg import symmetric_root
-from mimetic.graph import find_sites
+from mimetic.covariance.measure import measure
+from mimetic.graph.sites import find_sites
 from mimetic.models.torchvision_import import import_torchvision
-from mimetic.plans import resolve
-from mimetic.recipe import load
-from mimetic.recipe.measured import Agop, Nfm
+from mimetic.plans.resolve import resolve
+from mimetic.recipe.load import load
 
 BOUNDS = {"exact": 8.0, "probes": 300.0, "memory": 3.0, "initialize": 2.0}
 """Least speedup with 10 outputs, least speedup with 1000 outputs by probes, most GiB, most seconds."""

@@ -14,9 +14,9 @@ import timm
 import torch
 from common import parser, timed
 
-from mimetic.graph import find_sites
-from mimetic.plans import resolve
-from mimetic.recipe import load
+from mimetic.graph.sites import find_sites
+from mimetic.plans.resolve import resolve
+from mimetic.recipe.load import load
 
 RULES = {
     "trunc_normal": {"type": "trunc_normal", "std": 0.02},

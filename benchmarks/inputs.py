@@ -16,8 +16,8 @@ from common import head, parser, quartiles, row
 from frameworks import loader
 from loops import MEAN, PADDING, STD, random_pictures, wait
 
-from mimetic.data import augmenter
-from mimetic.recipe.data import Crop, Flip
+from mimetic.data.augment import augmenter
+from mimetic.data.config import Crop, Flip
 from mimetic.train.batches import decoder
 from mimetic.train.devices import pick_device
 

@@ -24,7 +24,9 @@ from common import apart, apart_parser, peak, timed
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
-from mimetic.kernels import Architecture, kernel, patch_agop
+from mimetic.kernels.agop import patch_agop
+from mimetic.kernels.cntk import kernel
+from mimetic.kernels.patches import Architecture
 
 BOUNDS = {"faster": 5.0, "memory": 1.25}
 """Least speedup, most growth of peak memory, beyond the kernel itself, from n/2 to n images."""

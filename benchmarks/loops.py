@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
-from mimetic.data import Dataset, Images
+from mimetic.data.config import Crop, Flip
+from mimetic.data.dataset import Dataset, Images
 from mimetic.journal import Journal, read_journal
-from mimetic.recipe.data import Crop, Flip
-from mimetic.recipe.model import CifarResNet, ConvMixer, Model
-from mimetic.recipe.train import AdamW, Checkpoint, OneCycle, Train
+from mimetic.models.config import CifarResNet, ConvMixer, Model
+from mimetic.train.config import AdamW, Checkpoint, OneCycle, Train
 from mimetic.train.devices import pick_precision
 from mimetic.train.loop import train
 

@@ -10,9 +10,9 @@ import torch
 from common import parser, timed
 from torch import nn
 
-from mimetic.graph import find_sites
-from mimetic.plans import resolve
-from mimetic.recipe import load
+from mimetic.graph.sites import find_sites
+from mimetic.plans.resolve import resolve
+from mimetic.recipe.load import load
 
 RULES = [
     {

@@ -17,8 +17,8 @@ import torch
 from common import loop_parser, quartiles
 from loops import CLASSES, bare, models, ours, random_pictures
 
-from mimetic.models import build
-from mimetic.recipe.model import Model
+from mimetic.models.build import build
+from mimetic.models.config import Model
 from mimetic.train.devices import pick_device
 from mimetic.train.memory import keep_freed_memory
 

@@ -32,7 +32,7 @@ import torch
 from common import head, parser, row, timed
 
 from mimetic.journal import Event, Journal, last_metrics, read_journal
-from mimetic.recipe import load
+from mimetic.recipe.load import load
 from mimetic.study.layout import Trial, studies
 from mimetic.study.opening import start
 from mimetic.study.planning.arms import open_data, plan_arms

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mimetic.api import ansatz, harvest, initialize, plan, resample, similarity
+    from mimetic.config.errors import RecipeError
     from mimetic.errors import RunError, UserError
-    from mimetic.plans import Plan
-    from mimetic.recipe import Recipe, RecipeError, load
+    from mimetic.plans.plan import Plan
+    from mimetic.recipe.load import load
+    from mimetic.recipe.recipe import Recipe
     from mimetic.study.study import run
 
 __version__ = "0.1.0"
@@ -22,10 +24,10 @@ _HOME = {
     "plan": "mimetic.api",
     "resample": "mimetic.api",
     "similarity": "mimetic.api",
-    "Plan": "mimetic.plans",
-    "load": "mimetic.recipe",
-    "Recipe": "mimetic.recipe",
-    "RecipeError": "mimetic.recipe",
+    "Plan": "mimetic.plans.plan",
+    "load": "mimetic.recipe.load",
+    "Recipe": "mimetic.recipe.recipe",
+    "RecipeError": "mimetic.config.errors",
     "run": "mimetic.study.study",
     "RunError": "mimetic.errors",
     "UserError": "mimetic.errors",

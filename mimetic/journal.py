@@ -89,7 +89,7 @@ class Journal:
             os.write(self._file, b"\n")
 
 
-class Muted:
+class NullJournal:
     """Stands for the journal in processes beside the one that writes it."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -34,10 +34,10 @@ class InThisProcess:
 
     def run(self, waves: Sequence[Sequence[Any]], tick: Callable[[], None]) -> None:
         """Train one trial after another; `tick` is called before each step."""
-        from mimetic.study.trials.shelf import Shelf
+        from mimetic.study.trials.shelf import TrialCache
         from mimetic.study.trials.trial import run_trial
 
-        shelf = Shelf()
+        shelf = TrialCache()
         for trial in chain.from_iterable(waves):
             run_trial(trial, shelf, tick)
         tick()

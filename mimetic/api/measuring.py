@@ -9,18 +9,20 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from mimetic.covariance import Harvest, measure, save_harvest
+from mimetic.config.registry import Component
 from mimetic.covariance.ansatz import LayerAnsatz, ansatz_sites, measure_ansatz
+from mimetic.covariance.config import Agop, Filters, Nfm, Patches
+from mimetic.covariance.harvest import Harvest
+from mimetic.covariance.measure import measure
+from mimetic.covariance.store import save_harvest
 from mimetic.covariance.subject import Subject
 from mimetic.errors import UserError
-from mimetic.graph import find_sites
-from mimetic.recipe.base import Spec
-from mimetic.recipe.measured import Agop, Filters, Nfm, Patches
+from mimetic.graph.sites import find_sites
 
 Statistic = Literal["agop", "nfm", "filters", "patches"]
 Images = Tensor | Iterable[Any] | None
 
-_SECTIONS: dict[str, type[Spec]] = {"agop": Agop, "nfm": Nfm, "filters": Filters, "patches": Patches}
+_SECTIONS: dict[str, type[Component]] = {"agop": Agop, "nfm": Nfm, "filters": Filters, "patches": Patches}
 _ALREADY = {"type", "from", "from_", "layers", "between", "align_corners", "keep", "kind", "channels"}
 HERE = {"stage": "here"}  # a section says where its network is; here the network itself is given
 
@@ -140,7 +142,7 @@ def ansatz(
     return measure_ansatz(subject, sites, images=count, probes=probes, drop_bias=drop_bias)
 
 
-def section(statistic: str, options: Mapping[str, Any]) -> Spec:
+def section(statistic: str, options: Mapping[str, Any]) -> Component:
     """Return the section of a recipe that a statistic and its options stand for.
 
     Raises:

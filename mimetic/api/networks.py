@@ -9,12 +9,15 @@ from pydantic import ValidationError
 from torch import nn
 
 from mimetic.api.measuring import HERE, Images, gathered
-from mimetic.covariance import harvest_key, trained_network
+from mimetic.covariance.harvest import harvest_key
+from mimetic.covariance.network import trained_network
 from mimetic.covariance.similarity import Similarity, similarities
 from mimetic.errors import UserError
-from mimetic.graph import canonical_modules, find_sites
-from mimetic.plans import Plan, resolve
-from mimetic.recipe.rainbow import Rainbow
+from mimetic.graph.names import canonical_modules
+from mimetic.graph.sites import find_sites
+from mimetic.initializers.config import Rainbow
+from mimetic.plans.plan import Plan
+from mimetic.plans.resolve import resolve
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.rule import Rule
 

@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mimetic.covariance import TrainingImages, harvests_needed, training_images
+from mimetic.covariance.config import Lsuv
+from mimetic.covariance.network import TrainingImages, training_images
 from mimetic.errors import UserError
-from mimetic.graph import find_sites
-from mimetic.plans import Plan, resolve
-from mimetic.recipe import Recipe, load
-from mimetic.recipe.load import Source
-from mimetic.recipe.recipe import Arm
-from mimetic.recipe.scale import Lsuv
-from mimetic.surgery import operate
+from mimetic.graph.sites import find_sites
+from mimetic.plans.plan import Plan
+from mimetic.plans.resolve import resolve
+from mimetic.recipe.load import Source, load
+from mimetic.recipe.recipe import Arm, Recipe
+from mimetic.sources.needs import harvests_needed
+from mimetic.surgery.operate import operate
 
 
 def plan(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mimetic.covariance.ansatz import LayerAnsatz
-    from mimetic.data import Dataset
+    from mimetic.data.dataset import Dataset
 
 EPILOG = example(
     """  $ mimetic ansatz --recipe recipes/quickstart.yaml --arm default --checkpoint w.safetensors --images 9

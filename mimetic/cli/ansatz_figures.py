@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
-    from mimetic.data import Dataset
+    from mimetic.data.dataset import Dataset
 
 STRIPS, MAPS, IMAGES = 12, 3, 5
 """Most layers with eigen-filters, layers with maps, and images mapped."""

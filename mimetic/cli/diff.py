@@ -7,10 +7,10 @@ import typer
 
 from mimetic.cli.console import AllowCode, ModelName, console, example
 from mimetic.errors import UserError
-from mimetic.recipe import load
+from mimetic.recipe.load import load
 
 if TYPE_CHECKING:
-    from mimetic.plans import Plan
+    from mimetic.plans.plan import Plan
 
 EPILOG = example(
     """  $ mimetic diff recipes/quickstart.yaml#default recipes/quickstart.yaml#closed-form
@@ -43,7 +43,7 @@ def diff(
     from rich import box
     from rich.table import Table
 
-    from mimetic.plans import differences
+    from mimetic.plans.plan import differences
 
     rows = differences(left.plan.entries, right.plan.entries)
     out = console()

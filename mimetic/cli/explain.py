@@ -6,10 +6,10 @@ import typer
 
 from mimetic.cli.console import AllowCode, ArmName, ModelName, Overrides, RecipePath, console, example
 from mimetic.errors import UserError
-from mimetic.recipe import load
+from mimetic.recipe.load import load
 
 if TYPE_CHECKING:
-    from mimetic.graph import Site
+    from mimetic.graph.site import Site
 
 EPILOG = example(
     """  $ mimetic explain recipes/quickstart.yaml blocks.0.spatial --arm closed-form
@@ -35,8 +35,8 @@ def explain(
     """Show the verdict of every rule on a parameter or on all parameters of a layer."""
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
     from mimetic.cli.plans import planned, without_network
-    from mimetic.plans import describe
     from mimetic.plans.explain import explain as verdicts
+    from mimetic.plans.plan import describe
 
     out = console()
     found = planned(loaded, arm=arm, model=model, allow_code=allow_code)

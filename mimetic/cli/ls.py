@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from mimetic.cli.console import Root, console, counted, example
+from mimetic.config.registry import families, registered
 from mimetic.errors import UserError
-from mimetic.recipe.registry import Family, families, registered
 from mimetic.study.layout import DEFAULT_ROOT
 
 EPILOG = example(
@@ -32,8 +32,6 @@ def ls(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """List shipped recipes, the types a recipe may name with their arguments, and studies."""
-    from mimetic import recipe as _  # noqa: F401 - registers the types
-
     if what is None or what == "recipes":
         _recipes()
     if what is None or what == "studies":
@@ -42,13 +40,13 @@ def ls(
         return
     if what is None:
         for family in families():
-            _family(family)  # type: ignore[arg-type]
+            _family(family)
     elif what in families():
-        _family(what)  # type: ignore[arg-type]
+        _family(what)
     elif not _type(what):
         from difflib import get_close_matches
 
-        names = ["recipes", "studies", *families(), *(n for f in families() for n in registered(f))]  # type: ignore[arg-type]
+        names = ["recipes", "studies", *families(), *(n for f in families() for n in registered(f))]
         close = get_close_matches(what, names, n=3)
         hint = (
             f"; did you mean {' or '.join(f'`{n}`' for n in close)}?"
@@ -92,7 +90,7 @@ def _studies(root: Path) -> None:
         out.print(f"  {folder}  {arms} × {seeds}")
 
 
-def _family(family: Family) -> None:
+def _family(family: str) -> None:
     out = console()
     out.print(family)
     for name, section in registered(family).items():
@@ -103,7 +101,7 @@ def _type(name: str) -> bool:
     out = console()
     found = False
     for family in families():
-        section = registered(family).get(name)  # type: ignore[arg-type]
+        section = registered(family).get(name)
         if section is None:
             continue
         found = True

@@ -15,12 +15,12 @@ from mimetic.cli.console import (
     counted,
     example,
 )
-from mimetic.recipe import load
+from mimetic.recipe.load import load
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mimetic.plans import Plan
+    from mimetic.plans.plan import Plan
 
 EPILOG = example(
     """  $ mimetic plan recipes/quickstart.yaml --arm closed-form
@@ -72,7 +72,7 @@ def _print(name: str, made: "Plan", *, every: bool) -> None:
     from rich import box
     from rich.table import Table
 
-    from mimetic.plans import describe
+    from mimetic.plans.plan import describe
 
     out = console()
     claimed = [entry for entry in made.entries if entry.rule is not None]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
-    from mimetic.recipe import Recipe
+    from mimetic.recipe.recipe import Recipe
     from mimetic.study.planning.arms import Planned
 
 
@@ -19,7 +19,7 @@ def planned(
         RecipeError: With the mistakes of the arm, or of all arms and stages, at once.
     """
     from mimetic.api import choose_arm
-    from mimetic.models import parse_model_argument
+    from mimetic.models.argument import parse_model_argument
     from mimetic.study.fetching import with_local_runs
     from mimetic.study.planning.arms import plan_recipe
 

@@ -14,7 +14,7 @@ import typer
 from mimetic.cli.console import AllowCode, Overrides, RecipePath, Root, console, example
 from mimetic.cli.guard import FAILED, INTERRUPTED
 from mimetic.errors import UserError
-from mimetic.recipe import load
+from mimetic.recipe.load import load
 from mimetic.study.layout import DEFAULT_ROOT
 
 EPILOG = example(

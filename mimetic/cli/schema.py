@@ -8,7 +8,7 @@ import typer
 
 from mimetic.cli.console import example, write_file
 from mimetic.errors import UserError
-from mimetic.recipe import json_schema
+from mimetic.recipe.json_schema import json_schema
 
 EPILOG = example(
     """  $ mimetic schema --output recipe.schema.json

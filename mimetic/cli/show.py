@@ -10,7 +10,7 @@ from mimetic.cli.console import check_places, console, counted, example
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mimetic.covariance import Harvest, Harvested
+    from mimetic.covariance.harvest import Harvest, Harvested
 
 EPILOG = example(
     """  $ mimetic show agop.safetensors --picture agop.png
@@ -34,7 +34,7 @@ def show(
     picture: Picture = None,
 ) -> None:
     """Show the covariances in a file, layer by layer: geometry, rank, trace, spectrum and repairs."""
-    from mimetic.covariance import load_harvest
+    from mimetic.covariance.store import load_harvest
 
     check_picture(picture)
     check_places(picture)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mimetic.cli.subject import Asked
     from mimetic.covariance.similarity import Similarity
-    from mimetic.data import Dataset
+    from mimetic.data.dataset import Dataset
 
 EPILOG = example(
     """  $ mimetic similarity mlruns/stages/trained-d9f1f92db14f/trained/seed-0 \\
@@ -103,7 +103,7 @@ def _network(text: str, subject: "Asked", dataset: "Dataset | None") -> "nn.Modu
     """Return the network an argument names."""
     from mimetic.cli.subject import network
     from mimetic.errors import UserError
-    from mimetic.recipe.model import Timm, Torchvision
+    from mimetic.models.config import Timm, Torchvision
     from mimetic.study.trials.origins import trial_network
 
     if Path(text).is_dir():

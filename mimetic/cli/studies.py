@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mimetic.errors import UserError
-from mimetic.recipe import load
+from mimetic.recipe.load import load
 
 StudyName = Annotated[
     str | None,

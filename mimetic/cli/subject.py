@@ -9,10 +9,10 @@ from mimetic.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from mimetic.data import Dataset
-    from mimetic.recipe.data import AnyData
-    from mimetic.recipe.model import Model
-    from mimetic.recipe.surgery import Rewrite
+    from mimetic.data.config import AnyData
+    from mimetic.data.dataset import Dataset
+    from mimetic.models.config import Model
+    from mimetic.surgery.config import Rewrite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ def asked(
     Raises:
         UserError: If there is no network, or two, or a name is unknown.
     """
-    from mimetic import models
+    from mimetic.models.argument import parse_model_argument
 
     if (model is None) == (recipe is None):
         raise UserError("which network? give either --model SOURCE:NAME or --recipe FILE")
@@ -73,7 +73,7 @@ def asked(
     said = Asked(checkpoint=checkpoint, weights=weights, classes=classes, allow_code=allow_code)
     if recipe is not None:
         from mimetic.api import choose_arm
-        from mimetic.recipe import load
+        from mimetic.recipe.load import load
 
         loaded = load(recipe)
         chosen = loaded.arms[choose_arm(loaded, arm)]
@@ -81,7 +81,7 @@ def asked(
             raise UserError(f"{recipe}: there is no model in it; name one with --model instead of --recipe")
         said = replace(said, model=chosen.model, data=chosen.data, surgery=chosen.surgery)
     elif model is not None:
-        said = replace(said, model=models.parse_model_argument(model))
+        said = replace(said, model=parse_model_argument(model))
     return said if data is None else replace(said, data=data_section(data, path))
 
 
@@ -93,8 +93,8 @@ def data_section(name: str, path: str | None) -> "AnyData":
     """
     from difflib import get_close_matches
 
-    from mimetic.recipe.data import AnyData
-    from mimetic.recipe.registry import registered
+    from mimetic.config.registry import registered
+    from mimetic.data.config import AnyData
 
     types = registered("data")
     if name not in types:
@@ -116,7 +116,7 @@ def load_images(subject: Asked, count: int | None, *, image_size: int | None) ->
     Raises:
         UserError: If they are needed and no data is named, or they cannot be loaded.
     """
-    from mimetic import data
+    from mimetic.data.load import load_dataset
 
     if count is None:
         return None
@@ -128,7 +128,7 @@ def load_images(subject: Asked, count: int | None, *, image_size: int | None) ->
     changes: dict[str, int] = {"train_size": count, "test_size": 1, "val_size": 0}
     if image_size is not None:
         changes["image_size"] = image_size
-    return data.load(subject.data.model_copy(update=changes))
+    return load_dataset(subject.data.model_copy(update=changes))
 
 
 def normalized(dataset: "Dataset", mean: str | None, std: str | None) -> "Tensor":
@@ -182,15 +182,16 @@ def network(subject: Asked, dataset: "Dataset | None") -> "nn.Module":
 
 def untrained(subject: Asked, dataset: "Dataset | None", *, seed: int) -> "nn.Module":
     """Build the network with its own initialization, surgery included."""
-    from mimetic import data
+    from mimetic.data.dataset import DataShape, TokenShape
+    from mimetic.data.load import describe_dataset
     from mimetic.study.planning.sites import IMAGENET
-    from mimetic.surgery import build_network
+    from mimetic.surgery.network import build_network
 
-    shape: data.DataShape | data.TokenShape = IMAGENET
+    shape: DataShape | TokenShape = IMAGENET
     if dataset is not None:
         shape = dataset.shape
     elif subject.data is not None:
-        shape = data.describe(subject.data)
+        shape = describe_dataset(subject.data)
     shape = shape if subject.classes is None else replace(shape, num_classes=subject.classes)
     allowed = subject.allow_code
     assert subject.model is not None

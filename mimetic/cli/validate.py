@@ -7,7 +7,7 @@ import typer
 
 from mimetic.cli.console import Overrides, counted, example
 from mimetic.errors import UserError
-from mimetic.recipe import load
+from mimetic.recipe.load import load
 
 EPILOG = example(
     """  $ mimetic validate recipes/quickstart.yaml

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mimetic.covariance.gradients import eval_mode
 from mimetic.covariance.procrustes import Alignment, aligned
 from mimetic.errors import UserError
-from mimetic.graph import canonical_modules
+from mimetic.graph.names import canonical_modules
 
 BATCH = 100
 """Images a forward takes at once: fixed, since sums in another order have other last bits."""

@@ -19,7 +19,7 @@ from mimetic.covariance.gradients import Gram, eval_mode, gradient_grams
 from mimetic.covariance.nfm import patch_of
 from mimetic.covariance.prospect import KINDS, gradients_known
 from mimetic.covariance.subject import Subject
-from mimetic.graph import Graph, Site
+from mimetic.graph.site import Graph, Site
 
 EXACT_OUTPUTS = 100
 """Most outputs that are sent back one by one unless a number of probes is given."""

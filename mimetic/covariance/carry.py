@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mimetic.covariance.algebra import mixed, truncated
+from mimetic.covariance.config import Carried, CovarianceFile, Learned
 from mimetic.covariance.correspond import Part, correspondence
 from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.harvest import Harvest, Harvested, described
@@ -19,7 +20,6 @@ from mimetic.covariance.shrinkage import shrunk
 from mimetic.covariance.transfer import grey_from_rgb, marginal, resized, rgb_from_grey, tiled
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site
-from mimetic.recipe.measured import Carried, CovarianceFile, Learned
 
 Channels = Literal["same", "marginal", "tile", "grey", "rgb"]
 """What becomes of input channels: they stay, are averaged to a spatial covariance, are repeated in turn, or
@@ -29,7 +29,7 @@ _RGB = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingCovariance:
     """A covariance that is not measured yet: what is known before its network is trained.
 
     Attributes:
@@ -43,7 +43,7 @@ class Pending:
     notes: tuple[str, ...] = ()
 
 
-def carried(spec: Carried, harvest: Harvest, site: Site) -> Covariance | Pending:
+def carried(spec: Carried, harvest: Harvest, site: Site) -> Covariance | PendingCovariance:
     """Return the covariance that a harvest gives the filters of a layer, with notes of how.
 
     Args:
@@ -70,7 +70,7 @@ def carried(spec: Carried, harvest: Harvest, site: Site) -> Covariance | Pending
     source = f"{harvest.statistic} of {harvest.origin}"
     measured = [part.harvested.covariance for part in parts if part.harvested.covariance is not None]
     if len(measured) < len(parts):
-        return Pending(source, patch, notes)
+        return PendingCovariance(source, patch, notes)
     before = [note for cov in measured for note in cov.provenance.notes]
     fitted = [_fitted(spec, cov, patch, channels) for cov in measured]
     found = fitted[0] if len(fitted) == 1 else mixed(fitted, [part.share for part in parts])

@@ -4,11 +4,11 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from mimetic.covariance.config import Carried
 from mimetic.covariance.harvest import Harvest, Harvested, described
 from mimetic.covariance.transfer import depth_position
 from mimetic.errors import UserError
 from mimetic.graph.site import Site
-from mimetic.recipe.measured import Carried
 
 
 class Part(NamedTuple):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
+from mimetic.config.registry import Component
 from mimetic.covariance.algebra import mixed
 from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.layout import filter_shape
@@ -131,3 +132,12 @@ def _mean(parts: Sequence[Harvested]) -> Harvested:
     mean = mixed(covariances, [1.0 / count] * count)
     told = replace(mean.provenance, notes=(*covariances[0].provenance.notes, f"mean of {count} networks"))
     return replace(parts[0], covariance=replace(mean, provenance=told))
+
+
+def harvest_key(spec: Component) -> str:
+    """Return the name under which a rule's covariance finds its harvest: the section, word for word.
+
+    What `patches` gives depends on the arm's own model and data beside the section: keep harvests of
+    arms apart that differ in these.
+    """
+    return spec.model_dump_json(by_alias=True)

@@ -11,8 +11,10 @@ from functools import singledispatch
 import torch
 from torch import Tensor, nn
 
+from mimetic.config.registry import Component
 from mimetic.covariance.agop import agop
 from mimetic.covariance.carry import refined
+from mimetic.covariance.config import Agop, Filters, Measured, Nfm, Patches
 from mimetic.covariance.covariance import Covariance
 from mimetic.covariance.filters import filter_covariance
 from mimetic.covariance.gradients import gradient_grams
@@ -23,16 +25,14 @@ from mimetic.covariance.prospect import harvestable
 from mimetic.covariance.shrinkage import LARGEST, intensity
 from mimetic.covariance.subject import Initial, Progress, Subject
 from mimetic.errors import UserError
-from mimetic.graph import Graph, Site
-from mimetic.recipe.base import Spec
-from mimetic.recipe.measured import Agop, Filters, Measured, Nfm, Patches
+from mimetic.graph.site import Graph, Site
 
 CHANGE = "of the change since initialization"
 """Note of a statistic of W − W₀, which leaves out the isotropic part that training did not touch."""
 
 
 def measure(
-    spec: Spec,
+    spec: Component,
     model: nn.Module,
     graph: Graph,
     *,
@@ -75,7 +75,7 @@ def measure(
 
 
 @singledispatch
-def statistic(spec: Spec, subject: Subject) -> Harvest:
+def statistic(spec: Component, subject: Subject) -> Harvest:
     """Return the harvest a section asks for; others join by `statistic.register(TheirSpec)`."""
     message = f"{subject.origin}: nothing measures the covariance `{type(spec).__name__}`; register a "
     raise UserError(message + "function with `mimetic.covariance.measure.statistic.register`")

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection
 
+from mimetic.config.registry import Component
+from mimetic.covariance.config import Agop, Carried, Filters, Patches
 from mimetic.covariance.harvest import Harvest, blank
 from mimetic.covariance.layout import stored_shape
 from mimetic.errors import UserError
 from mimetic.graph.site import Graph, Site
-from mimetic.recipe.base import Spec
-from mimetic.recipe.measured import Agop, Carried, Filters, Patches
 
 KINDS = ("conv", "depthwise_conv", "pointwise_conv", "linear")
 """Kinds of layers whose weights are filters over patches."""
@@ -17,7 +17,7 @@ _LENDING = "NonDynamicallyQuantizableLinear"
 """Attention's output projection: its weight is used, but the layer is never called."""
 
 
-def prospect(spec: Spec, graph: Graph, origin: str, *, kinds: Collection[str] | None = None) -> Harvest:
+def prospect(spec: Component, graph: Graph, origin: str, *, kinds: Collection[str] | None = None) -> Harvest:
     """Return what a network will give once it is trained: layers and geometries without covariances.
 
     Args:
@@ -34,7 +34,7 @@ def prospect(spec: Spec, graph: Graph, origin: str, *, kinds: Collection[str] | 
 
 
 def harvestable(
-    spec: Spec, graph: Graph, origin: str, *, kinds: Collection[str] | None = None
+    spec: Component, graph: Graph, origin: str, *, kinds: Collection[str] | None = None
 ) -> tuple[Site, ...]:
     """Return the sites a section can be measured at, in execution order.
 
@@ -58,7 +58,7 @@ def harvestable(
     raise UserError(message + ("network, or `nfm`" if isinstance(spec, Filters) else "network or statistic"))
 
 
-def _fits(spec: Spec, site: Site) -> bool:
+def _fits(spec: Component, site: Site) -> bool:
     """Tell whether a section can be measured at a site."""
     geometry = site.geometry
     weight = next((p for p in site.parameters if p.local == "weight"), None)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from mimetic.covariance.ansatz import LayerAnsatz
 from mimetic.covariance.covariance import Covariance
 from mimetic.covariance.gradients import eval_mode
-from mimetic.graph import canonical_modules
+from mimetic.graph.names import canonical_modules
 
 
 def mappable(layer: LayerAnsatz) -> bool:

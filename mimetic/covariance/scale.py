@@ -10,11 +10,11 @@ from functools import singledispatch
 
 from torch.nn.init import calculate_gain
 
+from mimetic.config.registry import Component
+from mimetic.covariance.config import Gain, Kaiming, Lsuv, MatchDefault, NoScale, StudyCompat, Trace, Xavier
 from mimetic.covariance.covariance import Covariance
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
-from mimetic.recipe.base import Spec
-from mimetic.recipe.scale import Gain, Kaiming, Lsuv, MatchDefault, NoScale, StudyCompat, Trace, Xavier
 
 
 def fans(geometry: Geometry) -> tuple[int, int]:
@@ -47,7 +47,7 @@ def repeats(cov: Covariance, geometry: Geometry) -> int:
     raise UserError(f"{message} (channels × kernel); match other layers, or transfer the covariance")
 
 
-def scaled(cov: Covariance, spec: Spec, geometry: Geometry) -> Covariance:
+def scaled(cov: Covariance, spec: Component, geometry: Geometry) -> Covariance:
     """Return the covariance at the size a `scale:` section asks for.
 
     Raises:
@@ -65,7 +65,7 @@ def scaled(cov: Covariance, spec: Spec, geometry: Geometry) -> Covariance:
 
 
 @singledispatch
-def filter_trace(spec: Spec, geometry: Geometry, found: float) -> float:  # noqa: ARG001
+def filter_trace(spec: Component, geometry: Geometry, found: float) -> float:  # noqa: ARG001
     """Return the trace a scale gives one filter before its gain, where the source's own is `found`.
 
     Other scales join by `filter_trace.register(TheirSpec)`.
@@ -76,7 +76,7 @@ def filter_trace(spec: Spec, geometry: Geometry, found: float) -> float:  # noqa
 @filter_trace.register(NoScale)
 @filter_trace.register(Gain)
 @filter_trace.register(Lsuv)  # whose size comes from the outputs, once everything is drawn
-def _(spec: Spec, geometry: Geometry, found: float) -> float:  # noqa: ARG001
+def _(spec: Component, geometry: Geometry, found: float) -> float:  # noqa: ARG001
     return found
 
 

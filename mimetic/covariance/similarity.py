@@ -22,7 +22,9 @@ from mimetic.covariance.layout import filters_of
 from mimetic.covariance.nfm import nfm
 from mimetic.covariance.procrustes import polar, rotated, width_scale
 from mimetic.errors import UserError
-from mimetic.graph import Geometry, canonical_modules, kind_and_geometry
+from mimetic.graph.geometry import kind_and_geometry
+from mimetic.graph.names import canonical_modules
+from mimetic.graph.site import Geometry
 from mimetic.streams import generator
 
 _KINDS = {"conv", "depthwise_conv", "pointwise_conv", "linear"}

@@ -4,38 +4,29 @@ Other sources, plugins' too, join by `source.register(TheirSpec)`.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache, singledispatch
 from pathlib import Path
-from types import MappingProxyType
 
 import torch
 
+from mimetic.config.registry import Component
 from mimetic.covariance.algebra import mixed
-from mimetic.covariance.carry import Pending, carried
+from mimetic.covariance.carry import PendingCovariance, carried
 from mimetic.covariance.closed_form import closed_form
+from mimetic.covariance.config import ClosedForm, CovarianceFile, Identity, Measured, Mixture, Patches
+from mimetic.covariance.context import NO_HARVESTS, Harvests
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
-from mimetic.covariance.harvest import Harvest, described
-from mimetic.covariance.needs import harvest_key
-from mimetic.covariance.network import Network, TrainingImages
+from mimetic.covariance.harvest import Harvest, described, harvest_key
 from mimetic.covariance.store import load_harvest
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site
-from mimetic.recipe.base import Spec
-from mimetic.recipe.covariance import ClosedForm, Identity, Mixture
-from mimetic.recipe.measured import CovarianceFile, Measured, Patches
-
-Harvests = Mapping[str, Harvest | Network | TrainingImages]
-"""What trained networks and data gave, by `harvest_key` of the section that asks for it."""
-
-NO_HARVESTS: Harvests = MappingProxyType({})
 
 _SPATIAL = ("conv", "depthwise_conv")
 
 
 @singledispatch
-def source(spec: Spec, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | Pending:  # noqa: ARG001
+def source(spec: Component, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | PendingCovariance:  # noqa: ARG001
     """Return the covariance that a `covariance:` section gives the filters of one layer.
 
     Args:
@@ -82,18 +73,18 @@ def _(spec: Identity, site: Site, harvests: Harvests = NO_HARVESTS) -> Covarianc
 
 
 @source.register
-def _(spec: Measured, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | Pending:
+def _(spec: Measured, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | PendingCovariance:
     return carried(spec, _harvest(spec, site, harvests), site)
 
 
 @source.register
-def _(spec: CovarianceFile, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | Pending:
+def _(spec: CovarianceFile, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | PendingCovariance:
     found = harvests.get(harvest_key(spec))
     return carried(spec, found if isinstance(found, Harvest) else _file(Path(spec.path)), site)
 
 
 @source.register
-def _(spec: Patches, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | Pending:
+def _(spec: Patches, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | PendingCovariance:
     harvest = _harvest(spec, site, harvests)
     first = harvest.layers[0]
     if (first.layer, first.geometry) != (site.layer, site.geometry):
@@ -101,12 +92,12 @@ def _(spec: Patches, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance
         message += f"and only the first layer, {first}, sees these; "
         raise UserError(message + "match that layer, or use `filters`, `nfm` or `agop` here")
     if first.covariance is None:
-        return Pending(f"patches of {harvest.origin}", harvest.patch(first))
+        return PendingCovariance(f"patches of {harvest.origin}", harvest.patch(first))
     return first.covariance
 
 
 @source.register
-def _(spec: Mixture, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | Pending:
+def _(spec: Mixture, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance | PendingCovariance:
     parts = [source(part.covariance, site, harvests) for part in spec.parts]
     patches = {part.patch for part in parts}
     if len(patches) > 1:
@@ -120,10 +111,12 @@ def _(spec: Mixture, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance
     shares = [part.share / total for part in spec.parts]
     measured = [part for part in parts if isinstance(part, Covariance)]
     if len(measured) < len(parts):
-        notes = tuple(note for part in parts if isinstance(part, Pending) for note in part.notes)
-        named = (part.source if isinstance(part, Pending) else part.provenance.source for part in parts)
+        notes = tuple(note for part in parts if isinstance(part, PendingCovariance) for note in part.notes)
+        named = (
+            part.source if isinstance(part, PendingCovariance) else part.provenance.source for part in parts
+        )
         said = " + ".join(f"{share:.2g} {name}" for share, name in zip(shares, named, strict=True))
-        return Pending(f"a mixture, {said}", parts[0].patch, notes)
+        return PendingCovariance(f"a mixture, {said}", parts[0].patch, notes)
     empty = [part.provenance.source for part in measured if part.trace == 0.0]
     if empty:
         message = f"{site.layer}: the covariance `{empty[0]}` is zero, so a mixture cannot weigh it; "
@@ -131,7 +124,7 @@ def _(spec: Mixture, site: Site, harvests: Harvests = NO_HARVESTS) -> Covariance
     return mixed([part.scale_by(part.trace**-0.5) for part in measured], shares)
 
 
-def _harvest(spec: Spec, site: Site, harvests: Harvests) -> Harvest:
+def _harvest(spec: Component, site: Site, harvests: Harvests) -> Harvest:
     """Return the harvest of a section, or say how one comes about."""
     found = harvests.get(harvest_key(spec))
     if isinstance(found, Harvest):

@@ -11,7 +11,8 @@ from mimetic.covariance.gradients import eval_mode
 from mimetic.covariance.harvest import described
 from mimetic.covariance.layout import filters_of, stored_shape
 from mimetic.errors import UserError
-from mimetic.graph import Graph, Site, canonical_modules, canonical_parameters
+from mimetic.graph.names import canonical_modules, canonical_parameters
+from mimetic.graph.site import Graph, Site
 
 Progress = Callable[[int, int], None]
 """`progress(done, total)`: of layers where weights are read, of images where they are needed."""

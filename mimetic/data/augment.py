@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mimetic.config.registry import Component
+from mimetic.data.config import ColorJitter, Crop, Cutout, Flip, RandAugment
 from mimetic.data.jitter import color_jitter
 from mimetic.data.rand_augment import rand_augment
 from mimetic.errors import UserError
-from mimetic.recipe.base import Spec
-from mimetic.recipe.data import ColorJitter, Crop, Cutout, Flip, RandAugment
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 """`augment(pixels_NCHW, generator)`: new pixels of the same shape, dtype and device."""
 
 
-def augmenter(specs: Sequence[Spec], *, mean: Sequence[float] | None = None) -> Augment:
+def augmenter(specs: Sequence[Component], *, mean: Sequence[float] | None = None) -> Augment:
     """Return a function that applies augmentations in order.
 
     It takes pixels (N, C, H, W) of any dtype and memory format and a generator on their device; equal
@@ -46,7 +46,7 @@ def augmenter(specs: Sequence[Spec], *, mean: Sequence[float] | None = None) -> 
 
 
 @singledispatch
-def operation(spec: Spec, mean: Sequence[float] | None) -> Augment:  # noqa: ARG001 - its registered kin use it
+def operation(spec: Component, mean: Sequence[float] | None) -> Augment:  # noqa: ARG001 - its registered kin use it
     """Return the function of one augmentation section; one registered function per section."""
     raise UserError(f"augmentation `{spec.type_name()}` is known to the language but nothing here applies it")
 

@@ -8,15 +8,15 @@ arXiv 2402.01032), on which "Mimetic Initialization Helps State Space Models Lea
 import torch
 from torch import Tensor
 
+from mimetic.data.config import Copying
 from mimetic.data.dataset import IGNORED, Dataset, Tokens, TokenShape, digest
-from mimetic.data.load import describe, load
-from mimetic.recipe.data import Copying
+from mimetic.data.load import describe_dataset, load_dataset
 from mimetic.streams import generator
 
 _MARKS = 3
 
 
-@load.register
+@load_dataset.register
 def copying(spec: Copying) -> Dataset:
     """Return strings to copy; every split is drawn under a key of its own.
 
@@ -46,7 +46,7 @@ def copying(spec: Copying) -> Dataset:
     )
 
 
-@describe.register
+@describe_dataset.register
 def shape(spec: Copying) -> TokenShape:
     """Return the alphabet with its marks, and the length of the longest sequence trained on."""
     tokens = spec.letters + _MARKS

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mimetic.data.config import Digits
 from mimetic.data.dataset import DataShape
 from mimetic.data.load import native_shape, source
 from mimetic.data.pool import Source, in_memory
 from mimetic.errors import UserError
-from mimetic.recipe.data import Digits
 from mimetic.streams import generator
 
 _COUNT, _TEST, _SIDE, _LEVELS = 1797, 360, 8, 16

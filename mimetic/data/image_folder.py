@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 
+from mimetic.data.config import ImageFolder
 from mimetic.data.dataset import DataShape
 from mimetic.data.load import native_shape, part, root, root_advice, source, split_for_testing
 from mimetic.data.pictures import SUFFIXES, picture_pool, picture_size
 from mimetic.data.pool import Pool, Source
 from mimetic.errors import UserError
-from mimetic.recipe.data import ImageFolder
 
 _TEST_FOLDERS = ("test", "val")
 

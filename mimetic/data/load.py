@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mimetic.data.config import AnyData, Data
 from mimetic.data.dataset import Dataset, DataShape, Images, TokenShape, digest, statistics
 from mimetic.data.pool import Pool, Source
 from mimetic.errors import UserError
-from mimetic.recipe.data import AnyData, Data
 from mimetic.streams import generator
 
 ROOT_VARIABLE = "MIMETIC_DATA"
@@ -26,7 +26,7 @@ _CHUNK = 2048
 
 
 @singledispatch
-def load(spec: AnyData) -> Dataset:
+def load_dataset(spec: AnyData) -> Dataset:
     """Load a data set and hold out a validation split; one registered function per kind of data.
 
     Raises:
@@ -35,7 +35,7 @@ def load(spec: AnyData) -> Dataset:
     raise UserError(f"data type `{spec.type_name()}` is known to the language but nothing here loads it")
 
 
-@load.register
+@load_dataset.register
 def _(spec: Data) -> Dataset:
     """Load a set of images, hold out a validation split, choose subsets and resize.
 
@@ -49,6 +49,16 @@ def _(spec: Data) -> Dataset:
     Raises:
         UserError: If files are missing or damaged, or more images are asked for than there are.
     """
+    from mimetic.data import (  # noqa: F401
+        digits,
+        image_folder,
+        noisy_digits,
+        published,
+        row_signal,
+        synthetic,
+        tiny_imagenet,
+    )
+
     found = source(spec)
     name = spec.type_name()
     train_M, val_M = _split_training(spec, count=len(found.train))
@@ -79,7 +89,7 @@ def native_shape(spec: Data) -> DataShape:
 
 
 @singledispatch
-def describe(spec: AnyData) -> DataShape | TokenShape:
+def describe_dataset(spec: AnyData) -> DataShape | TokenShape:
     """Return the shape of a data set's examples without loading them.
 
     Only `image_folder` looks at its folder: at the names of the classes and the size of one image.
@@ -90,8 +100,18 @@ def describe(spec: AnyData) -> DataShape | TokenShape:
     raise UserError(f"data type `{spec.type_name()}` is known to the language but nothing here describes it")
 
 
-@describe.register
+@describe_dataset.register
 def _(spec: Data) -> DataShape:
+    from mimetic.data import (  # noqa: F401
+        digits,
+        image_folder,
+        noisy_digits,
+        published,
+        row_signal,
+        synthetic,
+        tiny_imagenet,
+    )
+
     shape = native_shape(spec)
     side = spec.image_size
     return shape if side is None else replace(shape, height=side, width=side)

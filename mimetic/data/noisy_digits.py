@@ -6,12 +6,12 @@ of 8×8 lie in frames of 12×12, the same proportion.
 
 import torch
 
+from mimetic.data.config import Digits, NoisyDigits
 from mimetic.data.dataset import DataShape
 from mimetic.data.digits import digits
 from mimetic.data.load import native_shape, source
 from mimetic.data.pool import Pool, Source, in_memory
 from mimetic.data.row_signal import as_bytes
-from mimetic.recipe.data import Digits, NoisyDigits
 from mimetic.streams import generator
 
 _CLASSES, _BLACK_TO_WHITE = 10, 255.0

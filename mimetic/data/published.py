@@ -13,12 +13,12 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from mimetic.data.config import Cifar10, Cifar100, Data, FashionMnist, Svhn
 from mimetic.data.dataset import DataShape
 from mimetic.data.load import native_shape, root, root_advice, source
 from mimetic.data.pool import Pool, Source, in_memory
 from mimetic.errors import UserError
 from mimetic.models.torchvision_import import import_torchvision
-from mimetic.recipe.data import Cifar10, Cifar100, Data, FashionMnist, Svhn
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ is the class. A convolution that averages along rows sees it wherever it is.
 import torch
 from torch import Tensor
 
+from mimetic.data.config import RowSignal
 from mimetic.data.dataset import DataShape
 from mimetic.data.load import native_shape, source
 from mimetic.data.pool import Pool, Source, in_memory
-from mimetic.recipe.data import RowSignal
 from mimetic.streams import generator
 
 SPAN = 4.0

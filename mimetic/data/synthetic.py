@@ -8,10 +8,10 @@ import math
 import torch
 from torch import Tensor
 
+from mimetic.data.config import Synthetic
 from mimetic.data.dataset import DataShape
 from mimetic.data.load import native_shape, source
 from mimetic.data.pool import Pool, Source, in_memory
-from mimetic.recipe.data import Synthetic
 from mimetic.streams import generator
 
 _CHUNK = 1024

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+from mimetic.data.config import TinyImagenet
 from mimetic.data.dataset import DataShape
 from mimetic.data.load import native_shape, root, root_advice, source
 from mimetic.data.pictures import picture_pool
 from mimetic.data.pool import Pool, Source
 from mimetic.errors import UserError
 from mimetic.models.torchvision_import import import_torchvision
-from mimetic.recipe.data import TinyImagenet
 
 _FOLDER = "tiny-imagenet-200"
 _URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"

@@ -8,8 +8,8 @@ from numbers import Integral
 
 from torch import Tensor, nn
 
+from mimetic.graph.config import SiteKind
 from mimetic.graph.site import Geometry
-from mimetic.recipe.match import SiteKind
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # noqa: SLF001

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mimetic.graph.config import SiteKind
 from mimetic.graph.structure import Slot, Structure
-from mimetic.recipe.match import SiteKind
 
 
 @dataclass(frozen=True, slots=True)

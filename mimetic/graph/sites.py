@@ -17,13 +17,13 @@ from mimetic.collector import paused_collector
 from mimetic.errors import UserError
 from mimetic.graph.adapters.reading import HEADS, number
 from mimetic.graph.composites import composites
+from mimetic.graph.config import SiteKind
 from mimetic.graph.example import guesses
 from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.names import Walked, joined, owners, walk
 from mimetic.graph.site import Geometry, Graph, Parameter, Site
 from mimetic.graph.structure import Attention, Position, Structure
 from mimetic.graph.trace import Trace, trace
-from mimetic.recipe.match import SiteKind
 
 _Owners = dict[str, tuple[nn.Parameter, tuple[str, ...]]]
 """Every parameter with its aliases, by canonical name."""

@@ -28,18 +28,13 @@ from mimetic.initializers.attention_promises import (
     semi_orthogonal_promise,
     value_out_promise,
 )
+from mimetic.initializers.config import Bias, ConditionedAttention, ImpulseAttention, MimeticAttention
 from mimetic.initializers.dispatch import made, named
-from mimetic.initializers.draw import Draw, Moments, Streams
+from mimetic.initializers.draw import Moments, ResolvedInit, Streams
 from mimetic.initializers.impulse import OFFSETS, impulse_factors, impulse_logits, principal, pulled_back
 from mimetic.initializers.parallel import side_by_side
 from mimetic.initializers.positions import check_sincos_width
 from mimetic.models.sincos import sincos2d
-from mimetic.recipe.attention_init import (
-    Bias,
-    ConditionedAttention,
-    ImpulseAttention,
-    MimeticAttention,
-)
 
 _INNER = ("q", "k", "v")
 _ALL = (*_INNER, "out")
@@ -61,7 +56,7 @@ def _(spec: ConditionedAttention) -> frozenset[str]:
 
 
 @named.register
-def mimetic_attention(spec: MimeticAttention, site: Site, names: tuple[str, ...]) -> Draw:
+def mimetic_attention(spec: MimeticAttention, site: Site, names: tuple[str, ...]) -> ResolvedInit:
     """Return the draw of the four maps of an attention (arXiv 2305.09828).
 
     Raises:
@@ -101,7 +96,7 @@ def mimetic_attention(spec: MimeticAttention, site: Site, names: tuple[str, ...]
 
 
 @named.register
-def impulse_attention(spec: ImpulseAttention, site: Site, names: tuple[str, ...]) -> Draw:
+def impulse_attention(spec: ImpulseAttention, site: Site, names: tuple[str, ...]) -> ResolvedInit:
     """Return the draw of an attention whose heads look at neighbours (arXiv 2505.19985).
 
     Raises:
@@ -158,7 +153,7 @@ def impulse_attention(spec: ImpulseAttention, site: Site, names: tuple[str, ...]
 
 
 @named.register
-def conditioned_attention(spec: ConditionedAttention, site: Site, names: tuple[str, ...]) -> Draw:
+def conditioned_attention(spec: ConditionedAttention, site: Site, names: tuple[str, ...]) -> ResolvedInit:
     """Return the draw of semi-orthogonal queries and keys, and of values that are the identity.
 
     The projection is not spoken of in the paper (Saratchandran and Lucey, ICLR 2026), and stays.
@@ -194,7 +189,7 @@ def _draw(
     *,
     notes: tuple[str, ...] = (),
     **found: object,
-) -> Draw:
+) -> ResolvedInit:
     """Return a draw that makes maps and stores them; biases are zeros where the rule says so.
 
     Of its promises those are checked whose maps it stores, and the plan names them.
@@ -217,7 +212,7 @@ def _draw(
         stream: Stream = lambda slot: streams("", slot)  # noqa: E731
         return [promise.said for promise in checked if not promise.kept(stream, found, rounding)]
 
-    return Draw(
+    return ResolvedInit(
         name=spec.type_name(),
         arguments={**spec.model_dump(exclude={"type"}), **found},
         sample=sample,

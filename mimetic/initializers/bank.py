@@ -15,9 +15,9 @@ import torch
 from torch import Generator, Tensor
 
 from mimetic.errors import UserError
+from mimetic.initializers import config as spec_of
 from mimetic.initializers.draw import Moments
 from mimetic.initializers.laws import Law, Shape, law
-from mimetic.recipe import bank as spec_of
 
 ENERGY = 1.0 / 3.0
 """Squared norm of a filter under PyTorch's default initialization."""

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from mimetic.covariance.linalg import one_thread
 from mimetic.errors import UserError
 from mimetic.graph.site import Site
-from mimetic.initializers.draw import Draw, Streams
+from mimetic.initializers.draw import ResolvedInit, Streams
 from mimetic.streams import keyed_global_rng
 
 SLOT = "default"
 _RESETS = ("reset_parameters", "_reset_parameters")
 
 
-def default(site: Site, names: tuple[str, ...]) -> Draw:
+def default(site: Site, names: tuple[str, ...]) -> ResolvedInit:
     """Return the draw of parameters by the layer's own default law.
 
     Raises:
@@ -33,7 +33,7 @@ def default(site: Site, names: tuple[str, ...]) -> Draw:
     def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:
         return {name: _one(site, layer, name, streams(name, SLOT)) for name in claimed}
 
-    return Draw(name="default", arguments={}, sample=sample)
+    return ResolvedInit(name="default", arguments={}, sample=sample)
 
 
 def _one(site: Site, layer: nn.Module, name: str, stream: torch.Generator) -> Tensor:

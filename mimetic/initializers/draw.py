@@ -33,7 +33,7 @@ does not depend on how its maps are stored.
 
 
 @dataclass(frozen=True, slots=True)
-class Joint:
+class NetworkInit:
     """What fills many sites at once, one after another, and has to see the network to do so.
 
     Attributes:
@@ -52,7 +52,7 @@ class Joint:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class ResolvedInit:
     """A resolved initializer for one site: a promise, and a function that keeps it.
 
     Attributes:
@@ -75,5 +75,5 @@ class Draw:
     moments: Mapping[str, Moments] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     apart: bool = False
-    joint: Joint | None = None
+    joint: NetworkInit | None = None
     check: Callable[[Streams, Mapping[str, Tensor], float], Sequence[str]] | None = None

@@ -11,60 +11,64 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mimetic.covariance import Covariance, Pending, repeats, scaled, source
+from mimetic.config.registry import Component
+from mimetic.covariance.carry import PendingCovariance
+from mimetic.covariance.config import Lsuv, Mixture, Scale
+from mimetic.covariance.context import NO_HARVESTS, Harvests
+from mimetic.covariance.covariance import Covariance
 from mimetic.covariance.layout import filter_shape, stored, stored_shape
-from mimetic.covariance.sources import NO_HARVESTS, Harvests
+from mimetic.covariance.scale import repeats, scaled
+from mimetic.covariance.sources import source
 from mimetic.errors import RunError, UserError
 from mimetic.graph.site import Geometry, Site
-from mimetic.initializers.draw import Draw, Moments, Streams
+from mimetic.initializers.draw import Moments, ResolvedInit, Streams
 from mimetic.initializers.lsuv import lsuv
-from mimetic.recipe.base import Spec
-from mimetic.recipe.covariance import Mixture
-from mimetic.recipe.rule import Rule
-from mimetic.recipe.scale import Lsuv
 
 SLOT = "filters"
 
 
-def gaussian(rule: Rule, site: Site, names: tuple[str, ...], harvests: Harvests = NO_HARVESTS) -> Draw:
-    """Return the draw of a layer's filters from the covariance and scale of a rule.
+def gaussian(
+    spec: Component,
+    scale: Scale,
+    site: Site,
+    names: tuple[str, ...],
+    harvests: Harvests = NO_HARVESTS,
+) -> ResolvedInit:
+    """Return the draw of a layer's filters from a covariance and a scale.
 
     Args:
-        rule: A rule with a covariance.
+        spec: The covariance.
+        scale: How large the filters are.
         site: The layer.
-        names: Local names of the parameters the rule claims there; only `weight` holds filters.
+        names: Local names of the parameters a rule claims there; only `weight` holds filters.
         harvests: What trained networks and data gave. Of a network that is not trained yet the draw can
             be shown, but not sampled.
 
     Raises:
         UserError: If the layer has no filters, or the covariance is not one of such filters.
     """
-    spec = rule.covariance
-    if spec is None:
-        message = f"{site.layer}: rule `{rule.id}` has no covariance to draw from"
-        raise UserError(message)
     for name in names:
         _check_filters(site, name)
     unscaled = source(spec, site, harvests)
     geometry = _geometry(site)
-    arguments: dict[str, Any] = {"covariance": _at(spec, site.depth), "scale": rule.scale.model_dump()}
-    if isinstance(unscaled, Pending):
+    arguments: dict[str, Any] = {"covariance": _at(spec, site.depth), "scale": scale.model_dump()}
+    if isinstance(unscaled, PendingCovariance):
         return _pending(unscaled, arguments, site.layer)
     try:
-        cov = scaled(unscaled, rule.scale, geometry)
+        cov = scaled(unscaled, scale, geometry)
     except UserError as error:
         message = f"{site.layer}: {error}"
         raise UserError(message) from error
     if cov.provenance.digest is not None:
         arguments["digest"] = cov.provenance.digest
-    drawn = Draw(
+    drawn = ResolvedInit(
         name="gaussian",
         arguments=arguments,
         sample=lambda streams, layer: _sample(cov, geometry, names, streams),  # noqa: ARG005
         moments=dict.fromkeys(names, gaussian_moments(cov, geometry)),
         notes=_notes(cov, geometry),
     )
-    return lsuv(drawn, rule.scale, site, harvests) if isinstance(rule.scale, Lsuv) else drawn
+    return lsuv(drawn, scale, site, harvests) if isinstance(scale, Lsuv) else drawn
 
 
 def gaussian_moments(cov: Covariance, geometry: Geometry) -> Moments:
@@ -83,14 +87,14 @@ def draw_filters(cov: Covariance, geometry: Geometry, generator: torch.Generator
     return stored(filters_OIK, geometry)
 
 
-def _pending(pending: Pending, arguments: dict[str, Any], layer: str) -> Draw:
+def _pending(pending: PendingCovariance, arguments: dict[str, Any], layer: str) -> ResolvedInit:
     """Return a draw that can be shown but not sampled: its network is not trained yet."""
 
     def sample(_streams: Streams, _module: nn.Module) -> Mapping[str, Tensor]:
         message = f"{layer}: {pending.source} is not harvested yet, so there is nothing to draw from; "
         raise RunError(message + "train its network and resolve the plan again (`mimetic run` does)")
 
-    return Draw("gaussian", {**arguments, "harvest": "pending"}, sample, notes=pending.notes)
+    return ResolvedInit("gaussian", {**arguments, "harvest": "pending"}, sample, notes=pending.notes)
 
 
 def _sample(
@@ -118,7 +122,7 @@ def _check_filters(site: Site, name: str) -> None:
         raise UserError(message + "use an `init` by name for this layer")
 
 
-def _at(spec: Spec, depth: float) -> dict[str, Any]:
+def _at(spec: Component, depth: float) -> dict[str, Any]:
     """Return what a covariance's arguments come to in one layer: a width over depth is a number there."""
     arguments = spec.model_dump(by_alias=True, exclude_none=True)
     width = getattr(spec, "width", None)

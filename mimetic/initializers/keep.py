@@ -1,8 +1,8 @@
 """`keep`: the values that are there stay."""
 
-from mimetic.initializers.draw import Draw
+from mimetic.initializers.draw import ResolvedInit
 
 
-def keep() -> Draw:
+def keep() -> ResolvedInit:
     """Return the draw that writes nothing and promises nothing."""
-    return Draw(name="keep", arguments={}, sample=lambda streams, layer: {})  # noqa: ARG005
+    return ResolvedInit(name="keep", arguments={}, sample=lambda streams, layer: {})  # noqa: ARG005

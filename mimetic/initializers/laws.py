@@ -13,13 +13,13 @@ from functools import singledispatch
 from torch import Generator, Tensor
 from torch.nn import init
 
+from mimetic.config.registry import Component
 from mimetic.covariance.linalg import one_thread
 from mimetic.errors import UserError
+from mimetic.initializers import config as spec_of
 from mimetic.initializers.draw import Moments
 from mimetic.initializers.normal import normal_, trunc_normal_
 from mimetic.initializers.trunc_normal import trunc_normal_moments
-from mimetic.recipe import initializer as spec_of
-from mimetic.recipe.base import Spec
 from mimetic.streams import keyed_global_rng
 
 Shape = tuple[int, ...]
@@ -42,7 +42,7 @@ class Law:
 
 
 @singledispatch
-def law(spec: Spec, shape: Shape) -> Law:  # noqa: ARG001
+def law(spec: Component, shape: Shape) -> Law:  # noqa: ARG001
     """Return the law of a named initializer for a tensor of a shape.
 
     Raises:
@@ -178,7 +178,7 @@ def _(spec: spec_of.Sparse, shape: Shape) -> Law:
     return Law(fill, Moments(0.0, spec.std * math.sqrt(share), share * math.prod(shape)))
 
 
-def stored_fans(spec: Spec, shape: Shape) -> tuple[int, int]:
+def stored_fans(spec: Component, shape: Shape) -> tuple[int, int]:
     """Return torch's (fan_in, fan_out) of a stored shape.
 
     Raises:
@@ -225,7 +225,7 @@ def _ones_among(count: int, ones: int) -> Moments:
     return Moments(mean, math.sqrt(mean * (1.0 - mean)), 0.0)
 
 
-def _sides(spec: Spec, shape: Shape, allowed: tuple[int, ...] | range) -> None:
+def _sides(spec: Component, shape: Shape, allowed: tuple[int, ...] | range) -> None:
     """Refuse tensors with another number of sides than the initializer is defined for."""
     if len(shape) in allowed:
         return

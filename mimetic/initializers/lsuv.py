@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from mimetic.covariance.config import Lsuv
+from mimetic.covariance.context import Harvests
+from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.linalg import one_thread
-from mimetic.covariance.needs import harvest_key
 from mimetic.covariance.network import TrainingImages
-from mimetic.covariance.sources import Harvests
 from mimetic.errors import RunError, UserError
-from mimetic.graph import canonical_buffers, canonical_modules
+from mimetic.graph.names import canonical_buffers, canonical_modules
 from mimetic.graph.site import Site
-from mimetic.initializers.draw import Draw, Joint, Streams
-from mimetic.recipe.scale import Lsuv
+from mimetic.initializers.draw import NetworkInit, ResolvedInit, Streams
 
 
-def lsuv(drawn: Draw, spec: Lsuv, site: Site, harvests: Harvests) -> Draw:
+def lsuv(drawn: ResolvedInit, spec: Lsuv, site: Site, harvests: Harvests) -> ResolvedInit:
     """Return a layer's draw with its share in the scaling of the network.
 
     Args:
@@ -54,7 +54,7 @@ def lsuv(drawn: Draw, spec: Lsuv, site: Site, harvests: Harvests) -> Draw:
         arguments={**drawn.arguments, "images": seen},
         moments={},
         notes=(*drawn.notes, note),
-        joint=Joint("lsuv", fill, share=spec.gain, last=True),
+        joint=NetworkInit("lsuv", fill, share=spec.gain, last=True),
     )
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.graph.site import Site
+from mimetic.initializers.config import MimeticMlp
 from mimetic.initializers.dispatch import made, named
-from mimetic.initializers.draw import Draw, Moments, Streams
-from mimetic.recipe.structured import MimeticMlp
+from mimetic.initializers.draw import Moments, ResolvedInit, Streams
 
 
 @made.register
@@ -24,7 +24,7 @@ def _(spec: MimeticMlp) -> frozenset[str]:  # noqa: ARG001
 
 
 @named.register
-def mimetic_mlp(spec: MimeticMlp, site: Site, names: tuple[str, ...]) -> Draw:
+def mimetic_mlp(spec: MimeticMlp, site: Site, names: tuple[str, ...]) -> ResolvedInit:
     """Return the draw of the first layer, U(± fan_in^-½) or N(0, std²), shifted; keyed by the site's name."""
     slot = site.slot("fc1")
     assert slot is not None
@@ -45,6 +45,6 @@ def mimetic_mlp(spec: MimeticMlp, site: Site, names: tuple[str, ...]) -> Draw:
         return {slot.parameter: values} if slot.parameter in names else {}
 
     moments = {slot.parameter: Moments(mean, std, float(math.prod(shape)))}
-    return Draw(
+    return ResolvedInit(
         name=spec.type_name(), arguments=spec.model_dump(exclude={"type"}), sample=sample, moments=moments
     )

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from mimetic.graph.site import Site
 from mimetic.graph.structure import StateSpace
+from mimetic.initializers.config import MimeticSsm
 from mimetic.initializers.dispatch import made, named
-from mimetic.initializers.draw import Draw, Moments, Streams
-from mimetic.recipe.structured import MimeticSsm
+from mimetic.initializers.draw import Moments, ResolvedInit, Streams
 
 STEP_BIAS = math.log(math.e - 1.0)
 """softplus⁻¹(1)."""
@@ -46,7 +46,7 @@ def _(spec: MimeticSsm) -> frozenset[str]:
 
 
 @named.register
-def mimetic_ssm(spec: MimeticSsm, site: Site, names: tuple[str, ...]) -> Draw:
+def mimetic_ssm(spec: MimeticSsm, site: Site, names: tuple[str, ...]) -> ResolvedInit:
     """Return the draw of a state space; see the module.
 
     What is drawn is keyed by the site's name, so it does not depend on how the maps are stored.
@@ -58,7 +58,7 @@ def mimetic_ssm(spec: MimeticSsm, site: Site, names: tuple[str, ...]) -> Draw:
         return {local: _stored(site, local, maps, layer) for local in names}
 
     arguments = spec.model_dump(exclude={"type"})
-    return Draw(
+    return ResolvedInit(
         name=spec.type_name(),
         arguments=arguments,
         sample=sample,

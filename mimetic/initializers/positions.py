@@ -10,15 +10,15 @@ from torch.nn import functional
 from mimetic.errors import UserError
 from mimetic.graph.site import Site
 from mimetic.graph.structure import Position
+from mimetic.initializers.config import Sincos2d
 from mimetic.initializers.dispatch import named
-from mimetic.initializers.draw import Draw, Streams
+from mimetic.initializers.draw import ResolvedInit, Streams
 from mimetic.initializers.products import close
 from mimetic.models.sincos import sincos2d
-from mimetic.recipe.attention_init import Sincos2d
 
 
 @named.register
-def sincos(spec: Sincos2d, site: Site, names: tuple[str, ...]) -> Draw:
+def sincos(spec: Sincos2d, site: Site, names: tuple[str, ...]) -> ResolvedInit:
     """Return the draw, which draws nothing, of a position table of sines and cosines.
 
     Raises:
@@ -48,7 +48,7 @@ def sincos(spec: Sincos2d, site: Site, names: tuple[str, ...]) -> Draw:
     others = f" after {prefix} of zeros" if prefix else ""
     taken = (f"the rule takes them as a grid of {grid[0]}×{grid[1]}{others}",)
     notes = (*(() if grid == structure.grid else taken), "checked after writing: every entry")
-    return Draw(spec.type_name(), arguments, sample, notes=notes, check=check)
+    return ResolvedInit(spec.type_name(), arguments, sample, notes=notes, check=check)
 
 
 def _grid_of(site: Site, structure: Position, said: tuple[int, int] | None) -> tuple[int, int]:

@@ -8,21 +8,20 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
-from mimetic.covariance.harvest import described
-from mimetic.covariance.needs import harvest_key
+from mimetic.covariance.context import Harvests
+from mimetic.covariance.harvest import described, harvest_key
 from mimetic.covariance.network import Network
-from mimetic.covariance.sources import Harvests
 from mimetic.errors import RunError, UserError
 from mimetic.graph.site import Site
-from mimetic.initializers.draw import Draw, Joint, Streams
+from mimetic.initializers.config import Rainbow
+from mimetic.initializers.draw import NetworkInit, ResolvedInit, Streams
 from mimetic.initializers.resample import Pair, resample
-from mimetic.recipe.rainbow import Rainbow
 
 DENSE = ("conv", "pointwise_conv", "linear")
 """Kinds of layers each of whose filters sees all channels, so that these can be rotated."""
 
 
-def rainbow(spec: Rainbow, site: Site, names: tuple[str, ...], harvests: Harvests) -> Draw:
+def rainbow(spec: Rainbow, site: Site, names: tuple[str, ...], harvests: Harvests) -> ResolvedInit:
     """Return a layer's part in the resampling of a trained network; samples nothing by itself.
 
     Args:
@@ -47,12 +46,12 @@ def rainbow(spec: Rainbow, site: Site, names: tuple[str, ...], harvests: Harvest
         arguments["harvest"] = "pending"
     else:
         arguments["digest"] = network.digest
-    return Draw(
+    return ResolvedInit(
         name="rainbow",
         arguments=arguments,
         sample=_nothing,
         notes=(_note(network, site, theirs),),
-        joint=Joint(harvest_key(spec), lambda *given: _fill(spec, network, *given)),
+        joint=NetworkInit(harvest_key(spec), lambda *given: _fill(spec, network, *given)),
     )
 
 

@@ -25,17 +25,20 @@ from itertools import zip_longest
 import torch
 from torch import Tensor, nn
 
-from mimetic.covariance import Covariance, PatchGeometry, measured, truncated
 from mimetic.covariance.activations import Step, alignment, norms, refresh_statistics, steps
+from mimetic.covariance.algebra import truncated
+from mimetic.covariance.covariance import Covariance, PatchGeometry, measured
 from mimetic.covariance.gradients import eval_mode
 from mimetic.covariance.layout import filters_of, stored
 from mimetic.covariance.linalg import multiply, one_thread
 from mimetic.covariance.procrustes import Alignment, polar, rotated, width_scale
 from mimetic.covariance.shrinkage import denoised
 from mimetic.errors import UserError
-from mimetic.graph import Geometry, canonical_modules, kind_and_geometry
+from mimetic.graph.geometry import kind_and_geometry
+from mimetic.graph.names import canonical_modules
+from mimetic.graph.site import Geometry
+from mimetic.initializers.config import Rainbow
 from mimetic.initializers.draw import Streams
-from mimetic.recipe.rainbow import Rainbow
 
 SLOT = "filters"
 ROTATION = "rotation"

@@ -18,15 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mimetic.covariance.needs import harvest_key
+from mimetic.covariance.context import Harvests
+from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.network import Network
-from mimetic.covariance.sources import Harvests
 from mimetic.errors import RunError, UserError
-from mimetic.graph import canonical_parameters
+from mimetic.graph.names import canonical_parameters
 from mimetic.graph.site import Parameter, Site
-from mimetic.initializers.draw import Draw, Moments, Streams
-from mimetic.recipe.measured import FromNetwork
-from mimetic.recipe.transplant import WeightSelection, WeightTiling
+from mimetic.initializers.config import FromNetwork, WeightSelection, WeightTiling
+from mimetic.initializers.draw import Moments, ResolvedInit, Streams
 
 Shape = tuple[int, ...]
 
@@ -34,7 +33,7 @@ _MATRIX = 2
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
-def transplant(spec: FromNetwork, site: Site, names: tuple[str, ...], harvests: Harvests) -> Draw:
+def transplant(spec: FromNetwork, site: Site, names: tuple[str, ...], harvests: Harvests) -> ResolvedInit:
     """Return the draw that takes another network's weights for the claimed parameters of a layer.
 
     Of a network that is not trained yet the draw can be shown, but not sampled.
@@ -54,7 +53,7 @@ def transplant(spec: FromNetwork, site: Site, names: tuple[str, ...], harvests: 
         for name, theirs in taken.items()
     )
     if network.model is None:
-        return Draw(
+        return ResolvedInit(
             spec.type_name(), {**arguments, "harvest": "pending"}, _pending(site, network.origin), notes=notes
         )
     tensors = canonical_parameters(network.model)
@@ -62,7 +61,7 @@ def transplant(spec: FromNetwork, site: Site, names: tuple[str, ...], harvests: 
         name: _fitted(spec, tensors[theirs].detach().cpu(), site.parameter(name).shape)
         for name, theirs in taken.items()
     }
-    return Draw(
+    return ResolvedInit(
         name=spec.type_name(),
         arguments={**arguments, "digest": _digest(fitted)},
         sample=lambda streams, layer: {name: t.clone() for name, t in fitted.items()},  # noqa: ARG005

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mimetic.config.registry import Component
 from mimetic.covariance.layout import stored_shape
 from mimetic.errors import UserError
 from mimetic.graph.site import Site
-from mimetic.initializers.draw import Draw, Moments, Streams
+from mimetic.initializers.draw import Moments, ResolvedInit, Streams
 from mimetic.initializers.laws import Law, law
-from mimetic.recipe.base import Spec
 
 SLOT = "values"
 
@@ -24,7 +24,7 @@ _PIECE = 1 << 15
 values are those of one long draw, the float64 ones stay in a core's cache, and no second thread is taken."""
 
 
-def univariate(spec: Spec, site: Site, names: tuple[str, ...]) -> Draw:
+def univariate(spec: Component, site: Site, names: tuple[str, ...]) -> ResolvedInit:
     """Return the draw of parameters by a named law, each from its own stream.
 
     A matrix stored input first (GPT-2's Conv1D) is drawn as the equivalent linear layer's and turned, so
@@ -51,7 +51,7 @@ def univariate(spec: Spec, site: Site, names: tuple[str, ...]) -> Draw:
     def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:  # noqa: ARG001
         return {name: _fill(*drawn, streams(name, SLOT)) for name, drawn in laws.items()}
 
-    return Draw(
+    return ResolvedInit(
         name=spec.type_name(),
         arguments=spec.model_dump(exclude={"type"}),
         sample=sample,

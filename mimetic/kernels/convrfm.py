@@ -21,14 +21,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from mimetic.covariance.linalg import eigh, multiply, symmetric_root
-from mimetic.data import Images
+from mimetic.data.dataset import Images
 from mimetic.errors import UserError
 from mimetic.kernels.agop import patch_agop
 from mimetic.kernels.cntk import Tick, kernel, kernel_rows, no_tick
+from mimetic.kernels.config import Convolutional, ConvRfm, DeepConvRfm
 from mimetic.kernels.patches import Architecture, Features
 from mimetic.kernels.problem import Problem, with_features
 from mimetic.kernels.rounds import Fitted, Round, fitted, selected
-from mimetic.recipe.learner import Convolutional, ConvRfm, DeepConvRfm
 from mimetic.streams import generator
 
 

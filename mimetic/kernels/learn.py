@@ -13,18 +13,18 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from mimetic.covariance import Covariance, Harvest, Harvested, PatchGeometry
-from mimetic.covariance.covariance import measured
+from mimetic.covariance.covariance import Covariance, PatchGeometry, measured
+from mimetic.covariance.harvest import Harvest, Harvested
 from mimetic.covariance.linalg import symmetric_root
-from mimetic.data import DataShape
+from mimetic.data.dataset import DataShape
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
 from mimetic.kernels.cntk import Tick, no_tick
+from mimetic.kernels.config import Cntk, Convolutional, ConvRfm, DeepConvRfm, Learner, Rfm
 from mimetic.kernels.convrfm import architecture_of, cntk_round, convrfm, deep_convrfm
 from mimetic.kernels.problem import Problem
 from mimetic.kernels.rfm import rfm
 from mimetic.kernels.rounds import Round, selected, selection
-from mimetic.recipe.learner import Cntk, Convolutional, ConvRfm, DeepConvRfm, Learner, Rfm
 
 STATISTIC = "learned"
 """Statistic of the harvests that come from learners."""

@@ -2,10 +2,10 @@
 
 from functools import singledispatch
 
-from mimetic.data import DataShape
+from mimetic.data.dataset import DataShape
 from mimetic.errors import UserError
+from mimetic.kernels.config import Cntk, Convolutional, ConvRfm, DeepConvRfm, Learner, Rfm
 from mimetic.kernels.patches import Architecture
-from mimetic.recipe.learner import Cntk, Convolutional, ConvRfm, DeepConvRfm, Learner, Rfm
 
 
 @singledispatch

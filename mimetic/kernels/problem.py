@@ -6,12 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mimetic.data import Dataset, Images
-from mimetic.data.dataset import Split, Tokens
+from mimetic.data.dataset import Dataset, Images, Split, Tokens
 from mimetic.errors import UserError
+from mimetic.kernels.config import Learner
 from mimetic.kernels.patches import Features
 from mimetic.kernels.ridge import Score, one_hot, score
-from mimetic.recipe.learner import Learner
 from mimetic.streams import generator
 
 Inputs = Literal["pixels", "standardized", "unit"]

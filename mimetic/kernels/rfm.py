@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from mimetic.covariance.linalg import symmetric_root
-from mimetic.data import Images
+from mimetic.data.dataset import Images
+from mimetic.kernels.config import Rfm
 from mimetic.kernels.laplace import RUN_ELEMENTS, laplace, laplace_agop
 from mimetic.kernels.patches import tiles
 from mimetic.kernels.problem import Problem
 from mimetic.kernels.rounds import Round, fitted
-from mimetic.recipe.learner import Rfm
 
 
 def rfm(spec: Rfm, given: Problem) -> Iterator[Round]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mimetic.data import Images
+from mimetic.data.dataset import Images
+from mimetic.kernels.config import Iterated, Learner
 from mimetic.kernels.problem import Problem, metrics_of, scores_of
 from mimetic.kernels.ridge import best, fit
-from mimetic.recipe.learner import Iterated, Learner
 
 Rows = Callable[[Images], Iterable[Tensor]]
 """Yields the kernel of a split with the training images in runs of its rows, float64 on the CPU."""

@@ -4,9 +4,9 @@ from difflib import get_close_matches
 
 from pydantic import ValidationError
 
+from mimetic.config.registry import registered
 from mimetic.errors import UserError
-from mimetic.recipe.model import Model
-from mimetic.recipe.registry import registered
+from mimetic.models.config import Model
 
 _AFTER_COLON = {"cifar_resnet_lc": "name", "timm": "name", "torchvision": "name", "python": "call"}
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from mimetic.errors import UserError
+from mimetic.models.config import Model
 from mimetic.models.reset import reset_keyed
-from mimetic.recipe.model import Model
 from mimetic.streams import keyed_global_rng
 
 
@@ -147,3 +147,6 @@ def _construct(spec: Model, request: Request) -> nn.Module:
 def _tensors(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """List parameters and all buffers, those outside the state dict included, in order of registration."""
     return [*model.named_parameters(), *model.named_buffers()]
+
+
+from mimetic.models import own, python, zoo  # noqa: E402, F401 - temporary: registers

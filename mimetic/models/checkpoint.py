@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mimetic.errors import UserError
-from mimetic.graph import canonical_name
+from mimetic.graph.names import canonical_name
+from mimetic.models.config import Model, Timm, Torchvision
 from mimetic.models.torchvision_import import import_timm, import_torchvision
-from mimetic.recipe.model import Model, Timm, Torchvision
 
 MAX_BYTES = 16 * 2**30
 """Largest file that is read."""

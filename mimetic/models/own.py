@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from mimetic.models import config as recipe
 from mimetic.models.build import Request, by_layer, construct
 from mimetic.models.cifar_resnet import CifarResNet, combined_conv, plain_conv
 from mimetic.models.convmixer import ConvMixer
@@ -9,7 +10,6 @@ from mimetic.models.mamba import Mamba
 from mimetic.models.plain_cnn import PlainCnn
 from mimetic.models.vgg11 import Vgg11
 from mimetic.models.vit import VisionTransformer
-from mimetic.recipe import model as recipe
 
 
 @construct.register

@@ -12,7 +12,7 @@ from torch import nn
 
 from mimetic.errors import UserError
 from mimetic.models.build import Request, as_whole, construct
-from mimetic.recipe.model import PythonModel
+from mimetic.models.config import PythonModel
 
 
 @construct.register

@@ -16,9 +16,9 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from mimetic.errors import UserError
+from mimetic.models import config as recipe
 from mimetic.models.build import Request, as_whole, construct
 from mimetic.models.torchvision_import import import_timm, import_torchvision
-from mimetic.recipe import model as recipe
 
 _PRETRAINED = ("weights", "weights_backbone", "pretrained", "pretrained_cfg", "checkpoint_path")
 _FIELDS = {"num_classes": "num_classes", "in_chans": "in_channels", "in_channels": "in_channels"}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.errors import RunError, UserError
-from mimetic.graph import canonical_buffers, canonical_modules, canonical_parameters
+from mimetic.graph.names import canonical_buffers, canonical_modules, canonical_parameters
 from mimetic.initializers.draw import Moments, Streams
 from mimetic.initializers.parallel import side_by_side
 from mimetic.plans.entry import Action, Entry

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from mimetic.graph import Graph, Site
+from mimetic.graph.config import Declared, Match
+from mimetic.graph.matching import mismatch
+from mimetic.graph.site import Graph, Site
 from mimetic.plans.declared import holds
-from mimetic.plans.matching import mismatch, views
+from mimetic.plans.matching import views
 from mimetic.plans.unrecognised import SHOWN, sizes, unrecognised
-from mimetic.recipe.declared import Declared
-from mimetic.recipe.match import Match
 from mimetic.recipe.rule import Rule
 
 Reason = tuple[str, str | None]

@@ -7,12 +7,11 @@ is a mistake; a rule that names neither declares one wherever all the linear lay
 from dataclasses import replace
 
 from mimetic.errors import UserError
-from mimetic.graph import Attention, Graph, Mlp, Parameter, Position, Site, Slot
-from mimetic.graph.structure import Structure, head_sizes, stacked
-from mimetic.plans.matching import mismatch
+from mimetic.graph.config import CompositeKind, Declared, DeclaredAttention, DeclaredMlp
+from mimetic.graph.matching import mismatch
+from mimetic.graph.site import Graph, Parameter, Site
+from mimetic.graph.structure import Attention, Mlp, Position, Slot, Structure, head_sizes, stacked
 from mimetic.plans.suspects import heads_kept
-from mimetic.recipe.declared import Declared, DeclaredAttention, DeclaredMlp
-from mimetic.recipe.match import CompositeKind
 from mimetic.recipe.rule import Rule
 
 _SHOWN = 12

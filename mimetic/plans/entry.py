@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mimetic.initializers.draw import Draw, Moments
+from mimetic.initializers.draw import Moments, ResolvedInit
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,35 +57,6 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Rewritten:
-    """One layer that surgery replaced before the plan was made.
-
-    Attributes:
-        layer: Canonical name of its place.
-        rewrite: Id of the rewrite.
-        type: Registered name of the rewrite.
-        arguments: Its arguments, plain values.
-        was: The layer before, in words.
-        becomes: What stands there now, in words.
-        frozen: Names of the parameters that it freezes, below whichever layer they are called by.
-        where: Place of the rewrite, e.g. `recipe.yaml:41`.
-    """
-
-    layer: str
-    rewrite: str
-    type: str
-    arguments: Mapping[str, Any]
-    was: str
-    becomes: str
-    frozen: tuple[str, ...] = ()
-    where: str | None = None
-
-    def identity(self) -> dict[str, Any]:
-        """Return what decides what the network computes, and nothing else: the part that is hashed."""
-        return {"layer": self.layer, "type": self.type, "arguments": dict(self.arguments)}
-
-
-@dataclass(frozen=True, slots=True)
 class Action:
     """One draw and the parameters of a site it fills.
 
@@ -99,4 +70,4 @@ class Action:
     site: str
     layer: str
     parameters: Mapping[str, str]
-    draw: Draw
+    draw: ResolvedInit

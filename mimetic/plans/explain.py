@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from mimetic.errors import UserError
-from mimetic.graph import Graph, Parameter, Site
+from mimetic.graph.matching import mismatch
+from mimetic.graph.site import Graph, Parameter, Site
 from mimetic.plans.declared import declared_sites
-from mimetic.plans.matching import claims, mismatch, views
+from mimetic.plans.matching import claims, views
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.rule import Rule
 

@@ -1,31 +1,9 @@
-"""Whether a rule's conditions hold for a site, and which of them does not."""
+"""Decide which sites and parameters a rule applies to."""
 
-from mimetic.graph import Site
-from mimetic.initializers import fills
-from mimetic.recipe.match import Match, Range, fullmatch
+from mimetic.config.patterns import fullmatch
+from mimetic.graph.site import Site
+from mimetic.plans.choose import fills
 from mimetic.recipe.rule import Rule
-
-_SIZES = ("kernel_size", "in_channels", "out_channels", "stride", "groups")
-
-
-def mismatch(match: Match, site: Site, layer: str | None = None) -> str | None:
-    """Return the first condition a site fails, in words, or None where all hold.
-
-    Args:
-        match: The conditions; `param` is not among them, see `claims`.
-        site: The site.
-        layer: Another name of the layer, for tied weights; the site's own unless given.
-    """
-    name = site.layer if layer is None else layer
-    if match.layer is not None and fullmatch(match.layer, name) is None:
-        return f"its name does not match `{match.layer}`"
-    if match.kind is not None and match.kind != site.kind:
-        return f"it is of kind `{site.kind}`, not `{match.kind}`"
-    if match.class_ is not None and match.class_ not in site.classes:
-        return f"it is a {site.classes[0]}, not a {match.class_}"
-    if match.depth is not None and not match.depth[0] <= site.depth <= match.depth[1]:
-        return f"its depth {site.depth:.3g} lies outside {list(match.depth)}"
-    return _size_mismatch(match, site)
 
 
 def claims(rule: Rule, site: Site, local: str) -> bool:
@@ -45,23 +23,3 @@ def claims(rule: Rule, site: Site, local: str) -> bool:
 def views(rule: Rule, site: Site) -> bool:
     """Tell whether a rule speaks of such a site at all: of composite sites of its kind, or of layers."""
     return site.kind == rule.acts_on if site.structure is not None else rule.acts_on is None
-
-
-def _size_mismatch(match: Match, site: Site) -> str | None:
-    for quantity in _SIZES:
-        wanted: Range | None = getattr(match, quantity)
-        if wanted is None:
-            continue
-        value = _size(site, quantity)
-        if not wanted.holds(value):
-            return f"it has no {quantity}" if value is None else f"its {quantity} is {value}"
-    return None
-
-
-def _size(site: Site, quantity: str) -> int | None:
-    if site.geometry is None:
-        return None
-    value = getattr(site.geometry, quantity)
-    if isinstance(value, tuple):
-        return max(value) if value else None
-    return int(value)

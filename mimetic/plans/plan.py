@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from mimetic.graph import Site
+from mimetic.config.registry import registered
+from mimetic.graph.site import Site
 from mimetic.plans.apply import Measured, Progress, apply
-from mimetic.plans.entry import Action, Entry, Rewritten
-from mimetic.recipe.registry import Family, registered
+from mimetic.plans.entry import Action, Entry
+from mimetic.surgery.replacement import Rewritten
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ def describe(entry: Entry) -> str:
     return said if scale == "none" else f"{said} · {scale}"
 
 
-def _called(family: Family, name: str, arguments: Mapping[str, Any]) -> str:
+def _called(family: str, name: str, arguments: Mapping[str, Any]) -> str:
     section = registered(family).get(name)
     fields = {} if section is None else section.model_fields
     defaults = {

@@ -9,20 +9,22 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mimetic.collector import paused_collector
-from mimetic.covariance.sources import NO_HARVESTS, Harvests
+from mimetic.config.address import MAIN, ConfigPath
+from mimetic.config.errors import Issue, RecipeError
+from mimetic.covariance.context import NO_HARVESTS, Harvests
 from mimetic.errors import UserError
-from mimetic.graph import Graph, Parameter, Site
-from mimetic.initializers import draw, fills
+from mimetic.graph.matching import mismatch
+from mimetic.graph.site import Graph, Parameter, Site
+from mimetic.plans.choose import draw, fills
 from mimetic.plans.dead import dead, listing
 from mimetic.plans.declared import declared_sites
-from mimetic.plans.entry import Action, Entry, Rewritten
-from mimetic.plans.matching import claims, mismatch, views
+from mimetic.plans.entry import Action, Entry
+from mimetic.plans.matching import claims, views
 from mimetic.plans.plan import Plan
-from mimetic.recipe.address import MAIN, Address
-from mimetic.recipe.errors import Issue, RecipeError
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.rule import Rule
 from mimetic.streams import key
+from mimetic.surgery.replacement import Rewritten
 
 
 def resolve(
@@ -30,7 +32,7 @@ def resolve(
     graph: Graph,
     *,
     seed: int,
-    at: Address = MAIN,
+    at: ConfigPath = MAIN,
     harvests: Harvests = NO_HARVESTS,
     rewrites: Sequence[Rewritten] = (),
 ) -> Plan:
@@ -70,7 +72,7 @@ class _Resolution:
         graph: Graph,
         *,
         seed: int,
-        at: Address,
+        at: ConfigPath,
         harvests: Harvests,
         rewrites: Sequence[Rewritten],
     ) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 
-from mimetic.graph import Graph, Site
+from mimetic.graph.site import Graph, Site
 from mimetic.graph.structure import head_sizes
 
 Linears = Mapping[str, Site]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.errors import UserError
-from mimetic.graph import canonical_buffers, canonical_modules, canonical_parameters
+from mimetic.graph.names import canonical_buffers, canonical_modules, canonical_parameters
 from mimetic.plans.entry import Action
 from mimetic.streams import generator
 

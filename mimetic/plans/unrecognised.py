@@ -5,8 +5,9 @@ A message that only says "not recognised" leaves the user to read the library.
 
 from collections.abc import Callable, Sequence
 
-from mimetic.graph import Graph, Site
-from mimetic.plans.matching import mismatch
+from mimetic.graph.config import fullmatch
+from mimetic.graph.matching import mismatch
+from mimetic.graph.site import Graph, Site
 from mimetic.plans.suspects import (
     Linears,
     Suspect,
@@ -18,7 +19,6 @@ from mimetic.plans.suspects import (
     quoted,
     widths,
 )
-from mimetic.recipe.match import fullmatch
 from mimetic.recipe.rule import Rule
 
 SHOWN = 8

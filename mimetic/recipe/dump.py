@@ -5,10 +5,11 @@ from typing import Any
 
 import yaml
 
-from mimetic.recipe.base import Section, Spec
+from mimetic.config.base import Section
+from mimetic.config.registry import Component
+from mimetic.config.text.scalars import is_text
 from mimetic.recipe.recipe import Recipe
 from mimetic.recipe.rule import Rule
-from mimetic.recipe.text.scalars import is_text
 
 
 class _Dumper(yaml.SafeDumper):
@@ -53,7 +54,7 @@ def values_of(value: Any) -> Any:
 
 
 def _section(section: Section) -> dict[str, Any]:
-    values: dict[str, Any] = {"type": section.type_name()} if isinstance(section, Spec) else {}
+    values: dict[str, Any] = {"type": section.type_name()} if isinstance(section, Component) else {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if value is None and not field.is_required() and field.get_default(call_default_factory=True) is None:

@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mimetic.config.errors import FilePosition, Issue, RecipeError, clipped
+from mimetic.config.text import yaml_source
+from mimetic.config.text.tree import Map, NodePosition, plain, wrapped
 from mimetic.errors import UserError
-from mimetic.recipe.errors import Issue, Mark, RecipeError, clipped
 from mimetic.recipe.reading.compose import Composition
 from mimetic.recipe.reading.group import ARMS, RECIPE
 from mimetic.recipe.reading.harvests import idle_stages, issues_of_stages, unused_stages, without_stages
@@ -19,8 +21,6 @@ from mimetic.recipe.reading.layer import check_version, checked_layer, named_ent
 from mimetic.recipe.reading.overrides import layer_of
 from mimetic.recipe.reading.problems import issues_of
 from mimetic.recipe.recipe import Arm, Recipe, Written
-from mimetic.recipe.text import yaml_source
-from mimetic.recipe.text.tree import Map, Spot, plain, wrapped
 
 Source = str | PathLike[str] | Mapping[str, Any] | Recipe
 
@@ -79,7 +79,7 @@ def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recip
     issues, files = reading.issues, reading.layers
     reported = {issue.path for issue in issues if issue.path}
     if "name" not in files[-1]:
-        files[-1].put("name", _as_name(stem), Spot(("name",), files[-1].here.value))
+        files[-1].put("name", _as_name(stem), NodePosition(("name",), files[-1].here.value))
     composition = Composition(_with_overrides(files, overrides, issues), issues)
     tree = composition.tree()
     found = [*_found_in_shared(composition), *issues_of_stages(tree)]
@@ -180,7 +180,7 @@ class _Reading:
             self._extend(name, spot, folder)
         self.layers.append(layer)
 
-    def _extend(self, name: str, spot: Spot, folder: Path) -> None:
+    def _extend(self, name: str, spot: NodePosition, folder: Path) -> None:
         if "\0" in name or name == "":
             self._note(f"{name!r} is not a path", spot, None)
             return
@@ -194,7 +194,7 @@ class _Reading:
         elif where not in self.seen:  # laid over again, a file would undo what lies between
             self._read_below(path, spot)
 
-    def _read_below(self, path: Path, spot: Spot) -> None:
+    def _read_below(self, path: Path, spot: NodePosition) -> None:
         """Read a file that is extended; that it cannot be read is a mistake of the one that extends it."""
         above = len(self.layers)
         try:
@@ -209,6 +209,6 @@ class _Reading:
             # The name and description say what the other file shows, not this one.
             self.layers[index] = self.layers[index].without("name", "description")
 
-    def _note(self, message: str, spot: Spot, hint: str | None) -> None:
-        mark: Mark | None = spot.value
+    def _note(self, message: str, spot: NodePosition, hint: str | None) -> None:
+        mark: FilePosition | None = spot.value
         self.issues.append(Issue(message, spot.path, mark, hint))

@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from mimetic.recipe.base import Count, Section
-from mimetic.recipe.match import MatchField
+from mimetic.config.base import Count, Section
+from mimetic.graph.config import MatchField
 
 
 class Ansatz(Section):

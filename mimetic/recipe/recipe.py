@@ -6,20 +6,20 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
-from mimetic.recipe.address import Address, Among
-from mimetic.recipe.base import Count, FromList, Name, Section, listed_once, mistake
-from mimetic.recipe.data import AnyData
-from mimetic.recipe.errors import Mark, Step
-from mimetic.recipe.learner import Learner
+from mimetic.config.address import Among, ConfigPath
+from mimetic.config.base import Count, FromList, Name, Section, listed_once, validation_error
+from mimetic.config.errors import FilePosition, Step
+from mimetic.config.registry import Registered
+from mimetic.config.suggest import choice
+from mimetic.config.text.tree import find, shown
+from mimetic.data.config import AnyData
+from mimetic.kernels.config import Learner
+from mimetic.models.config import Model
 from mimetic.recipe.measurements import Measure
-from mimetic.recipe.model import Model
-from mimetic.recipe.registry import Registered
 from mimetic.recipe.rule import Rule
-from mimetic.recipe.stages import Harvesting, Node, Use, misuses, node_of, ordered, origins, unused, waves
-from mimetic.recipe.suggest import choice
-from mimetic.recipe.surgery import Rewrite
-from mimetic.recipe.text.tree import find, shown
-from mimetic.recipe.train import Train
+from mimetic.recipe.stages import Node, StageGraph, Use, misuses, node_of, ordered, origins, unused, waves
+from mimetic.surgery.config import Rewrite
+from mimetic.train.config import Train
 
 Unmatched = Literal["keep", "error"]
 
@@ -31,11 +31,13 @@ def _seed_list(value: Any) -> Any:
     """Let `seeds: 3` stand for the seeds 0, 1, 2."""
     if isinstance(value, int) and not isinstance(value, bool):
         if not 1 <= value <= MAX_SEEDS:
-            raise mistake(f"the number of seeds must lie between 1 and {MAX_SEEDS}, found {shown(value)}")
+            raise validation_error(
+                f"the number of seeds must lie between 1 and {MAX_SEEDS}, found {shown(value)}"
+            )
         return tuple(range(value))
     if not isinstance(value, list | tuple):
         message = f"expected a number of seeds or a list of them, found {shown(value)}"
-        raise mistake(message, hint="write `seeds: 3` or `seeds: [0, 1, 2]`")
+        raise validation_error(message, hint="write `seeds: 3` or `seeds: [0, 1, 2]`")
     return value
 
 
@@ -76,7 +78,7 @@ def _ids_differ(entries: tuple[Named, ...]) -> tuple[Named, ...]:
         if name in ids[:index]:
             noun = "rules" if isinstance(entries[index], Rule) else "rewrites"
             hint = "give one of them another id"
-            raise mistake(f"two {noun} have the id `{name}`", at=(index,), hint=hint)
+            raise validation_error(f"two {noun} have the id `{name}`", at=(index,), hint=hint)
     return entries
 
 
@@ -108,7 +110,7 @@ class Arm(Section):
         for key in ("model", "surgery", "train", "init", "measure") if self.learner is not None else ():
             if getattr(self, key):
                 hint = f"remove `{key}`, or the `learner`"
-                raise mistake(f"a `learner` stands in place of `{key}`", at=(key,), hint=hint)
+                raise validation_error(f"a `learner` stands in place of `{key}`", at=(key,), hint=hint)
         return self
 
 
@@ -150,7 +152,7 @@ class Study(Section):
     def _stacks_hold_some(self) -> Self:
         if self.executor == "stacked" and self.slots == 1:
             hint = "set `study.slots` to the trials of a stack, e.g. 4"
-            raise mistake("a stack of one trial is no stack", at=("slots",), hint=hint)
+            raise validation_error("a stack of one trial is no stack", at=("slots",), hint=hint)
         return self
 
 
@@ -176,13 +178,13 @@ class Recipe(Section):
     def _consistent(self) -> Self:
         if self.baseline is not None and self.baseline not in self.arms:
             hint = choice(self.baseline, self.arms, label="arms")
-            raise mistake(f"there is no arm `{self.baseline}`", at=("baseline",), hint=hint)
+            raise validation_error(f"there is no arm `{self.baseline}`", at=("baseline",), hint=hint)
         harvesting = self._harvesting()
         for wrong in (*misuses(harvesting), *unused(harvesting)):
-            raise mistake(wrong.message, at=wrong.path, hint=wrong.hint)
+            raise validation_error(wrong.message, at=wrong.path, hint=wrong.hint)
         return self
 
-    def _harvesting(self) -> Harvesting:
+    def _harvesting(self) -> StageGraph:
         """Return who harvests which stage."""
         groups: dict[str, dict[str, Arm]] = {"arms": self.arms, "stages": {**self.stages}}
         uses = [
@@ -193,7 +195,7 @@ class Recipe(Section):
             if (node := node_of(stage=origin.stage, arm=origin.arm)) is not None
         ]
         seeds = {name: stage.seeds for name, stage in self.stages.items()}
-        return Harvesting(tuple(self.arms), seeds, self.seeds, uses)
+        return StageGraph(tuple(self.arms), seeds, self.seeds, uses)
 
     def stage_order(self) -> tuple[str, ...]:
         """Return the names of the stages in an order in which they can be trained."""
@@ -203,7 +205,7 @@ class Recipe(Section):
         """Return stages and arms, e.g. ("arms", "default"), in waves; each needs earlier ones only."""
         return waves(self._harvesting())
 
-    def where(self, *path: Step) -> Mark | None:
+    def where(self, *path: Step) -> FilePosition | None:
         """Return the place of a value in the file it was written in.
 
         Args:
@@ -215,16 +217,16 @@ class Recipe(Section):
         spot = find(self._written.tree, path)
         return None if spot is None else spot.value
 
-    def address(self, name: str, among: Among = "arms") -> Address:
+    def address(self, name: str, among: Among = "arms") -> ConfigPath:
         """Return where an arm or a stage stands: `address("small", "stages").mark("init", 0)`."""
-        return Address(among, name, self.where)
+        return ConfigPath(among, name, self.where)
 
-    def addresses(self) -> tuple[Address, ...]:
+    def addresses(self) -> tuple[ConfigPath, ...]:
         """Return where each arm and then each stage stands."""
         stages = (self.address(name, "stages") for name in self.stages)
         return (*map(self.address, self.arms), *stages)
 
-    def section(self, at: Address) -> Arm:
+    def section(self, at: ConfigPath) -> Arm:
         """Return the arm or the stage that stands somewhere."""
         return self.arms[at.name] if at.among == "arms" else self.stages[at.name]
 

@@ -4,11 +4,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from mimetic.recipe.base import Name, Section, Spec, mistake
-from mimetic.recipe.declared import Declared, DeclaredAttention, DeclaredMlp
-from mimetic.recipe.match import COMPOSITE_KINDS, MatchField
-from mimetic.recipe.registry import Registered
-from mimetic.recipe.scale import NoScale, expand_gain
+from mimetic.config.base import Name, Section, validation_error
+from mimetic.config.registry import Component, Registered
+from mimetic.covariance.config import CovarianceSource, NoScale, Scale, expand_gain
+from mimetic.graph.config import COMPOSITE_KINDS, Declared, DeclaredAttention, DeclaredMlp, MatchField
+from mimetic.initializers.config import Init
 
 
 class Freeze(Section):
@@ -32,14 +32,14 @@ class Rule(Section):
 
     id: Name = Field(description="Name of the rule: rules merge, and are overridden, by it.")
     match: MatchField = Field(description="Conditions, or a plain string for the layer's name.")
-    init: Annotated[Spec, Registered("init")] | None = Field(None, description="A named initializer.")
-    covariance: Annotated[Spec, Registered("covariance")] | None = Field(
+    init: Annotated[Init, Registered("init")] | None = Field(None, description="A named initializer.")
+    covariance: Annotated[CovarianceSource, Registered("covariance")] | None = Field(
         None, description="Draw the filters from a Gaussian with this covariance."
     )
     scale: Annotated[
-        Spec,
+        Scale,
         Registered("scale"),
-        BeforeValidator(expand_gain, json_schema_input_type=float | Annotated[Spec, Registered("scale")]),
+        BeforeValidator(expand_gain, json_schema_input_type=float | Annotated[Scale, Registered("scale")]),
     ] = Field(default_factory=NoScale, description="How large the weights are (with a covariance).")
     freeze: Annotated[Freeze, BeforeValidator(_as_freeze, json_schema_input_type=bool | Freeze)] = Field(
         default_factory=lambda: Freeze(params=False),
@@ -64,9 +64,11 @@ class Rule(Section):
             return value
         if match is not None and match.kind not in {None, name}:
             hint = "leave `kind` out: the rule matches the layer that holds the maps, by name or class"
-            raise mistake(f"`{name}` declares a site of that kind, not of kind `{match.kind}`", hint=hint)
+            raise validation_error(
+                f"`{name}` declares a site of that kind, not of kind `{match.kind}`", hint=hint
+            )
         if name == "mlp" and info.data.get("attention") is not None:
-            raise mistake(
+            raise validation_error(
                 "a rule declares one site, and this one has `attention` too", hint="write two rules"
             )
         return value
@@ -87,17 +89,19 @@ class Rule(Section):
 
     @field_validator("covariance")
     @classmethod
-    def _one_way_to_begin(cls, value: Spec | None, info: ValidationInfo) -> Spec | None:
+    def _one_way_to_begin(cls, value: Component | None, info: ValidationInfo) -> Component | None:
         if value is not None and info.data.get("init") is not None:
-            raise mistake("a rule has either `init` or `covariance`, not both", hint="remove one of them")
+            raise validation_error(
+                "a rule has either `init` or `covariance`, not both", hint="remove one of them"
+            )
         return value
 
     @field_validator("scale")
     @classmethod
-    def _scale_of_a_covariance(cls, value: Spec, info: ValidationInfo) -> Spec:
+    def _scale_of_a_covariance(cls, value: Component, info: ValidationInfo) -> Component:
         if info.data.get("init") is not None:
             hint = "remove it; a named init has its own arguments"
-            raise mistake("`scale` belongs to a covariance, and this rule has an `init`", hint=hint)
+            raise validation_error("`scale` belongs to a covariance, and this rule has an `init`", hint=hint)
         return value
 
     @field_validator("freeze")
@@ -105,5 +109,7 @@ class Rule(Section):
     def _something_to_do(cls, value: Freeze, info: ValidationInfo) -> Freeze:
         nothing = all(key in info.data and info.data[key] is None for key in ("init", "covariance"))
         if nothing and not value:
-            raise mistake("the rule does nothing", hint="give `init`, `covariance` or `freeze: true`")
+            raise validation_error(
+                "the rule does nothing", hint="give `init`, `covariance` or `freeze: true`"
+            )
         return value

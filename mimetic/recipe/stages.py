@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from mimetic.recipe.base import Section
-from mimetic.recipe.errors import Step, clipped
-from mimetic.recipe.measured import Origin
+from mimetic.config.base import Section
+from mimetic.config.errors import Step, clipped
+from mimetic.config.suggest import choice
+from mimetic.covariance.config import Origin
 from mimetic.recipe.rule import Rule
-from mimetic.recipe.suggest import choice
 
 _LONGEST_CHAIN = 8
 
@@ -39,7 +39,7 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
-class Harvesting:
+class StageGraph:
     """All of a recipe that decides which stages are trained, and on which seeds.
 
     Attributes:
@@ -56,7 +56,7 @@ class Harvesting:
 
 
 @dataclass(frozen=True, slots=True)
-class Misuse:
+class StageRefError:
     """A mistake in who harvests what.
 
     Attributes:
@@ -96,13 +96,13 @@ def origins(value: Any, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Ste
             yield from origins(item, (*path, step))
 
 
-def ordered(harvesting: Harvesting) -> tuple[str, ...]:
+def ordered(harvesting: StageGraph) -> tuple[str, ...]:
     """Return the stages in an order in which they can be trained: harvested ones before their harvesters."""
     order = TopologicalSorter(_needs(harvesting)).static_order()
     return tuple(name for group, name in order if group == "stages")
 
 
-def waves(harvesting: Harvesting) -> tuple[tuple[Node, ...], ...]:
+def waves(harvesting: StageGraph) -> tuple[tuple[Node, ...], ...]:
     """Return stages and arms in waves: each needs only those of the waves before it, so it trains at once."""
     sorter = TopologicalSorter(_needs(harvesting))
     sorter.prepare()
@@ -115,7 +115,7 @@ def waves(harvesting: Harvesting) -> tuple[tuple[Node, ...], ...]:
     return tuple(found)
 
 
-def misuses(harvesting: Harvesting) -> list[Misuse]:
+def misuses(harvesting: StageGraph) -> list[StageRefError]:
     """Return what is wrong with the trainings that are harvested, whether or not the rest is right."""
     known = set(_nodes(harvesting))
     found = [_unknown(use, harvesting) for use in harvesting.uses if use.of not in known]
@@ -125,7 +125,7 @@ def misuses(harvesting: Harvesting) -> list[Misuse]:
     return [*found, *_circles(harvesting)]
 
 
-def unused(harvesting: Harvesting) -> list[Misuse]:
+def unused(harvesting: StageGraph) -> list[StageRefError]:
     """Return the stages that no arm harvests, neither directly nor through other stages."""
     needs, used = _needs(harvesting), set[Node]()
     waiting: list[Node] = [("arms", arm) for arm in harvesting.arms]
@@ -135,7 +135,7 @@ def unused(harvesting: Harvesting) -> list[Misuse]:
             used.add(node)
             waiting += needs.get(node, ())
     return [
-        Misuse(
+        StageRefError(
             f"the stage `{clipped(stage)}` is never used",
             ("stages", stage),
             f"harvest it in a rule of an arm, `covariance: {{type: filters, from: {{stage: {stage}}}}}`, "
@@ -146,13 +146,13 @@ def unused(harvesting: Harvesting) -> list[Misuse]:
     ]
 
 
-def _nodes(harvesting: Harvesting) -> tuple[Node, ...]:
+def _nodes(harvesting: StageGraph) -> tuple[Node, ...]:
     """Return the stages, then the arms."""
     stages: list[Node] = [("stages", name) for name in harvesting.stages]
     return (*stages, *(("arms", name) for name in harvesting.arms))
 
 
-def _needs(harvesting: Harvesting) -> dict[Node, tuple[Node, ...]]:
+def _needs(harvesting: StageGraph) -> dict[Node, tuple[Node, ...]]:
     """Return what each stage and arm harvests, each once."""
     needs: dict[Node, dict[Node, None]] = {node: {} for node in _nodes(harvesting)}
     for use in harvesting.uses:
@@ -161,7 +161,7 @@ def _needs(harvesting: Harvesting) -> dict[Node, tuple[Node, ...]]:
     return {node: tuple(others) for node, others in needs.items()}
 
 
-def _unknown(use: Use, harvesting: Harvesting) -> Misuse:
+def _unknown(use: Use, harvesting: StageGraph) -> StageRefError:
     group, name = use.of[0], clipped(use.of[1])
     noun = group.removesuffix("s")
     if group == "arms":
@@ -174,21 +174,23 @@ def _unknown(use: Use, harvesting: Harvesting) -> Misuse:
         hint = f"the recipe has no stages: add `stages: {{{name}: {{…}}}}`"
     else:
         hint = choice(use.of[1], harvesting.stages, label="stages")
-    return Misuse(f"there is no {noun} `{name}`", (*use.path, noun), hint)
+    return StageRefError(f"there is no {noun} `{name}`", (*use.path, noun), hint)
 
 
-def _out_of_turn(use: Use) -> list[Misuse]:
+def _out_of_turn(use: Use) -> list[StageRefError]:
     """Return the arm that a stage asks for: stages outlive a study, and its arms do not."""
     if use.by[0] == "arms" or use.of[0] == "stages":
         return []
     name = clipped(use.of[1])
     message = f"the stage `{clipped(use.by[1])}` begins from the arm `{name}`; stages come before the arms"
     return [
-        Misuse(message, (*use.path, "arm"), "describe that training under `stages`, and harvest it there")
+        StageRefError(
+            message, (*use.path, "arm"), "describe that training under `stages`, and harvest it there"
+        )
     ]
 
 
-def _without_seeds(use: Use, harvesting: Harvesting) -> list[Misuse]:
+def _without_seeds(use: Use, harvesting: StageGraph) -> list[StageRefError]:
     """Return the seeds a harvester asks for and the training it harvests does not have."""
     group, name = use.of
     noun = group.removesuffix("s")
@@ -200,7 +202,9 @@ def _without_seeds(use: Use, harvesting: Harvesting) -> list[Misuse]:
     its = f"`{clipped(name)}` is trained on the {whose} {_some(has)}"
     if isinstance(use.seeds, tuple):
         return [
-            Misuse(f"the {noun} `{clipped(name)}` has no seed {seed}", (*use.path, "seeds", index), its)
+            StageRefError(
+                f"the {noun} `{clipped(name)}` has no seed {seed}", (*use.path, "seeds", index), its
+            )
             for index, seed in enumerate(use.seeds)
             if seed >= 0 and seed not in has
         ]
@@ -210,7 +214,7 @@ def _without_seeds(use: Use, harvesting: Harvesting) -> list[Misuse]:
         return []
     message = f"the stage `{clipped(use.by[1])}` has the seeds {_some(tuple(wanted or ()))}, "
     hint = f"give `{clipped(name)}` `seeds` of its own, or harvest `seeds: all`"
-    return [Misuse(f"{message}but {its}", (*use.path, noun), hint)]
+    return [StageRefError(f"{message}but {its}", (*use.path, noun), hint)]
 
 
 def _some(seeds: tuple[int, ...]) -> str:
@@ -218,7 +222,7 @@ def _some(seeds: tuple[int, ...]) -> str:
     return f"{shown}, …" if len(seeds) > _LONGEST_CHAIN else shown
 
 
-def _circles(harvesting: Harvesting) -> Iterator[Misuse]:
+def _circles(harvesting: StageGraph) -> Iterator[StageRefError]:
     """Yield the circles of trainings that harvest one another, none in two of them."""
     needs = _needs(harvesting)
     places = {node: place for place, node in enumerate(needs)}
@@ -237,7 +241,7 @@ def _circles(harvesting: Harvesting) -> Iterator[Misuse]:
         yield _circle(circle, harvesting)
 
 
-def _circle(circle: list[Node], harvesting: Harvesting) -> Misuse:
+def _circle(circle: list[Node], harvesting: StageGraph) -> StageRefError:
     harvester, harvested = circle[-1], circle[0]
     chain = [clipped(name, 30) for _, name in (*circle, harvested)]
     if len(chain) > _LONGEST_CHAIN:
@@ -249,4 +253,4 @@ def _circle(circle: list[Node], harvesting: Harvesting) -> Misuse:
         hint = f"{'an' if noun == 'arm' else 'a'} {noun} cannot begin from its own result: harvest another "
         hint += "stage, whose training comes first"
     message = f"the {noun} `{clipped(harvested[1])}` harvests itself: {' → '.join(chain)}"
-    return Misuse(message, (*path, noun), hint)
+    return StageRefError(message, (*path, noun), hint)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mimetic.errors import RunError
-from mimetic.recipe import Recipe
+from mimetic.recipe.recipe import Recipe
 from mimetic.study.display import Display
 from mimetic.study.layout import Trial
 

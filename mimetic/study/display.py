@@ -20,7 +20,7 @@ class Display(Protocol):
         """Take in a message for the user."""
 
 
-class Quiet:
+class NullDisplay:
     """A display that shows nothing."""
 
     def begin(self, study: Path, trials: Sequence[Trial]) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mimetic.config.base import Section
+from mimetic.config.errors import Issue, RecipeError, Step
+from mimetic.covariance.config import Origin
 from mimetic.errors import UserError
-from mimetic.recipe import Issue, Recipe, RecipeError
-from mimetic.recipe.base import Section
-from mimetic.recipe.errors import Step
-from mimetic.recipe.measured import Origin
+from mimetic.recipe.recipe import Recipe
 from mimetic.recipe.stages import origins
-from mimetic.train import WEIGHTS
+from mimetic.train.begin import WEIGHTS
 
 
 def with_local_runs(recipe: Recipe, root: Path) -> Recipe:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from mimetic.errors import UserError
 from mimetic.files import write_text
-from mimetic.plans import Plan
-from mimetic.recipe import Recipe, resolved
+from mimetic.plans.plan import Plan
+from mimetic.recipe.dump import resolved
+from mimetic.recipe.recipe import Recipe
 from mimetic.study.environment import environment
 from mimetic.study.layout import new_folder, read_record, studies, write_record
 

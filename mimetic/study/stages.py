@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
+from mimetic.covariance.config import Origin
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.journal import read_journal, status
-from mimetic.recipe import Recipe, resolved
-from mimetic.recipe.measured import Origin
-from mimetic.recipe.recipe import Arm
+from mimetic.recipe.dump import resolved
+from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.recipe.stages import origins, stages_of
 from mimetic.study.layout import Trial
-from mimetic.train import WEIGHTS
+from mimetic.train.begin import WEIGHTS
 
 FOLDERS = "stages.json"
 """Beside `resolved.yaml`: the folder of each stage the study harvests."""

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mimetic.journal import Follower, read_journal, status
-from mimetic.recipe import Recipe, load
-from mimetic.recipe.load import Source
+from mimetic.recipe.load import Source, load
+from mimetic.recipe.recipe import Recipe
 from mimetic.study.background import BackgroundTracker, open_tracker
 from mimetic.study.comparing.comparison import Comparison, compare
 from mimetic.study.comparing.report import write_comparison
-from mimetic.study.display import Display, Quiet
+from mimetic.study.display import Display, NullDisplay
 from mimetic.study.executors.executor import Executor
 from mimetic.study.executors.pick import pick_executor
 from mimetic.study.executors.team import team_size
@@ -85,7 +85,7 @@ def run(
         UserError: If data are missing or there is nothing to resume.
     """
     recipe = with_local_runs(load(source), root)
-    shown = Quiet() if display is None else display
+    shown = NullDisplay() if display is None else display
     plans = plan_arms(recipe, allow_code=allow_code)
     for name in {_device(recipe, name) if device is None else device for name in recipe.arms}:
         pick_device(name)  # a missing device is said before anything is written

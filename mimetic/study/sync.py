@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from mimetic.errors import RunError
-from mimetic.recipe import load
-from mimetic.study.display import Display, Quiet
+from mimetic.recipe.load import load
+from mimetic.study.display import Display, NullDisplay
 from mimetic.study.layout import Trial, is_finished, read_record
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.stages import read_folders, stage_trials
@@ -29,7 +29,7 @@ def sync(folder: Path, *, root: Path, display: Display | None = None) -> StudyRe
     """
     record = read_record(folder)
     recipe = load(folder / "resolved.yaml")
-    shown = Quiet() if display is None else display
+    shown = NullDisplay() if display is None else display
     trials = [Trial(str(folder), arm, seed) for seed in record["seeds"] for arm in record["arms"]]
     with holding_study(folder):
         wait_for_workers(trials, shown.say)

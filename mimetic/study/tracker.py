@@ -9,10 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from mimetic.config.base import Section
 from mimetic.errors import RunError
-from mimetic.recipe import Recipe
-from mimetic.recipe.base import Section
-from mimetic.recipe.recipe import Arm
+from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.study.comparing.comparison import Comparison
 from mimetic.study.display import Display
 from mimetic.study.layout import Trial, read_record, study_id

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mimetic.errors import UserError
-from mimetic.recipe.surgery import Factorised as Spec
+from mimetic.surgery.config import Factorised as Component
 from mimetic.surgery.replacement import Replacement, replacements, size, spatial_conv, unset
 
 
@@ -78,11 +78,11 @@ def _entries(side: int) -> int:
 
 
 @replacements.register
-def _(spec: Spec, layers: Sequence[str], modules: Mapping[str, nn.Module]) -> list[Replacement]:
+def _(spec: Component, layers: Sequence[str], modules: Mapping[str, nn.Module]) -> list[Replacement]:
     return [_factorised(spec, layer, modules) for layer in layers]
 
 
-def _factorised(spec: Spec, layer: str, modules: Mapping[str, nn.Module]) -> Replacement:
+def _factorised(spec: Component, layer: str, modules: Mapping[str, nn.Module]) -> Replacement:
     conv = spatial_conv(layer, modules, does="factorised replaces")
     if conv.padding_mode != "zeros":
         raise UserError(f"`{layer}` pads with `{conv.padding_mode}`, and factorised with zeros only")

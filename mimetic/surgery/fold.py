@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from mimetic.errors import UserError
-from mimetic.graph import canonical_modules
+from mimetic.graph.names import canonical_modules
 from mimetic.models.linear_combination import LinearCombination
-from mimetic.recipe.surgery import Fold
+from mimetic.surgery.config import Fold
 from mimetic.surgery.put import put
 from mimetic.surgery.replacement import Replacement, replacements, size, unset
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from mimetic.errors import UserError
 from mimetic.models.linear_combination import LinearCombination
-from mimetic.recipe.surgery import LinearCombination as Spec
+from mimetic.surgery.config import LinearCombination as Component
 from mimetic.surgery.replacement import Replacement, replacements, size, spatial_conv, unset
 
 MAX_VALUES = 2**29
@@ -18,11 +18,11 @@ MAX_VALUES = 2**29
 
 
 @replacements.register
-def _(spec: Spec, layers: Sequence[str], modules: Mapping[str, nn.Module]) -> list[Replacement]:
+def _(spec: Component, layers: Sequence[str], modules: Mapping[str, nn.Module]) -> list[Replacement]:
     return [_combination(spec, layer, modules) for layer in layers]
 
 
-def _combination(spec: Spec, layer: str, modules: Mapping[str, nn.Module]) -> Replacement:
+def _combination(spec: Component, layer: str, modules: Mapping[str, nn.Module]) -> Replacement:
     conv = spatial_conv(layer, modules, does="linear_combination replaces")
     filters = conv.out_channels * spec.expansion
     if conv.weight.numel() * spec.expansion > MAX_VALUES:
@@ -40,7 +40,7 @@ def _combination(spec: Spec, layer: str, modules: Mapping[str, nn.Module]) -> Re
     )
 
 
-def combination_of(conv: nn.Conv2d, spec: Spec) -> LinearCombination:
+def combination_of(conv: nn.Conv2d, spec: Component) -> LinearCombination:
     """Return the linear combination that takes the place of a convolution, with new weights."""
     filters = nn.Conv2d(
         conv.in_channels,

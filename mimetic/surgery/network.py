@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from mimetic import models
-from mimetic.data import DataShape, TokenShape
-from mimetic.plans import Rewritten
-from mimetic.recipe.address import MAIN, Address
-from mimetic.recipe.model import Model
-from mimetic.recipe.surgery import Rewrite
+from mimetic.config.address import MAIN, ConfigPath
+from mimetic.data.dataset import DataShape, TokenShape
+from mimetic.models.build import build, build_meta
+from mimetic.models.config import Model
+from mimetic.surgery.config import Rewrite
 from mimetic.surgery.operate import operate
+from mimetic.surgery.replacement import Rewritten
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def build_network(
     allow_code: bool = False,
     meta: bool = False,
     traced: bool = True,
-    at: Address = MAIN,
+    at: ConfigPath = MAIN,
 ) -> Network:
     """Build a model on the CPU, or look at it on the meta device, and rewrite it.
 
@@ -56,7 +56,7 @@ def build_network(
         UserError: If the model cannot be built.
         RecipeError: With every mistake of the rewrites at once.
     """
-    make = models.build_meta if meta else models.build
+    make = build_meta if meta else build
     model = make(
         spec, in_channels=shape.channels, num_classes=shape.num_classes, seed=seed, allow_code=allow_code
     )

@@ -9,16 +9,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mimetic.config.address import MAIN, ConfigPath
+from mimetic.config.errors import RecipeError
 from mimetic.errors import UserError
-from mimetic.graph import canonical_modules, find_sites, kind_and_geometry
-from mimetic.models import reset_layers
-from mimetic.plans import Rewritten
-from mimetic.plans.matching import mismatch
-from mimetic.recipe.address import MAIN, Address
-from mimetic.recipe.errors import RecipeError
-from mimetic.recipe.surgery import Rewrite
+from mimetic.graph.geometry import kind_and_geometry
+from mimetic.graph.matching import mismatch
+from mimetic.graph.names import canonical_modules
+from mimetic.graph.sites import find_sites
+from mimetic.models.reset import reset_layers
+from mimetic.surgery.config import Rewrite
 from mimetic.surgery.put import put
-from mimetic.surgery.replacement import Replacement, replacements
+from mimetic.surgery.replacement import Replacement, Rewritten, replacements
 
 _SHOWN = 8
 
@@ -29,7 +30,7 @@ def operate(
     *,
     seed: int,
     example: Tensor | tuple[Any, ...] | None = None,
-    at: Address = MAIN,
+    at: ConfigPath = MAIN,
 ) -> tuple[Rewritten, ...]:
     """Rewrite a network in place.
 
@@ -115,7 +116,7 @@ def _begin(made: Sequence[Replacement], seed: int) -> None:
         reset_layers(below, seed)
 
 
-def _rewritten(spec: Rewrite, one: Replacement, old: nn.Module, at: Address) -> Rewritten:
+def _rewritten(spec: Rewrite, one: Replacement, old: nn.Module, at: ConfigPath) -> Rewritten:
     mark = at.mark("surgery", spec.id)
     return Rewritten(
         layer=one.layer,

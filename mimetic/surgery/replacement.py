@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
+from typing import Any
 
 import torch
 from torch import nn
 
 from mimetic.errors import UserError
-from mimetic.recipe.surgery import Rewrite
+from mimetic.surgery.config import Rewrite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,35 @@ class Replacement:
     becomes: str
     frozen: tuple[str, ...] = ()
     fresh: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """One layer that surgery replaced before the plan was made.
+
+    Attributes:
+        layer: Canonical name of its place.
+        rewrite: Id of the rewrite.
+        type: Registered name of the rewrite.
+        arguments: Its arguments, plain values.
+        was: The layer before, in words.
+        becomes: What stands there now, in words.
+        frozen: Names of the parameters that it freezes, below whichever layer they are called by.
+        where: Place of the rewrite, e.g. `recipe.yaml:41`.
+    """
+
+    layer: str
+    rewrite: str
+    type: str
+    arguments: Mapping[str, Any]
+    was: str
+    becomes: str
+    frozen: tuple[str, ...] = ()
+    where: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides what the network computes, and nothing else: the part that is hashed."""
+        return {"layer": self.layer, "type": self.type, "arguments": dict(self.arguments)}
 
 
 @singledispatch
@@ -85,3 +115,6 @@ def unset(make: Callable[[], nn.Module], like: nn.Module) -> nn.Module:
 def size(conv: nn.Conv2d) -> str:
     """Return the sides of a kernel in words: `7×7`."""
     return "×".join(str(side) for side in conv.kernel_size)
+
+
+from mimetic.surgery import factorised, fold, linear_combination, shared_filters  # noqa: E402, F401

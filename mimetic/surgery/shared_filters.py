@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mimetic.errors import UserError
-from mimetic.recipe.surgery import SharedFilters as Spec
+from mimetic.surgery.config import SharedFilters as Component
 from mimetic.surgery.replacement import Replacement, replacements, size, spatial_conv
 
 
@@ -46,7 +46,7 @@ class SharedFilters(nn.Module):
 
 
 @replacements.register
-def _(spec: Spec, layers: Sequence[str], modules: Mapping[str, nn.Module]) -> list[Replacement]:
+def _(spec: Component, layers: Sequence[str], modules: Mapping[str, nn.Module]) -> list[Replacement]:
     convs = {layer: _checked(layer, modules) for layer in layers}
     sizes = {conv.kernel_size: layer for layer, conv in convs.items()}
     if len(sizes) > 1:

@@ -9,8 +9,8 @@ from pathlib import Path
 from shutil import move, rmtree
 from typing import Any
 
+from mimetic.config.base import NAME_PATTERN
 from mimetic.errors import RunError, UserError
-from mimetic.recipe.base import NAME_PATTERN
 from mimetic.tracking.runs import KIND, STUDY
 from mimetic.tracking.store import connect, sqlite_path, tracking_uri
 from mimetic.tracking.trouble import store_trouble

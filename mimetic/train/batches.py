@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from mimetic import streams
-from mimetic.data import Dataset, Images, Split, Tokens, cutmix, mixup
-from mimetic.recipe.train import Train
+from mimetic.data.dataset import Dataset, Images, Split, Tokens
+from mimetic.data.mix import cutmix, mixup
+from mimetic.train.config import Train
 
 Decode = Callable[[Tensor], Tensor]
 Mix = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]

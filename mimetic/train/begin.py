@@ -2,12 +2,7 @@
 
 from pathlib import Path
 
-from mimetic.train.checkpoint import (
-    Checkpoint,
-    UnreadableCheckpointError,
-    load_checkpoint,
-    load_weights,
-)
+from mimetic.train.checkpoint import Checkpoint, UnreadableCheckpointError, load_checkpoint, load_weights
 
 CHECKPOINT = "state.safetensors"
 WEIGHTS = "weights.safetensors"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.errors import RunError
-from mimetic.journal import Journal, Muted
+from mimetic.journal import Journal, NullJournal
 
 LONG = 5_000
 """Steps from which `auto` compiles on a GPU: compiling takes about a minute, and earns some ten
@@ -41,7 +41,7 @@ class Compiled:
         journal: Told what compiling cost, or why it failed.
     """
 
-    def __init__(self, model: nn.Module, *, must: bool, journal: Journal | Muted) -> None:
+    def __init__(self, model: nn.Module, *, must: bool, journal: Journal | NullJournal) -> None:
         self._model, self._must, self._journal = model, must, journal
         self._forward: Callable[[Tensor], Tensor] = torch.compile(model)
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
-from mimetic.data import Split
+from mimetic.data.dataset import Split
 from mimetic.train.batches import Decode, rows
 from mimetic.train.devices import Precision, autocast
 from mimetic.train.ranks import ALONE, Ranks

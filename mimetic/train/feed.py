@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from mimetic import streams
-from mimetic.data import Dataset, augmenter
-from mimetic.recipe.base import Spec
-from mimetic.recipe.train import Train
+from mimetic.config.registry import Component
+from mimetic.data.augment import augmenter
+from mimetic.data.dataset import Dataset
 from mimetic.train.batches import epoch_order, mixer, reader, resident
+from mimetic.train.config import Train
 from mimetic.train.devices import Precision
 from mimetic.train.figures import Evaluate, evaluate_splits
 from mimetic.train.ranks import ALONE, Ranks
@@ -29,7 +30,7 @@ class Feed:
         dataset: Dataset,
         spec: Train,
         *,
-        augment: Sequence[Spec],
+        augment: Sequence[Component],
         device: torch.device,
         channels_last: bool,
     ) -> None:

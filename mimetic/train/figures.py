@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from mimetic.data import Split
-from mimetic.recipe.train import Train
+from mimetic.data.dataset import Split
 from mimetic.train.batches import Decode
+from mimetic.train.config import Train
 from mimetic.train.devices import Precision
 from mimetic.train.evaluate import evaluate
 from mimetic.train.ranks import ALONE, Ranks

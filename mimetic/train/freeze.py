@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.errors import RunError
-from mimetic.graph import canonical_buffers, canonical_modules, canonical_parameters
+from mimetic.graph.names import canonical_buffers, canonical_modules, canonical_parameters
 
 
 def digest(tensor: Tensor) -> str:

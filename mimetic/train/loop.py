@@ -17,15 +17,15 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
 from mimetic import streams
-from mimetic.data import Dataset
+from mimetic.config.registry import Component
+from mimetic.data.dataset import Dataset
 from mimetic.errors import RunError
-from mimetic.journal import Journal, JournalError, Muted, last_metrics, read_journal
-from mimetic.recipe.base import Spec
-from mimetic.recipe.train import Train
+from mimetic.journal import Journal, JournalError, NullJournal, last_metrics, read_journal
 from mimetic.train.batches import rows
 from mimetic.train.begin import CHECKPOINT, WEIGHTS, find_state
 from mimetic.train.checkpoint import remove_leftovers, save_checkpoint, save_weights
 from mimetic.train.compiling import Compiled, CompileError, pick_compile
+from mimetic.train.config import Train
 from mimetic.train.devices import (
     autocast,
     keeping_global_streams,
@@ -56,10 +56,10 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
     spec: Train,
     *,
     seed: int,
-    journal: Journal | Muted,
+    journal: Journal | NullJournal,
     folder: Path,
     plan_hash: str,
-    augment: Sequence[Spec] = (),
+    augment: Sequence[Component] = (),
     frozen: Mapping[str, str] = _NOTHING,
     held: Sequence[str] = (),
     facts: Mapping[str, object] = _NOTHING,

@@ -11,15 +11,15 @@ from typing import Any
 
 from torch import nn, optim
 
+from mimetic.config.registry import Component
 from mimetic.errors import RunError
-from mimetic.recipe.base import Spec
-from mimetic.recipe.train import Adam, AdamW, Optimizer, RmsProp, Sgd
+from mimetic.train.config import Adam, AdamW, Optimizer, RmsProp, Sgd
 
 Groups = list[dict[str, Any]]
 
 
 def make_optimizer(
-    spec: Spec, parameters: Iterable[nn.Parameter], *, stacked: bool = False
+    spec: Component, parameters: Iterable[nn.Parameter], *, stacked: bool = False
 ) -> optim.Optimizer:
     """Return the optimizer of the recipe over the parameters that require a gradient.
 
@@ -41,7 +41,7 @@ def make_optimizer(
 
 
 @singledispatch
-def build(spec: Spec, groups: Groups) -> optim.Optimizer:
+def build(spec: Component, groups: Groups) -> optim.Optimizer:
     """Return the torch optimizer of a section over parameter groups; plugins register another one."""
     message = f"no optimizer is registered for {type(spec).__name__}"
     raise NotImplementedError(message)
@@ -75,7 +75,7 @@ def set_rate(optimizer: optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def _groups(spec: Spec, trained: list[nn.Parameter], *, dimensions: int) -> Groups:
+def _groups(spec: Component, trained: list[nn.Parameter], *, dimensions: int) -> Groups:
     """Return the parameters in one group, or apart where only weights decay (so many dimensions or more)."""
     decay = spec.weight_decay if isinstance(spec, Optimizer) else 0.0
     if not isinstance(spec, Optimizer) or spec.decay == "all":

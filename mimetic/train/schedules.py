@@ -7,12 +7,12 @@ needs no scheduler state. Plugins register another schedule with `@rate.register
 import math
 from functools import singledispatch
 
-from mimetic.recipe.base import Spec
-from mimetic.recipe.train import ConstantRate, Cosine, OneCycle, Triangular
+from mimetic.config.registry import Component
+from mimetic.train.config import ConstantRate, Cosine, OneCycle, Triangular
 
 
 @singledispatch
-def rate(spec: Spec, *, step: int, steps: int) -> float:
+def rate(spec: Component, *, step: int, steps: int) -> float:
     """Return the learning rate of a step as a share of the peak, in [0, 1].
 
     Args:

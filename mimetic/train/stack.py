@@ -15,9 +15,9 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
 from mimetic.errors import UserError
-from mimetic.recipe.train import Adam, AdamW, RmsProp, Sgd
 from mimetic.train.batches import reader, rows
 from mimetic.train.begin import CHECKPOINT, WEIGHTS
+from mimetic.train.config import Adam, AdamW, RmsProp, Sgd
 from mimetic.train.devices import autocast, pick_device, pick_precision
 from mimetic.train.work import Work
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from torch import nn
 
-from mimetic.data import Dataset
-from mimetic.journal import Journal, Muted
-from mimetic.recipe.base import Spec
-from mimetic.recipe.train import Train
+from mimetic.config.registry import Component
+from mimetic.data.dataset import Dataset
+from mimetic.journal import Journal, NullJournal
+from mimetic.train.config import Train
 from mimetic.train.figures import Observe
 from mimetic.train.loop import train
 from mimetic.train.outcome import Outcome
@@ -26,10 +26,10 @@ class Work:
     dataset: Dataset
     spec: Train
     seed: int
-    journal: Journal | Muted
+    journal: Journal | NullJournal
     folder: Path
     plan_hash: str
-    augment: Sequence[Spec]
+    augment: Sequence[Component]
     frozen: Mapping[str, str]
     held: Sequence[str]
     facts: Mapping[str, object]

@@ -8,12 +8,12 @@ import pytest
 
 from mimetic.analysis.ansatz import RHO, depth_figure, training_figure
 
-Draw = Callable[[Any], np.ndarray]
+ResolvedInit = Callable[[Any], np.ndarray]
 
 RHO_OF = {"stem": {0: 0.2, 2: 0.5, 4: 0.9}, "block": {0: 0.3, 2: 0.4, 4: 0.6}}
 
 
-def test_training_has_a_line_for_each_layer_and_both_ends_over_depth(drawn: Draw) -> None:
+def test_training_has_a_line_for_each_layer_and_both_ends_over_depth(drawn: ResolvedInit) -> None:
     """Against epoch and, first against last, against depth; a layer that never changed has no line."""
     figure = training_figure(RHO_OF, rho_change={"block": {2: 0.7, 4: 0.8}}, rho_init={})
     over_epochs, change, start, depth = figure.axes
@@ -26,14 +26,14 @@ def test_training_has_a_line_for_each_layer_and_both_ends_over_depth(drawn: Draw
     assert drawn(figure).std() > 0
 
 
-def test_one_measurement_is_a_picture_too(drawn: Draw) -> None:
+def test_one_measurement_is_a_picture_too(drawn: ResolvedInit) -> None:
     """Killed after the start: one point, one line over depth."""
     figure = training_figure({"stem": {0: 0.2}}, rho_change={}, rho_init={"stem": {0: 1.0}})
     assert [line.get_label() for line in figure.axes[3].lines] == ["epoch 0"]
     assert drawn(figure).std() > 0
 
 
-def test_deep_networks_name_few_layers(drawn: Draw) -> None:
+def test_deep_networks_name_few_layers(drawn: ResolvedInit) -> None:
     """The first, the middle and the last in the legend; no tick for each of a hundred."""
     rho = {f"layer{i}": {0: 0.5, 1: i / 100} for i in range(100)}
     figure = training_figure(rho, rho_change={}, rho_init={})
@@ -42,7 +42,7 @@ def test_deep_networks_name_few_layers(drawn: Draw) -> None:
     assert drawn(figure).std() > 0
 
 
-def test_series_share_the_layers_of_all(drawn: Draw) -> None:
+def test_series_share_the_layers_of_all(drawn: ResolvedInit) -> None:
     """In the order they come; a layer one series lacks is a gap in its line alone."""
     figure = depth_figure({"trained": {"a": 0.9, "c": 0.8}, "untrained": {"a": 0.4, "b": 0.3, "c": 0.2}})
     (axes,) = figure.axes

@@ -8,11 +8,11 @@ import pytest
 
 from mimetic.analysis.ansatz_pictures import COLUMNS, eigenfilters_figure, saliency_figure
 
-Draw = Callable[[Any], np.ndarray]
+ResolvedInit = Callable[[Any], np.ndarray]
 STREAM = np.random.default_rng(0)
 
 
-def test_each_layer_has_two_strips(drawn: Draw) -> None:
+def test_each_layer_has_two_strips(drawn: ResolvedInit) -> None:
     """In colour where it sees colours; a matrix of low rank leaves places empty."""
     gray, colored = STREAM.normal(size=(9, 3, 3)), STREAM.normal(size=(8, 5, 5, 3))
     figure = eigenfilters_figure({"stem": (colored, colored[:3]), "block": (gray, gray[:2])})
@@ -25,7 +25,7 @@ def test_each_layer_has_two_strips(drawn: Draw) -> None:
     assert drawn(figure).std() > 0
 
 
-def test_each_image_has_a_row(drawn: Draw) -> None:
+def test_each_image_has_a_row(drawn: ResolvedInit) -> None:
     """The image, then two maps for each layer, each bright on its own scale; a black map stays black."""
     pictures = [STREAM.uniform(size=(8, 8, 3)), STREAM.uniform(size=(8, 8))]
     maps = STREAM.uniform(size=(2, 4, 4))

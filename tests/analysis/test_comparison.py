@@ -8,7 +8,7 @@ import pytest
 
 from mimetic.analysis.comparison import comparison_figure
 
-Draw = Callable[[Any], np.ndarray]
+ResolvedInit = Callable[[Any], np.ndarray]
 
 
 def arm(
@@ -25,7 +25,7 @@ def study(*arms: dict[str, Any], unit: str = "%") -> dict[str, Any]:
     return {"metric": metric, "unit": unit, "baseline": "default", "level": 0.95, "arms": list(arms)}
 
 
-def test_seeds_means_and_intervals_are_drawn(drawn: Draw) -> None:
+def test_seeds_means_and_intervals_are_drawn(drawn: ResolvedInit) -> None:
     """Arms from top to bottom, in their order; an interval only where there is one."""
     figure = comparison_figure(
         study(
@@ -52,7 +52,7 @@ def test_seeds_means_and_intervals_are_drawn(drawn: Draw) -> None:
     assert drawn(figure).std() > 0
 
 
-def test_losses_have_their_own_unit(drawn: Draw) -> None:
+def test_losses_have_their_own_unit(drawn: ResolvedInit) -> None:
     """Differences of losses are in units of the loss."""
     figure = comparison_figure(study(arm("default", {"0": 0.5}), unit=""))
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from mimetic.analysis.curves import band, curves_figure
 
-Draw = Callable[[Any], np.ndarray]
+ResolvedInit = Callable[[Any], np.ndarray]
 
 
 def test_the_band_is_students_interval() -> None:
@@ -25,7 +25,7 @@ def test_the_band_is_students_interval() -> None:
     assert np.isnan(low[2])
 
 
-def test_each_arm_has_a_line(drawn: Draw) -> None:
+def test_each_arm_has_a_line(drawn: ResolvedInit) -> None:
     """The legend counts seeds; an arm without a curve is left out and keeps its colour free."""
     arms = {
         "default": {0: {0: 10.0, 1: 50.0}, 1: {0: 11.0, 1: 52.0}},

@@ -9,7 +9,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mimetic
-from mimetic.covariance import load_harvest, store
+from mimetic.covariance import store
+from mimetic.covariance.store import load_harvest
 from mimetic.errors import UserError
 
 

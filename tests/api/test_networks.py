@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import mimetic
+from mimetic.config.errors import RecipeError
 from mimetic.errors import UserError
-from mimetic.recipe import RecipeError
 
 IMAGES = torch.randn(50, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import mimetic
-from mimetic.recipe import RecipeError
+from mimetic.config.errors import RecipeError
 
 RECIPE: dict[str, Any] = {
     "recipe": 1,

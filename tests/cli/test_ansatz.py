@@ -11,12 +11,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import Result
 
-from mimetic import models
 from mimetic.cli import ansatz
 from mimetic.cli.ansatz_figures import spread
 from mimetic.covariance.ansatz import MEASURES
-from mimetic.recipe import load
-from mimetic.recipe.model import ConvMixer
+from mimetic.models.build import build
+from mimetic.models.config import ConvMixer
+from mimetic.recipe.load import load
 
 Call = Callable[..., Result]
 
@@ -24,7 +24,7 @@ Call = Callable[..., Result]
 @pytest.fixture
 def weights(tiny: Path) -> Path:
     """Return weights of the tiny recipe's network, of another seed, beside the recipe."""
-    built = models.build(load(tiny).arms["default"].model, in_channels=1, num_classes=10, seed=5)
+    built = build(load(tiny).arms["default"].model, in_channels=1, num_classes=10, seed=5)
     path = tiny.with_name("w.safetensors")
     save_file({name: tensor.clone() for name, tensor in built.state_dict().items()}, path)
     return path
@@ -96,7 +96,7 @@ def test_the_example_is_true(
     (tmp_path / "recipes").symlink_to(recipes)
     arm = load("recipes/quickstart.yaml").arms["default"]
     assert isinstance(arm.model, ConvMixer)
-    built = models.build(arm.model, in_channels=1, num_classes=10, seed=0)
+    built = build(arm.model, in_channels=1, num_classes=10, seed=0)
     save_file({name: tensor.clone() for name, tensor in built.state_dict().items()}, "w.safetensors")
     command = next(line for line in ansatz.EPILOG.splitlines() if line.startswith("  $ "))
     result = call(*shlex.split(command.removeprefix("  $ mimetic ")))

@@ -12,11 +12,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import Result
 
-from mimetic import models
 from mimetic.cli import harvest, show
-from mimetic.covariance import load_harvest, store
-from mimetic.recipe import load
-from mimetic.recipe.model import ConvMixer
+from mimetic.covariance import store
+from mimetic.covariance.store import load_harvest
+from mimetic.models.build import build
+from mimetic.models.config import ConvMixer
+from mimetic.recipe.load import load
 
 Call = Callable[..., Result]
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def weights(tiny: Path) -> Path:
     """Return weights of the tiny recipe's network, beside the recipe."""
-    built = models.build(load(tiny).arms["default"].model, in_channels=1, num_classes=10, seed=0)
+    built = build(load(tiny).arms["default"].model, in_channels=1, num_classes=10, seed=0)
     path = tiny.with_name("w.safetensors")
     save_file({name: tensor.clone() for name, tensor in built.state_dict().items()}, path)
     return path
@@ -174,7 +175,7 @@ def test_weights_that_are_not_finite_leave_nothing_behind(tiny: Path, weights: P
     """The tensor and its shape are named, and the file of before stays."""
     out = tiny.with_name("out.safetensors")
     out.write_bytes(b"before")
-    built = models.build(ConvMixer(dim=8, depth=2, kernel_size=3), in_channels=1, num_classes=10, seed=0)
+    built = build(ConvMixer(dim=8, depth=2, kernel_size=3), in_channels=1, num_classes=10, seed=0)
     state = {name: tensor.clone() for name, tensor in built.state_dict().items()}
     state["blocks.1.spatial.weight"][0] = torch.nan
     save_file(state, weights)
@@ -227,7 +228,7 @@ def test_examples_are_true(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(recipes)
     model = load(recipes / "quickstart.yaml").arms["default"].model
-    built = models.build(model, in_channels=1, num_classes=10, seed=0)
+    built = build(model, in_channels=1, num_classes=10, seed=0)
     save_file({name: tensor.clone() for name, tensor in built.state_dict().items()}, "w.safetensors")
     for command, *lines in (*shown(harvest.EPILOG)[:1], *shown(show.EPILOG)):
         result = call(*shlex.split(command)[1:])

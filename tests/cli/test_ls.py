@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from mimetic.recipe.registry import families, registered
+from mimetic.config.registry import families, registered
 
 Call = Callable[..., Result]
 

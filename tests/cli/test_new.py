@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from mimetic.recipe import load
+from mimetic.recipe.load import load
 from mimetic.recipe.shipped import shipped
 
 Call = Callable[..., Result]

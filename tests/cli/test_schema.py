@@ -6,7 +6,7 @@ from pathlib import Path
 
 from typer.testing import Result
 
-from mimetic.recipe import json_schema
+from mimetic.recipe.json_schema import json_schema
 
 Call = Callable[..., Result]
 

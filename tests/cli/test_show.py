@@ -8,9 +8,10 @@ import torch
 from typer.testing import Result
 
 import mimetic
-from mimetic import models
-from mimetic.covariance import closed_form, store
-from mimetic.recipe.model import ConvMixer
+from mimetic.covariance import store
+from mimetic.covariance.closed_form import closed_form
+from mimetic.models.build import build
+from mimetic.models.config import ConvMixer
 
 Call = Callable[..., Result]
 
@@ -19,7 +20,7 @@ Call = Callable[..., Result]
 def file(tmp_path: Path) -> Path:
     """Return a file with the AGOP of a small network."""
     path = tmp_path / "agop.safetensors"
-    net = models.build(ConvMixer(dim=8, depth=2, kernel_size=3), in_channels=3, num_classes=4, seed=0)
+    net = build(ConvMixer(dim=8, depth=2, kernel_size=3), in_channels=3, num_classes=4, seed=0)
     stream = torch.Generator().manual_seed(0)
     images = torch.randn(4, 3, 8, 8, generator=stream)
     mimetic.harvest(net, images, probes=2, path=path, origin="a small network")

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import Result
 
-from mimetic import models
-from mimetic.data import DataShape
-from mimetic.recipe import load
-from mimetic.surgery import build_network
+from mimetic.data.dataset import DataShape
+from mimetic.models.build import build
+from mimetic.recipe.load import load
+from mimetic.surgery.network import build_network
 
 Call = Callable[..., Result]
 
@@ -21,7 +21,7 @@ def pair(tiny: Path) -> list[Path]:
     """Return weights of the tiny recipe's network under two seeds, beside the recipe."""
     files = []
     for seed in (0, 1):
-        built = models.build(load(tiny).arms["default"].model, in_channels=1, num_classes=10, seed=seed)
+        built = build(load(tiny).arms["default"].model, in_channels=1, num_classes=10, seed=seed)
         files.append(tiny.with_name(f"{seed}.safetensors"))
         save_file({name: tensor.clone() for name, tensor in built.state_dict().items()}, files[-1])
     return files

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mimetic.covariance import Covariance, PatchGeometry
+from mimetic.covariance.covariance import Covariance, PatchGeometry
 
 
 def lcg(shape: tuple[int, ...], seed: int, scale: float = 1.0) -> torch.Tensor:

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimetic.covariance import Covariance, PatchGeometry, algebra
+from mimetic.covariance import algebra
+from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.linalg import symmetric_root
 from mimetic.covariance.nfm import nfm
 from mimetic.errors import UserError

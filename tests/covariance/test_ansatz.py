@@ -14,7 +14,8 @@ from mimetic.covariance import ansatz
 from mimetic.covariance.ansatz import MEASURES, ansatz_sites, measure_ansatz, metrics
 from mimetic.covariance.gradients import gradient_grams
 from mimetic.covariance.subject import Subject
-from mimetic.graph import canonical_parameters, find_sites
+from mimetic.graph.names import canonical_parameters
+from mimetic.graph.sites import find_sites
 
 
 def network(seed: int, *, channels: int = 4, groups: int = 1, outputs: int = 3) -> nn.Sequential:

@@ -8,12 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimetic.covariance import Covariance, Harvest, Harvested, PatchGeometry, Pending, carried
-from mimetic.covariance.covariance import Provenance
+from mimetic.covariance.carry import PendingCovariance, carried
+from mimetic.covariance.config import Carried, CovarianceFile, Filters, Nfm
+from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
+from mimetic.covariance.harvest import Harvest, Harvested
 from mimetic.covariance.transfer import interpolation
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Parameter, Site
-from mimetic.recipe.measured import Carried, CovarianceFile, Filters, Nfm
 
 STAGE = {"from": {"stage": "small"}}
 
@@ -189,7 +190,7 @@ def test_what_is_pending_says_the_same(depth: float, side: int, layers: int) -> 
     source = harvest(*[3, 5, 5, 4][:layers])
     ours = site(side=side, depth=depth)
     found, pending = carried(filters(), source, ours), carried(filters(), blank(source), ours)
-    assert isinstance(pending, Pending)
+    assert isinstance(pending, PendingCovariance)
     assert found.provenance.notes[1:] == pending.notes
     assert (found.patch, found.provenance.source) == (pending.patch, pending.source)
 

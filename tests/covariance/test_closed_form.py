@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimetic.covariance import closed_form, closed_form_matrix
+from mimetic.covariance.closed_form import closed_form, closed_form_matrix
 
 # Trace, sum, Frobenius norm, smallest eigenvalue, negative eigenvalues and their mass, at width 1.
 SPOT = {

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimetic.covariance import Covariance, PatchGeometry, Provenance, measured
+from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance, measured
 from mimetic.errors import UserError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mimetic.covariance import closed_form
+from mimetic.covariance.closed_form import closed_form
 from mimetic.covariance.filters import filter_covariance
 from mimetic.covariance.shrinkage import intensity
 from mimetic.errors import UserError

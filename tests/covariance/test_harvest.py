@@ -6,22 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic.covariance import (
-    Harvest,
-    Harvested,
-    averaged,
-    harvest_key,
-    harvests_needed,
-    kinds_needed,
-    prospect,
-)
-from mimetic.covariance.harvest import described
+from mimetic.config.registry import Component
+from mimetic.covariance.config import Agop, CovarianceFile, Filters, Nfm, Patches
+from mimetic.covariance.harvest import Harvest, Harvested, averaged, described, harvest_key
+from mimetic.covariance.prospect import prospect
 from mimetic.errors import UserError
-from mimetic.graph import find_sites
 from mimetic.graph.site import Geometry
-from mimetic.recipe import load
-from mimetic.recipe.base import Spec
-from mimetic.recipe.measured import Agop, CovarianceFile, Filters, Nfm, Patches
+from mimetic.graph.sites import find_sites
+from mimetic.recipe.load import load
+from mimetic.sources.needs import harvests_needed, kinds_needed
 
 STAGE = {"from": {"stage": "small"}}
 DEPTHWISE = Geometry(8, 8, (3, 3), (1, 1), 8)
@@ -49,7 +42,7 @@ class Net(nn.Module):
         return self.head(self.attention(tokens, tokens, tokens)[0].mean(dim=1))
 
 
-def names(spec: Spec, **options: object) -> list[str]:
+def names(spec: Component, **options: object) -> list[str]:
     """Return the layers a section can be measured at."""
     graph = find_sites(Net(), torch.zeros(2, 3, 8, 8))
     return [h.layer for h in prospect(spec, graph, "stage small", **options).layers]

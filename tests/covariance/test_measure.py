@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic.covariance import Harvest, measure
+from mimetic.config.registry import Component
+from mimetic.covariance.config import Agop, Filters, Identity, Nfm, Patches
+from mimetic.covariance.harvest import Harvest
+from mimetic.covariance.measure import measure
 from mimetic.errors import UserError
-from mimetic.graph import canonical_parameters, find_sites
-from mimetic.recipe.base import Spec
-from mimetic.recipe.covariance import Identity
-from mimetic.recipe.measured import Agop, Filters, Nfm, Patches
+from mimetic.graph.names import canonical_parameters
+from mimetic.graph.sites import find_sites
 
 STAGE = {"from": {"stage": "small"}}
 
@@ -48,7 +49,7 @@ def images() -> torch.Tensor:
     return torch.randn(10, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def measured(spec: Spec, model: nn.Module, **options: Any) -> Harvest:
+def measured(spec: Component, model: nn.Module, **options: Any) -> Harvest:
     """Return the harvest of a network under the name `stage small`."""
     example = torch.zeros(2, 3, 8, 8, dtype=next(model.parameters()).dtype)
     return measure(spec, model, find_sites(model, example), origin="stage small", **options)
@@ -87,7 +88,7 @@ def test_nfm_is_the_sum_over_whole_filters(net: Net) -> None:
 
 
 @pytest.mark.parametrize("section", [Filters, Nfm])
-def test_change_is_measured_since_the_initial_weights(net: Net, section: type[Spec]) -> None:
+def test_change_is_measured_since_the_initial_weights(net: Net, section: type[Component]) -> None:
     """A network or its parameters by name may say where it began; the notes say what it is of."""
     before = {name: torch.randn_like(p) for name, p in canonical_parameters(net).items()}
     initial = Net().double()
@@ -218,7 +219,7 @@ def test_uneven_patches_are_refused(images: torch.Tensor, options: dict[str, Any
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("section", [Filters, Nfm, Agop])
 def test_weights_that_are_not_finite_are_refused(
-    net: Net, images: torch.Tensor, section: type[Spec], bad: float
+    net: Net, images: torch.Tensor, section: type[Component], bad: float
 ) -> None:
     """Origin, layer, geometry and repair are in the message."""
     with torch.no_grad():

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 import mimetic.recipe  # noqa: F401  registers the types
-from mimetic.covariance import Covariance, PatchGeometry, closed_form, fans, filter_trace, repeats, scaled
+from mimetic.config.registry import Component, registered
+from mimetic.covariance.closed_form import closed_form
+from mimetic.covariance.covariance import Covariance, PatchGeometry
+from mimetic.covariance.scale import fans, filter_trace, repeats, scaled
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
-from mimetic.recipe.base import Spec
-from mimetic.recipe.registry import registered
 
 CONV = Geometry(6, 8, (3, 3), (1, 1), groups=2)
 DEPTHWISE = Geometry(8, 8, (7, 7), (1, 1), groups=8)
@@ -114,7 +115,7 @@ def test_other_filters_are_refused(patch: PatchGeometry) -> None:
 def test_unknown_scales_are_refused() -> None:
     """A registered scale that nothing computes is an error."""
 
-    class Strange(Spec):
+    class Strange(Component):
         type: str = "strange"
 
     with pytest.raises(UserError, match="strange"):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.covariance import ledoit_wolf_shrinkage
 
-from mimetic.covariance import Covariance, PatchGeometry
+from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.shrinkage import intensity, shrunk, spiked
 from mimetic.errors import UserError
 

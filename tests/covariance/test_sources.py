@@ -5,26 +5,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from mimetic.covariance import (
-    Covariance,
-    Harvest,
-    Harvested,
-    PatchGeometry,
-    Pending,
-    Provenance,
-    closed_form,
-    harvest_key,
-    load_harvest,
-    save_harvest,
-    source,
-    sources,
+from mimetic.config.registry import Component, registered
+from mimetic.covariance import sources
+from mimetic.covariance.carry import PendingCovariance
+from mimetic.covariance.closed_form import closed_form
+from mimetic.covariance.config import (
+    ClosedForm,
+    CovarianceFile,
+    Filters,
+    Identity,
+    Mixture,
+    Nfm,
+    Patches,
+    Width,
 )
+from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
+from mimetic.covariance.harvest import Harvest, Harvested, harvest_key
+from mimetic.covariance.sources import source
+from mimetic.covariance.store import load_harvest, save_harvest
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Parameter, Site
-from mimetic.recipe.base import Spec
-from mimetic.recipe.covariance import ClosedForm, Identity, Mixture, Width
-from mimetic.recipe.measured import CovarianceFile, Filters, Nfm, Patches
-from mimetic.recipe.registry import registered
 
 
 def site(kind: str, geometry: Geometry | None, *, depth: float = 0.0) -> Site:
@@ -42,7 +42,7 @@ STEM = Geometry(3, 8, (3, 3), (1, 1))
 
 def test_every_registered_covariance_has_a_source() -> None:
     """A covariance type without a function that computes it fails here."""
-    nothing = source.dispatch(Spec)
+    nothing = source.dispatch(Component)
     missing = [name for name, spec in registered("covariance").items() if source.dispatch(spec) is nothing]
     assert missing == []
 
@@ -97,7 +97,7 @@ def test_identity_needs_filters() -> None:
 def test_unknown_sources_are_refused() -> None:
     """A registered type that nothing computes says how to join."""
 
-    class Strange(Spec):
+    class Strange(Component):
         type: str = "strange"
 
     with pytest.raises(UserError, match=r"strange.*source\.register"):
@@ -160,7 +160,9 @@ def test_patches_start_the_first_layer_alone() -> None:
     first = source(spec, site("conv", STEM), harvests)
     assert torch.equal(torch.eye(27, dtype=torch.float64), first.dense())
     pending = {harvest_key(spec): harvest_of("blocks.1", STEM, statistic="patches", measured=False)}
-    assert source(spec, site("conv", STEM), pending) == Pending("patches of here", PatchGeometry(3, (3, 3)))
+    assert source(spec, site("conv", STEM), pending) == PendingCovariance(
+        "patches of here", PatchGeometry(3, (3, 3))
+    )
     other = {harvest_key(spec): harvest_of("stem", STEM, statistic="patches")}
     with pytest.raises(UserError) as raised:
         source(spec, site("conv", STEM), other)
@@ -196,7 +198,7 @@ def test_mixtures_with_an_untrained_network_are_pending() -> None:
     harvests = {harvest_key(Filters.model_validate(part)): Harvest("stage small", "filters", (blank,))}
     spec = mixture({"covariance": part}, {"covariance": {"type": "closed_form"}})
     found = source(spec, site("depthwise_conv", DEPTHWISE), harvests)
-    assert isinstance(found, Pending)
+    assert isinstance(found, PendingCovariance)
     assert found.source == "a mixture, 0.5 filters of stage small + 0.5 closed_form"
     assert found.notes == ("depth 0.00 at a of stage small", "resized 5×5→7×7, trace kept")
 

@@ -7,7 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimetic.covariance import Covariance, PatchGeometry, closed_form_matrix, transfer
+from mimetic.covariance import transfer
+from mimetic.covariance.closed_form import closed_form_matrix
+from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.linalg import multiply
 from mimetic.errors import UserError
 

@@ -7,12 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimetic.data import augmenter
-from mimetic.data.augment import crop, cutout, flip
+from mimetic.config.registry import Component
+from mimetic.data.augment import augmenter, crop, cutout, flip
+from mimetic.data.config import ColorJitter, Crop, Cutout, Flip
 from mimetic.data.jitter import color_jitter
 from mimetic.errors import UserError
-from mimetic.recipe.base import Spec
-from mimetic.recipe.data import ColorJitter, Crop, Cutout, Flip
 from mimetic.streams import generator
 
 SPECS = [Flip(), Crop(padding=2), Crop(padding=2, fill="reflect"), Cutout(size=3), ColorJitter()]
@@ -31,7 +30,7 @@ def key(step: int = 0) -> torch.Generator:
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: repr(spec.type_name()))
-def test_keyed_and_pure(spec: Spec, dtype: torch.dtype) -> None:
+def test_keyed_and_pure(spec: Component, dtype: torch.dtype) -> None:
     """Equal keys give equal images, other keys others; shape, dtype and input stay."""
     x = pixels().to(dtype)
     before = x.clone()
@@ -45,7 +44,7 @@ def test_keyed_and_pure(spec: Spec, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: repr(spec.type_name()))
-def test_memory_format_does_not_matter(spec: Spec) -> None:
+def test_memory_format_does_not_matter(spec: Component) -> None:
     """Channels-last and non-contiguous inputs give the same images."""
     x = pixels()
     augment = augmenter([spec])
@@ -56,7 +55,7 @@ def test_memory_format_does_not_matter(spec: Spec) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: repr(spec.type_name()))
-def test_every_image_has_its_own_draw(spec: Spec) -> None:
+def test_every_image_has_its_own_draw(spec: Component) -> None:
     """Copies of one image come out in many versions."""
     x = pixels(1).expand(64, -1, -1, -1)
 
@@ -66,7 +65,7 @@ def test_every_image_has_its_own_draw(spec: Spec) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: repr(spec.type_name()))
-def test_one_image_does_not_see_another(spec: Spec) -> None:
+def test_one_image_does_not_see_another(spec: Component) -> None:
     """Changing one image leaves all others as they were."""
     x = pixels()
     changed = x.clone()
@@ -95,7 +94,7 @@ def test_nothing_to_do() -> None:
     assert torch.equal(x, augmenter([])(x, key()))
 
 
-class Unapplied(Spec):
+class Unapplied(Component):
     """A section nobody applies."""
 
     type: str = "unapplied"

@@ -4,8 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimetic.data import IGNORED, Tokens, describe, load
-from mimetic.recipe.data import Copying
+from mimetic.data.config import Copying
+from mimetic.data.dataset import IGNORED, Tokens
+from mimetic.data.load import describe_dataset, load_dataset
 
 
 @settings(max_examples=25)
@@ -13,7 +14,7 @@ from mimetic.recipe.data import Copying
 def test_what_is_asked_is_the_string(shortest: int, more: int, letters: int) -> None:
     """Sequences read begin, string, separator, string, end …; the copy's letters alone are asked for."""
     spec = Copying(letters=letters, lengths=(shortest, shortest + more), test_lengths=(3,), train_size=8)
-    data = load(spec)
+    data = load_dataset(spec)
     assert isinstance(data.train, Tokens)
 
     begin, separator, end = letters, letters + 1, letters + 2
@@ -27,13 +28,17 @@ def test_what_is_asked_is_the_string(shortest: int, more: int, letters: int) -> 
         asked = [label for label in labels if label != IGNORED]
         assert asked == string
         assert labels[at : at + len(string)] == string
-    assert data.shape == describe(spec)
+    assert data.shape == describe_dataset(spec)
 
 
 def test_splits_and_probes_differ_and_depend_on_the_seed() -> None:
     """Validation, test and each length have strings of their own; the same seed gives the same ones."""
     spec = Copying(lengths=(4, 4), test_lengths=(4, 8), train_size=20, val_size=10, test_size=10)
-    data, again, other = load(spec), load(spec), load(spec.model_copy(update={"split_seed": 1}))
+    data, again, other = (
+        load_dataset(spec),
+        load_dataset(spec),
+        load_dataset(spec.model_copy(update={"split_seed": 1})),
+    )
 
     assert list(data.splits()) == [
         ("val", ""),

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimetic.data import Images, digest, statistics
+from mimetic.data.dataset import Images, digest, statistics
 
 
 def images(count: int = 5, channels: int = 3, seed: int = 0) -> Images:

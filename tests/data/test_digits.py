@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mimetic.data import digits, load
+from mimetic.data import digits
+from mimetic.data.config import Digits
+from mimetic.data.load import load_dataset
 from mimetic.errors import UserError
-from mimetic.recipe.data import Digits
 
 
 def test_are_scikit_learns() -> None:
@@ -22,7 +23,7 @@ def test_are_scikit_learns() -> None:
         for image, label in zip(theirs.images.astype("uint8"), theirs.target, strict=True)
     )
 
-    data = load(Digits())
+    data = load_dataset(Digits())
     pixels_NCHW = torch.cat([data.train.pixels_NCHW, data.test.pixels_NCHW])
     labels_N = torch.cat([data.train.labels_N, data.test.labels_N])
     levels_NHW = (pixels_NCHW[:, 0] * (16 / 255)).round().to(torch.uint8)
@@ -35,7 +36,7 @@ def test_are_scikit_learns() -> None:
 
 def test_division_is_fixed() -> None:
     """1,437 to train on, 360 to test on, whatever the split seed; black is 0 and white 255."""
-    first, second = load(Digits()), load(Digits(split_seed=3))
+    first, second = load_dataset(Digits()), load_dataset(Digits(split_seed=3))
 
     assert (len(first.train), len(first.test)) == (1437, 360)
     assert first.digest == second.digest == "49399d113f8fbaf257782e1f0acf7a2a"
@@ -45,8 +46,8 @@ def test_division_is_fixed() -> None:
 def test_scikit_learn_is_not_imported() -> None:
     """The file is read without importing scikit-learn or torchvision."""
     script = (
-        "import sys; from mimetic.data import load; from mimetic.recipe.data import Digits; "
-        "load(Digits()); print([name for name in ('sklearn', 'torchvision', 'scipy') if name in sys.modules])"
+        "import sys; from mimetic.data.load import load_dataset; from mimetic.data.config import Digits; "
+        "load_dataset(Digits()); print([name for name in ('sklearn', 'torchvision', 'scipy') if name in sys.modules])"
     )
     expected = "[]"
 
@@ -64,4 +65,4 @@ def test_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digits, "_file", lambda: file)
 
     with pytest.raises(UserError, match=r"cannot be read .*; reinstall scikit-learn"):
-        load(Digits())
+        load_dataset(Digits())

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mimetic.data import DataShape, describe, load
+from mimetic.data.config import ImageFolder
+from mimetic.data.dataset import DataShape
+from mimetic.data.load import describe_dataset, load_dataset
 from mimetic.errors import UserError
-from mimetic.recipe.data import ImageFolder
 
 
 def paint(file: Path, color: tuple[int, int, int], size: tuple[int, int] = (6, 6)) -> None:
@@ -36,19 +37,19 @@ def spec(folder: Path, **asked: object) -> ImageFolder:
 
 def test_classes_and_held_out_pictures(folder: Path) -> None:
     """Classes are numbered alphabetically, and a fifth of the pictures is held out."""
-    data = load(spec(folder))
+    data = load_dataset(spec(folder))
     blue_N = data.train.pixels_NCHW[:, 2].amax((1, 2)) > 0
 
     assert (len(data.train), len(data.test), data.num_classes) == (8, 2, 2)
     assert torch.equal(blue_N, data.train.labels_N == 0)
-    assert describe(spec(folder)) == data.shape == DataShape(3, 6, 6, 2)
+    assert describe_dataset(spec(folder)) == data.shape == DataShape(3, 6, 6, 2)
 
 
 def test_test_fraction(folder: Path) -> None:
     """Another share is held out when asked for, at least one picture either way."""
     expected = [(5, 5), (9, 1), (1, 9)]
 
-    loaded = [load(spec(folder, test_fraction=fraction)) for fraction in (0.5, 0.0, 1.0)]
+    loaded = [load_dataset(spec(folder, test_fraction=fraction)) for fraction in (0.5, 0.0, 1.0)]
 
     assert expected == [(len(data.train), len(data.test)) for data in loaded]
 
@@ -61,7 +62,7 @@ def test_train_and_test_folders(name: str, folder: Path) -> None:
     paint(base / "train" / "b" / "1.png", (2, 0, 0))
     paint(base / name / "b" / "1.png", (3, 0, 0))
 
-    data = load(spec(folder / "split"))
+    data = load_dataset(spec(folder / "split"))
 
     assert data.train.labels_N.tolist() == [0, 1]
     assert data.test.labels_N.tolist() == [1]
@@ -74,17 +75,17 @@ def test_resize_cuts_the_center(folder: Path) -> None:
     wide[:, 6:18] = 255  # the filter reaches a little beyond the cut, as in Resize + CenterCrop
     Image.fromarray(wide).save(folder / "pictures" / "red" / "wide.png")
 
-    data = load(spec(folder, image_size=4))
+    data = load_dataset(spec(folder, image_size=4))
     everything = torch.cat([data.train.pixels_NCHW, data.test.pixels_NCHW])
 
     assert tuple(everything.shape) == (11, 3, 4, 4)
     assert any(bool((image == 255).all()) for image in everything)
-    assert describe(spec(folder, image_size=4)) == data.shape
+    assert describe_dataset(spec(folder, image_size=4)) == data.shape
 
 
 def test_only_the_subset_is_decoded(folder: Path) -> None:
     """Pictures outside the subset are not read."""
-    data = load(spec(folder, train_size=1, test_size=1))
+    data = load_dataset(spec(folder, train_size=1, test_size=1))
     for file in folder.rglob("*.[pP][nN][gG]"):
         if not any(
             np.array_equal(np.asarray(Image.open(file)), image.permute(1, 2, 0))
@@ -92,7 +93,7 @@ def test_only_the_subset_is_decoded(folder: Path) -> None:
         ):
             file.write_bytes(b"")
 
-    again = load(spec(folder, train_size=1, test_size=1, image_size=6))
+    again = load_dataset(spec(folder, train_size=1, test_size=1, image_size=6))
 
     assert again.digest == data.digest
 
@@ -103,7 +104,7 @@ def test_grey_and_transparent_pictures_become_rgb(folder: Path) -> None:
         file = folder / "pictures" / "red" / f"{mode}.{'tif' if mode == 'CMYK' else 'png'}"
         Image.new(mode, (6, 6)).save(file)
 
-    assert load(spec(folder)).train.pixels_NCHW.shape[1:] == (3, 6, 6)
+    assert load_dataset(spec(folder)).train.pixels_NCHW.shape[1:] == (3, 6, 6)
 
 
 def test_sizes_that_differ(folder: Path) -> None:
@@ -111,7 +112,7 @@ def test_sizes_that_differ(folder: Path) -> None:
     paint(folder / "pictures" / "red" / "zz.png", (9, 9, 9), size=(7, 6))
 
     with pytest.raises(UserError, match=r"differ in size, .*zz.png is 6×7 .*set `image_size`"):
-        load(spec(folder))
+        load_dataset(spec(folder))
 
 
 def test_test_pictures_of_another_size(folder: Path) -> None:
@@ -120,26 +121,26 @@ def test_test_pictures_of_another_size(folder: Path) -> None:
     paint(folder / "x" / "pictures" / "test" / "a" / "1.png", (1, 0, 0), size=(5, 5))
 
     with pytest.raises(UserError, match=r"training images have shape .3, 6, 6. .*set `image_size`"):
-        load(spec(folder / "x"))
+        load_dataset(spec(folder / "x"))
 
 
 def test_mistakes(folder: Path, tmp_path: Path) -> None:
     """Missing folders, empty classes, unknown test classes and broken pictures are told by name."""
     with pytest.raises(UserError, match=r"no folder .*elsewhere.*MIMETIC_DATA"):
-        load(ImageFolder(root=str(tmp_path), path="elsewhere"))
+        load_dataset(ImageFolder(root=str(tmp_path), path="elsewhere"))
     with pytest.raises(UserError, match="has no sub-folders"):
-        describe(ImageFolder(root=str(tmp_path), path="pictures/red"))
+        describe_dataset(ImageFolder(root=str(tmp_path), path="pictures/red"))
     broken = folder / "pictures" / "red" / "3.png"
     broken.write_bytes(broken.read_bytes()[:40])
     with pytest.raises(UserError, match=r"3.png is not a readable picture"):
-        load(spec(folder))
+        load_dataset(spec(folder))
     (folder / "pictures" / "green").mkdir()
     with pytest.raises(UserError, match=r"green holds no pictures"):
-        load(spec(folder))
+        load_dataset(spec(folder))
     paint(folder / "y" / "pictures" / "train" / "a" / "1.png", (1, 0, 0))
     paint(folder / "y" / "pictures" / "test" / "b" / "1.png", (1, 0, 0))
     with pytest.raises(UserError, match=r"class `b` of .* does not occur"):
-        load(spec(folder / "y"))
+        load_dataset(spec(folder / "y"))
 
 
 @pytest.mark.data
@@ -149,7 +150,7 @@ def test_real_photos() -> None:
     if not (base / "imagenet-sample").is_dir():
         pytest.skip("imagenet-sample is not in $MIMETIC_DATA")
 
-    data = load(ImageFolder(path="imagenet-sample", image_size=32, test_size=100))
+    data = load_dataset(ImageFolder(path="imagenet-sample", image_size=32, test_size=100))
 
     assert (len(data.train), len(data.test), data.num_classes) == (800, 100, 1000)
     # Photos of ImageNet average near (0.485, 0.456, 0.406).

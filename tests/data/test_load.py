@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimetic.data import DataShape, describe, load
-from mimetic.data.load import root
+from mimetic.data.config import Data, Digits, Synthetic
+from mimetic.data.dataset import DataShape
+from mimetic.data.load import describe_dataset, load_dataset, root
 from mimetic.errors import UserError
-from mimetic.recipe.data import Data, Digits, Synthetic
 
 
 def serials(pixels_NCHW: torch.Tensor) -> set[bytes]:
@@ -27,7 +27,7 @@ def test_splits_never_meet(train_size: int, val_size: int, split_seed: int) -> N
     """Subsets have the sizes asked for, and training, validation and test images are disjoint."""
     asked = {"train_size": train_size, "val_size": val_size, "test_size": 7, "split_seed": split_seed}
 
-    data = load(SMALL.model_copy(update=asked))
+    data = load_dataset(SMALL.model_copy(update=asked))
     train, test = serials(data.train.pixels_NCHW), serials(data.test.pixels_NCHW)
     val = set() if data.val is None else serials(data.val.pixels_NCHW)
 
@@ -39,7 +39,7 @@ def test_splits_never_meet(train_size: int, val_size: int, split_seed: int) -> N
 
 def test_larger_subset_contains_the_smaller() -> None:
     """Growing `train_size` adds images and keeps those there were, and the same held-out split."""
-    small, large = (load(SMALL.model_copy(update={"train_size": n, "val_size": 9})) for n in (10, 30))
+    small, large = (load_dataset(SMALL.model_copy(update={"train_size": n, "val_size": 9})) for n in (10, 30))
 
     assert serials(small.train.pixels_NCHW) < serials(large.train.pixels_NCHW)
     assert torch.equal(small.val.pixels_NCHW, large.val.pixels_NCHW)
@@ -47,13 +47,13 @@ def test_larger_subset_contains_the_smaller() -> None:
 
 def test_labels_follow_their_images() -> None:
     """A subset's labels are those the full set gives the same images."""
-    whole = load(SMALL).train
+    whole = load_dataset(SMALL).train
     expected = {
         image.numpy().tobytes(): label
         for image, label in zip(whole.pixels_NCHW, whole.labels_N.tolist(), strict=True)
     }
 
-    part = load(SMALL.model_copy(update={"train_size": 20})).train
+    part = load_dataset(SMALL.model_copy(update={"train_size": 20})).train
 
     assert part.labels_N.tolist() == [expected[image.numpy().tobytes()] for image in part.pixels_NCHW]
 
@@ -61,7 +61,8 @@ def test_labels_follow_their_images() -> None:
 def test_split_seed_chooses() -> None:
     """Another seed chooses other images, the same seed the same."""
     first, again, other = (
-        load(SMALL.model_copy(update={"train_size": 10, "split_seed": seed})).digest for seed in (0, 0, 1)
+        load_dataset(SMALL.model_copy(update={"train_size": 10, "split_seed": seed})).digest
+        for seed in (0, 0, 1)
     )
 
     assert first == again
@@ -80,17 +81,17 @@ def test_split_seed_chooses() -> None:
 def test_too_many_asked_for(asked: dict[str, int], message: str) -> None:
     """Sizes beyond the set are told with both numbers."""
     with pytest.raises(UserError, match=message):
-        load(SMALL.model_copy(update=asked))
+        load_dataset(SMALL.model_copy(update=asked))
 
 
 def test_resizing() -> None:
     """Images are resized in all splits, stay uint8, and a constant image stays constant."""
-    data = load(SMALL.model_copy(update={"image_size": 9, "val_size": 5}))
+    data = load_dataset(SMALL.model_copy(update={"image_size": 9, "val_size": 5}))
 
     for images in (data.train, data.val, data.test):
         assert tuple(images.pixels_NCHW.shape[1:]) == (1, 9, 9)
         assert images.pixels_NCHW.dtype == torch.uint8
-    assert abs(data.mean[0] - load(SMALL).mean[0]) < 0.02
+    assert abs(data.mean[0] - load_dataset(SMALL).mean[0]) < 0.02
 
 
 @pytest.mark.parametrize(
@@ -98,9 +99,9 @@ def test_resizing() -> None:
 )
 def test_describe_foretells_load(spec: Data) -> None:
     """The shape told without loading is the shape that is loaded."""
-    expected = load(spec).shape
+    expected = load_dataset(spec).shape
 
-    actual = describe(spec)
+    actual = describe_dataset(spec)
 
     assert expected == actual
 
@@ -125,13 +126,13 @@ class Unloaded(Data):
 def test_unknown_section_is_told() -> None:
     """A type the language knows and nothing loads is a user's mistake."""
     with pytest.raises(UserError, match="nothing here loads it"):
-        load(Unloaded())
+        load_dataset(Unloaded())
     with pytest.raises(UserError, match="nothing here describes it"):
-        describe(Unloaded())
+        describe_dataset(Unloaded())
 
 
 def test_shape_is_that_of_the_images() -> None:
     """A data set tells its shape."""
     expected = DataShape(1, 8, 8, 10)
 
-    assert expected == load(Digits()).shape
+    assert expected == load_dataset(Digits()).shape

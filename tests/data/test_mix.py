@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mimetic.data import cutmix, mixup
+from mimetic.data.mix import cutmix, mixup
 from mimetic.streams import generator
 
 Mix = Callable[[Tensor, Tensor, float, torch.Generator], tuple[Tensor, Tensor]]

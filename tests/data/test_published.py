@@ -11,9 +11,10 @@ import scipy.io
 import torch
 from torchvision.datasets import CIFAR10, SVHN
 
-from mimetic.data import describe, load, statistics
+from mimetic.data.config import Cifar10, Cifar100, Data, FashionMnist, Svhn
+from mimetic.data.dataset import statistics
+from mimetic.data.load import describe_dataset, load_dataset
 from mimetic.errors import UserError
-from mimetic.recipe.data import Cifar10, Cifar100, Data, FashionMnist, Svhn
 
 DRAWS = np.random.default_rng(0)
 
@@ -41,11 +42,11 @@ def write_cifar(folder: Path, names: list[str], label_key: str) -> tuple[np.ndar
 
 def assert_holds(spec: Data, pixels: np.ndarray, labels: list[int]) -> None:
     """Hold the training images of a set against what was written."""
-    data = load(spec)
+    data = load_dataset(spec)
     assert torch.equal(torch.from_numpy(pixels), data.train.pixels_NCHW)
     assert labels == data.train.labels_N.tolist()
     assert data.train.labels_N.dtype == torch.int64
-    assert data.shape == describe(spec)
+    assert data.shape == describe_dataset(spec)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -115,7 +116,7 @@ def test_missing_set(spec: Data, first: str, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("MIMETIC_DATA", str(tmp_path))
 
     with pytest.raises(UserError) as caught:
-        load(spec)
+        load_dataset(spec)
     actual = str(caught.value)
 
     for part in (str(tmp_path), first, "`root`", "$MIMETIC_DATA", "`download: true`"):
@@ -129,7 +130,7 @@ def test_damaged_cifar(tmp_path: Path) -> None:
     write_cifar(folder, ["test_batch", "batches.meta"], "labels")
 
     with pytest.raises(UserError, match=r"`cifar10` in .* is damaged \(Dataset not found or corrupted"):
-        load(Cifar10(root=str(tmp_path)))
+        load_dataset(Cifar10(root=str(tmp_path)))
 
 
 @pytest.mark.parametrize("keep", [3, 100, 1000])
@@ -140,7 +141,7 @@ def test_truncated_fashion_mnist(keep: int, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:keep])
 
     with pytest.raises(UserError, match=r"`fashion_mnist` in .* is damaged"):
-        load(FashionMnist(root=str(tmp_path)))
+        load_dataset(FashionMnist(root=str(tmp_path)))
 
 
 def test_other_images_under_the_same_names(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_other_images_under_the_same_names(tmp_path: Path) -> None:
         file.write_bytes(struct.pack(">IIII", 2051, 3, 8, 8) + bytes(3 * 64))
 
     with pytest.raises(UserError, match="another set under the same file names"):
-        load(FashionMnist(root=str(tmp_path)))
+        load_dataset(FashionMnist(root=str(tmp_path)))
 
 
 def test_failed_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +165,7 @@ def test_failed_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(CIFAR10, "download", offline)
 
     with pytest.raises(UserError, match=r"could not be downloaded into .*no route to host.*by hand"):
-        load(Cifar10(root=str(tmp_path / "new"), download=True))
+        load_dataset(Cifar10(root=str(tmp_path / "new"), download=True))
 
 
 @pytest.mark.data
@@ -176,7 +177,7 @@ def test_published_constants(spec: Data, folder: str) -> None:
     if not (Path(os.environ["MIMETIC_DATA"]) / folder).is_dir():
         pytest.skip(f"{folder} is not in $MIMETIC_DATA")
 
-    data = load(spec)
+    data = load_dataset(spec)
     mean, std = statistics(data.train)
 
     assert data.mean == pytest.approx(mean, abs=1e-4)

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from mimetic.data import describe, load
+from mimetic.data.config import RowSignal
+from mimetic.data.load import describe_dataset, load_dataset
 from mimetic.data.row_signal import as_bytes
-from mimetic.recipe.data import RowSignal
 
 
 def test_one_row_carries_the_class() -> None:
     """Without noise each image is zero but for one row, up for class 1 and down for class 0."""
-    found = load(RowSignal(shape=(6, 10), count=64, noise=0.0))
+    found = load_dataset(RowSignal(shape=(6, 10), count=64, noise=0.0))
     pixels, labels = found.train.inputs[:, 0].int(), found.train.labels
     rows = (pixels != 128).any(dim=2)
 
@@ -23,10 +23,10 @@ def test_one_row_carries_the_class() -> None:
 def test_noise_has_the_height_asked_for() -> None:
     """Its deviation is `noise` heights of the signal; training and test images differ."""
     spec = RowSignal(count=256, noise=2.0)
-    found = load(spec)
+    found = load_dataset(spec)
     values = (found.train.inputs.double() - 128.0) / 127.0 * 8.0
 
-    assert describe(spec) == found.shape
+    assert describe_dataset(spec) == found.shape
     assert float(values.std()) == pytest.approx(2.0, rel=0.04)
     assert not torch.equal(found.train.inputs[:64], found.test.inputs)
 

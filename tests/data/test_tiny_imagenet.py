@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mimetic.data import DataShape, describe, load
+from mimetic.data.config import TinyImagenet
+from mimetic.data.dataset import DataShape
+from mimetic.data.load import describe_dataset, load_dataset
 from mimetic.errors import UserError
-from mimetic.recipe.data import TinyImagenet
 
 IDS = ["n02", "n01", "n03"]
 
@@ -34,7 +35,7 @@ def base(tmp_path: Path) -> Path:
 
 def test_layout(base: Path) -> None:
     """Classes are numbered by sorted id; the validation pictures are the test set."""
-    data = load(TinyImagenet(root=str(base)))
+    data = load_dataset(TinyImagenet(root=str(base)))
 
     for images in (data.train, data.test):
         levels = images.pixels_NCHW.float().mean((1, 2, 3))
@@ -46,19 +47,19 @@ def test_layout(base: Path) -> None:
 
 def test_shape_is_known_without_files() -> None:
     """The shape is told without looking."""
-    assert describe(TinyImagenet(root="nowhere")) == DataShape(3, 64, 64, 200)
-    assert describe(TinyImagenet(root="nowhere", image_size=32)) == DataShape(3, 32, 32, 200)
+    assert describe_dataset(TinyImagenet(root="nowhere")) == DataShape(3, 64, 64, 200)
+    assert describe_dataset(TinyImagenet(root="nowhere", image_size=32)) == DataShape(3, 32, 32, 200)
 
 
 def test_smaller_images(base: Path) -> None:
     """`image_size` is decoded directly."""
-    assert load(TinyImagenet(root=str(base), image_size=16)).train.pixels_NCHW.shape == (6, 3, 16, 16)
+    assert load_dataset(TinyImagenet(root=str(base), image_size=16)).train.pixels_NCHW.shape == (6, 3, 16, 16)
 
 
 def test_missing(tmp_path: Path) -> None:
     """A missing set tells the folder, the archive and the repairs."""
     with pytest.raises(UserError, match=r"`tiny_imagenet` is not in .*zip.*download: true.*MIMETIC_DATA"):
-        load(TinyImagenet(root=str(tmp_path)))
+        load_dataset(TinyImagenet(root=str(tmp_path)))
 
 
 @pytest.mark.parametrize("content", ["", "val_n01.JPEG\n", "val_n01.JPEG\tn09\t0\t0\t1\t1\n", None])
@@ -68,7 +69,7 @@ def test_damaged_annotations(content: str | None, base: Path) -> None:
     file.unlink() if content is None else file.write_text(content, encoding="utf-8")
 
     with pytest.raises(UserError, match=r"val_annotations.txt is .*; unpack again"):
-        load(TinyImagenet(root=str(base)))
+        load_dataset(TinyImagenet(root=str(base)))
 
 
 def test_failed_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,9 +82,9 @@ def test_failed_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(utils, "download_and_extract_archive", offline)
 
     with pytest.raises(UserError, match=r"could not be downloaded into .*no route to host.*by hand"):
-        load(TinyImagenet(root=str(tmp_path / "new"), download=True))
+        load_dataset(TinyImagenet(root=str(tmp_path / "new"), download=True))
 
 
 def test_present_set_is_not_downloaded(base: Path) -> None:
     """`download: true` leaves a set alone that is there."""
-    assert len(load(TinyImagenet(root=str(base), download=True)).train) == 6
+    assert len(load_dataset(TinyImagenet(root=str(base), download=True)).train) == 6

@@ -10,7 +10,9 @@ import transformers
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import ShiftedWindowAttentionV2
 
-from mimetic.graph import Attention, Graph, Position, Site, find_sites
+from mimetic.graph.site import Graph, Site
+from mimetic.graph.sites import find_sites
+from mimetic.graph.structure import Attention, Position
 
 
 def on_meta(make: Callable[[], nn.Module]) -> Graph:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mimetic.graph import Geometry, kind_and_geometry
+from mimetic.graph.geometry import kind_and_geometry
+from mimetic.graph.site import Geometry
 
 
 class Conv1D(nn.Module):

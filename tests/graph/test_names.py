@@ -8,8 +8,15 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from mimetic.errors import UserError
-from mimetic.graph import canonical_modules, canonical_name, canonical_parameters
-from mimetic.graph.names import MODULE_WRAPPERS, WRAPPER_SEGMENTS, canonical_buffers, parameters_with_aliases
+from mimetic.graph.names import (
+    MODULE_WRAPPERS,
+    WRAPPER_SEGMENTS,
+    canonical_buffers,
+    canonical_modules,
+    canonical_name,
+    canonical_parameters,
+    parameters_with_aliases,
+)
 
 segments = st.one_of(
     st.sampled_from(["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"]),

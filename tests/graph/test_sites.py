@@ -9,7 +9,9 @@ import torchvision
 from torch import Tensor, distributed, nn
 
 from mimetic.errors import UserError
-from mimetic.graph import Graph, Parameter, Site, canonical_parameters, find_sites
+from mimetic.graph.names import canonical_parameters
+from mimetic.graph.site import Graph, Parameter, Site
+from mimetic.graph.sites import find_sites
 
 
 class Classifier(nn.Module):

@@ -11,16 +11,13 @@ import transformers
 from torch import Tensor, nn
 
 from mimetic import initialize
-from mimetic.graph import Attention, Site, find_sites
+from mimetic.config.errors import RecipeError
+from mimetic.graph.site import Site
+from mimetic.graph.sites import find_sites
+from mimetic.graph.structure import Attention
 from mimetic.initializers.assembly import read_maps
-from mimetic.initializers.attention import (
-    near_identity,
-    query_key_maps,
-    semi_orthogonal,
-    value_out_maps,
-)
+from mimetic.initializers.attention import near_identity, query_key_maps, semi_orthogonal, value_out_maps
 from mimetic.initializers.factors import balanced
-from mimetic.recipe import RecipeError
 from mimetic.streams import generator
 
 WIDTH, HEADS = 24, 4

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mimetic.errors import UserError
-from mimetic.initializers import draw
 from mimetic.initializers.bank import gaussian_derivatives
+from mimetic.plans.choose import draw
 
 BANKS = ["impulse", "box", "gaussian_bump", "gaussian_derivatives"]
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from mimetic import streams
 from mimetic.errors import UserError
-from mimetic.initializers import draw
+from mimetic.plans.choose import draw
 
 
 def test_values_are_those_of_reset_parameters(make: SimpleNamespace) -> None:

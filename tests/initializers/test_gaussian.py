@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic.covariance import Covariance, PatchGeometry, closed_form
+from mimetic.covariance.closed_form import closed_form
+from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
-from mimetic.initializers import draw, draw_filters, gaussian_moments
+from mimetic.initializers.gaussian import draw_filters, gaussian_moments
+from mimetic.plans.choose import draw
 
 CLOSED = {"covariance": {"type": "closed_form", "width": 0.7}}
 IDENTITY = {"covariance": "identity"}

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic.covariance import Covariance, Harvest, Harvested, PatchGeometry, harvest_key
+from mimetic.covariance.covariance import Covariance, PatchGeometry
+from mimetic.covariance.harvest import Harvest, Harvested, harvest_key
 from mimetic.errors import RunError
 from mimetic.graph.site import Geometry
-from mimetic.initializers import draw
+from mimetic.plans.choose import draw
 from mimetic.recipe.rule import Rule
 
 FILTERS = {"covariance": {"type": "filters", "from": {"stage": "small"}}}

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 import mimetic
+from mimetic.config.errors import RecipeError
 from mimetic.errors import RunError, UserError
 from mimetic.initializers.lsuv import unit_variance
-from mimetic.recipe import RecipeError
 
 
 def network(*, norm: bool = False) -> nn.Sequential:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic.graph import find_sites
-from mimetic.plans import Plan, resolve
-from mimetic.recipe import load
+from mimetic.graph.sites import find_sites
+from mimetic.plans.plan import Plan
+from mimetic.plans.resolve import resolve
+from mimetic.recipe.load import load
 
 
 class Pair(nn.Module):

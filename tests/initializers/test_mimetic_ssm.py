@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mimetic.graph import find_sites
+from mimetic.config.errors import RecipeError
+from mimetic.graph.sites import find_sites
 from mimetic.models.mamba import Mixer1, Mixer2
 from mimetic.models.reset import reset_keyed
-from mimetic.plans import Plan, resolve
-from mimetic.recipe import RecipeError, load
+from mimetic.plans.plan import Plan
+from mimetic.plans.resolve import resolve
+from mimetic.recipe.load import load
 
 RANK, STATE, INNER, WIDTH, HEADS = 1, 4, 32, 16, 4
 

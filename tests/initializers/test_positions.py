@@ -12,19 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mimetic import initialize, plan
+from mimetic.config.errors import RecipeError
 from mimetic.errors import UserError
-from mimetic.graph import find_sites
+from mimetic.graph.sites import find_sites
 from mimetic.initializers.assembly import read_maps
 from mimetic.initializers.factors import balanced
-from mimetic.initializers.impulse import (
-    OFFSETS,
-    impulse_factors,
-    impulse_logits,
-    impulse_matrix,
-    principal,
-)
+from mimetic.initializers.impulse import OFFSETS, impulse_factors, impulse_logits, impulse_matrix, principal
 from mimetic.models.sincos import sincos2d
-from mimetic.recipe import RecipeError
 from mimetic.streams import generator
 
 TABLE = {"id": "table", "match": {"kind": "position"}, "init": "sincos2d"}

@@ -16,7 +16,7 @@ from mimetic.errors import RunError
 from mimetic.initializers.attention import near_identity
 from mimetic.initializers.factors import balanced
 from mimetic.initializers.products import makes_best
-from mimetic.plans import Plan
+from mimetic.plans.plan import Plan
 from mimetic.streams import generator
 
 FLOAT32 = torch.finfo(torch.float32).eps
@@ -71,7 +71,8 @@ WRONG: dict[str, Callable[[Tensor, int], tuple[Tensor, Tensor]]] = {
 
 
 @pytest.mark.parametrize(
-    ("mistake", "rank"), [*((mistake, 6) for mistake in WRONG), ("too large", 24), ("transposed", 24)]
+    ("mistake", "rank"),
+    [*((mistake, 6) for mistake in WRONG), ("too large", 24), ("transposed", 24)],
 )
 def test_other_factors_do_not(mistake: str, rank: int) -> None:
     """Sizes, signs, order and orientation matter; so does which components they are."""

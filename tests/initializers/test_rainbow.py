@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic.covariance import Network, harvest_key, trained_network
+from mimetic.covariance.harvest import harvest_key
+from mimetic.covariance.network import Network, trained_network
 from mimetic.errors import RunError, UserError
-from mimetic.graph import find_sites
 from mimetic.graph.site import Site
-from mimetic.initializers import Draw, draw
+from mimetic.graph.sites import find_sites
+from mimetic.initializers.draw import ResolvedInit
+from mimetic.plans.choose import draw
 from mimetic.recipe.rule import Rule
 
 RAINBOW = {"type": "rainbow", "from": {"stage": "small"}}
@@ -38,7 +40,7 @@ def site_of(model: nn.Module, layer: str) -> Site:
     return next(site for site in find_sites(model, images).sites if site.layer == layer)
 
 
-def drawn(layer: str, model: nn.Module, rule: Rule, *, trained: bool = False, **names: Any) -> Draw:
+def drawn(layer: str, model: nn.Module, rule: Rule, *, trained: bool = False, **names: Any) -> ResolvedInit:
     """Return a layer's draw from a narrower network, trained or not."""
     old = net()
     network = Network("stage small", find_sites(old, IMAGES))

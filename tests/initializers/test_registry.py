@@ -9,14 +9,15 @@ import torch
 from scipy import stats
 from torch import nn
 
-from mimetic.covariance import source
-from mimetic.graph import find_sites
+from mimetic.config.registry import registered
+from mimetic.covariance.sources import source
 from mimetic.graph.site import Site
-from mimetic.initializers import Draw, draw
-from mimetic.models import build
-from mimetic.recipe.measured import FromNetwork
-from mimetic.recipe.model import Vit
-from mimetic.recipe.registry import registered
+from mimetic.graph.sites import find_sites
+from mimetic.initializers.config import FromNetwork
+from mimetic.initializers.draw import ResolvedInit
+from mimetic.models.build import build
+from mimetic.models.config import Vit
+from mimetic.plans.choose import draw
 
 # Arguments other than the defaults, and a layer the initializer fits: its maker and that one's arguments.
 Layer = tuple[object, ...]
@@ -107,14 +108,14 @@ def case(make: SimpleNamespace, name: str) -> Case:
     return {family: {"type": name, **arguments}}, getattr(make, maker)(*sizes)
 
 
-def drawn(make: SimpleNamespace, case: Case, seed: int = 0) -> tuple[Draw, torch.Tensor]:
+def drawn(make: SimpleNamespace, case: Case, seed: int = 0) -> tuple[ResolvedInit, torch.Tensor]:
     """Return the draw of a layer's weight and the tensor it samples."""
     settings, site = case
     found = draw(make.rule(**settings), site, ("weight",))
     return found, found.sample(make.keyed(seed), nn.Linear(200, 300))["weight"]
 
 
-def check(found: Draw, weight: torch.Tensor) -> None:
+def check(found: ResolvedInit, weight: torch.Tensor) -> None:
     """Hold entries against their moments, within five standard errors or to rounding."""
     moments = found.moments["weight"]
     mean, rms = float(weight.double().mean()), float((weight.double() - moments.mean).square().mean().sqrt())

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic.covariance import Covariance, PatchGeometry
+from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.errors import UserError
-from mimetic.graph import canonical_modules
+from mimetic.graph.names import canonical_modules
+from mimetic.initializers.config import Rainbow
 from mimetic.initializers.resample import Pair, Resampled, dense_geometry, orthogonal_rows, resample
-from mimetic.recipe.rainbow import Rainbow
 from mimetic.streams import generator
 
 IMAGES = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(5))

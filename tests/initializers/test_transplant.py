@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mimetic.covariance import Network, harvest_key, trained_network
+from mimetic.config.errors import RecipeError
+from mimetic.covariance.harvest import harvest_key
+from mimetic.covariance.network import Network, trained_network
 from mimetic.errors import RunError
-from mimetic.graph import find_sites
+from mimetic.graph.sites import find_sites
 from mimetic.initializers.transplant import selected, selected_indices, tiled
-from mimetic.plans import Plan, resolve
-from mimetic.recipe import RecipeError, load
+from mimetic.plans.plan import Plan
+from mimetic.plans.resolve import resolve
+from mimetic.recipe.load import load
 
 ORIGIN = {"trial": "somewhere"}
 

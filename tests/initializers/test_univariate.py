@@ -8,11 +8,12 @@ import torch
 from scipy import stats
 from torch import nn
 
+from mimetic.config.registry import Component
 from mimetic.errors import UserError
-from mimetic.initializers import draw, law
+from mimetic.initializers.config import Eye, Orthogonal, Sparse, Uniform
+from mimetic.initializers.laws import law
 from mimetic.initializers.trunc_normal import trunc_normal_moments
-from mimetic.recipe.base import Spec
-from mimetic.recipe.initializer import Eye, Orthogonal, Sparse, Uniform
+from mimetic.plans.choose import draw
 
 
 @pytest.mark.parametrize("name", ["kaiming_normal", "xavier_uniform", "orthogonal", "eye"])
@@ -137,7 +138,7 @@ def test_empty_tensors_are_drawn_empty(make: SimpleNamespace) -> None:
 def test_unknown_inits_are_refused(make: SimpleNamespace) -> None:
     """A registered type that nothing draws says how to join."""
 
-    class Strange(Spec):
+    class Strange(Component):
         type: str = "strange"
 
     with pytest.raises(UserError, match=r"strange.*law\.register"):

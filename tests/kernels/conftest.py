@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mimetic.data import Dataset, Images
-from mimetic.kernels import Problem
+from mimetic.data.dataset import Dataset, Images
+from mimetic.kernels.problem import Problem
 
 
 def lcg(shape: tuple[int, ...], seed: int, scale: float) -> Tensor:

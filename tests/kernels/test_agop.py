@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mimetic.kernels import Architecture, agop, cntk, kernel, kernel_rows, patch_agop
+from mimetic.kernels import agop, cntk
+from mimetic.kernels.agop import patch_agop
+from mimetic.kernels.cntk import kernel, kernel_rows
 from mimetic.kernels.convrfm import learned
+from mimetic.kernels.patches import Architecture
 
-Draw = Callable[..., Tensor]
+ResolvedInit = Callable[..., Tensor]
 
 # (padding, round): K[0,0], K[0,1], K[1,2], largest K, K_test[0,0]; prediction of test image 0; trace and norm
 # of the AGOP, its entries [0,0] and [2,5].
@@ -64,7 +67,7 @@ def plain() -> Iterator[ModuleType]:
 
 
 @pytest.mark.parametrize("padding", [False, True])
-def test_rounds_of_the_reference(draw: Draw, *, padding: bool) -> None:
+def test_rounds_of_the_reference(draw: ResolvedInit, *, padding: bool) -> None:
     """Three rounds of ConvRFM, power ½, agree with the official code to six significant digits."""
     train, test = draw((6, 2, 6, 6), 11, 2.0), draw((4, 2, 6, 6), 12, 2.0)
     targets = torch.eye(3, dtype=torch.float64).repeat(2, 1)
@@ -87,7 +90,7 @@ def test_rounds_of_the_reference(draw: Draw, *, padding: bool) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_gradients_equal_autograd(plain: ModuleType, draw: Draw, depth: int) -> None:
+def test_gradients_equal_autograd(plain: ModuleType, draw: ResolvedInit, depth: int) -> None:
     """The folded gradient is that of the formulas, differentiated output by output."""
     images, others = draw((3, 2, 8, 8), 1, 1.0), draw((5, 2, 8, 8), 2, 1.0)
     alpha = draw((5, 3), 3, 1.0)
@@ -104,7 +107,7 @@ def test_gradients_equal_autograd(plain: ModuleType, draw: Draw, depth: int) -> 
     assert torch.allclose(expected, actual, rtol=1e-10, atol=1e-12 * float(expected.max()))
 
 
-def test_agop_does_not_depend_on_blocks(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agop_does_not_depend_on_blocks(draw: ResolvedInit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of images, tiles and blocks of pairs change nothing but rounding."""
     images, alpha, architecture = draw((5, 2, 6, 6), 3, 1.0), draw((5, 2), 4, 1.0), Architecture(3, 2)
     whole = patch_agop(images, images, alpha, architecture, features=same)
@@ -119,7 +122,7 @@ def test_agop_does_not_depend_on_blocks(draw: Draw, monkeypatch: pytest.MonkeyPa
     assert shares[-1] == 1.0
 
 
-def test_single_precision_is_close(draw: Draw) -> None:
+def test_single_precision_is_close(draw: ResolvedInit) -> None:
     """An image and itself, where the slope of arccos is infinite, spoils nothing in float32."""
     images, alpha = draw((6, 2, 6, 6), 3, 1.0), draw((6, 2), 4, 1.0)
     double = patch_agop(images, images, alpha, Architecture(3, 2), features=same)

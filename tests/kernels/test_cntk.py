@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mimetic.kernels import Architecture, cntk, kernel, kernel_rows
+from mimetic.kernels import cntk
+from mimetic.kernels.cntk import kernel, kernel_rows
+from mimetic.kernels.patches import Architecture
 
-Draw = Callable[..., Tensor]
+ResolvedInit = Callable[..., Tensor]
 
 # padding: K[0,0], K[0,1], K[1,2], largest K, K_test[0,0] of the fixed kernel (neural-tangents, float64).
 SPOT = {
@@ -28,7 +30,7 @@ def rows(images: Tensor, others: Tensor, architecture: Architecture) -> Tensor:
 
 
 @pytest.mark.parametrize("padding", [False, True])
-def test_kernel_of_the_reference(draw: Draw, *, padding: bool) -> None:
+def test_kernel_of_the_reference(draw: ResolvedInit, *, padding: bool) -> None:
     """Every value agrees to six significant digits with the official code."""
     train, test = draw((6, 2, 6, 6), 11, 2.0), draw((4, 2, 6, 6), 12, 2.0)
     architecture = Architecture(3, 2, padding)
@@ -39,7 +41,7 @@ def test_kernel_of_the_reference(draw: Draw, *, padding: bool) -> None:
     assert [*actual, float(across[0, 0])] == pytest.approx(SPOT[padding], rel=5e-7)
 
 
-def test_one_layer_is_the_arc_cosine_kernel(draw: Draw) -> None:
+def test_one_layer_is_the_arc_cosine_kernel(draw: ResolvedInit) -> None:
     """With patches as large as the images: K = Σ/c·(π−θ)/π + √(QQ')·κ(ρ)/c, written out."""
     images = draw((2, 1, 3, 3), 5, 2.0)
     one, other = images.flatten(1)
@@ -51,7 +53,7 @@ def test_one_layer_is_the_arc_cosine_kernel(draw: Draw) -> None:
     assert float(kernel(images, Architecture(3, 1), features=same)[0, 1]) == pytest.approx(float(expected))
 
 
-def test_kernel_does_not_depend_on_blocks(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernel_does_not_depend_on_blocks(draw: ResolvedInit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks and tiles bound memory; they leave every pair as it is."""
     images, architecture = draw((7, 2, 6, 6), 3, 1.0), Architecture(3, 2)
     whole = kernel(images, architecture, features=same)
@@ -62,7 +64,7 @@ def test_kernel_does_not_depend_on_blocks(draw: Draw, monkeypatch: pytest.Monkey
     assert torch.allclose(whole.fill_diagonal_(0.0), rows(images, images, architecture).fill_diagonal_(0.0))
 
 
-def test_kernel_is_symmetric_and_positive(draw: Draw) -> None:
+def test_kernel_is_symmetric_and_positive(draw: ResolvedInit) -> None:
     """K(X, X) equals its transpose to the bit and has no negative eigenvalue."""
     found = kernel(draw((9, 1, 6, 6), 8, 2.0), Architecture(3, 2), features=same)
 
@@ -70,7 +72,7 @@ def test_kernel_is_symmetric_and_positive(draw: Draw) -> None:
     assert float(torch.linalg.eigvalsh(found)[0]) > 0.0
 
 
-def test_diagonal_is_exact_in_single_precision(draw: Draw) -> None:
+def test_diagonal_is_exact_in_single_precision(draw: ResolvedInit) -> None:
     """K(x, x) needs no arccos, which loses half of the digits at ρ = 1."""
     images, architecture = draw((4, 2, 6, 6), 9, 1.0), Architecture(3, 2)
     single = kernel(images, architecture, features=lambda part: part.float()).diagonal()
@@ -89,7 +91,7 @@ def test_empty_patches_count_for_nothing() -> None:
     assert found[0].tolist() == [0.0, 0.0, 0.0]
 
 
-def test_images_that_are_not_square(draw: Draw) -> None:
+def test_images_that_are_not_square(draw: ResolvedInit) -> None:
     """Rows and columns of positions are told apart: transposed images have the same kernel."""
     images, architecture = draw((3, 1, 5, 8), 4, 1.0), Architecture(3, 2)
 
@@ -99,7 +101,7 @@ def test_images_that_are_not_square(draw: Draw) -> None:
     )
 
 
-def test_progress_is_told_and_may_end_the_work(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_told_and_may_end_the_work(draw: ResolvedInit, monkeypatch: pytest.MonkeyPatch) -> None:
     """The share that is done grows to one."""
     monkeypatch.setattr(cntk, "TILE_ELEMENTS", {"cpu": 16 * 9 * 2})
     shares: list[float] = []

@@ -7,22 +7,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mimetic.data import Dataset
+from mimetic.data.dataset import Dataset
 from mimetic.errors import UserError
-from mimetic.kernels import Problem, problem
+from mimetic.kernels.config import Cntk, ConvRfm, DeepConvRfm
 from mimetic.kernels.convrfm import architecture_of, convrfm, deep_convrfm, learned, random_filters
-from mimetic.recipe.learner import Cntk, ConvRfm, DeepConvRfm
+from mimetic.kernels.problem import Problem, problem
 
-Draw = Callable[..., Tensor]
+ResolvedInit = Callable[..., Tensor]
 
 
-def gram(draw: Draw, size: int = 8) -> Tensor:
+def gram(draw: ResolvedInit, size: int = 8) -> Tensor:
     """Return a positive matrix."""
     root = draw((size, size), 31, 1.0)
     return root @ root.T
 
 
-def test_square_roots_and_powers(draw: Draw) -> None:
+def test_square_roots_and_powers(draw: ResolvedInit) -> None:
     """Power ½: F = G^½ and M = G; power 1: F = G and M = G²; each of Frobenius norm 1."""
     matrix = gram(draw)
     half, whole = learned(matrix, power=0.5), learned(matrix, power=1.0)
@@ -33,7 +33,7 @@ def test_square_roots_and_powers(draw: Draw) -> None:
     assert torch.allclose(half[0] @ half[0] / (half[0] @ half[0]).norm(), half[1])
 
 
-def test_thresholds_zero_the_lowest_eigenvalues(draw: Draw) -> None:
+def test_thresholds_zero_the_lowest_eigenvalues(draw: ResolvedInit) -> None:
     """The published 75 % leave a quarter of the directions."""
     factor, matrix = learned(gram(draw), power=0.5, threshold=0.75)
 
@@ -86,7 +86,7 @@ def test_levels_of_deep_convrfm(given: Problem) -> None:
     assert rounds[2].metrics["test/loss"] != again[2].metrics["test/loss"]  # the filters are the seed's
 
 
-def test_random_filters_have_the_learned_covariance(draw: Draw) -> None:
+def test_random_filters_have_the_learned_covariance(draw: ResolvedInit) -> None:
     """Rows are N(0, M), or N(0, M/tr M); without an M they lie within ±1/√D as PyTorch's own do."""
     matrix = gram(draw, 9)
     spec = DeepConvRfm(width=20000)

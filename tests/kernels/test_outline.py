@@ -2,11 +2,12 @@
 
 import pytest
 
-from mimetic.data import DataShape
+from mimetic.config.registry import registered
+from mimetic.data.dataset import DataShape
 from mimetic.errors import UserError
-from mimetic.kernels import layers, outline, prospect, rounds
-from mimetic.recipe.learner import Cntk, ConvRfm, DeepConvRfm, Learner, Rfm
-from mimetic.recipe.registry import registered
+from mimetic.kernels.config import Cntk, ConvRfm, DeepConvRfm, Learner, Rfm
+from mimetic.kernels.learn import layers, prospect, rounds
+from mimetic.kernels.outline import outline
 
 CIFAR = DataShape(3, 32, 32, 10)
 

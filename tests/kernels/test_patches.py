@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from mimetic.kernels import Architecture
-from mimetic.kernels.patches import prepare, spread_windows, tiles, window_sums
+from mimetic.kernels.patches import Architecture, prepare, spread_windows, tiles, window_sums
 
 
 @given(rows=st.integers(3, 7), columns=st.integers(3, 7), side=st.integers(1, 3), seed=st.integers(0, 99))

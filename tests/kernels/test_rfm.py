@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from mimetic.kernels import Problem, laplace, laplace_agop
-from mimetic.kernels import laplace as kernel_of
+from mimetic.kernels.config import Rfm
+from mimetic.kernels.laplace import laplace, laplace_agop
+from mimetic.kernels.laplace import laplace as kernel_of
+from mimetic.kernels.problem import Problem
 from mimetic.kernels.rfm import next_metric, rfm
-from mimetic.recipe.learner import Rfm
 
-Draw = Callable[..., Tensor]
+ResolvedInit = Callable[..., Tensor]
 
 
-def rounds_of(spec: Rfm, draw: Draw, count: int) -> list[tuple[Tensor | None, list[float]]]:
+def rounds_of(spec: Rfm, draw: ResolvedInit, count: int) -> list[tuple[Tensor | None, list[float]]]:
     """Return M and the test predictions of each round on the reference's regression, y = x₀·x₁."""
     points, test = draw((12, 4), 21, 4.0), draw((3, 4), 22, 4.0)
     targets = (points[:, 0] * points[:, 1])[:, None]
@@ -28,7 +29,7 @@ def rounds_of(spec: Rfm, draw: Draw, count: int) -> list[tuple[Tensor | None, li
     return found
 
 
-def test_rounds_of_the_paper_s_code(draw: Draw) -> None:
+def test_rounds_of_the_paper_s_code(draw: ResolvedInit) -> None:
     """Centred, mean over points: predictions and metrics of three rounds."""
     expected = [
         (-0.8324677156, 0.6044173793, -0.4261635447),
@@ -51,7 +52,7 @@ def test_rounds_of_the_paper_s_code(draw: Draw) -> None:
     )
 
 
-def test_a_round_without_centring(draw: Draw) -> None:
+def test_a_round_without_centring(draw: ResolvedInit) -> None:
     """The second switch of the paper's code."""
     _, (metric, actual) = rounds_of(Rfm(centered=False), draw, 1)
 
@@ -60,7 +61,7 @@ def test_a_round_without_centring(draw: Draw) -> None:
     assert actual == pytest.approx((-0.9436051272, -0.1985746267, 0.0376442672), abs=1e-8)
 
 
-def test_rounds_of_the_authors_package(draw: Draw) -> None:
+def test_rounds_of_the_authors_package(draw: ResolvedInit) -> None:
     """Not centred, over the largest entry; the package computes in single precision."""
     found = rounds_of(Rfm(centered=False, scaling="max"), draw, 3)
     diagonals = [metric.diagonal().tolist() for metric, _ in found if metric is not None]
@@ -73,7 +74,7 @@ def test_rounds_of_the_authors_package(draw: Draw) -> None:
     assert found[-1][1] == pytest.approx((-0.951324, -0.485538, -0.102537), abs=5e-4)
 
 
-def test_agop_equals_autograd(draw: Draw) -> None:
+def test_agop_equals_autograd(draw: ResolvedInit) -> None:
     """At points apart from the training points the formula is the gradient of the predictor."""
     points, others = draw((4, 3), 1, 2.0), draw((6, 3), 2, 2.0)
     alpha = draw((6, 2), 3, 1.0)
@@ -93,7 +94,7 @@ def test_agop_equals_autograd(draw: Draw) -> None:
 
 
 @pytest.mark.parametrize(("power", "diagonal"), [(0.5, False), (1.0, True)])
-def test_powers_and_diagonals(draw: Draw, power: float, *, diagonal: bool) -> None:
+def test_powers_and_diagonals(draw: ResolvedInit, power: float, *, diagonal: bool) -> None:
     """M is the AGOP, its square root, or its diagonal."""
     points, alpha = draw((5, 3), 1, 2.0), draw((5, 1), 2, 1.0)
     whole = next_metric(points, alpha, None, Rfm())

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mimetic.data import Images
+from mimetic.data.dataset import Images
 from mimetic.errors import RunError
-from mimetic.kernels import Problem, Round, selected
+from mimetic.kernels.problem import Problem
 from mimetic.kernels.ridge import Score, best, fit, one_hot, score
-from mimetic.kernels.rounds import fitted
+from mimetic.kernels.rounds import Round, fitted, selected
 
 
 def points(images: Images) -> Tensor:

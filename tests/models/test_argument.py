@@ -3,8 +3,8 @@
 import pytest
 
 from mimetic.errors import UserError
-from mimetic.models import parse_model_argument
-from mimetic.recipe.model import CifarResNet, ConvMixer, Model, PythonModel, Timm, Torchvision
+from mimetic.models.argument import parse_model_argument
+from mimetic.models.config import CifarResNet, ConvMixer, Model, PythonModel, Timm, Torchvision
 
 
 @pytest.mark.parametrize(

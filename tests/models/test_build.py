@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from mimetic.errors import UserError
-from mimetic.models import build, build_meta, reinitialize
-from mimetic.recipe import model as recipe
-from mimetic.recipe.model import Model
+from mimetic.models import config as recipe
+from mimetic.models.build import build, build_meta, reinitialize
+from mimetic.models.config import Model
 
 SPECS = [
     recipe.ConvMixer(dim=8, depth=2, kernel_size=3),

@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mimetic import data
+from mimetic.data.config import Cifar10
+from mimetic.data.load import load_dataset
 from mimetic.errors import UserError
-from mimetic.models import build, checkpoint
+from mimetic.models import checkpoint
+from mimetic.models.build import build
 from mimetic.models.checkpoint import fit_weights, load_published, load_weights
+from mimetic.models.config import CifarResNet, ConvMixer, Timm, Torchvision
 from mimetic.models.torchvision_import import import_timm, import_torchvision
-from mimetic.recipe.data import Cifar10
-from mimetic.recipe.model import CifarResNet, ConvMixer, Timm, Torchvision
 
 Tensors = dict[str, torch.Tensor]
 
@@ -259,7 +260,7 @@ def test_a_published_resnet_classifies_as_measured() -> None:
     """The CIFAR ResNet-20 checkpoint fits our model and reaches its accuracy on test images."""
     net = build(CifarResNet(depth=20), in_channels=3, num_classes=10, seed=0)
     load_weights(net, weights("cifar10_resnet20-4118986f.pt"))
-    images = data.load(Cifar10(train_size=1, test_size=300)).test
+    images = load_dataset(Cifar10(train_size=1, test_size=300)).test
     mean, std = torch.tensor([0.4914, 0.4822, 0.4465]), torch.tensor([0.2023, 0.1994, 0.2010])
     normalized = (images.pixels_NCHW / 255 - mean[:, None, None]) / std[:, None, None]
     with torch.no_grad():

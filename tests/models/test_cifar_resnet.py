@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mimetic.data import load
+from mimetic.data.config import Cifar10
+from mimetic.data.load import load_dataset
 from mimetic.models.cifar_resnet import CifarResNet, plain_conv
-from mimetic.recipe.data import Cifar10
 
 
 def make(depth: int, width: int = 16) -> CifarResNet:
@@ -50,7 +50,7 @@ def test_published_checkpoint() -> None:
         pytest.skip("needs the published CIFAR-10 ResNet-20 in $MIMETIC_DATA/weights")
     network = make(20).eval()
     network.load_state_dict(torch.load(files[0], weights_only=True), strict=True)
-    test = load(Cifar10(train_size=1, test_size=1000)).test
+    test = load_dataset(Cifar10(train_size=1, test_size=1000)).test
     mean_C11 = torch.tensor((0.4914, 0.4822, 0.4465))[:, None, None]
     std_C11 = torch.tensor((0.2023, 0.1994, 0.2010))[:, None, None]
     expected = 0.926

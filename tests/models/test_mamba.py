@@ -4,17 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic import models
+from mimetic.config.errors import RecipeError
+from mimetic.models.build import build
+from mimetic.models.config import Mamba
 from mimetic.models.mamba import Mixer1, Mixer2
-from mimetic.recipe.errors import RecipeError
 from mimetic.recipe.load import load
-from mimetic.recipe.model import Mamba
 from mimetic.streams import generator
 
 
 def _built(version: int) -> nn.Module:
     section = Mamba(version=version, dim=16, depth=2, state=4, head_dim=8)
-    return models.build(section, in_channels=7, num_classes=7, seed=0)
+    return build(section, in_channels=7, num_classes=7, seed=0)
 
 
 def _theirs(version: int) -> nn.Module:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic.models import build
-from mimetic.recipe.model import PlainCnn
+from mimetic.models.build import build
+from mimetic.models.config import PlainCnn
 
 
 def made(**options: object) -> nn.Module:

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from mimetic.errors import UserError
-from mimetic.models import build
-from mimetic.recipe.model import PythonModel
+from mimetic.models.build import build
+from mimetic.models.config import PythonModel
 
 SOURCE = """
 import torch

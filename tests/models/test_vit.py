@@ -4,11 +4,11 @@ import pytest
 import timm
 import torch
 
-from mimetic.graph import find_sites
-from mimetic.models import build, build_meta
+from mimetic.graph.sites import find_sites
+from mimetic.models.build import build, build_meta
+from mimetic.models.config import Vit
 from mimetic.models.sincos import sincos2d
-from mimetic.recipe import loads
-from mimetic.recipe.model import Vit
+from mimetic.recipe.load import loads
 
 SMALL = {"width": 24, "depth": 2, "heads": 4, "patch_size": 4, "image_size": 16}
 

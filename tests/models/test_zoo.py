@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from mimetic.errors import UserError
-from mimetic.models import build, build_meta
-from mimetic.recipe.model import Model, Timm, Torchvision
+from mimetic.models.build import build, build_meta
+from mimetic.models.config import Model, Timm, Torchvision
 
 TORCHVISION = ["resnet18", "vgg11", "vit_b_16", "convnext_tiny", "swin_t", "googlenet", "densenet121"]
 TIMM = [

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mimetic.errors import RunError, UserError
-from mimetic.initializers.draw import Draw, Moments
+from mimetic.initializers.draw import Moments, ResolvedInit
 
 from .conftest import Small, plan_of
 
@@ -172,7 +172,7 @@ def test_a_draw_that_misses_its_promise_fails(small: Small, factor: float) -> No
     def wrong(streams: object, layer: nn.Module) -> dict[str, torch.Tensor]:
         return {name: factor * t for name, t in honest.sample(streams, layer).items()}  # type: ignore[arg-type]
 
-    lying = Draw(name=honest.name, arguments=honest.arguments, sample=wrong, moments=honest.moments)
+    lying = ResolvedInit(name=honest.name, arguments=honest.arguments, sample=wrong, moments=honest.moments)
     with pytest.raises(RunError, match=r"`stem\.weight`"):
         replace(plan, actions=(replace(action, draw=lying),)).apply(small)
 
@@ -184,7 +184,7 @@ def test_certain_values_are_compared_to_rounding(small: Small) -> None:
         {"id": "b", "match": {"kind": "linear", "param": "bias"}, "init": {"type": "constant", "value": 0.5}},
     )
     (action,) = plan.actions
-    off = Draw(
+    off = ResolvedInit(
         name="constant",
         arguments={},
         sample=lambda _s, _l: {"bias": torch.full((4,), 0.5001)},

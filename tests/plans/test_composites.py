@@ -7,10 +7,12 @@ import yaml
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mimetic.graph import find_sites
-from mimetic.plans import Plan, resolve
+from mimetic.config.errors import RecipeError
+from mimetic.graph.sites import find_sites
 from mimetic.plans.explain import explain
-from mimetic.recipe import RecipeError, load
+from mimetic.plans.plan import Plan
+from mimetic.plans.resolve import resolve
+from mimetic.recipe.load import load
 
 FROZEN = {"id": "attention", "match": {"kind": "attention"}, "freeze": True}
 BLOCK = {"qkv": "mixing.to_qkv", "out": "to_out", "heads": 4}

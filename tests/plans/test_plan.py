@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from mimetic.plans import Entry, describe
+from mimetic.plans.entry import Entry
+from mimetic.plans.plan import describe
 
 VGG = {"type": "torchvision", "name": "vgg11", "args": {}}
 

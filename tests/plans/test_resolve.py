@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic.recipe import RecipeError
+from mimetic.config.errors import RecipeError
 
 from .conftest import Small, plan_of
 
@@ -144,9 +144,9 @@ class Tied(nn.Module):
 
 def tied_plan(*rules: dict[str, object]) -> object:
     """Plan rules against the tied network."""
-    from mimetic.graph import find_sites
-    from mimetic.plans import resolve
-    from mimetic.recipe import load
+    from mimetic.graph.sites import find_sites
+    from mimetic.plans.resolve import resolve
+    from mimetic.recipe.load import load
 
     recipe = load({"recipe": 1, "name": "tied", "init": list(rules)})
     return resolve(recipe.arms["main"], find_sites(Tied(), torch.zeros(2, 3, dtype=torch.long)), seed=0)
@@ -187,9 +187,9 @@ def test_hash_ignores_names_and_order_of_rules(small: Small) -> None:
 def test_ten_thousand_layers_resolve() -> None:
     """Every parameter has its entry; what it costs stands in docs/performance.md."""
     model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(10_000)))
-    from mimetic.graph import find_sites
-    from mimetic.plans import resolve
-    from mimetic.recipe import load
+    from mimetic.graph.sites import find_sites
+    from mimetic.plans.resolve import resolve
+    from mimetic.recipe.load import load
 
     recipe = load(
         {

@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic.covariance import Network, harvest_key, trained_network
+from mimetic.config.address import ConfigPath
+from mimetic.covariance.harvest import harvest_key
+from mimetic.covariance.network import Network, trained_network
 from mimetic.errors import RunError, UserError
-from mimetic.graph import find_sites
-from mimetic.plans import Plan, resolve
-from mimetic.recipe import load
-from mimetic.recipe.address import Address
+from mimetic.graph.sites import find_sites
+from mimetic.plans.plan import Plan
+from mimetic.plans.resolve import resolve
+from mimetic.recipe.load import load
 
 IMAGES = torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 RAINBOW = {
@@ -52,7 +54,7 @@ def plan(model: nn.Module, *rules: dict[str, object], trained: nn.Module | None,
         arm,
         find_sites(model, IMAGES[:2]),
         seed=seed,
-        at=Address(name="a"),
+        at=ConfigPath(name="a"),
         harvests={harvest_key(spec): network},
     )
 

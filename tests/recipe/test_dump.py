@@ -6,8 +6,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimetic.recipe import Recipe, load, loads, resolved
-from mimetic.recipe.registry import registered
+from mimetic.config.registry import registered
+from mimetic.recipe.dump import resolved
+from mimetic.recipe.load import load, loads
+from mimetic.recipe.recipe import Recipe
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,10}", fullmatch=True)
 POSITIVE = st.floats(min_value=1e-6, max_value=1e6)

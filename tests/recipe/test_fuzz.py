@@ -7,7 +7,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimetic.recipe import RecipeError, load, loads, resolved
+from mimetic.config.errors import RecipeError
+from mimetic.recipe.dump import resolved
+from mimetic.recipe.load import load, loads
 
 SOURCES = [
     path.read_text(encoding="utf-8", errors="replace")

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from mimetic.recipe import Issue, json_schema
-from mimetic.recipe.registry import families, registered
+from mimetic.config.errors import Issue
+from mimetic.config.registry import families, registered
+from mimetic.config.text.tree import plain
+from mimetic.config.text.yaml_source import parse
+from mimetic.recipe.json_schema import json_schema
 from mimetic.recipe.shipped import shipped
-from mimetic.recipe.text.tree import plain
-from mimetic.recipe.text.yaml_source import parse
 
 SCHEMA = json_schema()
 TYPES: dict[str, Any] = {

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from mimetic.config.errors import FilePosition, RecipeError
 from mimetic.errors import UserError
-from mimetic.recipe import Mark, Recipe, RecipeError, load, loads, resolved
+from mimetic.recipe.dump import resolved
+from mimetic.recipe.load import load, loads
+from mimetic.recipe.recipe import Recipe
 from mimetic.recipe.shipped import shipped
 
 TEXT = r"""recipe: 1
@@ -78,14 +81,14 @@ def test_arms_are_complete(recipe: Recipe) -> None:
 
 def test_where(recipe: Recipe) -> None:
     """Every written value is found at its place, inherited ones at the place they come from."""
-    assert recipe.where("arms", "closed-form", "init", 0) == Mark("r.yaml", 13, 9)
-    assert recipe.where("arms", "frozen", "init", 0) == Mark("r.yaml", 13, 9)
-    assert recipe.where("arms", "frozen", "init", 0, "freeze") == Mark("r.yaml", 21, 31)
-    assert recipe.where("arms", "frozen", "init", "filters", "expect") == Mark("r.yaml", 16, 17)
-    assert recipe.where("arms", "default", "train", "epochs") == Mark("r.yaml", 4, 17)
-    assert recipe.where("arms", "frozen", "train", "epochs") == Mark("r.yaml", 19, 21)
-    assert recipe.where("arms", "frozen") == Mark("r.yaml", 17, 3)
-    assert recipe.where("seeds") == Mark("r.yaml", 5, 8)
+    assert recipe.where("arms", "closed-form", "init", 0) == FilePosition("r.yaml", 13, 9)
+    assert recipe.where("arms", "frozen", "init", 0) == FilePosition("r.yaml", 13, 9)
+    assert recipe.where("arms", "frozen", "init", 0, "freeze") == FilePosition("r.yaml", 21, 31)
+    assert recipe.where("arms", "frozen", "init", "filters", "expect") == FilePosition("r.yaml", 16, 17)
+    assert recipe.where("arms", "default", "train", "epochs") == FilePosition("r.yaml", 4, 17)
+    assert recipe.where("arms", "frozen", "train", "epochs") == FilePosition("r.yaml", 19, 21)
+    assert recipe.where("arms", "frozen") == FilePosition("r.yaml", 17, 3)
+    assert recipe.where("seeds") == FilePosition("r.yaml", 5, 8)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,7 @@ def test_where_nothing_was_written(recipe: Recipe, path: tuple[Any, ...]) -> Non
 def test_address(recipe: Recipe) -> None:
     """The plan asks for places below one arm."""
     where = recipe.address("frozen").mark
-    assert where("init", 0) == Mark("r.yaml", 13, 9)
+    assert where("init", 0) == FilePosition("r.yaml", 13, 9)
     assert where("init", 0, "match", "kind") == recipe.where(
         "arms", "closed-form", "init", 0, "match", "kind"
     )
@@ -118,7 +121,7 @@ def test_origin_does_not_count(recipe: Recipe) -> None:
     assert recipe == loads("# a comment\n" + TEXT, file="r.yaml")
     copy = pickle.loads(pickle.dumps(recipe))  # noqa: S301
     assert copy == recipe
-    assert copy.where("seeds") == Mark("r.yaml", 5, 8)
+    assert copy.where("seeds") == FilePosition("r.yaml", 5, 8)
 
 
 def test_loaded_is_returned(recipe: Recipe) -> None:
@@ -201,7 +204,7 @@ def test_extends_files(tmp_path: Path) -> None:
     assert (recipe.name, recipe.description, len(recipe.seeds)) == ("top", None, 3)
     assert (ids(recipe, "x"), ids(recipe, "y")) == (["r", "rule-1"], ["rule-1"])
     assert [Path(name).stem for name in recipe.sources] == ["top", "one", "two"]
-    assert recipe.where("arms", "x", "train", "mixup") == Mark(str(tmp_path / "one.yaml"), 5, 43)
+    assert recipe.where("arms", "x", "train", "mixup") == FilePosition(str(tmp_path / "one.yaml"), 5, 43)
 
 
 def test_a_file_is_a_layer_once(tmp_path: Path) -> None:
@@ -297,7 +300,8 @@ def test_documented() -> None:
 def test_reads_without_torch() -> None:
     """Loading a recipe imports neither torch nor numpy."""
     code = (
-        "import sys, mimetic.recipe as r; r.loads('recipe: 1\\n'); r.json_schema();"
+        "import sys; from mimetic.recipe.load import loads; from mimetic.recipe.json_schema import json_schema; "
+        "loads('recipe: 1\\n'); json_schema();"
         "print([m for m in ('torch', 'numpy', 'mlflow', 'timm') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

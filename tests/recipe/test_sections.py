@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mimetic.recipe import Arm, Recipe, Rule
-from mimetic.recipe.covariance import Width
-from mimetic.recipe.match import Match, Range
-from mimetic.recipe.rule import Freeze
+from mimetic.covariance.config import Width
+from mimetic.graph.config import Match, Range
+from mimetic.recipe.recipe import Arm, Recipe
+from mimetic.recipe.rule import Freeze, Rule
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mimetic.recipe import Mark, Recipe, RecipeError, Stage, load, loads, resolved, stages_of
-from mimetic.recipe.measured import Agop, Filters, Origin
+from mimetic.config.errors import FilePosition, RecipeError
+from mimetic.config.text.tree import plain, wrapped
+from mimetic.covariance.config import Agop, Filters, Origin
+from mimetic.recipe.dump import resolved
+from mimetic.recipe.load import load, loads
 from mimetic.recipe.reading.group import ARM
 from mimetic.recipe.reading.merge import merge_maps
+from mimetic.recipe.recipe import Recipe, Stage
 from mimetic.recipe.rule import Rule
-from mimetic.recipe.text.tree import plain, wrapped
+from mimetic.recipe.stages import stages_of
 
 # The example of the design, word for word.
 EXAMPLE = r"""# mimetic run recipes/convmixer-cifar10.yaml
@@ -149,9 +153,9 @@ def test_places() -> None:
     """Values of a stage are found at their place, inherited ones where they come from."""
     recipe = loads(ROUNDS, file="r.yaml")
     where = recipe.address("round-2", "stages").mark
-    assert where("init", 0, "covariance", "from", "stage") == Mark("r.yaml", 11, 74)
-    assert where("train", "epochs") == Mark("r.yaml", 13, 21)
-    assert where("model", "dim") == Mark("r.yaml", 2, 31)
+    assert where("init", 0, "covariance", "from", "stage") == FilePosition("r.yaml", 11, 74)
+    assert where("train", "epochs") == FilePosition("r.yaml", 13, 21)
+    assert where("model", "dim") == FilePosition("r.yaml", 2, 31)
     assert loads("recipe: 1\n").where("stages") is None
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mimetic.recipe import RecipeError, load
-from mimetic.recipe.registry import families, registered
-from mimetic.recipe.suggest import listed
+from mimetic.config.errors import RecipeError
+from mimetic.config.registry import families, registered
+from mimetic.config.suggest import listed
+from mimetic.recipe.load import load
 
 FOLDER = Path(__file__).parent / "wrong"
 CASES = sorted(FOLDER.glob("*.yaml"))

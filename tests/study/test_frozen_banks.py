@@ -9,14 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mimetic.config.registry import registered
 from mimetic.files import write_text
-from mimetic.recipe import Recipe, load, resolved
-from mimetic.recipe.registry import registered
+from mimetic.recipe.dump import resolved
+from mimetic.recipe.load import load
+from mimetic.recipe.recipe import Recipe
 from mimetic.study.layout import Trial
 from mimetic.study.planning.arms import plan_arms
-from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.shelf import TrialCache
 from mimetic.study.trials.trial import run_trial
-from mimetic.train import WEIGHTS
+from mimetic.train.begin import WEIGHTS
 
 KINDS = ["linear_combination", "shared_filters", "factorised"]
 
@@ -43,13 +45,13 @@ def trained_and_begun(
     Training is stopped at its fifth question whether to stop, `stops` times, and continued each time.
     """
     write_text(folder / "resolved.yaml", resolved(recipe))
-    trial, shelf = Trial(str(folder), "main", 0), Shelf()
+    trial, shelf = Trial(str(folder), "main", 0), TrialCache()
     for _ in range(stops):
         asked = count(1)
         assert run_trial(trial, shelf, lambda: "enough" if next(asked) == 5 else None) == "KILLED"  # noqa: B023
     assert run_trial(trial, shelf, lambda: None) == "FINISHED"
     arm = recipe.arms["main"]
-    begun = Shelf().network(arm, shelf.dataset(arm), seed=0).model.state_dict()
+    begun = TrialCache().network(arm, shelf.dataset(arm), seed=0).model.state_dict()
     plan = json.loads((trial.folder / "plan.json").read_text())
     frozen = {entry["parameter"] for entry in plan["entries"] if entry["frozen"]}
     return load_file(trial.folder / WEIGHTS), begun, frozen

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from mimetic.journal import read_journal, status
-from mimetic.recipe import load, resolved
+from mimetic.recipe.dump import resolved
+from mimetic.recipe.load import load
 from mimetic.study.layout import Trial
 from mimetic.study.study import run
-from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.shelf import TrialCache
 from mimetic.study.trials.trial import run_trial
 from mimetic.train import checkpoint
 from mimetic.train.begin import CHECKPOINT, WEIGHTS
@@ -46,9 +47,11 @@ def never_full(tmp_path_factory: pytest.TempPathFactory) -> str:
     return digest(study / "default" / "seed-0")
 
 
-def train(study: Path, seed: int, shelf: Shelf | None = None) -> str:
+def train(study: Path, seed: int, shelf: TrialCache | None = None) -> str:
     """Train a trial in this process; return how it ended."""
-    return run_trial(Trial(str(study), "default", seed), Shelf() if shelf is None else shelf, lambda: None)
+    return run_trial(
+        Trial(str(study), "default", seed), TrialCache() if shelf is None else shelf, lambda: None
+    )
 
 
 def full(file: str) -> OSError:
@@ -103,7 +106,7 @@ def test_one_trial_fails_and_goes_on_later(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The reason names the file; with room again the next is trained, and this one to its end."""
-    study, shelf = begin(tmp_path / "study"), Shelf()
+    study, shelf = begin(tmp_path / "study"), TrialCache()
     first = study / "default" / "seed-0"
     with monkeypatch.context() as patch:
         fill(patch)
@@ -163,8 +166,8 @@ def test_a_worker_that_can_write_nothing(tmp_path: Path) -> None:
     reason = read_journal(trial.journal)[-1]["reason"]
     assert "the journal cannot be written (File too large): make room" in reason
 
-    assert run_trial(trial, Shelf(), lambda: None) == "FINISHED"
+    assert run_trial(trial, TrialCache(), lambda: None) == "FINISHED"
     cut = digest(trial.folder)
     shutil.rmtree(trial.folder)
-    assert run_trial(trial, Shelf(), lambda: None) == "FINISHED"
+    assert run_trial(trial, TrialCache(), lambda: None) == "FINISHED"
     assert digest(trial.folder) == cut

@@ -12,7 +12,7 @@ from mimetic.journal import Journal
 from mimetic.study import locks
 from mimetic.study.layout import Trial
 from mimetic.study.locks import hold_run, holding_study, holding_trial, wait_for_workers
-from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.shelf import TrialCache
 from mimetic.study.trials.trial import run_trial
 
 HOLDER = """
@@ -96,5 +96,5 @@ def test_a_trial_another_process_finished_is_not_trained_again(tmp_path: Path) -
         journal.write("end", status="FINISHED", reason=None, seconds=1.0)
     before = trial.journal.read_bytes()
 
-    assert run_trial(trial, Shelf(), lambda: None) == "FINISHED"
+    assert run_trial(trial, TrialCache(), lambda: None) == "FINISHED"
     assert trial.journal.read_bytes() == before

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from mimetic.config.errors import RecipeError
 from mimetic.journal import history, read_journal
-from mimetic.recipe import RecipeError, load
+from mimetic.recipe.load import load
 from mimetic.study.planning.arms import plan_arms
 from mimetic.study.study import run
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from mimetic.config.errors import RecipeError
 from mimetic.errors import RunError
 from mimetic.journal import read_journal
-from mimetic.recipe import RecipeError, load
+from mimetic.recipe.load import load
 from mimetic.study.planning.arms import plan_arms
 from mimetic.study.stages import prepare_stages, trained_weights
 from mimetic.study.study import run

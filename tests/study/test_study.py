@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from mimetic.config.errors import RecipeError
 from mimetic.errors import UserError
 from mimetic.journal import read_journal
-from mimetic.recipe import RecipeError, load
+from mimetic.recipe.load import load
 from mimetic.study.layout import Trial, studies
 from mimetic.study.planning.arms import plan_arms
 from mimetic.study.study import run
-from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.shelf import TrialCache
 from mimetic.study.trials.trial import run_trial
 
 from .conftest import PLAIN, filters
@@ -127,7 +128,7 @@ def test_queue_in_one_process_gives_the_same_bytes(straight: Path, tmp_path: Pat
     folder = tmp_path / "study"
     folder.mkdir()
     (folder / "resolved.yaml").write_text((straight / "resolved.yaml").read_text())
-    shelf = Shelf()
+    shelf = TrialCache()
     ended = [
         run_trial(Trial(str(folder), arm, seed), shelf, lambda: None)
         for arm in ("default", "frozen")

@@ -13,7 +13,7 @@ import pytest
 
 from mimetic.errors import RunError, UserError
 from mimetic.journal import Journal, history, read_journal
-from mimetic.recipe import load
+from mimetic.recipe.load import load
 from mimetic.study import study as studying
 from mimetic.study.layout import Trial
 from mimetic.study.locks import holding_study

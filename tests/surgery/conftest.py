@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mimetic.plans import Rewritten
-from mimetic.recipe import load
-from mimetic.surgery import operate
+from mimetic.recipe.load import load
+from mimetic.surgery.operate import operate
+from mimetic.surgery.replacement import Rewritten
 
 EXAMPLE = torch.zeros(2, 3, 8, 8)
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mimetic.graph import find_sites
+from mimetic.graph.sites import find_sites
 from mimetic.surgery.factorised import FactorisedConv2d, triangle
 
 from .conftest import EXAMPLE, Small, operated

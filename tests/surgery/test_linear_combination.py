@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mimetic.data import DataShape
+from mimetic.data.dataset import DataShape
 from mimetic.errors import UserError
+from mimetic.models.config import CifarResNet, CifarResNetLC
 from mimetic.models.linear_combination import LinearCombination
-from mimetic.recipe.model import CifarResNet, CifarResNetLC
-from mimetic.recipe.surgery import Fold
-from mimetic.recipe.surgery import LinearCombination as Combine
-from mimetic.surgery import build_network, fold_combinations
-from mimetic.surgery.fold import folded
+from mimetic.surgery.config import Fold
+from mimetic.surgery.config import LinearCombination as Combine
+from mimetic.surgery.fold import fold_combinations, folded
+from mimetic.surgery.network import build_network
 
 from .conftest import EXAMPLE, Small, operated
 

@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mimetic.data import DataShape
+from mimetic.config.errors import RecipeError
+from mimetic.data.dataset import DataShape
+from mimetic.models.config import CifarResNet, CifarResNetLC, Torchvision
 from mimetic.models.linear_combination import LinearCombination
-from mimetic.plans import Rewritten
-from mimetic.recipe import RecipeError, load
-from mimetic.recipe.model import CifarResNet, CifarResNetLC, Torchvision
-from mimetic.recipe.surgery import LinearCombination as Combine
-from mimetic.surgery import build_network, operate
+from mimetic.recipe.load import load
+from mimetic.surgery.config import LinearCombination as Combine
+from mimetic.surgery.network import build_network
+from mimetic.surgery.operate import operate
+from mimetic.surgery.replacement import Rewritten
 
 from .conftest import EXAMPLE, Small, operated
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mimetic.graph import find_sites
+from mimetic.graph.sites import find_sites
 from mimetic.surgery.shared_filters import SharedFilters
 
 from .conftest import operated

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from mimetic.config.errors import RecipeError
 from mimetic.errors import RunError, UserError
-from mimetic.recipe import Recipe, RecipeError, load
+from mimetic.recipe.load import load
+from mimetic.recipe.recipe import Recipe
 from mimetic.study.fetching import with_local_runs
 from mimetic.tracking import log, runs
 from mimetic.tracking.fetch import fetch_trial

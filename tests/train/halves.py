@@ -3,7 +3,7 @@
 import torch
 
 from mimetic import streams
-from mimetic.data import Images
+from mimetic.data.dataset import Images
 
 
 def images(count: int, seed: int) -> Images:

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from mimetic import streams
-from mimetic.data import Dataset, Images
+from mimetic.data.config import Crop
+from mimetic.data.dataset import Dataset, Images
 from mimetic.journal import Journal
-from mimetic.recipe.data import Crop
-from mimetic.recipe.train import OneCycle, Train
-from mimetic.train import train
+from mimetic.train.config import OneCycle, Train
+from mimetic.train.loop import train
 
 
 def images(count: int) -> Images:

@@ -11,11 +11,12 @@ from torch import distributed as dist
 from torch import nn
 
 from mimetic import streams
-from mimetic.data import Dataset
-from mimetic.journal import Journal, Muted
-from mimetic.recipe.data import Crop
-from mimetic.recipe.train import OneCycle, Train
-from mimetic.train import digest, train
+from mimetic.data.config import Crop
+from mimetic.data.dataset import Dataset
+from mimetic.journal import Journal, NullJournal
+from mimetic.train.config import OneCycle, Train
+from mimetic.train.freeze import digest
+from mimetic.train.loop import train
 from mimetic.train.ranks import ALONE, Ranks
 
 
@@ -42,7 +43,7 @@ def main(folder: Path, epochs: int, stop_after: int | None) -> None:
     spec = Train(epochs=epochs, batch_size=16, schedule=OneCycle(), cutmix=1.0, device="cpu")
     path = folder / "journal.jsonl"
     left = iter(range(10**9 if stop_after is None else stop_after))
-    with Journal(path) if ranks.rank == 0 else Muted(path) as journal:
+    with Journal(path) if ranks.rank == 0 else NullJournal(path) as journal:
         outcome = train(
             model,
             dataset,

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from mimetic import streams
-from mimetic.data import Images, cutmix, mixup
-from mimetic.recipe.train import Train
+from mimetic.data.dataset import Images
+from mimetic.data.mix import cutmix, mixup
 from mimetic.train.batches import decoder, epoch_order, mixer, resident
+from mimetic.train.config import Train
 
 CPU = torch.device("cpu")
 PIXELS = torch.arange(256, dtype=torch.uint8).view(2, 2, 8, 8)

@@ -8,7 +8,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mimetic.errors import RunError, UserError
-from mimetic.recipe.train import AdamW, Optimizer, RmsProp, Sgd
 from mimetic.train import checkpoint
 from mimetic.train.checkpoint import (
     UnreadableCheckpointError,
@@ -18,6 +17,7 @@ from mimetic.train.checkpoint import (
     save_checkpoint,
     save_weights,
 )
+from mimetic.train.config import AdamW, Optimizer, RmsProp, Sgd
 from mimetic.train.optimizers import make_optimizer
 
 OPTIMIZERS = [AdamW(), Sgd(), Sgd(momentum=0.0), RmsProp(momentum=0.5)]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 
-from mimetic.journal import Journal, Muted, read_journal
+from mimetic.journal import Journal, NullJournal, read_journal
 from mimetic.train.compiling import LONG, Compiled, CompileError, pick_compile
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -63,7 +63,7 @@ def test_what_nobody_asked_to_compile_goes_on_without(uncompilable: nn.Module, t
 
 def test_what_should_be_compiled_and_cannot_says_what_to_do(uncompilable: nn.Module, tmp_path: Path) -> None:
     """No traceback of the compiler's."""
-    forward = Compiled(uncompilable, must=True, journal=Muted(tmp_path))
+    forward = Compiled(uncompilable, must=True, journal=NullJournal(tmp_path))
     with pytest.raises(CompileError, match=r"no C\+\+ compiler.*; set `train.compile: false`"):
         forward(torch.ones(2))
 
@@ -78,4 +78,4 @@ def test_a_network_s_own_mistake_is_not_the_compiler_s(
 
     monkeypatch.setattr(torch, "compile", lambda _: fail)
     with pytest.raises(ValueError, match="its own"):
-        Compiled(nn.Identity(), must=False, journal=Muted(tmp_path))(torch.ones(2))
+        Compiled(nn.Identity(), must=False, journal=NullJournal(tmp_path))(torch.ones(2))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from mimetic import streams
-from mimetic.data import Images
+from mimetic.data.dataset import Images
 from mimetic.train.evaluate import evaluate
 from mimetic.train.stopping import Stopped
 

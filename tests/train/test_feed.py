@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from mimetic import streams
-from mimetic.data import Dataset, Images
-from mimetic.recipe.data import Crop, Flip
-from mimetic.recipe.train import Train
+from mimetic.data.config import Crop, Flip
+from mimetic.data.dataset import Dataset, Images
 from mimetic.train.batches import decoder
+from mimetic.train.config import Train
 from mimetic.train.feed import Feed
 
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic.data import Images
-from mimetic.recipe.train import Train
+from mimetic.data.dataset import Images
+from mimetic.train.config import Train
 from mimetic.train.figures import epoch_figures, evaluate_splits
 from mimetic.train.stopping import never
 

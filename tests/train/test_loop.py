@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mimetic import streams
-from mimetic.data import Dataset, load
+from mimetic.data.config import Copying, Crop, Flip
+from mimetic.data.dataset import Dataset
+from mimetic.data.load import load_dataset
 from mimetic.errors import UserError
 from mimetic.journal import Journal, history, read_journal
-from mimetic.recipe.data import Copying, Crop, Flip
-from mimetic.recipe.train import AdamW, Checkpoint, OneCycle, Sgd, Train
 from mimetic.train.begin import CHECKPOINT, WEIGHTS
+from mimetic.train.config import AdamW, Checkpoint, OneCycle, Sgd, Train
 from mimetic.train.freeze import digest
 from mimetic.train.loop import train
 from mimetic.train.outcome import Outcome
@@ -386,7 +387,7 @@ def test_sequences_are_trained_on_and_each_length_has_its_metrics(tmp_path: Path
     with streams.keyed_global_rng(0):
         model = Answering()
 
-    outcome, _ = _train(tmp_path, spec, model=model, dataset=load(strings), augment=())
+    outcome, _ = _train(tmp_path, spec, model=model, dataset=load_dataset(strings), augment=())
 
     names = {f"{split}/{what}{end}" for split in ("val", "test") for what in ("loss", "acc") for end in ENDS}
     assert outcome.status == "FINISHED"

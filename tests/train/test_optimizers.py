@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from mimetic.config.registry import Component
 from mimetic.errors import RunError
-from mimetic.recipe.base import Spec
-from mimetic.recipe.train import Adam, AdamW, Optimizer, RmsProp, Sgd
+from mimetic.train.config import Adam, AdamW, Optimizer, RmsProp, Sgd
 from mimetic.train.optimizers import build, make_optimizer, set_rate
 
 PLAIN = [
@@ -76,4 +76,4 @@ def test_rate_is_set_in_every_group() -> None:
 def test_unknown_optimizer_is_refused() -> None:
     """A section without an implementation says so."""
     with pytest.raises(NotImplementedError, match="Spec"):
-        build(Spec(), [])
+        build(Component(), [])

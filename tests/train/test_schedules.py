@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimetic.recipe.base import Spec
-from mimetic.recipe.train import ConstantRate, Cosine, OneCycle, Triangular
+from mimetic.config.registry import Component
+from mimetic.train.config import ConstantRate, Cosine, OneCycle, Triangular
 from mimetic.train.schedules import rate
 
 SHARES = st.floats(0.0, 1.0)
@@ -18,12 +18,12 @@ SCHEDULES = st.one_of(
 )
 
 
-def _curve(spec: Spec, steps: int) -> list[float]:
+def _curve(spec: Component, steps: int) -> list[float]:
     return [rate(spec, step=step, steps=steps) for step in range(steps)]
 
 
 @given(SCHEDULES, st.integers(1, 200))
-def test_rate_lies_between_zero_and_the_peak(spec: Spec, steps: int) -> None:
+def test_rate_lies_between_zero_and_the_peak(spec: Component, steps: int) -> None:
     """Every schedule stays in [0, 1], whatever its settings and however short the training."""
     assert all(0.0 <= value <= 1.0 for value in _curve(spec, steps))
 
@@ -75,4 +75,4 @@ def test_warmup_rises_linearly_to_the_peak() -> None:
 def test_unknown_schedule_is_refused() -> None:
     """A section without an implementation says so."""
     with pytest.raises(NotImplementedError, match="Spec"):
-        rate(Spec(), step=0, steps=1)
+        rate(Component(), step=0, steps=1)

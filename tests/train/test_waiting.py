@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mimetic.data import Dataset, load
-from mimetic.journal import Muted
-from mimetic.recipe.base import Spec
-from mimetic.recipe.data import ColorJitter, Copying, Crop, Cutout, Flip, RandAugment
-from mimetic.recipe.train import RmsProp, Train
+from mimetic.config.registry import Component
+from mimetic.data.config import ColorJitter, Copying, Crop, Cutout, Flip, RandAugment
+from mimetic.data.dataset import Dataset
+from mimetic.data.load import load_dataset
+from mimetic.journal import NullJournal
 from mimetic.train import feed, loop, stacked
+from mimetic.train.config import RmsProp, Train
 from mimetic.train.outcome import Outcome
 from mimetic.train.work import Work
 
@@ -91,13 +92,15 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Watch]:
         yield watching
 
 
-def _work(folder: Path, dataset: Dataset, model: nn.Module, augment: Sequence[Spec], spec: Train) -> Work:
+def _work(
+    folder: Path, dataset: Dataset, model: nn.Module, augment: Sequence[Component], spec: Train
+) -> Work:
     return Work(
         model=model,
         dataset=dataset,
         spec=spec,
         seed=0,
-        journal=Muted(folder / "journal.jsonl"),
+        journal=NullJournal(folder / "journal.jsonl"),
         folder=folder,
         plan_hash="",
         augment=augment,
@@ -141,7 +144,7 @@ def test_no_step_waits_for_the_device(watch: _Watch, size: int, tmp_path: Path) 
 
 def test_nor_does_one_of_sequences(watch: _Watch, tmp_path: Path) -> None:
     """Tokens go through the same loop."""
-    dataset = load(Copying(train_size=64, test_size=16, letters=3, lengths=(2, 4)))
+    dataset = load_dataset(Copying(train_size=64, test_size=16, letters=3, lengths=(2, 4)))
     model = nn.Sequential(nn.Embedding(6, 8), nn.Linear(8, 6))
     spec = EVERYTHING.model_copy(update={"mixup": 0.0, "cutmix": 0.0})
     assert _ended(_work(tmp_path, dataset, model, (), spec).alone(_few_steps(watch), loop.ALONE))

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from torch import nn
 
+from mimetic.graph.config import CompositeKind
 from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.names import unwraps
 from mimetic.graph.structure import Slot, Structure, stacked
-from mimetic.recipe.match import CompositeKind
 
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead", "nheads")
 """Names under which modules keep their number of query heads."""

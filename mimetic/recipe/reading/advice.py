@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from mimetic.recipe.base import Section, Spec
-from mimetic.recipe.errors import Step
+from mimetic.config.base import Section
+from mimetic.config.errors import Step
+from mimetic.config.registry import Component, registered
+from mimetic.config.suggest import likeness, listed, nearest
 from mimetic.recipe.reading.grammar import Place, fields_of, homes, place
 from mimetic.recipe.reading.group import LISTS
 from mimetic.recipe.recipe import Arm, Recipe
-from mimetic.recipe.registry import registered
-from mimetic.recipe.suggest import likeness, listed, nearest
 
 _SURE = 0.8
 
@@ -53,8 +53,8 @@ def home_of(key: str, near: Sequence[str] = ()) -> str | None:
         found = inner if inner else sibling if sibling else found
     shallowest = min(len(path) for path in found)
     found = [path for path in found if len(path) <= shallowest + 1]
-    certain = {path[:1] for path in found if not issubclass(homes_of_key[path], Spec)}
-    found = [p for p in found if p[:1] not in certain or not issubclass(homes_of_key[p], Spec)]
+    certain = {path[:1] for path in found if not issubclass(homes_of_key[path], Component)}
+    found = [p for p in found if p[:1] not in certain or not issubclass(homes_of_key[p], Component)]
     return f"`{key}` belongs {' or '.join(_where(path) for path in found[:2])}"
 
 

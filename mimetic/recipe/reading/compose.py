@@ -9,11 +9,11 @@ that, the lowest first.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mimetic.recipe.errors import Issue, clipped
+from mimetic.config.errors import Issue, clipped
+from mimetic.config.suggest import choice
+from mimetic.config.text.tree import List, Map, NodePosition
 from mimetic.recipe.reading.group import ARM, ARMS, GROUPS, HEAD_KEYS, LISTS, RECIPE, Group
 from mimetic.recipe.reading.merge import check_removals, merge, merge_maps, merge_rules, without_removed
-from mimetic.recipe.suggest import choice
-from mimetic.recipe.text.tree import List, Map, Spot
 
 MAIN = "main"
 """Name of the only arm of a recipe that has none."""
@@ -72,7 +72,7 @@ class Composition:
         """Return what holds for all arms, or for all stages."""
         if group.key not in self._shared:
             keys = (*group.shared, "remove") if "init" in group.shared else group.shared
-            state = Map(Spot())
+            state = Map(NodePosition())
             for layer in self.layers:
                 state = self._laid_over(state, _only(layer, *keys), group)
             self._shared[group.key] = state
@@ -155,16 +155,16 @@ class Composition:
             return f"the {group.noun} `{clipped(parent)}` extends itself: {shown}", hint
         return None
 
-    def _spot_of(self, group: Group, name: str) -> Spot:
+    def _spot_of(self, group: Group, name: str) -> NodePosition:
         spots = [layer[group.key].spots[name] for layer in self.layers if name in layer.get(group.key, ())]
         return spots[-1] if spots else self._top()
 
-    def _spot_of_group(self, group: Group) -> Spot:
+    def _spot_of_group(self, group: Group) -> NodePosition:
         spots = [layer.spots[group.key] for layer in self.layers if group.key in layer]
         return spots[-1] if spots else self._top()
 
-    def _top(self) -> Spot:
-        return self.layers[-1].here if self.layers else Spot()
+    def _top(self) -> NodePosition:
+        return self.layers[-1].here if self.layers else NodePosition()
 
     def _check_baseline(self, tree: Map, arms: Map) -> None:
         baseline = tree.get("baseline")

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from mimetic.recipe.base import Section
-from mimetic.recipe.registry import Family, Registered, registered
-from mimetic.recipe.text.tree import Map
+from mimetic.config.base import Section
+from mimetic.config.registry import Registered, registered
+from mimetic.config.text.tree import Map
 
 _DEEPEST = 5
 """Where the search for a key's home ends: a plugin's section may hold itself."""
@@ -35,7 +35,7 @@ class Place:
     """
 
     section: type[Section] | None = None
-    family: Family | None = None
+    family: str | None = None
     items: Any = None
     values: Any = None
     length: int | None = None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mimetic.recipe.address import Among
+from mimetic.config.address import Among
 from mimetic.recipe.reading.grammar import Place, place
 from mimetic.recipe.recipe import Arm, Recipe, Stage
 

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from mimetic.recipe.errors import Issue, Step
-from mimetic.recipe.measured import Origin
+from mimetic.config.errors import Issue, Step
+from mimetic.config.text.tree import List, Map, find
+from mimetic.covariance.config import Origin
 from mimetic.recipe.reading.grammar import Place
 from mimetic.recipe.reading.group import GROUPS
 from mimetic.recipe.recipe import MAX_SEEDS
-from mimetic.recipe.stages import Harvesting, Misuse, Use, misuses, node_of, unused
-from mimetic.recipe.text.tree import List, Map, find
+from mimetic.recipe.stages import StageGraph, StageRefError, Use, misuses, node_of, unused
 
 
 def issues_of_stages(tree: Map) -> list[Issue]:
@@ -36,17 +36,17 @@ def without_stages(tree: Map, names: Collection[str]) -> Map:
     return rest.put("stages", stages, tree.spots["stages"]) if stages else rest
 
 
-def _told(wrong: Iterable[Misuse], tree: Map) -> list[Issue]:
+def _told(wrong: Iterable[StageRefError], tree: Map) -> list[Issue]:
     spots = [(misuse, found) for misuse in wrong if (found := find(tree, misuse.path)) is not None]
     return [Issue(misuse.message, spot.path, spot.value, misuse.hint) for misuse, spot in spots]
 
 
-def _harvesting(tree: Map) -> Harvesting:
+def _harvesting(tree: Map) -> StageGraph:
     stages = {
         name: None if stage.get("seeds") is None else _seeds(stage["seeds"])
         for name, stage in tree.get("stages", {}).items()
     }
-    return Harvesting(tuple(tree["arms"]), stages, _seeds(tree.get("seeds", 1)), tuple(_uses(tree)))
+    return StageGraph(tuple(tree["arms"]), stages, _seeds(tree.get("seeds", 1)), tuple(_uses(tree)))
 
 
 def _seeds(value: Any) -> tuple[int, ...]:

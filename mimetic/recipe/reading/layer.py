@@ -7,11 +7,11 @@ the values are is checked after composition, once, by the schema.
 
 from typing import Any
 
-from mimetic.recipe.errors import Issue, Step, clipped
+from mimetic.config.errors import Issue, Step, clipped
+from mimetic.config.suggest import did_you_mean, listed
+from mimetic.config.text.tree import List, Map, NodePosition, addressed, shown
 from mimetic.recipe.reading.advice import home_of
 from mimetic.recipe.reading.group import FILE_KEYS, GROUPS, LISTS, Group
-from mimetic.recipe.suggest import did_you_mean, listed
-from mimetic.recipe.text.tree import List, Map, Spot, addressed, shown
 
 VERSION = 1
 
@@ -100,7 +100,7 @@ def _checked_section(tree: Map, keys: tuple[str, ...], issues: list[Issue], *, g
     return checked
 
 
-def _unknown(key: str, spot: Spot, keys: tuple[str, ...], group: Group | None) -> Issue:
+def _unknown(key: str, spot: NodePosition, keys: tuple[str, ...], group: Group | None) -> Issue:
     return Issue(f"unknown key `{clipped(key)}`", spot.path, spot.start, hint_for(key, keys, group))
 
 
@@ -119,7 +119,7 @@ def hint_for(key: str, keys: tuple[str, ...], group: Group | None) -> str:
     return next(guess for guess in guesses if guess is not None)
 
 
-def _checked_rules(key: str, value: Any, spot: Spot, issues: list[Issue]) -> List | None:
+def _checked_rules(key: str, value: Any, spot: NodePosition, issues: list[Issue]) -> List | None:
     noun = LISTS[key]
     what = "init" if key == "init" else "type"
     if not isinstance(value, List):
@@ -128,7 +128,7 @@ def _checked_rules(key: str, value: Any, spot: Spot, issues: list[Issue]) -> Lis
             hint = f"a {noun} says where: `- {{match: …, {what}: {clipped(value, 30)}}}`"
         _wrong(issues, f"expected a list of {noun}s", value, spot, hint)
         return None
-    rules, first = List(value.here), dict[str, Spot]()
+    rules, first = List(value.here), dict[str, NodePosition]()
     for rule, at in value.entries():
         if not isinstance(rule, Map):
             _wrong(issues, f"expected a {noun} (a map)", rule, at, f"write `{{match: …, {what}: …}}`")
@@ -143,13 +143,13 @@ def _checked_rules(key: str, value: Any, spot: Spot, issues: list[Issue]) -> Lis
     return rules
 
 
-def _twice(noun: str, name: str, spot: Spot, first: Spot) -> Issue:
+def _twice(noun: str, name: str, spot: NodePosition, first: NodePosition) -> Issue:
     message = f"two {noun}s of this list have the id `{clipped(name)}`"
     return Issue(message, spot.path, spot.value, "give one of them another id", first.value)
 
 
 def _checked_names(
-    key: str, value: Any, spot: Spot, issues: list[Issue], *, group: Group | None
+    key: str, value: Any, spot: NodePosition, issues: list[Issue], *, group: Group | None
 ) -> List | None:
     """Return the names a key lists; one name may stand without a list."""
     single = group is not None and key == "extends"
@@ -173,5 +173,5 @@ def _checked_names(
     return names
 
 
-def _wrong(issues: list[Issue], expected: str, value: Any, spot: Spot, hint: str | None) -> None:
+def _wrong(issues: list[Issue], expected: str, value: Any, spot: NodePosition, hint: str | None) -> None:
     issues.append(Issue(f"{expected}, found {shown(value)}", spot.path, spot.value, hint))

@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from mimetic.recipe.errors import Step
+from mimetic.config.errors import Step
+from mimetic.config.registry import TAG
+from mimetic.config.text.tree import List, Map, NodePosition
 from mimetic.recipe.reading.grammar import Place, fields_of
-from mimetic.recipe.registry import TAG
-from mimetic.recipe.text.tree import List, Map, Spot
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Fault:
     """
 
     node: Any
-    spot: Spot
+    spot: NodePosition
     kind: Place
     field: FieldInfo | None
     rest: tuple[Step, ...]

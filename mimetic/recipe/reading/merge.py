@@ -9,16 +9,18 @@ because the first match wins and the more specific speaks first.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mimetic.recipe.errors import Issue, clipped
+from mimetic.config.errors import Issue, clipped
+from mimetic.config.registry import registered
+from mimetic.config.suggest import choice
+from mimetic.config.text.tree import List, Map, NodePosition
 from mimetic.recipe.reading.grammar import Place, fields_of, type_of
-from mimetic.recipe.registry import registered
-from mimetic.recipe.suggest import choice
-from mimetic.recipe.text.tree import List, Map, Spot
 
 _EXCLUDES = {"init": ("covariance", "scale"), "covariance": ("init",)}
 
 
-def merge(base: tuple[Any, Spot], over: tuple[Any, Spot], place: Place) -> tuple[Any, Spot]:
+def merge(
+    base: tuple[Any, NodePosition], over: tuple[Any, NodePosition], place: Place
+) -> tuple[Any, NodePosition]:
     """Return a value laid over another, with its spot; neither is changed.
 
     A section stays where it was begun, since its changed values have spots of their own.
@@ -51,7 +53,7 @@ def merge_maps(base: Map, over: Map, place: Place) -> Map:
     return merged
 
 
-def _spelled_out(value: Any, spot: Spot, place: Place) -> Any:
+def _spelled_out(value: Any, spot: NodePosition, place: Place) -> Any:
     """Write a text that is short for a map as that map."""
     if isinstance(value, str) and place.shorthand is not None:
         return Map(spot).put(place.shorthand, value, spot)

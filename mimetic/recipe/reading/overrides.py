@@ -9,14 +9,14 @@ value is text: then it is taken as it stands, so that a regular expression needs
 from dataclasses import dataclass
 from typing import Any
 
-from mimetic.recipe.errors import Issue, Mark, RecipeError, Step, clipped
+from mimetic.config.errors import FilePosition, Issue, RecipeError, Step, clipped
+from mimetic.config.suggest import choice, did_you_mean, listed
+from mimetic.config.text.tree import List, Map, NodePosition, reach, shown
+from mimetic.config.text.yaml_source import parse_value
 from mimetic.recipe.reading.compose import Composition
 from mimetic.recipe.reading.grammar import Place
 from mimetic.recipe.reading.group import ARM, ARM_KEYS, ARMS, FILE_KEYS, GROUPS, LISTS, RECIPE, Group
 from mimetic.recipe.reading.layer import hint_for
-from mimetic.recipe.suggest import choice, did_you_mean, listed
-from mimetic.recipe.text.tree import List, Map, Spot, reach, shown
-from mimetic.recipe.text.yaml_source import parse_value
 
 FILE = "--set"
 """What messages call the command line; the line is the number of the override."""
@@ -41,9 +41,9 @@ class _Path:
     number: int
     start: int = 0
 
-    def mark(self, column: int | None = None) -> Mark:
+    def mark(self, column: int | None = None) -> FilePosition:
         at = self.start if column is None else column
-        return Mark(FILE, self.number, at + 1, self.whole)
+        return FilePosition(FILE, self.number, at + 1, self.whole)
 
     @property
     def rest(self) -> str:
@@ -96,7 +96,7 @@ class _Patch:
     issues: list[Issue]
 
     def layer(self) -> Map:
-        spot = Spot((), self.path.mark(0), self.path.mark(0))
+        spot = NodePosition((), self.path.mark(0), self.path.mark(0))
         layer = Map(spot)
         key = self.path.segment()
         if key in GROUPS:
@@ -130,7 +130,7 @@ class _Patch:
             hint = choice(name, names, label=group.key) if names else none
             raise self._refusal(f"there is no {group.noun} `{clipped(name)}`", here, hint, path)
         inner = path.after(name)
-        member = Map(Spot(here, path.mark(), path.mark()))
+        member = Map(NodePosition(here, path.mark(), path.mark()))
         if inner.ended:
             value = self._parsed(here, Place())
             if not isinstance(value, Map):
@@ -142,7 +142,9 @@ class _Patch:
                 hint = hint_for(key, group.layer_keys, group)
                 raise self._refusal(f"unknown key `{clipped(key)}`", (*here, key), hint, inner)
             member = self._section(member, inner, here, group)
-        members = Map(Spot((group.key,), self.path.mark(), self.path.mark())).put(name, member, member.here)
+        members = Map(NodePosition((group.key,), self.path.mark(), self.path.mark())).put(
+            name, member, member.here
+        )
         return layer.put(group.key, members, members.here)
 
     def _section(self, tree: Map, path: _Path, above: tuple[Step, ...], group: Group | None) -> Map:
@@ -168,8 +170,8 @@ class _Patch:
         if name not in ids:
             hint = self._rule_hint(name, ids, above, key)
             raise self._refusal(f"there is no {noun} `{clipped(name)}`", here, hint, inner)
-        spot = Spot(here, inner.mark(), inner.mark())
-        rule = Map(spot).put("id", name, Spot((*here, "id"), inner.mark(), inner.mark()))
+        spot = NodePosition(here, inner.mark(), inner.mark())
+        rule = Map(spot).put("id", name, NodePosition((*here, "id"), inner.mark(), inner.mark()))
         deeper = inner.after(name)
         kind = ARM.below(key).below(0)
         if deeper.ended:
@@ -182,7 +184,7 @@ class _Patch:
             raise self._refusal(f"the id of a {noun} cannot be changed", (*here, "id"), None, deeper)
         else:
             rule = self._put(rule, deeper, here, self._chosen(kind, here))
-        merged = List(Spot((*above, key), path.mark(), path.mark())).add(rule, spot)
+        merged = List(NodePosition((*above, key), path.mark(), path.mark())).add(rule, spot)
         return tree.put(key, merged, merged.here)
 
     def _rule_hint(self, name: str, ids: tuple[str, ...], above: tuple[Step, ...], key: str) -> str:
@@ -212,10 +214,10 @@ class _Patch:
             hint = f"set the whole list: {self.path.whole[: path.start]}{key}=[…]"
             raise self._refusal(f"the entries of the list `{key}` have no names", here, hint, inner)
         else:
-            spot = Spot(here, path.mark(), path.mark())
+            spot = NodePosition(here, path.mark(), path.mark())
             value = self._put(Map(spot), inner, here, self._chosen(below, here))
         return tree.put(
-            key, value, Spot(here, self._value_mark() if inner.ended else path.mark(), path.mark())
+            key, value, NodePosition(here, self._value_mark() if inner.ended else path.mark(), path.mark())
         )
 
     def _chosen(self, kind: Place, here: tuple[Step, ...]) -> Place:
@@ -226,7 +228,7 @@ class _Patch:
         return kind.chosen(None if found is None else found[0])
 
     def _parsed(self, here: tuple[Step, ...], kind: Place) -> Any:
-        def locate(line: int, column: int) -> Mark:
+        def locate(line: int, column: int) -> FilePosition:
             return self.path.mark(self.value_start + column if line == 0 else self.value_start)
 
         if kind.is_text:
@@ -244,7 +246,7 @@ class _Patch:
             return str(value)
         return stripped
 
-    def _value_mark(self) -> Mark:
+    def _value_mark(self) -> FilePosition:
         space = len(self.value) - len(self.value.lstrip(" "))
         return self.path.mark(self.value_start + (space if space < len(self.value) else 0))
 

@@ -5,15 +5,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mimetic.recipe.base import MISTAKE
-from mimetic.recipe.errors import Issue, Mark, clipped
+from mimetic.config.base import VALIDATION_ERROR
+from mimetic.config.errors import FilePosition, Issue, clipped
+from mimetic.config.registry import registered
+from mimetic.config.suggest import likeness, listed, nearest
+from mimetic.config.text.tree import Map, find, shown
 from mimetic.recipe.reading.advice import unknown_key
 from mimetic.recipe.reading.grammar import Place, type_of
 from mimetic.recipe.reading.location import Fault, follow
 from mimetic.recipe.reading.wording import KINDS, in_words, name_in_words
-from mimetic.recipe.registry import Family, registered
-from mimetic.recipe.suggest import likeness, listed, nearest
-from mimetic.recipe.text.tree import Map, find, shown
 
 INCOMPLETE = "missing", "union_tag_not_found", "too_short"
 """Types of errors that an arm may still mend, so that they do not count in what all arms share."""
@@ -67,7 +67,7 @@ def _of_several_forms(faults: list[Fault]) -> list[Issue]:
 
 def _may_be_mended(fault: Fault) -> bool:
     kind = fault.error["type"]
-    return kind in INCOMPLETE or (kind == MISTAKE and isinstance(fault.node, Map))
+    return kind in INCOMPLETE or (kind == VALIDATION_ERROR and isinstance(fault.node, Map))
 
 
 def _issue(fault: Fault) -> Issue:
@@ -77,7 +77,7 @@ def _issue(fault: Fault) -> Issue:
     if fault.rest[-1:] == ("[key]",):
         message, hint = name_in_words(str(fault.error["loc"][-2]))
         return Issue(message, fault.spot.path, fault.spot.start, hint)
-    if kind == MISTAKE:
+    if kind == VALIDATION_ERROR:
         return _mistake(fault)
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
         return _type(fault)
@@ -85,7 +85,7 @@ def _issue(fault: Fault) -> Issue:
     return Issue(message, fault.spot.path, _mark(fault), hint)
 
 
-def _mark(fault: Fault) -> Mark | None:
+def _mark(fault: Fault) -> FilePosition | None:
     if fault.error["type"] == "missing" and isinstance(fault.node, Map):
         return fault.node.here.value
     return fault.spot.value
@@ -107,7 +107,7 @@ def _mistake(fault: Fault) -> Issue:
     return Issue(message, spot.path, _shifted(spot.value, fault.node, fault.limits["offset"]), hint)
 
 
-def _shifted(mark: Mark | None, text: Any, offset: int | None) -> Mark | None:
+def _shifted(mark: FilePosition | None, text: Any, offset: int | None) -> FilePosition | None:
     """Move a mark from the beginning of a text to one of its characters, where it is written on one line."""
     if mark is None or mark.text is None or offset is None or not isinstance(text, str):
         return mark
@@ -131,7 +131,7 @@ def _type(fault: Fault) -> Issue:
     return Issue(f"expected {kind}, found {shown(found)}", spot.path, spot.value, types)
 
 
-def _near_type(name: str, names: list[str], family: Family | None) -> str:
+def _near_type(name: str, names: list[str], family: str | None) -> str:
     near = nearest(name, names)
     source, _, rest = name.partition(":")  # as `--model` is written on the command line
     if rest and source in names:

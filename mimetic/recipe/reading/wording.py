@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from mimetic.recipe.base import NAME_PATTERN
-from mimetic.recipe.errors import clipped
+from mimetic.config.base import NAME_PATTERN
+from mimetic.config.errors import clipped
+from mimetic.config.suggest import did_you_mean, listed
+from mimetic.config.text.scalars import meant_bool, meant_number
+from mimetic.config.text.tree import List, shown
 from mimetic.recipe.reading.grammar import fields_of, place, type_of
 from mimetic.recipe.reading.location import Fault
-from mimetic.recipe.suggest import did_you_mean, listed
-from mimetic.recipe.text.scalars import meant_bool, meant_number
-from mimetic.recipe.text.tree import List, shown
 
 Said = tuple[str, str | None]
 """A message and a hint."""

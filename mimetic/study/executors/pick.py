@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from mimetic.recipe import Recipe
+from mimetic.recipe.recipe import Recipe
 from mimetic.study.executors.cluster import Cluster
 from mimetic.study.executors.executor import Executor
 from mimetic.study.executors.pool import Pool, cores

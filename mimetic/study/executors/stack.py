@@ -7,9 +7,9 @@ goes on by itself, and with it those it was to be stacked with.
 from collections.abc import Sequence
 from functools import partial
 
-from mimetic.recipe import Recipe
+from mimetic.recipe.recipe import Recipe
 from mimetic.study.layout import Trial
-from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.shelf import TrialCache
 from mimetic.study.trials.trial import Steps, Stop, hand_in, trial_steps
 from mimetic.train.outcome import Outcome
 from mimetic.train.ranks import ALONE
@@ -40,7 +40,7 @@ def stacks(recipe: Recipe, trials: Sequence[Trial], *, size: int) -> list[tuple[
     return [tuple(rows) for rows in order]
 
 
-def run_stack(trials: Sequence[Trial], shelf: Shelf, stop: Stop) -> list[str]:
+def run_stack(trials: Sequence[Trial], shelf: TrialCache, stop: Stop) -> list[str]:
     """Train some trials as one, or one after another, and return how each ended.
 
     Args:

@@ -22,7 +22,7 @@ from mimetic.errors import RunError
 from mimetic.study.executors.executor import Tick
 from mimetic.study.executors.worker import StopFlag
 from mimetic.study.layout import Trial
-from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.shelf import TrialCache
 from mimetic.study.trials.trial import run_trial
 from mimetic.train.memory import keep_freed_memory
 from mimetic.train.ranks import LOST, Ranks
@@ -56,7 +56,7 @@ class Team:
     def run(self, waves: Sequence[Sequence[Trial]], tick: Tick) -> None:
         """Train one trial after another; `tick` is called between steps, twice a second."""
         ranks = _join()
-        stop, shelf, due = _Stop(), Shelf(), [0.0]
+        stop, shelf, due = _Stop(), TrialCache(), [0.0]
 
         def asked() -> str | None:
             if time.monotonic() >= due[0]:
@@ -98,7 +98,7 @@ def follow() -> None:
     """
     try:
         ranks = _join()
-        stop, shelf = _Stop(), Shelf()
+        stop, shelf = _Stop(), TrialCache()
         with _signals(stop):
             while (line := _tell(None)) != "end":
                 run_trial(Trial.from_json(line), shelf, stop, ranks)

@@ -17,7 +17,7 @@ from types import FrameType
 
 from mimetic.study.executors.stack import run_stack
 from mimetic.study.layout import read_load
-from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.shelf import TrialCache
 from mimetic.study.trials.trial import run_trial
 from mimetic.train.devices import device_lost
 from mimetic.train.memory import keep_freed_memory
@@ -57,7 +57,7 @@ def work() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     queue: SimpleQueue[str | None] = SimpleQueue()
     threading.Thread(target=_read, args=(queue, stop), daemon=True).start()
-    shelf = Shelf()
+    shelf = TrialCache()
     while stop.reason is None:
         line = queue.get()
         if line is None:

@@ -5,14 +5,15 @@ Every arm and stage is planned against its model on the meta device, and each da
 
 from dataclasses import dataclass
 
-from mimetic import data
+from mimetic.config.address import Among, ConfigPath
+from mimetic.config.errors import Issue, RecipeError
+from mimetic.data.load import load_dataset
 from mimetic.errors import UserError
-from mimetic.graph import Graph
-from mimetic.plans import Plan, resolve
-from mimetic.recipe import Issue, Recipe, RecipeError
-from mimetic.recipe.address import Address, Among
-from mimetic.recipe.model import Model
-from mimetic.recipe.recipe import Arm
+from mimetic.graph.site import Graph
+from mimetic.models.config import Model
+from mimetic.plans.plan import Plan
+from mimetic.plans.resolve import resolve
+from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.study.planning.checks import check_learner, check_metric, check_pairing, check_parts, check_size
 from mimetic.study.planning.prospects import prospects
 from mimetic.study.planning.sites import Sites, rewritten_sites
@@ -95,7 +96,7 @@ def plan_recipe(
     return planned
 
 
-def _sites(arm: Arm, at: Address, *, model: Model | None, allow_code: bool) -> Sites:
+def _sites(arm: Arm, at: ConfigPath, *, model: Model | None, allow_code: bool) -> Sites:
     """Return the sites of the network of an arm or a stage, or of another one in its place."""
     if model is not None:
         try:
@@ -115,7 +116,7 @@ def _sites(arm: Arm, at: Address, *, model: Model | None, allow_code: bool) -> S
     return sites
 
 
-def _plan(recipe: Recipe, arm: Arm, at: Address, sites: Sites, *, seed: int, allow_code: bool) -> Plan:
+def _plan(recipe: Recipe, arm: Arm, at: ConfigPath, sites: Sites, *, seed: int, allow_code: bool) -> Plan:
     harvests = prospects(recipe, arm, at=at, allow_code=allow_code)
     return resolve(arm, sites.graph, seed=seed, at=at, harvests=harvests, rewrites=sites.rewrites)
 
@@ -137,7 +138,7 @@ def open_data(recipe: Recipe) -> dict[str, str]:
         key = examples.model_dump_json()
         if key not in opened:
             try:
-                opened[key] = data.load(examples).digest
+                opened[key] = load_dataset(examples).digest
             except UserError as error:
                 raise RecipeError([at.issue(str(error), "data")]) from None
         digests[f"{at.among}/{at.name}"] = opened[key]

@@ -6,11 +6,13 @@ be planned without data or training.
 
 import re
 
-from mimetic import data
-from mimetic.kernels import outline
-from mimetic.recipe import Arm, Issue, Recipe, RecipeError
-from mimetic.recipe.address import Address
-from mimetic.recipe.data import Data
+from mimetic.config.address import ConfigPath
+from mimetic.config.errors import Issue, RecipeError
+from mimetic.data.config import Data
+from mimetic.data.dataset import DataShape
+from mimetic.data.load import describe_dataset
+from mimetic.kernels.outline import outline
+from mimetic.recipe.recipe import Arm, Recipe
 
 _SIZE = re.compile(
     r"AssertionError: (Input (height|width|image)|Wrong image (height|width))"
@@ -20,7 +22,7 @@ _SIZE = re.compile(
 """How torch, torchvision, timm and our ViT say that an image is too small or of another size."""
 
 
-def check_parts(arm: Arm, at: Address) -> None:
+def check_parts(arm: Arm, at: ConfigPath) -> None:
     """Refuse to run what lacks a model, data or training, or data to learn from without them."""
     parts = ("model", "data", "train") if arm.learner is None else ("data",)
     missing = [part for part in parts if getattr(arm, part) is None]
@@ -38,7 +40,7 @@ def check_metric(recipe: Recipe, name: str) -> None:
         raise RecipeError([Issue(message, place, recipe.where(*place), "set `data.val_size`")])
 
 
-def check_pairing(arm: Arm, at: Address) -> None:
+def check_pairing(arm: Arm, at: ConfigPath) -> None:
     """Refuse a model of images on tokens, one of tokens on images, and images' augmentation on tokens."""
     if arm.model is None or arm.data is None:
         return
@@ -52,7 +54,7 @@ def check_pairing(arm: Arm, at: Address) -> None:
         raise RecipeError([at.issue(message, "train", hint="remove them")])
 
 
-def check_size(note: str | None, at: Address) -> None:
+def check_size(note: str | None, at: ConfigPath) -> None:
     """Refuse a model whose forward says, in the note of its graph, that the data's images are none for it.
 
     Other forwards that cannot be traced may still run, and their plan says so.
@@ -62,7 +64,7 @@ def check_size(note: str | None, at: Address) -> None:
         raise RecipeError([at.issue(message, "model", hint="set `data.image_size`, or change the model")])
 
 
-def check_learner(arm: Arm, at: Address) -> tuple[str, ...]:
+def check_learner(arm: Arm, at: ConfigPath) -> tuple[str, ...]:
     """Check an arm or stage that learns without backpropagation, and say what it will do.
 
     Raises:
@@ -80,6 +82,6 @@ def check_learner(arm: Arm, at: Address) -> tuple[str, ...]:
         message = f"{decided} looks at validation images, and {at} holds none out"
         hint = "set `data.val_size`; test images are not for choosing"
         raise RecipeError([at.issue(message, "learner", hint=hint)])
-    shape = data.describe(arm.data)
-    assert isinstance(shape, data.DataShape)
+    shape = describe_dataset(arm.data)
+    assert isinstance(shape, DataShape)
     return outline(arm.learner, shape)

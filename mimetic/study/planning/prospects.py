@@ -6,37 +6,34 @@ A plan is made from it, so that what does not fit is found before the first stag
 from dataclasses import replace
 from pathlib import Path
 
-from mimetic import data, kernels
-from mimetic.covariance import (
-    Harvest,
-    Network,
-    TrainingImages,
-    harvests_needed,
-    kinds_needed,
-    prospect,
-)
+from mimetic.config.address import MAIN, ConfigPath
+from mimetic.config.errors import Issue, RecipeError, Step
+from mimetic.config.registry import Component
+from mimetic.covariance.config import Learned, Lsuv, Measured, Origin
+from mimetic.covariance.harvest import Harvest
+from mimetic.covariance.network import Network, TrainingImages
+from mimetic.covariance.prospect import prospect
 from mimetic.covariance.store import load_harvest
+from mimetic.data.dataset import DataShape
+from mimetic.data.load import describe_dataset
 from mimetic.errors import UserError
-from mimetic.graph import Graph
+from mimetic.graph.site import Graph
+from mimetic.initializers.config import FromNetwork
+from mimetic.kernels import learn as kernels
 from mimetic.models.checkpoint import load_weights
-from mimetic.recipe import Issue, Recipe, RecipeError
-from mimetic.recipe.address import MAIN, Address
-from mimetic.recipe.base import Spec
-from mimetic.recipe.errors import Step
-from mimetic.recipe.measured import FromNetwork, Learned, Measured, Origin
-from mimetic.recipe.model import Model
-from mimetic.recipe.recipe import Arm
-from mimetic.recipe.scale import Lsuv
+from mimetic.models.config import Model
+from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.recipe.stages import origins
+from mimetic.sources.needs import harvests_needed, kinds_needed
 from mimetic.study.planning.sites import rewritten_sites
 from mimetic.study.stages import harvested_seeds
 from mimetic.study.trials.learning import learned_file
 from mimetic.study.trials.origins import origin_classes, origin_name, trial_arm
-from mimetic.surgery import build_network
+from mimetic.surgery.network import build_network
 
 
 def prospects(
-    recipe: Recipe, arm: Arm, *, at: Address = MAIN, allow_code: bool = False
+    recipe: Recipe, arm: Arm, *, at: ConfigPath = MAIN, allow_code: bool = False
 ) -> dict[str, Harvest | Network | TrainingImages]:
     """Return what an arm's rules will take, before anything is trained: layers and geometries alone.
 
@@ -66,7 +63,7 @@ def prospects(
     return found
 
 
-def _keys(arm: Arm, spec: Spec) -> tuple[Step, ...] | None:
+def _keys(arm: Arm, spec: Component) -> tuple[Step, ...] | None:
     """Return where an arm names the network a section takes from; None where it names none."""
     if isinstance(spec, Measured | FromNetwork):
         for rule in arm.init:
@@ -77,7 +74,7 @@ def _keys(arm: Arm, spec: Spec) -> tuple[Step, ...] | None:
 
 
 def _prospect(
-    recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool
+    recipe: Recipe, arm: Arm, spec: Component, *, allow_code: bool
 ) -> Harvest | Network | TrainingImages:
     if isinstance(spec, Lsuv):
         return TrainingImages()
@@ -111,12 +108,12 @@ def _learned_prospect(recipe: Recipe, spec: Learned) -> Harvest:
     if stage.learner is None or stage.data is None:
         message = f"{name} trains a network, and `learned` is what a `learner` learned; "
         raise UserError(message + "use `filters`, `nfm` or `agop`, or give the stage a `learner`")
-    shape = data.describe(stage.data)
-    assert isinstance(shape, data.DataShape)
+    shape = describe_dataset(stage.data)
+    assert isinstance(shape, DataShape)
     return kernels.prospect(stage.learner, shape, name)
 
 
-def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Graph:
+def _meta_graph(recipe: Recipe, arm: Arm, spec: Component, *, allow_code: bool) -> Graph:
     """Return the sites of the network a section takes from, without values."""
     source, model = arm, arm.model
     own = False
@@ -130,7 +127,7 @@ def _meta_graph(recipe: Recipe, arm: Arm, spec: Spec, *, allow_code: bool) -> Gr
         raise UserError(message + "use `covariance: {type: learned, from: …}`")
     if model is None or source.data is None:
         raise UserError(f"{origin_name(spec)}: its model and data must be known; give both")
-    shape = data.describe(source.data)
+    shape = describe_dataset(source.data)
     classes = origin_classes(model, shape.num_classes) if own else None
     surgery = () if own else source.surgery
     if isinstance(spec, Measured | FromNetwork) and spec.from_.checkpoint is not None:

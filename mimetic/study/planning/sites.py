@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from mimetic import data
-from mimetic.graph import Graph, find_sites
-from mimetic.plans import Rewritten
-from mimetic.recipe.address import MAIN, Address
-from mimetic.recipe.data import AnyData
-from mimetic.recipe.model import Model
-from mimetic.recipe.surgery import Rewrite
-from mimetic.surgery import build_network
+from mimetic.config.address import MAIN, ConfigPath
+from mimetic.data.config import AnyData
+from mimetic.data.dataset import DataShape
+from mimetic.data.load import describe_dataset
+from mimetic.graph.site import Graph
+from mimetic.graph.sites import find_sites
+from mimetic.models.config import Model
+from mimetic.surgery.config import Rewrite
+from mimetic.surgery.network import build_network
+from mimetic.surgery.replacement import Rewritten
 
-IMAGENET = data.DataShape(3, 224, 224, 1000)
+IMAGENET = DataShape(3, 224, 224, 1000)
 """The shape a network is built for where its data are not named."""
 
 
@@ -31,7 +33,7 @@ def rewritten_sites(
     *,
     classes: int | None = None,
     allow_code: bool = False,
-    at: Address = MAIN,
+    at: ConfigPath = MAIN,
 ) -> Sites:
     """Return the sites of a network after its surgery, built and traced without values.
 
@@ -46,7 +48,7 @@ def rewritten_sites(
     Raises:
         RecipeError: With every mistake of the rewrites at once.
     """
-    shape = IMAGENET if examples is None else data.describe(examples)
+    shape = IMAGENET if examples is None else describe_dataset(examples)
     shape = shape if classes is None else replace(shape, num_classes=classes)
     known = examples is not None
     built = build_network(model, surgery, shape=shape, allow_code=allow_code, meta=True, traced=known, at=at)

@@ -13,37 +13,29 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mimetic import data
-from mimetic.covariance import (
-    Harvest,
-    Network,
-    TrainingImages,
-    averaged,
-    harvest_key,
-    harvests_needed,
-    kinds_needed,
-    measure,
-    trained_network,
-    training_images,
-)
+from mimetic.config.address import ConfigPath
+from mimetic.config.registry import Component
+from mimetic.covariance.config import Learned, Lsuv, Measured, Origin, Patches
+from mimetic.covariance.harvest import Harvest, averaged, harvest_key
+from mimetic.covariance.measure import measure
+from mimetic.covariance.network import Network, TrainingImages, trained_network, training_images
 from mimetic.covariance.store import load_harvest, save_harvest
-from mimetic.data import Dataset
+from mimetic.data.dataset import Dataset
+from mimetic.data.load import load_dataset
 from mimetic.errors import UserError
-from mimetic.graph import find_sites
+from mimetic.graph.sites import find_sites
+from mimetic.initializers.config import FromNetwork
 from mimetic.models.checkpoint import load_published, load_weights
-from mimetic.plans import resolve
-from mimetic.recipe import Recipe, load
-from mimetic.recipe.address import Address
-from mimetic.recipe.base import Spec
-from mimetic.recipe.measured import FromNetwork, Learned, Measured, Origin, Patches
-from mimetic.recipe.recipe import Arm
-from mimetic.recipe.scale import Lsuv
+from mimetic.plans.resolve import resolve
+from mimetic.recipe.load import load
+from mimetic.recipe.recipe import Arm, Recipe
+from mimetic.sources.needs import harvests_needed, kinds_needed
 from mimetic.study.layout import Trial
 from mimetic.study.stages import harvested_seeds, stage_folder, trained_weights
 from mimetic.study.trials.learning import learned_file
 from mimetic.study.trials.origins import called, origin_classes, origin_name, trial_network
-from mimetic.surgery import Network as BuiltNetwork
-from mimetic.surgery import build_network
+from mimetic.surgery.network import Network as BuiltNetwork
+from mimetic.surgery.network import build_network
 from mimetic.train.batches import decoder
 
 
@@ -118,7 +110,9 @@ def _learned(trial: Trial, recipe: Recipe, origin: Origin) -> list[Harvest]:
     return found
 
 
-def _measured(spec: Spec, network: _Network, dataset: Dataset, *, kinds: frozenset[str] | None) -> Harvest:
+def _measured(
+    spec: Component, network: _Network, dataset: Dataset, *, kinds: frozenset[str] | None
+) -> Harvest:
     """Return a harvest of a network, from its file where one is kept.
 
     Nothing of the trial that asks first may enter: the file serves all of them.
@@ -189,7 +183,7 @@ def _trained_here(folder: Path, name: str, seed: int, *, noun: str, allow_code: 
     recipe = load(folder / "resolved.yaml")
     stage = recipe.arms[name]
     assert stage.data is not None
-    dataset = data.load(stage.data)
+    dataset = load_dataset(stage.data)
     trained = _built(stage, dataset, seed=seed, allow_code=allow_code).model
     load_weights(trained, weights)
     initial = partial(_begun, itself, recipe, dataset)
@@ -202,7 +196,7 @@ def _begun(trial: Trial, recipe: Recipe, dataset: Dataset) -> nn.Module:
     built = _built(arm, dataset, seed=trial.seed, allow_code=trial.allow_code)
     graph = find_sites(built.model, dataset.shape.example())
     harvests = gather(trial, recipe, arm, dataset)
-    at = Address(name=trial.arm)
+    at = ConfigPath(name=trial.arm)
     plan = resolve(arm, graph, seed=trial.seed, at=at, harvests=harvests, rewrites=built.rewrites)
     plan.apply(built.model)
     return built.model

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import torch
 
-from mimetic import kernels
 from mimetic.covariance.store import save_harvest
-from mimetic.data import Dataset, DataShape
+from mimetic.data.dataset import Dataset, DataShape
 from mimetic.errors import RunError, UserError
 from mimetic.journal import Journal, read_journal, status
-from mimetic.recipe import Arm
-from mimetic.recipe.learner import Learner
+from mimetic.kernels.config import Learner
+from mimetic.kernels.learn import arithmetic, harvest, rounds
+from mimetic.kernels.problem import Problem, problem
+from mimetic.kernels.rounds import Round, selected, selection
+from mimetic.recipe.recipe import Arm
 from mimetic.study.layout import Trial
 from mimetic.train.devices import pick_device, set_arithmetic
 from mimetic.train.loop import PROGRESS_SECONDS
@@ -50,7 +52,7 @@ def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop
     assert isinstance(spec, Learner)
     device = pick_device(trial.device)
     set_arithmetic("fp32", device)  # a trial before this one may have allowed tf32, too coarse for arccos
-    given = kernels.problem(spec, dataset, seed=trial.seed, device=device, dtype=kernels.arithmetic(spec))
+    given = problem(spec, dataset, seed=trial.seed, device=device, dtype=arithmetic(spec))
     content = f"{spec.model_dump_json()}|{dataset.digest}|{trial.seed}"
     journal.write(
         "start",
@@ -59,7 +61,7 @@ def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop
         arm=trial.arm,
         device=str(device),
         threads=torch.get_num_threads(),
-        precision=str(kernels.arithmetic(spec)).removeprefix("torch."),
+        precision=str(arithmetic(spec)).removeprefix("torch."),
         torch=torch.__version__,
         resumed_from_epoch=None,
         note=None,
@@ -70,31 +72,29 @@ def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop
         return "KILLED", str(stopped)
     except RunError as error:
         return "FAILED", str(error)
-    chosen = kernels.selected(found, kernels.selection(spec))
-    if kernels.selection(spec) == "validation" and len(found) > 1:
+    chosen = selected(found, selection(spec))
+    if selection(spec) == "validation" and len(found) > 1:
         told = {**chosen.metrics, "round": float(chosen.number)}
         journal.write("epoch", epoch=len(found), step=len(found), metrics=told)
     origin = f"{trial.arm}, seed {trial.seed}"
     shape = dataset.shape
     assert isinstance(shape, DataShape)
-    harvest = kernels.harvest(spec, found, shape, origin=origin, images=len(given.train))
-    if harvest is not None:
+    learned = harvest(spec, found, shape, origin=origin, images=len(given.train))
+    if learned is not None:
         about = {"learner": spec.model_dump(mode="json"), "data": dataset.name}
-        save_harvest(trial.folder / LEARNED, harvest, about=about)
+        save_harvest(trial.folder / LEARNED, learned, about=about)
         journal.write("artifact", file=LEARNED, kind="covariance")
     return "FINISHED", None
 
 
-def _rounds(
-    trial: Trial, spec: Learner, given: kernels.Problem, journal: Journal, stop: Stop
-) -> list[kernels.Round]:
+def _rounds(trial: Trial, spec: Learner, given: Problem, journal: Journal, stop: Stop) -> list[Round]:
     """Carry out the rounds, telling each as an epoch.
 
     Raises:
         Stopped: If `stop` says so.
         RunError: If a metric is not finite.
     """
-    found: list[kernels.Round] = []
+    found: list[Round] = []
     began = told = time.perf_counter()
 
     def tick(share: float) -> None:
@@ -106,7 +106,7 @@ def _rounds(
             journal.write("progress", epoch=len(found), step=step, steps=steps)
             told = now
 
-    for done in kernels.rounds(spec, given, seed=trial.seed, tick=tick):
+    for done in rounds(spec, given, seed=trial.seed, tick=tick):
         now = time.perf_counter()
         metrics = {**done.metrics, "epoch_seconds": now - began}
         journal.write("epoch", epoch=done.number, step=done.number, metrics=metrics)

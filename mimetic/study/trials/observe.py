@@ -4,15 +4,17 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from mimetic.config.address import ConfigPath
+from mimetic.config.errors import RecipeError
 from mimetic.covariance.ansatz import ansatz_sites, measure_ansatz, metrics
 from mimetic.covariance.subject import Subject
-from mimetic.data import Dataset
-from mimetic.graph import Graph, Site, canonical_parameters
-from mimetic.plans.matching import mismatch
-from mimetic.recipe import Arm, RecipeError
-from mimetic.recipe.address import Address
-from mimetic.recipe.data import Data
+from mimetic.data.config import Data
+from mimetic.data.dataset import Dataset
+from mimetic.graph.matching import mismatch
+from mimetic.graph.names import canonical_parameters
+from mimetic.graph.site import Graph, Site
 from mimetic.recipe.measurements import Ansatz
+from mimetic.recipe.recipe import Arm
 from mimetic.study.trials.gathering import first_images
 from mimetic.train.figures import Observe
 
@@ -60,7 +62,7 @@ def chosen_sites(asked: Ansatz, graph: Graph) -> tuple[Site, ...]:
     return ansatz_sites(graph, None if match is None else lambda site: mismatch(match, site) is None)
 
 
-def check_measurements(arm: Arm, at: Address, graph: Graph) -> None:
+def check_measurements(arm: Arm, at: ConfigPath, graph: Graph) -> None:
     """Refuse measurements that no layer of an arm or stage could give.
 
     Raises:

@@ -4,16 +4,17 @@ from pathlib import Path
 
 from torch import nn
 
-from mimetic import data
+from mimetic.config.registry import Component
+from mimetic.covariance.config import Measured, Origin
+from mimetic.data.load import describe_dataset
 from mimetic.errors import UserError
+from mimetic.initializers.config import FromNetwork
 from mimetic.models.checkpoint import load_weights
-from mimetic.recipe import load
-from mimetic.recipe.base import Spec
-from mimetic.recipe.measured import FromNetwork, Measured, Origin
-from mimetic.recipe.model import Model, Timm, Torchvision
+from mimetic.models.config import Model, Timm, Torchvision
+from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Arm
-from mimetic.surgery import build_network
-from mimetic.train import WEIGHTS
+from mimetic.surgery.network import build_network
+from mimetic.train.begin import WEIGHTS
 
 
 def called(origin: Origin) -> str:
@@ -24,7 +25,7 @@ def called(origin: Origin) -> str:
     return f"{getattr(origin.model, 'name', origin.model.type_name())} with weights {origin.weights}"
 
 
-def origin_name(spec: Spec) -> str:
+def origin_name(spec: Component) -> str:
     """Return how plans and messages call the network a section takes from."""
     return called(spec.from_) if isinstance(spec, Measured | FromNetwork) else "the training images"
 
@@ -67,7 +68,7 @@ def trial_network(folder: Path, *, allow_code: bool = False) -> tuple[nn.Module,
     arm = trial_arm(folder)
     if arm.model is None or arm.data is None:
         raise UserError(f"{folder} has no network; give the folder of a trial that trains one")
-    shape = data.describe(arm.data)
+    shape = describe_dataset(arm.data)
     built = build_network(arm.model, arm.surgery, shape=shape, seed=0, allow_code=allow_code).model
     load_weights(built, folder / WEIGHTS)
     return built, arm

@@ -8,7 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from mimetic.files import write_atomically
-from mimetic.plans import Entry, Plan
+from mimetic.plans.entry import Entry
+from mimetic.plans.plan import Plan
 
 LAYERS = 3
 """How many layers are drawn: the first, the middle and the last that have spatial filters."""

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-from mimetic import data, models
-from mimetic.data import Dataset
-from mimetic.recipe import Arm, Recipe, load
-from mimetic.recipe.address import MAIN, Address
-from mimetic.recipe.model import PythonModel
-from mimetic.surgery import Network, build_network
+from mimetic.config.address import MAIN, ConfigPath
+from mimetic.data.dataset import Dataset
+from mimetic.data.load import load_dataset
+from mimetic.models.build import reinitialize
+from mimetic.models.config import PythonModel
+from mimetic.recipe.load import load
+from mimetic.recipe.recipe import Arm, Recipe
+from mimetic.surgery.network import Network, build_network
 
 
-class Shelf:
+class TrialCache:
     """What earlier trials of a process left."""
 
     def __init__(self) -> None:
@@ -30,11 +32,11 @@ class Shelf:
         name = arm.data.model_dump_json()
         if name not in self._data:
             self._data.clear()  # one data set at a time: several may not fit
-            self._data[name] = data.load(arm.data)
+            self._data[name] = load_dataset(arm.data)
         return self._data[name]
 
     def network(
-        self, arm: Arm, dataset: Dataset, *, seed: int, at: Address = MAIN, allow_code: bool = False
+        self, arm: Arm, dataset: Dataset, *, seed: int, at: ConfigPath = MAIN, allow_code: bool = False
     ) -> Network:
         """Return the arm's network with its own initialization, surgery included.
 
@@ -47,7 +49,7 @@ class Shelf:
         kind = f"{arm.model.model_dump_json()}|{shape}|{arm.train}"
         if self._network is not None and self._network[0] == kind and not arm.surgery:
             network = self._network[1]
-            models.reinitialize(
+            reinitialize(
                 network.model,
                 arm.model,
                 in_channels=shape.channels,

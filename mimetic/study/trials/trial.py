@@ -14,20 +14,22 @@ from collections.abc import Callable, Generator
 import torch
 from torch import nn
 
+from mimetic.config.address import ConfigPath
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
-from mimetic.graph import canonical_parameters, find_sites
-from mimetic.journal import Journal, JournalError, Muted, history, read_journal
-from mimetic.plans import Plan, resolve
-from mimetic.recipe.address import Address
+from mimetic.graph.names import canonical_parameters
+from mimetic.graph.sites import find_sites
+from mimetic.journal import Journal, JournalError, NullJournal, history, read_journal
+from mimetic.plans.plan import Plan
+from mimetic.plans.resolve import resolve
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.locks import holding_trial
 from mimetic.study.trials.gathering import gather
 from mimetic.study.trials.learning import learn
 from mimetic.study.trials.observe import observer
 from mimetic.study.trials.pictures import draw_ansatz, draw_pictures
-from mimetic.study.trials.shelf import Shelf
-from mimetic.train import digest
+from mimetic.study.trials.shelf import TrialCache
+from mimetic.train.freeze import digest
 from mimetic.train.outcome import Outcome
 from mimetic.train.profiling import profiling
 from mimetic.train.ranks import ALONE, LOST, Ranks, is_loss
@@ -38,7 +40,7 @@ Steps = Generator[Work, Outcome, str]
 """A trial that yields what is to be trained, wants its outcome, and returns how it ended."""
 
 
-def run_trial(trial: Trial, shelf: Shelf, stop: Stop, ranks: Ranks = ALONE) -> str:
+def run_trial(trial: Trial, shelf: TrialCache, stop: Stop, ranks: Ranks = ALONE) -> str:
     """Train one trial, or continue it from its checkpoint, and return how it ended.
 
     Args:
@@ -72,10 +74,10 @@ def hand_in(steps: Steps, training: Callable[[], Outcome]) -> str:
     raise AssertionError  # a trial is trained once
 
 
-def trial_steps(trial: Trial, shelf: Shelf, stop: Stop, ranks: Ranks = ALONE) -> Steps:
+def trial_steps(trial: Trial, shelf: TrialCache, stop: Stop, ranks: Ranks = ALONE) -> Steps:
     """Prepare one trial, yield what is to be trained, and return how it ended; arguments as `run_trial`."""
     if ranks.rank:
-        return (yield from _journaled(trial, shelf, Muted(trial.journal), stop, ranks))
+        return (yield from _journaled(trial, shelf, NullJournal(trial.journal), stop, ranks))
     try:
         trial.folder.mkdir(parents=True, exist_ok=True)
         with holding_trial(trial, stop) as held:
@@ -96,7 +98,9 @@ def trial_steps(trial: Trial, shelf: Shelf, stop: Stop, ranks: Ranks = ALONE) ->
         return "FAILED"
 
 
-def _journaled(trial: Trial, shelf: Shelf, journal: Journal | Muted, stop: Stop, ranks: Ranks) -> Steps:
+def _journaled(
+    trial: Trial, shelf: TrialCache, journal: Journal | NullJournal, stop: Stop, ranks: Ranks
+) -> Steps:
     began, alone = time.monotonic(), True  # whether what failed did so on this process of a team alone
     try:
         ended, reason = yield from _trained(trial, shelf, journal, stop, ranks)
@@ -129,7 +133,7 @@ def _kept(trial: Trial, error: Exception, ranks: Ranks) -> str:
 
 
 def _trained(
-    trial: Trial, shelf: Shelf, journal: Journal | Muted, stop: Stop, ranks: Ranks
+    trial: Trial, shelf: TrialCache, journal: Journal | NullJournal, stop: Stop, ranks: Ranks
 ) -> Generator[Work, Outcome, tuple[str, str | None]]:
     recipe = shelf.recipe(trial.study)
     arm = recipe.arms[trial.arm]
@@ -140,7 +144,7 @@ def _trained(
         )
     assert arm.model is not None
     assert arm.train is not None
-    at = Address(name=trial.arm)
+    at = ConfigPath(name=trial.arm)
     network = shelf.network(arm, dataset, seed=trial.seed, at=at, allow_code=trial.allow_code)
     model = network.model
     harvests = gather(trial, recipe, arm, dataset)
@@ -180,7 +184,7 @@ def _trained(
     return outcome.status, outcome.reason
 
 
-def _told(journal: Journal | Muted) -> Callable[[int, int], None]:
+def _told(journal: Journal | NullJournal) -> Callable[[int, int], None]:
     """Return what journals how far the initialization is, about once a second."""
     last = time.monotonic()
 
@@ -194,7 +198,7 @@ def _told(journal: Journal | Muted) -> Callable[[int, int], None]:
 
 
 def _draw(
-    trial: Trial, plan: Plan, model: nn.Module, journal: Journal | Muted, *, moment: str, filters: bool
+    trial: Trial, plan: Plan, model: nn.Module, journal: Journal | NullJournal, *, moment: str, filters: bool
 ) -> None:
     """Keep pictures of the filters and of what was measured; one that fails is no reason to lose a trial."""
     folder = trial.folder / "pictures"

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mimetic.recipe.errors import Issue
+from mimetic.config.errors import Issue
+from mimetic.config.text.tree import List, Map, NodePosition, plain, wrapped
 from mimetic.recipe.reading.grammar import Place
 from mimetic.recipe.reading.group import ARM
 from mimetic.recipe.reading.merge import check_removals, merge_maps, merge_rules, without_removed
-from mimetic.recipe.text.tree import List, Map, Spot, plain, wrapped
 
 RULE = ARM.below("init").below(0)
 
@@ -131,7 +131,7 @@ def test_removal() -> None:
     """Inherited rules can be left out by id; an id that is not there is noted."""
     issues: list[Issue] = []
     inherited = wrapped({"init": [{"id": "a"}, {"id": "b"}]})["init"]
-    names = List(Spot()).add("a", Spot(("remove",))).add("c", Spot(("remove",)))
+    names = List(NodePosition()).add("a", NodePosition(("remove",))).add("c", NodePosition(("remove",)))
     assert plain(without_removed(inherited, names)) == [{"id": "b"}]
     check_removals(["a", "b"], names, issues)
     assert [issue.message for issue in issues] == ["no inherited rule has the id `c`"]
@@ -184,13 +184,17 @@ def test_neutral(one: Any) -> None:
 
 def test_spots_follow_the_values() -> None:
     """After a merge each value still knows where it was written; the section stays where it began."""
-    base = Map(Spot(("base",))).put(
-        "train", Map(Spot(("train",))).put("epochs", 3, Spot(("one",))), Spot(("train",))
+    base = Map(NodePosition(("base",))).put(
+        "train",
+        Map(NodePosition(("train",))).put("epochs", 3, NodePosition(("one",))),
+        NodePosition(("train",)),
     )
-    over = Map(Spot(("over",))).put("train", Map(Spot(("arm",))).put("lr", 1, Spot(("two",))), Spot(("arm",)))
+    over = Map(NodePosition(("over",))).put(
+        "train", Map(NodePosition(("arm",))).put("lr", 1, NodePosition(("two",))), NodePosition(("arm",))
+    )
     merged = merge_maps(base, over, Place())
-    assert merged.spots["train"] == Spot(("train",))
-    assert (merged["train"].here, merged["train"].last) == (Spot(("train",)), Spot(("arm",)))
+    assert merged.spots["train"] == NodePosition(("train",))
+    assert (merged["train"].here, merged["train"].last) == (NodePosition(("train",)), NodePosition(("arm",)))
     assert {key: spot.path for key, spot in merged["train"].spots.items()} == {
         "epochs": ("one",),
         "lr": ("two",),

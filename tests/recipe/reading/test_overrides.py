@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimetic.recipe import Mark, Recipe, RecipeError, loads
+from mimetic.config.errors import FilePosition, RecipeError
+from mimetic.recipe.load import loads
+from mimetic.recipe.recipe import Recipe
 
 TEXT = r"""recipe: 1
 model: {type: convmixer, dim: 64}
@@ -139,7 +141,7 @@ def test_place() -> None:
     """The place of an override is its number and its column."""
     recipe = over("seeds=1", "train.epochs=5")
     mark = recipe.where("arms", "default", "train", "epochs")
-    assert mark == Mark("--set", 2, 14)
+    assert mark == FilePosition("--set", 2, 14)
     assert mark is not None
     assert mark.text == "train.epochs=5"
 

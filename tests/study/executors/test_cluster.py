@@ -17,7 +17,8 @@ import pytest
 
 from mimetic.errors import UserError
 from mimetic.journal import read_journal
-from mimetic.recipe import load, resolved
+from mimetic.recipe.dump import resolved
+from mimetic.recipe.load import load
 from mimetic.study.executors.cluster import check_store, connect, train_one
 from mimetic.study.layout import Trial
 from mimetic.study.study import run

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mimetic.recipe import load
+from mimetic.recipe.load import load
 from mimetic.study.executors import pool
 from mimetic.study.executors.cluster import Cluster
 from mimetic.study.executors.pick import pick_executor

@@ -9,13 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mimetic.config.errors import RecipeError
 from mimetic.journal import Event, last_metrics, read_journal
-from mimetic.recipe import Recipe, RecipeError, load
+from mimetic.recipe.load import load
+from mimetic.recipe.recipe import Recipe
 from mimetic.study.executors.stack import run_stack, stacks
 from mimetic.study.layout import Trial, read_load, write_load
 from mimetic.study.opening import start
 from mimetic.study.planning.arms import open_data, plan_arms
-from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.shelf import TrialCache
 from mimetic.study.trials.trial import run_trial
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -92,10 +94,10 @@ def test_a_stack_trains_what_a_queue_trains(model: str, tmp_path: Path) -> None:
     """Figures and weights of each trial are those of the trial by itself, but for rounding."""
     found = recipe(model=MODELS[model])
     queue, stack = opened(tmp_path / "queue", found), opened(tmp_path / "stack", found)
-    shelf = Shelf()
+    shelf = TrialCache()
 
     alone = [run_trial(trial, shelf, never) for trial in queue]
-    together = run_stack(stack, Shelf(), never)
+    together = run_stack(stack, TrialCache(), never)
 
     assert (alone, together) == (["FINISHED"] * 4, ["FINISHED"] * 4)
     for one, other in zip(queue, stack, strict=True):
@@ -125,8 +127,8 @@ def test_one_that_diverges_harms_no_other(tmp_path: Path) -> None:
     first, second, third = opened(tmp_path / "a", found)
     calm = opened(tmp_path / "b", found)[::2]
 
-    assert run_stack([first, second, third], Shelf(), never) == ["FINISHED", "FAILED", "FINISHED"]
-    assert run_stack(calm, Shelf(), never) == ["FINISHED", "FINISHED"]
+    assert run_stack([first, second, third], TrialCache(), never) == ["FINISHED", "FAILED", "FINISHED"]
+    assert run_stack(calm, TrialCache(), never) == ["FINISHED", "FINISHED"]
 
     end = read_journal(second.journal)[-1]
     assert "training diverged" in end["reason"]
@@ -141,12 +143,12 @@ def test_a_stopped_stack_goes_on_by_itself(tmp_path: Path) -> None:
     """All trials are KILLED with their state; each goes on alone, says why, and ends as if never stopped."""
     found = recipe()
     straight, cut = opened(tmp_path / "straight", found), opened(tmp_path / "cut", found)
-    run_stack(straight, Shelf(), never)
+    run_stack(straight, TrialCache(), never)
 
-    assert run_stack(cut, Shelf(), after(15)) == ["KILLED"] * 4
+    assert run_stack(cut, TrialCache(), after(15)) == ["KILLED"] * 4
     assert {events[-1]["reason"] for events in journals(cut)} == {"enough"}
     assert all((trial.folder / "state.safetensors").is_file() for trial in cut)
-    assert run_stack(cut, Shelf(), never) == ["FINISHED"] * 4
+    assert run_stack(cut, TrialCache(), never) == ["FINISHED"] * 4
 
     for one, events in zip(straight, journals(cut), strict=True):
         assert notes(events) == ["trained by itself, not stacked: a trial goes on at a checkpoint"]
@@ -179,7 +181,7 @@ def test_what_cannot_be_stacked_says_why(
         }
     trials = opened(tmp_path, recipe(**parts))[:2]
 
-    assert run_stack(trials, Shelf(), never) == ["FINISHED", "FINISHED"]
+    assert run_stack(trials, TrialCache(), never) == ["FINISHED", "FINISHED"]
     for events in journals(trials):
         (note,) = notes(events)
         assert note.startswith("trained by itself, not stacked: ")

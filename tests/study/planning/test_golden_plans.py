@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mimetic.plans import Plan, describe
-from mimetic.recipe import Recipe, load
-from mimetic.recipe.address import Among
+from mimetic.config.address import Among
+from mimetic.plans.plan import Plan, describe
+from mimetic.recipe.load import load
+from mimetic.recipe.recipe import Recipe
 from mimetic.study.planning.arms import plan_recipe
 
 ROOT = Path(__file__).parents[3]

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from mimetic.recipe import RecipeError, load
+from mimetic.config.errors import RecipeError
+from mimetic.recipe.load import load
 from mimetic.study.planning.arms import plan_arms
 
 

@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mimetic.config.errors import RecipeError
+from mimetic.covariance.config import Filters
 from mimetic.errors import UserError
-from mimetic.models import build
-from mimetic.recipe import Recipe, RecipeError, load
-from mimetic.recipe.measured import Filters
-from mimetic.recipe.model import ConvMixer
+from mimetic.models.build import build
+from mimetic.models.config import ConvMixer
+from mimetic.recipe.load import load
+from mimetic.recipe.recipe import Recipe
 from mimetic.study.planning.prospects import prospects
 
 from ..conftest import HARVESTED, PLAIN, SELECTED, filters

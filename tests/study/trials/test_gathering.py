@@ -8,10 +8,11 @@ import pytest
 from safetensors.torch import load_file
 from torch import nn
 
-from mimetic import data
-from mimetic.covariance import Harvest
-from mimetic.plans import Plan
-from mimetic.recipe import Recipe, load
+from mimetic.covariance.harvest import Harvest
+from mimetic.data.load import load_dataset
+from mimetic.plans.plan import Plan
+from mimetic.recipe.load import load
+from mimetic.recipe.recipe import Recipe
 from mimetic.study.layout import Trial
 from mimetic.study.study import run
 from mimetic.study.trials.gathering import gather
@@ -65,7 +66,7 @@ def _gathered(study: Path, recipe: Recipe, *, seed: int) -> Harvest:
     """Return what the arm `mine` takes."""
     arm = recipe.arms["mine"]
     assert arm.data is not None
-    (harvest,) = gather(Trial(str(study), "mine", seed), recipe, arm, data.load(arm.data)).values()
+    (harvest,) = gather(Trial(str(study), "mine", seed), recipe, arm, load_dataset(arm.data)).values()
     assert isinstance(harvest, Harvest)
     return harvest
 

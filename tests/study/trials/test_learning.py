@@ -6,18 +6,20 @@ from typing import Any
 
 import pytest
 
+from mimetic.config.errors import RecipeError
 from mimetic.covariance.store import load_harvest
 from mimetic.errors import UserError
 from mimetic.files import write_text
 from mimetic.journal import read_journal
-from mimetic.recipe import RecipeError, load, resolved
+from mimetic.recipe.dump import resolved
+from mimetic.recipe.load import load
 from mimetic.study.comparing.comparison import compare
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.planning.prospects import prospects
 from mimetic.study.stages import prepare_stages, write_folders
 from mimetic.study.trials.learning import LEARNED, learned_file
-from mimetic.study.trials.trial import Shelf, run_trial
+from mimetic.study.trials.trial import TrialCache, run_trial
 
 
 def begun(stage: str, kind: str = "learned") -> dict[str, Any]:
@@ -52,7 +54,7 @@ TINY: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of one finished study: three learners, and a network begun from a fourth."""
-    root, recipe, shelf = tmp_path_factory.mktemp("learners"), load(TINY), Shelf()
+    root, recipe, shelf = tmp_path_factory.mktemp("learners"), load(TINY), TrialCache()
     folder = root / "studies" / "learners" / "now"
     stages = prepare_stages(recipe, root, open_data(recipe))
     write_text(folder / "resolved.yaml", resolved(recipe))
@@ -147,9 +149,9 @@ def test_learners_stop_when_asked(study: Path, tmp_path: Path) -> None:
     (tmp_path / "resolved.yaml").write_text((study / "resolved.yaml").read_text())
     trial = Trial(str(tmp_path), "convrfm", 0)
 
-    assert run_trial(trial, Shelf(), lambda: "enough") == "KILLED"
+    assert run_trial(trial, TrialCache(), lambda: "enough") == "KILLED"
     assert read_journal(trial.journal)[-1]["reason"] == "enough"
-    assert run_trial(trial, Shelf(), lambda: None) == "FINISHED"
+    assert run_trial(trial, TrialCache(), lambda: None) == "FINISHED"
 
 
 def wrong(**changes: Any) -> str:

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from mimetic.config.errors import RecipeError
 from mimetic.covariance.ansatz import MEASURES
 from mimetic.journal import history, read_journal
-from mimetic.recipe import RecipeError, load, loads, resolved
+from mimetic.recipe.dump import resolved
+from mimetic.recipe.load import load, loads
 from mimetic.study.layout import Trial
 from mimetic.study.planning.arms import plan_arms
-from mimetic.study.trials.trial import Shelf, run_trial
+from mimetic.study.trials.trial import TrialCache, run_trial
 
 TEXT = """
 recipe: 1
@@ -32,10 +34,10 @@ def trained(folder: Path, arm: str = "main", stops: tuple[int, ...] = ()) -> dic
     trial = Trial(str(folder), arm, 0, "cpu")
     for steps in stops:
         left = iter(range(steps))
-        assert run_trial(trial, Shelf(), lambda left=left: None if next(left, None) is not None else "x") == (
-            "KILLED"
-        )
-    assert run_trial(trial, Shelf(), lambda: None) == "FINISHED"
+        assert run_trial(
+            trial, TrialCache(), lambda left=left: None if next(left, None) is not None else "x"
+        ) == ("KILLED")
+    assert run_trial(trial, TrialCache(), lambda: None) == "FINISHED"
     timed = ("images_per_second", "epoch_seconds")
     curves = history(read_journal(trial.journal))
     return {name: curve for name, curve in curves.items() if name not in timed}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mimetic.recipe.measured import Nfm
+from mimetic.covariance.config import Nfm
 from mimetic.study.trials.origins import origin_classes, origin_name
 
 

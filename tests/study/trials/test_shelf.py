@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from mimetic.recipe import load, resolved
-from mimetic.recipe.address import Address
+from mimetic.config.address import ConfigPath
+from mimetic.recipe.dump import resolved
+from mimetic.recipe.load import load
 from mimetic.study.layout import Trial
-from mimetic.study.trials.shelf import Shelf
+from mimetic.study.trials.shelf import TrialCache
 from mimetic.study.trials.trial import run_trial
-from mimetic.surgery import Network
+from mimetic.surgery.network import Network
 
 from ..conftest import PLAIN, filters
 
@@ -40,10 +41,10 @@ def study(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def network(shelf: Shelf, study: Path, arm: str, seed: int) -> Network:
+def network(shelf: TrialCache, study: Path, arm: str, seed: int) -> Network:
     """Return what the shelf hands out for a trial."""
     chosen = shelf.recipe(str(study)).arms[arm]
-    return shelf.network(chosen, shelf.dataset(chosen), seed=seed, at=Address(name=arm))
+    return shelf.network(chosen, shelf.dataset(chosen), seed=seed, at=ConfigPath(name=arm))
 
 
 def places(made: Network) -> list[int]:
@@ -53,7 +54,7 @@ def places(made: Network) -> list[int]:
 
 def test_the_model_is_begun_anew_in_place(study: Path) -> None:
     """The next seed gets the same tensors, with every value of a new model, whatever training left there."""
-    shelf = Shelf()
+    shelf = TrialCache()
     first = network(shelf, study, "default", 0)
     before = places(first)
     with torch.no_grad():
@@ -61,7 +62,7 @@ def test_the_model_is_begun_anew_in_place(study: Path) -> None:
             tensor.fill_(7)
     for parameter in first.model.parameters():
         parameter.requires_grad_(requires_grad=False)
-    again, new = network(shelf, study, "frozen", 1), network(Shelf(), study, "frozen", 1)
+    again, new = network(shelf, study, "frozen", 1), network(TrialCache(), study, "frozen", 1)
 
     assert places(again) == before
     assert again.model.training == new.model.training
@@ -73,7 +74,7 @@ def test_the_model_is_begun_anew_in_place(study: Path) -> None:
 
 def test_another_model_or_training_is_made_new(study: Path) -> None:
     """A model of another shape, and one that is trained otherwise, do not share what was compiled."""
-    shelf = Shelf()
+    shelf = TrialCache()
     first = network(shelf, study, "default", 0)
 
     assert network(shelf, study, "other", 0).model is not first.model
@@ -84,7 +85,7 @@ def test_another_model_or_training_is_made_new(study: Path) -> None:
 
 def test_a_model_that_surgery_changed_is_made_new(study: Path) -> None:
     """It is no model of the recipe's section any more, neither for itself nor for the arm it grew from."""
-    shelf = Shelf()
+    shelf = TrialCache()
     first = network(shelf, study, "default", 0)
     rewritten = network(shelf, study, "rewritten", 0)
 
@@ -96,7 +97,7 @@ def test_a_model_that_surgery_changed_is_made_new(study: Path) -> None:
 
 def test_data_and_recipe_are_read_once(study: Path) -> None:
     """Both are handed out again."""
-    shelf = Shelf()
+    shelf = TrialCache()
     recipe = shelf.recipe(str(study))
 
     assert shelf.recipe(str(study)) is recipe
@@ -106,7 +107,7 @@ def test_data_and_recipe_are_read_once(study: Path) -> None:
 @pytest.mark.slow
 def test_the_second_trial_ends_as_in_a_process_of_its_own(study: Path, tmp_path: Path) -> None:
     """Final weights, bit for bit, after another seed and after another arm."""
-    shelf = Shelf()
+    shelf = TrialCache()
     for trial in (Trial(str(study), "default", 0), last := Trial(str(study), "frozen", 1)):
         assert run_trial(trial, shelf, lambda: None) == "FINISHED"
     alone = tmp_path / "alone"

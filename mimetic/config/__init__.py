@@ -1,0 +1,1 @@
+"""The mechanism of the language: YAML with positions, components, errors. It knows no component. No torch."""

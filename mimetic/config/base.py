@@ -1,0 +1,106 @@
+"""The shared base of every section of a recipe.
+
+Sections are data only: frozen, closed (an unknown key is an error) and strict (a number in quotes is
+a string, `true` is not 1), so that a recipe means the same to every reader. Nothing here imports torch.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+
+class Section(BaseModel):
+    """Base of all parts of a recipe: frozen, strict, closed."""
+
+    # A section's choices are fixed at its first use, not where it is defined: plugins add theirs between.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+
+    shorthand: ClassVar[str | None] = None
+    """The key that a plain text in place of the section stands for."""
+
+    alternatives: ClassVar[tuple[str, ...]] = ()
+    """Keys of which just one is given: laid over a section with another of them, a section replaces it."""
+
+    expected: ClassVar[str] = "a map"
+    """What may stand in place of the section, for messages."""
+
+
+VALIDATION_ERROR = "mistake"
+"""Type of the errors that validators of the language raise."""
+
+
+def validation_error(
+    message: str, *, at: tuple[str | int, ...] = (), offset: int | None = None, hint: str | None = None
+) -> PydanticCustomError:
+    """Return an error for a validator to raise.
+
+    Args:
+        message: What is wrong.
+        at: Keys from the validated value to the one to point at; the validated one itself unless given.
+        offset: Character of a text to point at, from 0.
+        hint: The repair.
+    """
+    return PydanticCustomError(
+        VALIDATION_ERROR, "{message}", {"message": message, "at": at, "offset": offset, "hint": hint}
+    )
+
+
+def _as_tuple(value: Any) -> Any:
+    """Turn a YAML list into a tuple, and leave what is not a list to be rejected."""
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else value
+
+
+FromList = BeforeValidator(_as_tuple)
+"""A YAML list, kept as a tuple so that sections stay immutable: `Annotated[tuple[int, ...], FromList]`."""
+
+
+def _odd(value: Any, path: tuple[str | int, ...] = ()) -> tuple[str | int, ...] | None:
+    """Return the path to a value that YAML cannot hold, or that equals nothing, such as nan."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return next((odd for key, item in items if (odd := _odd(item, (*path, key))) is not None), None)
+    if isinstance(value, float):
+        return None if math.isfinite(value) else path
+    return None if value is None or isinstance(value, bool | int | str) else path
+
+
+def _only_plain(value: dict[str, Any]) -> dict[str, Any]:
+    odd = _odd(value)
+    if odd is not None:
+        raise validation_error("arguments are text, finite numbers, booleans, null, lists and maps", at=odd)
+    return value
+
+
+Arguments = Annotated[dict[str, Any], AfterValidator(_only_plain)]
+"""Arguments for a function that is not ours: any keys, plain values."""
+
+MAX_REGEX = 300
+"""Longest regular expression a recipe may hold, in characters."""
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+"""Names of recipes, arms and stages: they become folder names and MLflow parameters."""
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def listed_once(noun: str) -> Callable[[tuple[float, ...]], tuple[float, ...]]:
+    """Return a validator that refuses a number that is listed twice, called by this noun."""
+
+    def check(value: tuple[float, ...]) -> tuple[float, ...]:
+        for index, number in enumerate(value):
+            if number in value[:index]:
+                shown = number if isinstance(number, int) else f"{number:g}"
+                raise validation_error(
+                    f"the {noun} {shown} is given twice", at=(index,), hint="remove one of them"
+                )
+        return value
+
+    return check

@@ -1,0 +1,136 @@
+"""What is wrong in a recipe, where, and how to mend it.
+
+Every mistake is an `Issue`; a `RecipeError` holds all of them and prints each with its line, a caret
+below the place, and a repair.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from mimetic.errors import UserError
+
+Step = str | int
+
+_WIDEST = 100
+_PLAIN_KEY = re.compile(r"[\w.\-+ ]+")
+
+
+@dataclass(frozen=True, slots=True)
+class FilePosition:
+    """A place in a source.
+
+    Attributes:
+        file: Path as it was given, or `--set` for the command line.
+        line: From 1; 0 stands for the file as a whole.
+        column: From 1, in characters.
+        text: The line itself, for the caret.
+    """
+
+    file: str
+    line: int
+    column: int
+    text: str | None = field(default=None, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return self.file if self.line == 0 else f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One mistake.
+
+    Attributes:
+        message: What is wrong, without a full stop.
+        path: Keys that lead to it; arms by name, rules by id.
+        mark: Its place; None where the recipe is a mapping.
+        hint: The repair.
+        first: Another place the message speaks of: the earlier one of two.
+        code: Stable identifier of the kind of mistake, e.g. `MIM-R012`.
+    """
+
+    message: str
+    path: tuple[Step, ...] = ()
+    mark: FilePosition | None = None
+    hint: str | None = None
+    first: FilePosition | None = None
+    code: str = ""
+
+    def __str__(self) -> str:
+        head = [] if self.mark is None else [str(self.mark)]
+        head += [dotted(self.path)] if self.path else []
+        lines = [": ".join([*head, self.message])]
+        if self.first is not None and self.first.text is not None:
+            lines += snippet(self.first, note="first here")
+        if self.mark is not None and self.mark.text is not None:
+            lines += snippet(self.mark)
+        if self.hint is not None:
+            lines.append(f"    hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class RecipeError(UserError):
+    """Everything that is wrong with a recipe, by position.
+
+    Attributes:
+        issues: The mistakes, each once, sorted by file, line and column.
+    """
+
+    def __init__(self, issues: Iterable[Issue]) -> None:
+        # Arms that inherit a rule have its mistake in common: it is told once, at its place.
+        told: dict[tuple[str, object], Issue] = {}
+        for issue in issues:
+            told.setdefault((issue.message, issue.path if issue.mark is None else issue.mark), issue)
+        self.issues: tuple[Issue, ...] = tuple(sorted(told.values(), key=_position))
+        super().__init__(self.issues)
+
+    def __str__(self) -> str:
+        parts = [str(issue) for issue in self.issues]
+        if len(parts) > 1:
+            parts.append(f"{len(parts)} errors")
+        return "\n\n".join(parts)
+
+
+def _position(issue: Issue) -> tuple[bool, str, int, int, str]:
+    mark = issue.mark
+    if mark is None:
+        return (True, "", 0, 0, dotted(issue.path))
+    return (False, mark.file, mark.line, mark.column, dotted(issue.path))
+
+
+def dotted(path: Sequence[Step]) -> str:
+    """Write a path as people read it: `arms.small.init.filters.match`, `seeds[2]`."""
+    parts: list[str] = []
+    for step in path:
+        if isinstance(step, int):
+            parts.append(f"[{step}]")
+        else:
+            shown = step if _PLAIN_KEY.fullmatch(step) and len(step) <= _WIDEST else clipped(repr(step))
+            parts.append(f".{shown}" if parts else shown)
+    return "".join(parts)
+
+
+def clipped(text: str, width: int = 60) -> str:
+    """Cut a long text in the middle of a message."""
+    return text if len(text) <= width else f"{text[: width - 2]} …"
+
+
+def snippet(mark: FilePosition, note: str = "") -> list[str]:
+    """Return the line of a mark and a caret below its column, cut to a readable width."""
+    text = "".join(c if c.isprintable() else " " for c in ("" if mark.text is None else mark.text))
+    column = min(mark.column, len(text) + 1)
+    if len(text) > _WIDEST:
+        start = max(0, min(column - _WIDEST // 2, len(text) - _WIDEST))
+        left, right = "… " if start > 0 else "", " …" if start + _WIDEST < len(text) else ""
+        text = left + text[start : start + _WIDEST] + right
+        column += len(left) - start
+    caret = " " * sum(_cells(c) for c in text[: column - 1]) + "^"
+    return [f"{mark.line:>6} | {text}", f"{'':>6} | {caret} {note}".rstrip()]
+
+
+def _cells(character: str) -> int:
+    """Return how many columns of a terminal a character takes."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -1,0 +1,96 @@
+"""Regular expressions of recipes: checked when they are read, and matched with a time limit.
+
+Recipes may come from strangers, and some patterns take exponential time; `regex` can be told when to stop.
+"""
+
+from functools import lru_cache
+from typing import Annotated
+
+import regex
+from pydantic import AfterValidator, Field
+
+from mimetic.config.base import MAX_REGEX, validation_error
+from mimetic.errors import UserError
+
+TIME_LIMIT = 0.1
+"""Longest time for one match, in seconds."""
+
+
+class _PatternError(ValueError):
+    """Why a pattern is none, and at which character."""
+
+    def __init__(self, reason: str, at: int | None) -> None:
+        super().__init__(reason)
+        self.at = at
+
+
+@lru_cache(maxsize=256)
+def compiled(pattern: str) -> "regex.Pattern[str]":
+    """Compile a pattern.
+
+    Raises:
+        ValueError: If it is none; the message is the reason.
+    """
+    try:
+        return regex.compile(pattern)
+    except regex.error as error:
+        raise _PatternError(str(getattr(error, "msg", error)), getattr(error, "pos", None)) from None
+    except Exception as error:  # noqa: BLE001 - a RecursionError, or a KeyError for a named list
+        raise _PatternError(f"{type(error).__name__}: {error}", None) from None
+
+
+def fullmatch(pattern: str, name: str) -> "regex.Match[str] | None":
+    """Match a whole name.
+
+    Raises:
+        UserError: If the match takes longer than the time limit.
+    """
+    try:
+        return compiled(pattern).fullmatch(name, timeout=TIME_LIMIT)
+    except TimeoutError:
+        message = (
+            f"the regular expression {pattern!r} takes more than {TIME_LIMIT} s on `{name}`; "
+            "avoid repetitions inside repetitions, such as (a+)+"
+        )
+        raise UserError(message) from None
+
+
+def _checked(pattern: str) -> str:
+    try:
+        compiled(pattern)
+    except _PatternError as error:
+        glob = pattern.startswith("*") or "[!" in pattern
+        hint = "this is a regular expression, not a file pattern: write `.*` for any text" if glob else None
+        raise validation_error(f"not a regular expression: {error}", offset=error.at, hint=hint) from None
+    return pattern
+
+
+Regex = Annotated[str, Field(min_length=1, max_length=MAX_REGEX), AfterValidator(_checked)]
+"""A regular expression that has been compiled once."""
+
+_PARAMETERS = (r"\.weight", r"\.bias", ".weight", ".bias")
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module")
+
+
+def _names_a_layer(pattern: str) -> str:
+    """Refuse patterns that no canonical layer name can match, for the usual reasons."""
+    if pattern.startswith("/"):
+        raise validation_error(
+            "layer names do not begin with `/`", hint="segments are separated by dots: 'blocks\\.0\\.spatial'"
+        )
+    bare = pattern.removesuffix("$")
+    suffix = next((s for s in _PARAMETERS if bare.endswith(s)), None)
+    # A parametrized layer has a sub-module named after its parameter.
+    if suffix is not None and "parametrizations" not in pattern:
+        layer, param = bare.removesuffix(suffix), suffix.lstrip("\\.")
+        hint = f"layer names do not include the parameter: write `layer: '{layer}'` and `param: {param}`"
+        raise validation_error(f"`layer` ends in the name of a parameter, `{param}`", hint=hint)
+    wrapper = next((w for w in _WRAPPERS if w in pattern), None)
+    if wrapper is not None:
+        hint = "names are canonical: the segments of torch.compile, DDP and FSDP are left out"
+        raise validation_error(f"no layer name holds `{wrapper}`", hint=hint)
+    return pattern
+
+
+LayerRegex = Annotated[Regex, AfterValidator(_names_a_layer)]
+"""A regular expression for the whole canonical name of a layer."""

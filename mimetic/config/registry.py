@@ -1,0 +1,198 @@
+"""Components: everything a recipe chooses by `type:`, each one section that names its implementation.
+
+A *family* is one place of the language where a `type:` may stand. A component joins it by one class:
+
+    class Orthogonal(Init, type="orthogonal", impl="mimetic.initializers.univariate:orthogonal"): ...
+
+Sections import no torch, so a recipe can be validated without it; the function behind `impl` is imported
+when it is first used. Built-in and plug-in components register by the same class statement. Plug-ins list
+the module of their sections as an entry point of the group `mimetic.components`.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
+from importlib.metadata import entry_points
+from inspect import get_annotations
+from typing import Any, ClassVar, Literal
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from mimetic.config.base import Section
+from mimetic.errors import UserError
+
+ROOMS = ("initializers", "covariance", "models", "surgery", "data", "train", "kernels")
+"""Rooms whose `config.py` holds components, in the order in which the families are listed."""
+
+PLUGINS = "mimetic.components"
+"""Entry point group of the plug-ins."""
+
+
+class Component(Section):
+    """Base of the sections chosen by `type:`; one subclass with `family=` is the base of each family.
+
+    Class arguments:
+        family: Opens a family; given once, by its base class.
+        type: Name in recipes; a class without one is an abstract base.
+        impl: The function that carries the component out, "module:function"; inherited unless given.
+            The protocol of a family's functions is documented beside its base class.
+        **hooks: Further functions of a family, "module:function" by name; inherited unless given.
+    """
+
+    family: ClassVar[str]
+    functions: ClassVar[Mapping[str, str]] = {}
+
+    type: str = ""
+
+    def __init_subclass__(
+        cls,
+        *,
+        family: str | None = None,
+        type: str | None = None,
+        **functions: str,
+    ) -> None:
+        super().__init_subclass__()
+        if family is not None:
+            cls.family = family
+        cls.functions = {**cls.functions, **functions}
+        if type is not None:  # the discriminator is an ordinary field, listed first
+            cls.__annotations__ = {"type": Literal[type], **get_annotations(cls)}
+            cls.type = type
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **arguments: Any) -> None:
+        super().__pydantic_init_subclass__()
+        if arguments.get("type") is not None:
+            _register(cls)
+
+    @classmethod
+    def type_name(cls) -> str:
+        """Return the registered name, the one value `type:` may have."""
+        return str(cls.model_fields["type"].default)
+
+
+_families: dict[str, dict[str, type[Component]]] = {}
+_loaded: set[str] = set()
+
+
+def _register(section: type[Component]) -> None:
+    """Add a component to its family.
+
+    Raises:
+        ValueError: If another class has the name, so that no plug-in replaces a type silently. The same
+            class defined again, as in a notebook, replaces itself.
+    """
+    types = _families.setdefault(section.family, {})
+    name = section.type_name()
+    other = types.get(name, section)
+    if (other.__module__, other.__qualname__) != (section.__module__, section.__qualname__):
+        raise ValueError(f"{section.family} type `{name}` is registered twice: {other} and {section}")
+    types[name] = section
+
+
+def registered(family: str) -> dict[str, type[Component]]:
+    """Return the components of a family by name: the built-in ones, then those of plug-ins."""
+    load_components()
+    return dict(_families.get(family, {}))
+
+
+def families() -> tuple[str, ...]:
+    """Return the names of all families."""
+    load_components()
+    return tuple(_families)
+
+
+def load_components() -> None:
+    """Import the sections of every room, then those of every plug-in; each module once.
+
+    Called when a component is first looked up, never by an import, so a plug-in may itself import any module
+    of mimetic.
+
+    Raises:
+        UserError: If a plug-in cannot be imported; it names the plug-in.
+    """
+    if PLUGINS in _loaded:  # the group is in here once all of its plug-ins are
+        return
+    for room in ROOMS:
+        _load(room, partial(import_module, f"mimetic.{room}.config"))
+    for entry in entry_points(group=PLUGINS):
+        try:
+            _load(f"{entry.name} = {entry.value}", entry.load)
+        except Exception as error:
+            message = f"the plug-in `{entry.name}` ({entry.value}) cannot be imported: {error}"
+            raise UserError(message) from error
+    _loaded.add(PLUGINS)
+
+
+def _load(name: str, load: Callable[[], object]) -> None:
+    if name in _loaded:
+        return
+    _loaded.add(name)  # first: a plug-in may look components up while it is imported
+    try:
+        load()
+    except BaseException:
+        _loaded.discard(name)
+        raise
+
+
+def implementation(section: Component, function: str = "impl") -> Callable[..., Any]:
+    """Return the function behind a component, imported when it is first used.
+
+    Args:
+        section: The component.
+        function: Which of its functions, by the name of the class argument.
+
+    Raises:
+        UserError: If it names none, or one that cannot be imported.
+    """
+    path = section.functions.get(function)
+    name = f"{section.family} `{section.type_name()}`"
+    if path is None:
+        raise UserError(f"{name} names no `{function}`; write `class …(…, {function}='module:function')`")
+    module, _, attribute = path.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{name}: `{path}` cannot be imported: {error}") from error
+    return found
+
+
+class Registered:
+    """Annotation of a field that takes any type of a family: `Annotated[Component, Registered("init")]`.
+
+    A plain string stands for `{type: string}`.
+    """
+
+    def __init__(self, family: str) -> None:
+        self.family = family
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        choices = {
+            _tag(name): handler.generate_schema(section) for name, section in registered(self.family).items()
+        }
+        tagged = core_schema.tagged_union_schema(choices, discriminator=_chosen)
+        return core_schema.no_info_before_validator_function(_expand, tagged)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string", "enum": list(registered(self.family))}, handler(schema)]}
+
+
+TAG = "type="
+"""Starts the step that a choice by `type` adds to the location of an error, to tell it from a key."""
+
+
+def _tag(name: str) -> str:
+    return TAG + name
+
+
+def _chosen(value: Any) -> str | None:
+    name = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return _tag(name) if isinstance(name, str) else None
+
+
+def _expand(value: Any) -> Any:
+    return {"type": value} if isinstance(value, str) else value

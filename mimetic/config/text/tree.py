@@ -1,0 +1,221 @@
+"""What a recipe's text holds before it is validated: maps and lists that know where they come from.
+
+Each key and each entry has a `Spot`: its place in the file and its dotted path there. Spots survive
+composition, so that an error names the place a value was written, in whatever file that is.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+from mimetic.config.errors import FilePosition, Issue, RecipeError, Step
+
+MAX_DEPTH = 50
+"""How deep maps and lists may be nested."""
+
+
+class NodePosition(NamedTuple):
+    """Where a value was written.
+
+    Attributes:
+        path: Keys that lead to it in its own file; arms by name, rules by id.
+        value: Place of the value.
+        key: Place of its key; the value's own place in a list.
+    """
+
+    path: tuple[Step, ...] = ()
+    value: FilePosition | None = None
+    key: FilePosition | None = None
+
+    @property
+    def start(self) -> FilePosition | None:
+        """Return the place of the key, or of the value where it has none."""
+        return self.value if self.key is None else self.key
+
+
+class Map(dict[str, Any]):
+    """A map with the spot of each of its keys.
+
+    Attributes:
+        here: Where the map was written first.
+        last: Where it was last changed by composition.
+        spots: Where its values were written, by key.
+    """
+
+    __slots__ = ("here", "last", "spots")
+
+    def __init__(self, here: NodePosition, last: NodePosition | None = None) -> None:
+        super().__init__()
+        self.here = here
+        self.last = here if last is None else last
+        self.spots: dict[str, NodePosition] = {}
+
+    def put(self, key: str, value: Any, spot: NodePosition) -> Self:
+        """Set a value and its spot."""
+        self[key] = value
+        self.spots[key] = spot
+        return self
+
+    def entries(self) -> Iterator[tuple[str, Any, NodePosition]]:
+        """Yield keys, values and spots in order."""
+        for key, value in self.items():
+            yield key, value, self.spots[key]
+
+    def without(self, *keys: str) -> "Map":
+        """Return a copy that lacks some keys."""
+        copy = Map(self.here, self.last)
+        for key, value, spot in self.entries():
+            if key not in keys:
+                copy.put(key, value, spot)
+        return copy
+
+
+class List(list[Any]):
+    """A list with the spot of each of its entries; `here` as in `Map`."""
+
+    __slots__ = ("here", "last", "spots")
+
+    def __init__(self, here: NodePosition) -> None:
+        super().__init__()
+        self.here = self.last = here
+        self.spots: list[NodePosition] = []
+
+    def add(self, value: Any, spot: NodePosition) -> Self:
+        """Append a value and its spot."""
+        self.append(value)
+        self.spots.append(spot)
+        return self
+
+    def entries(self) -> Iterator[tuple[Any, NodePosition]]:
+        """Yield values and spots in order."""
+        return zip(self, self.spots, strict=True)
+
+
+def plain(node: Any) -> Any:
+    """Return ordinary dicts and lists of a tree."""
+    if isinstance(node, Map):
+        return {key: plain(value) for key, value in node.items()}
+    if isinstance(node, List):
+        return [plain(value) for value in node]
+    return node
+
+
+def wrapped(value: Mapping[Any, Any]) -> Map:
+    """Return the tree of an ordinary mapping; its spots have paths and no marks.
+
+    Raises:
+        RecipeError: For keys that are not text, text that is not Unicode, and values that contain themselves.
+    """
+    issues: list[Issue] = []
+    tree = _wrap(value, NodePosition(), issues)
+    if issues:
+        raise RecipeError(issues)
+    return tree  # type: ignore[no-any-return]
+
+
+def _wrap(value: Any, spot: NodePosition, issues: list[Issue]) -> Any:
+    if len(spot.path) > MAX_DEPTH:
+        raise RecipeError([Issue(f"maps and lists are nested more than {MAX_DEPTH} deep", spot.path[:5])])
+    if isinstance(value, Mapping):
+        tree = Map(spot)
+        for key, item in value.items():
+            if not isinstance(key, str) or not is_unicode(key):
+                issues.append(Issue(f"keys must be text, found {key!r}", spot.path))
+                continue
+            below = NodePosition((*spot.path, key))
+            tree.put(key, _wrap(item, below, issues), below)
+        return tree
+    if isinstance(value, list | tuple):
+        entries = List(spot)
+        for index, item in enumerate(value):
+            below = NodePosition((*spot.path, index))
+            entries.add(_wrap(item, below, issues), below)
+        return entries
+    if isinstance(value, str) and not is_unicode(value):
+        issues.append(Issue(f"the text {value!r} is not valid Unicode", spot.path))
+        return ""
+    return value
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether a text can be encoded; half of a surrogate pair cannot."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def addressed(node: Any, name: Callable[[tuple[Step, ...], int, Any], Step]) -> Any:
+    """Return a tree whose paths name the entries of lists by `name(path of the list, index, entry)`."""
+    return _address(node, None, name)
+
+
+def _address(node: Any, at: NodePosition | None, name: Callable[[tuple[Step, ...], int, Any], Step]) -> Any:
+    if isinstance(node, Map):
+        here = node.here if at is None else at
+        tree = Map(here)
+        for key, value, spot in node.entries():
+            below = NodePosition((*here.path, key), spot.value, spot.key)
+            tree.put(key, _address(value, below, name), below)
+        return tree
+    if isinstance(node, List):
+        here = node.here if at is None else at
+        entries = List(here)
+        for index, (value, spot) in enumerate(node.entries()):
+            below = NodePosition((*here.path, name(here.path, index, value)), spot.value, spot.key)
+            entries.add(_address(value, below, name), below)
+        return entries
+    return node
+
+
+def reach(node: Any, path: Sequence[Step]) -> tuple[Any, NodePosition] | None:
+    """Return the value a path leads to and its spot; rules are found by index or by id."""
+    if not isinstance(node, Map | List):
+        return None
+    spot = node.here
+    for step in path:
+        if isinstance(node, Map) and isinstance(step, str) and step in node:
+            node, spot = node[step], node.spots[step]
+        elif isinstance(node, List) and (index := _index(node, step)) is not None:
+            node, spot = node[index], node.spots[index]
+        else:
+            return None
+    return node, spot
+
+
+def find(node: Any, path: Sequence[Step]) -> NodePosition | None:
+    """Return the spot of the value a path leads to; see `reach`."""
+    found = reach(node, path)
+    return None if found is None else found[1]
+
+
+def _index(entries: List, step: Step) -> int | None:
+    if isinstance(step, int):
+        return step if 0 <= step < len(entries) else None
+    ids = [entry.get("id") if isinstance(entry, Map) else None for entry in entries]
+    return ids.index(step) if step in ids else None
+
+
+_LONGEST = 60
+
+
+def shown(value: Any) -> str:
+    """Describe a value in a message: `the text '5'`, `0`, `true`, `a list`."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing (null)", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return _number(value)
+    if isinstance(value, str):
+        return f"the text {value if len(value) <= _LONGEST else value[: _LONGEST - 1] + '…'!r}"
+    is_list = isinstance(value, list | tuple)
+    return (
+        "a list" if is_list else "a map" if isinstance(value, Mapping) else f"a Python {type(value).__name__}"
+    )
+
+
+def _number(value: float) -> str:
+    if isinstance(value, float):
+        if math.isnan(value):
+            return ".nan"
+        if math.isinf(value):
+            return ".inf" if value > 0 else "-.inf"
+        return repr(value)
+    digits = 30
+    return str(value) if abs(value) < 10**digits else f"a number of more than {digits} digits"

@@ -1,0 +1,353 @@
+"""Where the covariance of a rule comes from."""
+
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from mimetic.config.base import (
+    Count,
+    Fraction,
+    FromList,
+    Name,
+    NonNegative,
+    Positive,
+    Section,
+    listed_once,
+    validation_error,
+)
+from mimetic.config.errors import clipped
+from mimetic.config.registry import Component, Registered
+from mimetic.config.suggest import listed
+from mimetic.config.text.tree import shown
+from mimetic.models.config import Model
+
+
+class CovarianceSource(Component, family="covariance"):
+    """Base of the covariances of a layer's filters."""
+
+
+class Width(Section):
+    """Width of the closed form over depth d in [0, 1]: start + linear·d + ½·quadratic·d²."""
+
+    expected: ClassVar[str] = "a number or a map such as `{start: 0.15, linear: 0.5}`"
+
+    start: NonNegative = Field(0.15, description="Width at the first layer.")
+    linear: float = Field(0.5, description="Growth per unit of depth.")
+    quadratic: float = Field(0.25, description="Acceleration of the growth (enters with ½).")
+
+    def at(self, depth: float) -> float:
+        """Return the width at a depth fraction."""
+        return self.start + self.linear * depth + 0.5 * self.quadratic * depth * depth
+
+
+def _constant(value: Any) -> Any:
+    """Let a plain number stand for the same width at every depth."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {"start": value, "linear": 0.0, "quadratic": 0.0}
+    return value
+
+
+class ClosedForm(CovarianceSource, type="closed_form"):
+    """Closed-form covariance of convolution filters, free of data and training (arXiv 2210.03651)."""
+
+    width: Annotated[Width, BeforeValidator(_constant, json_schema_input_type=float | Width)] = Field(
+        default_factory=Width, description="Width of the Gaussian bumps over depth, or one number."
+    )
+    padding: Literal["wrap", "zero"] = Field(
+        "wrap", description="What a bump shifted over the border meets: the other side, or zeros."
+    )
+    psd: Literal["abs", "clip"] = Field(
+        "abs", description="Negative eigenvalues become their absolute value (as numpy samples) or zero."
+    )
+    convention: Literal["variance", "std"] = Field(
+        "variance", description="Whether the width is the bump's variance or its standard deviation."
+    )
+
+
+class Identity(CovarianceSource, type="identity"):
+    """Independent weights of equal variance."""
+
+    variance: Positive = Field(1.0, description="Variance of each weight before scaling.")
+
+
+class Part(Section):
+    """One covariance of a mixture and its share."""
+
+    expected: ClassVar[str] = "a map such as `{share: 0.5, covariance: closed_form}`"
+
+    share: Positive = Field(1.0, description="Its share of the energy, relative to the other shares.")
+    covariance: Annotated[CovarianceSource, Registered("covariance")] = Field(description="The covariance.")
+
+
+class Mixture(CovarianceSource, type="mixture"):
+    """Weighted mean of covariances, each brought to trace 1 first, so that a share is one of the energy."""
+
+    parts: Annotated[tuple[Part, ...], Field(min_length=2, max_length=8), FromList] = Field(
+        description="The covariances that are mixed."
+    )
+
+
+class Scale(Component, family="scale"):
+    """Base of the scales."""
+
+    gain: Positive = Field(1.0, description="Factor on the weights, after the scale.")
+
+
+class NoScale(Scale, type="none"):
+    """Leave the covariance as its source gives it."""
+
+
+class Gain(Scale, type="gain"):
+    """Multiply the weights by a number and nothing else."""
+
+
+class Kaiming(Scale, type="kaiming"):
+    """Give the average weight the variance 2 / fan_in (He et al., arXiv 1502.01852)."""
+
+    mode: Literal["fan_in", "fan_out"] = Field("fan_in", description="Which fan divides.")
+    nonlinearity: Literal["linear", "relu", "tanh", "selu", "sigmoid"] = Field(
+        "relu", description="Nonlinearity whose recommended gain is used."
+    )
+
+
+class Xavier(Scale, type="xavier"):
+    """Give the average weight the variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010)."""
+
+
+class Trace(Scale, type="trace"):
+    """Give the covariance of one filter a fixed trace."""
+
+    trace: Positive = Field(1.0, description="Trace of the covariance, the expected energy of a filter.")
+
+
+class MatchDefault(Scale, type="match_default"):
+    """Give a filter the energy of PyTorch's own default, U(±1/sqrt(fan_in)): trace 1/3."""
+
+
+class StudyCompat(Scale, type="study_compat"):
+    """Multiply the covariance, not the weights, by sqrt(2 / fan_in): `kaiming_nfm` of the NFM study.
+
+    For comparisons with that study; `kaiming_agop` there divides by 100 as well.
+    """
+
+    divisor: Positive = Field(1.0, description="Divides the covariance; 100 for the study's AGOP.")
+
+
+class Lsuv(Scale, type="lsuv"):
+    """Give each layer's outputs on training images the deviation `gain`, in order (arXiv 1511.06422).
+
+    The last step of all: it sees the network with every other parameter in place.
+    """
+
+    images: Count = Field(256, description="Training images the outputs are measured on.")
+
+
+def expand_gain(value: Any) -> Any:
+    """Let a plain number, or a map without `type`, stand for `{type: gain}`."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {"type": "gain", "gain": value}
+    if isinstance(value, dict) and "type" not in value and "gain" in value:
+        return {"type": "gain", **value}
+    return value
+
+
+SomeSeeds = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...],
+    Field(min_length=1),
+    FromList,
+    AfterValidator(listed_once("seed")),
+]
+
+
+class Origin(Section):
+    """A trained network: a stage or an arm of the recipe, a trial, a checkpoint, or a published model."""
+
+    expected: ClassVar[str] = "a map such as `{stage: small}`"
+    alternatives: ClassVar[tuple[str, ...]] = ("stage", "arm", "trial", "run", "checkpoint", "weights")
+
+    stage: Name | None = Field(None, description="Name of a stage of this recipe, trained first.")
+    arm: Name | None = Field(None, description="Name of another arm of this recipe, trained before ours.")
+    seeds: Literal["own", "all"] | SomeSeeds = Field(
+        "own",
+        description="Which of its seeds, measured apart and averaged: the trial's own (all of them "
+        "where the stage has `seeds` of its own), all, or a list.",
+    )
+    trial: str | None = Field(None, min_length=1, description="Folder of a finished trial of ours.")
+    run: str | None = Field(
+        None, pattern=r"^[0-9a-f]{32}$", description="Id of the MLflow run of a finished trial of ours."
+    )
+    checkpoint: str | None = Field(
+        None, min_length=1, description="Weights in a file: safetensors, or a PyTorch state dict."
+    )
+    model: Annotated[Model, Registered("model")] | None = Field(
+        None, description="The network the checkpoint fits; the arm's own model unless given."
+    )
+    weights: str | None = Field(
+        None, min_length=1, description="Published weights of a torchvision or timm `model`, e.g. DEFAULT."
+    )
+
+    @property
+    def way(self) -> str:
+        """Return the key that says where the network is, e.g. `stage`."""
+        return next(name for name in self.alternatives if getattr(self, name) is not None)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        said = [name for name in self.alternatives if getattr(self, name) is not None]
+        if not said and self.model is not None:
+            hint = "add `checkpoint: …`, a file that holds them, or `weights: DEFAULT` for published ones"
+            raise validation_error("`model` alone has no trained weights", hint=hint)
+        if len(said) != 1:
+            found = " and ".join(f"`{name}`" for name in said) if said else "nothing"
+            hint = "keep one of them" if said else "write, for example, `{stage: small}`"
+            message = f"give one of {listed(self.alternatives)}, found {found}"
+            raise validation_error(message, at=tuple(said[1:2]), hint=hint)
+        if self.seeds != "own" and self.stage is None and self.arm is None:
+            message = f"`seeds` chooses among the seeds of a stage or an arm, and this is a {said[0]}"
+            raise validation_error(message, at=("seeds",), hint="remove it")
+        if self.weights is not None and self.model is None:
+            hint = "say which, for example `model: {type: torchvision, name: resnet18}`"
+            raise validation_error("`weights` are those of a published model, which is missing", hint=hint)
+        if self.model is not None and self.checkpoint is None and self.weights is None:
+            hint = f"remove it: a {said[0]} knows its own model"
+            raise validation_error(
+                "`model` says what `checkpoint` or `weights` fit", at=("model",), hint=hint
+            )
+        return self
+
+
+def no_text(value: Any) -> Any:
+    """Refuse a plain text: it could be the name of a stage, or a path."""
+    if isinstance(value, str):
+        key = "checkpoint" if "/" in value or value.endswith((".safetensors", ".pt", ".pth")) else "stage"
+        hint = f"write `from: {{{key}: {clipped(value)}}}`"
+        raise validation_error(f"expected {Origin.expected}, found {shown(value)}", hint=hint)
+    return value
+
+
+class Carried(CovarianceSource):
+    """Base of the covariances that come from another network's layers and are carried over to ours."""
+
+    layers: Literal["depth", "name"] | dict[str, str] = Field(
+        "depth",
+        description="Which layer of it stands for which of ours: by depth fraction, by name, or a map "
+        "from our layers' names to its.",
+    )
+    between: Literal["interpolate", "nearest"] = Field(
+        "interpolate", description="What a depth between two of its layers gets (with `layers: depth`)."
+    )
+    kind: Literal["conv", "depthwise_conv", "pointwise_conv", "linear"] | None = Field(
+        None, description="Kind of its layers; the kind of the layer to be initialized unless given."
+    )
+    align_corners: bool = Field(False, description="How a kernel of another size is interpolated.")
+    keep: Literal["trace", "pixel", "nothing"] = Field(
+        "trace",
+        description="What a change of kernel size keeps: the filter's energy, each pixel's, or neither.",
+    )
+    channels: Literal["marginal", "tile"] = Field(
+        "marginal",
+        description="Where its filters see another number of input channels: the mean spatial covariance of "
+        "one channel, or the channels repeated in turn.",
+    )
+    shrink: Fraction | Literal["auto"] = Field(
+        0.0, description="Share of a multiple of the identity mixed in; auto is Ledoit and Wolf's."
+    )
+    rank: Count | None = Field(None, description="Keep only this many leading eigenvectors.")
+
+
+class Measured(Carried):
+    """Base of the covariances measured on a trained network."""
+
+    from_: Annotated[Origin, BeforeValidator(no_text, json_schema_input_type=Origin)] = Field(
+        alias="from", description="The trained network."
+    )
+
+
+class _WithChange(Protocol):
+    of: Literal["weights", "change"]
+    from_: Origin
+
+
+Changed = TypeVar("Changed", bound=_WithChange)
+
+
+def _known_before(spec: Changed) -> Changed:
+    """Refuse the change of a network of which only the end is known."""
+    if spec.of == "change" and spec.from_.stage is None and spec.from_.arm is None:
+        message = "`of: change` needs the weights before training, and of "
+        message += f"`{{{spec.from_.way}: …}}` only those after it are known"
+        raise validation_error(message, at=("of",), hint="take a stage or an arm, or write `of: weights`")
+    return spec
+
+
+class Filters(Measured, type="filters"):
+    """Empirical covariance of a trained network's filters over their pixels (arXiv 2210.03651)."""
+
+    of: Literal["weights", "change"] = Field(
+        "weights", description="The filters, or their change since the network's own initialization."
+    )
+    centered: bool = Field(False, description="Subtract the mean filter.")
+
+    _both_ends = model_validator(mode="after")(_known_before)
+
+
+class Nfm(Measured, type="nfm"):
+    """Neural feature matrix WᵀW of a trained network's layer (arXiv 2309.00570)."""
+
+    of: Literal["weights", "change"] = Field(
+        "weights", description="The weights, or their change since the network's own initialization."
+    )
+    normalize: Literal["sum", "mean"] = Field("sum", description="Sum or mean over the filters.")
+
+    _both_ends = model_validator(mode="after")(_known_before)
+
+
+def one_or_half(value: float) -> float:
+    """Refuse powers other than 1 and 0.5."""
+    if value not in {0.5, 1.0}:
+        raise validation_error(
+            f"must be 1 or 0.5, found {value:g}", hint="1 is the matrix, 0.5 its square root"
+        )
+    return value
+
+
+class Agop(Measured, type="agop"):
+    """Average gradient outer product over patches of a trained network's layer (arXiv 2309.00570)."""
+
+    power: Annotated[float, AfterValidator(one_or_half)] = Field(
+        1.0,
+        description="1 for the matrix, 0.5 for its square root.",
+        json_schema_extra={"enum": [0.5, 1.0]},
+    )
+    images: Count = Field(256, description="Training images the gradients are taken at.")
+    outputs: Count | None = Field(None, description="Use the first so many outputs; all unless given.")
+    probes: Count | None = Field(
+        None, description="Random combinations of outputs instead of every one; exact unless given."
+    )
+    drop_bias: bool = Field(False, description="Drop each layer's own bias, as the paper's code does.")
+
+
+class Learned(Measured, type="learned"):
+    """Covariance of patches that RFM, ConvRFM or Deep ConvRFM learned without backpropagation."""
+
+    @model_validator(mode="after")
+    def _from_a_learner(self) -> Self:
+        if self.from_.stage is None and self.from_.trial is None:
+            hint = "write `from: {stage: …}` with a stage that has a `learner`, or `from: {trial: …}`"
+            message = "what a learner learned is in a stage or a trial"
+            raise validation_error(message, at=("from", self.from_.way), hint=hint)
+        return self
+
+
+class Patches(CovarianceSource, type="patches"):
+    """Covariance of the training images' patches, as the layer would see them: for first layers."""
+
+    images: Count = Field(1000, description="Training images the patches are taken from.")
+    whiten: bool = Field(False, description="Draw from the inverse, so that outputs come out white.")
+    epsilon: Positive = Field(1e-2, description="Added to the eigenvalues before they are inverted.")
+
+
+class CovarianceFile(Carried, type="file"):
+    """Covariances harvested before, from a file `mimetic harvest` wrote."""
+
+    path: str = Field(min_length=1, description="The covariance file (safetensors).")

@@ -1,0 +1,199 @@
+"""What a rule matches: conditions on a layer, all of which must hold."""
+
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from mimetic.config.base import Count, Fraction, FromList, Section, validation_error
+from mimetic.config.patterns import LayerRegex, Regex, fullmatch
+
+CompositeKind = Literal["attention", "position", "ssm", "mlp"]
+"""Kinds of sites that take several parameters together; see `mimetic.graph.structure`."""
+
+SiteKind = Literal[
+    "conv",
+    "depthwise_conv",
+    "pointwise_conv",
+    "conv_transpose",
+    "linear",
+    "norm",
+    "embedding",
+    "other",
+    CompositeKind,
+]
+"""Kinds of sites; see `mimetic.graph`."""
+
+COMPOSITE_KINDS: frozenset[str] = frozenset(get_args(CompositeKind))
+
+__all__ = [
+    "COMPOSITE_KINDS",
+    "CompositeKind",
+    "Match",
+    "MatchField",
+    "Range",
+    "SiteKind",
+    "Size",
+    "fullmatch",
+]
+
+
+class Range(Section):
+    """A closed range of whole numbers; an open end is left out."""
+
+    expected: ClassVar[str] = "a whole number or a range such as `{min: 3, max: 9}`"
+
+    min: int | None = Field(None, description="Smallest value that matches.")
+    max: int | None = Field(None, description="Largest value that matches.")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.min is None and self.max is None:
+            raise validation_error("the range has no end", hint="give `min`, `max` or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise validation_error(f"`min` {self.min} is larger than `max` {self.max}")
+        return self
+
+    def holds(self, value: int | None) -> bool:
+        """Tell whether a value lies in the range; a layer without the quantity never does."""
+        return (
+            value is not None
+            and (self.min is None or value >= self.min)
+            and (self.max is None or value <= self.max)
+        )
+
+
+def _exact(value: Any) -> Any:
+    """Let a plain number stand for the range that holds just it."""
+    return {"min": value, "max": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Size = Annotated[Range, BeforeValidator(_exact, json_schema_input_type=int | Range)]
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    start, end = value
+    if start > end:
+        message = f"the depth range starts at {start}, after its end {end}"
+        raise validation_error(message, hint=f"write `[{end}, {start}]`")
+    return value
+
+
+class Match(Section):
+    """Conditions on a layer or composite site, and on the parameters of it a rule claims."""
+
+    shorthand: ClassVar[str | None] = "layer"
+    expected: ClassVar[str] = "a layer's name (a regular expression) or a map of conditions"
+
+    layer: LayerRegex | None = Field(
+        None,
+        description="Regular expression for the whole canonical layer name, e.g. 'blocks\\.\\d+\\.spatial'.",
+    )
+    kind: SiteKind | None = Field(
+        None, description="Kind of the layer or composite site, told from its structure."
+    )
+    class_: Annotated[str | None, Field(min_length=1)] = Field(
+        None, alias="class", description="Class name of the layer or of one of its bases, e.g. Conv2d."
+    )
+    depth: Annotated[tuple[Fraction, Fraction], FromList, AfterValidator(_ordered)] | None = Field(
+        None, description="Range of the depth fraction among the layers of that kind, in execution order."
+    )
+    kernel_size: Size | None = Field(None, description="Kernel size (the largest side).")
+    in_channels: Size | None = Field(None, description="Input channels or features.")
+    out_channels: Size | None = Field(None, description="Output channels or features.")
+    stride: Size | None = Field(None, description="Stride (the largest side).")
+    groups: Size | None = Field(None, description="Convolution groups.")
+    param: Regex | None = Field(
+        None,
+        description="Regular expression for the parameter's own name below its site; unless said, `weight`, "
+        "and of a composite site everything the initializer fills.",
+    )
+
+
+def _as_layer(value: Any) -> Any:
+    """Let a plain string stand for a condition on the layer's name."""
+    return {"layer": value} if isinstance(value, str) else value
+
+
+MatchField = Annotated[Match, BeforeValidator(_as_layer, json_schema_input_type=str | Match)]
+
+
+LayerPath = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s.][^\s]*$")]
+
+
+class DeclaredAttention(Section):
+    """The four maps of an attention: names of linear layers below the matched layer, and its heads."""
+
+    expected: ClassVar[str] = "a map such as `{q: to_q, k: to_k, v: to_v, out: to_out, heads: 3}`"
+
+    qkv: LayerPath | None = Field(
+        None, description="One layer whose outputs are all queries, then all keys, then all values."
+    )
+    q: LayerPath | None = Field(None, description="Layer of the queries.")
+    kv: LayerPath | None = Field(
+        None, description="One layer whose outputs are all keys, then all values; beside `q`."
+    )
+    k: LayerPath | None = Field(None, description="Layer of the keys.")
+    v: LayerPath | None = Field(None, description="Layer of the values.")
+    out: LayerPath = Field(description="Layer that projects what the heads return.")
+    heads: Count | None = Field(
+        None, description="Query heads; as many as each matched layer keeps (`num_heads`, …) unless given."
+    )
+    kv_heads: Count | None = Field(
+        None, description="Key and value heads of grouped queries; as many as `heads` unless given."
+    )
+
+    @property
+    def inner(self) -> tuple[tuple[LayerPath, tuple[str, ...]], ...]:
+        """Return the layers below the heads, each with the names of the maps it holds, in order."""
+        keys = ("qkv", "q", "kv", "k", "v")
+        return tuple((getattr(self, key), tuple(key)) for key in keys if getattr(self, key) is not None)
+
+    @property
+    def layers(self) -> tuple[LayerPath, ...]:
+        """Return the names of all layers."""
+        return (*(path for path, _ in self.inner), self.out)
+
+    @model_validator(mode="after")
+    def _each_map_once(self) -> "DeclaredAttention":
+        named = {key: getattr(self, key) for key in ("qkv", "q", "kv", "k", "v", "out")}
+        given = [key for key, path in named.items() if path is not None]
+        for place, key in enumerate(given):
+            whole = next((other for other in given[:place] if set(key) <= set(other)), None)
+            if whole is not None:
+                what = "all three" if whole == "qkv" else "both"
+                raise validation_error(f"`{whole}` is one layer for {what}, and `{key}` another", at=(key,))
+            same = next((other for other in given[:place] if named[other] == named[key]), None)
+            if same is not None:
+                raise validation_error(f"`{key}` is the same layer as `{same}`", at=(key,))
+        missing = next((key for key in "qkv" if key not in "".join(given)), None)
+        if missing is not None:
+            hint = "give `q`, `k` and `v`; or `q` and one `kv`; or one `qkv`"
+            raise validation_error(f"the attention has no `{missing}`", hint=hint)
+        if self.heads is not None and self.kv_heads is not None and self.heads % self.kv_heads:
+            what = f"{self.heads} heads cannot share {self.kv_heads} of keys and values"
+            raise validation_error(what, at=("kv_heads",))
+        return self
+
+
+class DeclaredMlp(Section):
+    """The two layers of an MLP pair: names of linear layers below the matched layer."""
+
+    expected: ClassVar[str] = "a map such as `{fc1: widen, fc2: narrow}`"
+
+    fc1: LayerPath = Field(description="The first layer.")
+    fc2: LayerPath = Field(description="The second, which leads back to the width the first came from.")
+
+    @property
+    def layers(self) -> tuple[LayerPath, ...]:
+        """Return the names of both."""
+        return self.fc1, self.fc2
+
+    @model_validator(mode="after")
+    def _two(self) -> "DeclaredMlp":
+        if self.fc1 == self.fc2:
+            raise validation_error("a pair is two layers, and both are the same", at=("fc2",))
+        return self
+
+
+Declared = DeclaredAttention | DeclaredMlp
+"""What a rule may declare."""

@@ -1,0 +1,306 @@
+"""Named initializers: those of `torch.nn.init` under their own names, `default` and `keep`."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from mimetic.config.base import Count, Fraction, FromList, NonNegative, Positive, validation_error
+from mimetic.config.registry import Component
+from mimetic.covariance.config import Origin, no_text
+
+
+class Init(Component, family="init"):
+    """Base of the initializers."""
+
+    acts_on: ClassVar[str | None] = None
+    """Kind of the composite sites it fills; None where it fills layers' own parameters."""
+
+
+class FromNetwork(Init):
+    """Base of the initializers that take a trained network itself, not its covariances."""
+
+    from_: Annotated[Origin, BeforeValidator(no_text, json_schema_input_type=Origin)] = Field(
+        alias="from", description="The trained network."
+    )
+
+
+Nonlinearity = Literal[
+    "linear", "conv1d", "conv2d", "conv3d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"
+]
+
+
+class Keep(Init, type="keep"):
+    """Leave the values that are there."""
+
+
+class Default(Init, type="default"):
+    """Draw from the layer's own default law (its `reset_parameters`), keyed by seed and name."""
+
+
+class Uniform(Init, type="uniform"):
+    """Draw from U(a, b)."""
+
+    a: float = Field(0.0, description="Lower bound.")
+    b: float = Field(1.0, description="Upper bound.")
+
+
+class Normal(Init, type="normal"):
+    """Draw from N(mean, std²)."""
+
+    mean: float = Field(0.0, description="Mean.")
+    std: NonNegative = Field(1.0, description="Standard deviation.")
+
+
+class ScaledResidual(Init, type="scaled_residual"):
+    """Draw from N(0, std² / (branches·layers)): for the last layer of each residual branch, as in GPT-2."""
+
+    layers: Count = Field(description="Number of blocks that add to the residual stream.")
+    branches: Count = Field(2, description="Branches of a block: attention and MLP.")
+    std: Positive = Field(0.02, description="Standard deviation without the factor.")
+
+
+class TruncNormal(Init, type="trunc_normal"):
+    """Draw from N(mean, std²) cut at the absolute bounds a and b (not at multiples of std)."""
+
+    mean: float = Field(0.0, description="Mean of the uncut law.")
+    std: Positive = Field(1.0, description="Standard deviation of the uncut law.")
+    a: float = Field(-2.0, description="Lower bound.")
+    b: float = Field(2.0, description="Upper bound.")
+
+
+class Constant(Init, type="constant"):
+    """Fill with one value."""
+
+    value: float = Field(description="The value.")
+
+
+class Ones(Init, type="ones"):
+    """Fill with ones."""
+
+
+class Zeros(Init, type="zeros"):
+    """Fill with zeros."""
+
+
+class Eye(Init, type="eye"):
+    """Fill a matrix with the identity."""
+
+
+class Dirac(Init, type="dirac"):
+    """Fill convolution filters with the Dirac delta, so that channels pass through."""
+
+    groups: int = Field(1, ge=1, description="Groups of output channels that each pass through.")
+
+
+class XavierUniform(Init, type="xavier_uniform"):
+    """Draw from U(±gain·sqrt(6 / (fan_in + fan_out))) (Glorot and Bengio, 2010)."""
+
+    gain: Positive = Field(1.0, description="Factor on the weights.")
+
+
+class XavierNormal(Init, type="xavier_normal"):
+    """Draw from N(0, gain²·2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+
+    gain: Positive = Field(1.0, description="Factor on the weights.")
+
+
+class _Kaiming(Init):
+    a: float = Field(0.0, description="Negative slope, used with leaky_relu only.")
+    mode: Literal["fan_in", "fan_out"] = Field("fan_in", description="Which fan divides.")
+    nonlinearity: Nonlinearity = Field("leaky_relu", description="Nonlinearity whose gain is used.")
+
+
+class KaimingUniform(_Kaiming, type="kaiming_uniform"):
+    """Draw from U(±gain·sqrt(3 / fan)) (He et al., arXiv 1502.01852)."""
+
+
+class KaimingNormal(_Kaiming, type="kaiming_normal"):
+    """Draw from N(0, gain² / fan) (He et al., arXiv 1502.01852)."""
+
+
+class Orthogonal(Init, type="orthogonal"):
+    """Draw a (semi-)orthogonal matrix (Saxe et al., arXiv 1312.6120)."""
+
+    gain: Positive = Field(1.0, description="Factor on the weights.")
+
+
+class Sparse(Init, type="sparse"):
+    """Draw columns from N(0, std²) and set a fraction of each to zero (Martens, 2010)."""
+
+    sparsity: Fraction = Field(description="Fraction of zeros in each column.")
+    std: Positive = Field(0.01, description="Standard deviation of what is not zero.")
+
+
+Bias = Literal["zeros", "keep"]
+Grid = Annotated[tuple[Count, Count], FromList]
+
+
+class _ValueProjection(Init):
+    """The value–projection product A = vp_noise·Z − vp_diag·I that several initializers share."""
+
+    acts_on: ClassVar[str | None] = "attention"
+
+    vp_noise: NonNegative = Field(0.4, description="Size of the noise in the value–projection product.")
+    vp_diag: float = Field(
+        0.4,
+        description="The identity subtracted there; negative for a positive diagonal, as in language models.",
+    )
+    noise: Literal["uniform", "normal"] = Field("uniform", description="Law of the noise, of variance 1/d.")
+
+    @model_validator(mode="after")
+    def _not_dead(self) -> Self:
+        if self.vp_noise == 0.0 and self.vp_diag == 0.0:
+            hint = "give one of them; a projection of zeros alone is `init: zeros`"
+            raise validation_error("`vp_noise` and `vp_diag` are both 0: both maps would stay 0", hint=hint)
+        return self
+
+
+class MimeticAttention(_ValueProjection, type="mimetic_attention"):
+    """Begin attention with W_Q·W_Kᵀ ≈ αZ + βI by head and W_V·W_out ≈ αZ − βI (arXiv 2305.09828)."""
+
+    qk_noise: Positive = Field(0.7, description="Size of the noise in the query–key product of a head.")
+    qk_diag: float = Field(0.7, description="The identity in it.")
+    bias: Bias = Field("zeros", description="What becomes of the biases.")
+    legacy_layout: bool = Field(
+        False, description="Store values and projection untransposed, as the public helpers did by mistake."
+    )
+
+
+class ImpulseAttention(_ValueProjection, type="impulse_attention"):
+    """Begin each head looking at one neighbour of a token, in closed form (arXiv 2505.19985)."""
+
+    grid: Grid | None = Field(
+        None, description="Rows and columns of the tokens; those of the model's position table unless given."
+    )
+    layout: Literal["timm", "simple"] = Field(
+        "timm", description="Layout of the sinusoids that stand for the tokens, see `sincos2d`."
+    )
+    temperature: Positive = Field(10000.0, description="Longest wavelength of the sinusoids, over 2π.")
+    norm: Positive = Field(7.0, description="Frobenius norm of each head's queries and keys.")
+    bias: Bias = Field("keep", description="What becomes of the biases.")
+
+
+class ConditionedAttention(Init, type="conditioned_attention"):
+    """Begin attention well conditioned: semi-orthogonal queries and keys by head, values the identity."""
+
+    acts_on: ClassVar[str | None] = "attention"
+
+    bias: Bias = Field("keep", description="What becomes of the biases of queries, keys and values.")
+
+
+class Sincos2d(Init, type="sincos2d"):
+    """Fill a position table with sines and cosines of row and column; tokens before the grid with zeros."""
+
+    acts_on: ClassVar[str | None] = "position"
+
+    layout: Literal["timm", "simple"] = Field(
+        "timm",
+        description="timm: [sin y, sin x, cos y, cos x], bands T^(−b/n); "
+        "simple (Simple-ViT): [sin x, cos x, sin y, cos y], bands T^(−b/(n−1)).",
+    )
+    scale: Positive = Field(1.0, description="Amplitude.")
+    temperature: Positive = Field(10000.0, description="The T of the bands.")
+    grid: Grid | None = Field(None, description="Rows and columns, where the model does not tell them.")
+
+
+class Bank(Init):
+    """Base of the banks of filters."""
+
+    gain: Positive = Field(1.0, description="Factor on the weights.")
+
+
+class Impulse(Bank, type="impulse"):
+    """One random tap in each channel of a filter (Zheng, Li and Lucey, arXiv 2401.12511)."""
+
+
+class Box(Bank, type="box"):
+    """Several random taps of equal height in each channel of a filter (arXiv 2401.12511)."""
+
+    taps: Count = Field(3, description="Number of taps.")
+
+
+class GaussianBump(Bank, type="gaussian_bump"):
+    """A Gaussian bump around a random pixel in each channel of a filter (arXiv 2401.12511)."""
+
+    sigma: Positive = Field(1.0, description="Standard deviation of the bump in pixels.")
+
+
+class GaussianDerivatives(Bank, type="gaussian_derivatives"):
+    """A random derivative of a centred Gaussian in each channel of a filter (arXiv 1605.02971)."""
+
+    sigma: Positive = Field(1.0, description="Standard deviation of the Gaussian in pixels.")
+    order: int = Field(2, ge=0, le=4, description="Highest order; in two dimensions 2 makes six filters.")
+
+
+class MimeticSsm(Init, type="mimetic_ssm"):
+    """Start Mamba's layer as linear attention, in four components (arXiv 2410.11135)."""
+
+    acts_on = "ssm"
+
+    decay: bool = Field(True, description="A close to 0, so that the state keeps what it was given.")
+    step: bool = Field(True, description="Δ = 1 for every token: its weights 0, its bias softplus⁻¹(1).")
+    recall: bool = Field(True, description="Correlate c with b, as queries with keys.")
+    convolution: bool = Field(True, description="Let the short convolution pass its input on.")
+    power: Positive = Field(8.0, description="A = -exp(-power · A_log): how close to 0 A comes.")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not (self.decay or self.step or self.recall or self.convolution):
+            hint = "switch `decay`, `step`, `recall` or `convolution` on, or remove the rule"
+            raise validation_error("all four components are switched off", hint=hint)
+        return self
+
+
+class MimeticMlp(Init, type="mimetic_mlp"):
+    """Give the first layer of an MLP pair a mean that is not zero (arXiv 2602.07156)."""
+
+    acts_on = "mlp"
+
+    shift: float = Field(
+        0.5,
+        description="Mean, in units of the law's standard deviation; to be swept.",
+    )
+    std: Positive | None = Field(
+        None, description="Draw from a normal law of this standard deviation; torch's own law unless given."
+    )
+
+
+class Rainbow(FromNetwork, type="rainbow"):
+    """Resample a trained network of the same layers, of any widths (arXiv 2305.18512).
+
+    Layer by layer, filters are drawn from the covariance of the trained layer's filters and rotated to the
+    channels of the layers drawn before; the norm layers' statistics are measured anew, and the last layer is
+    carried over.
+    """
+
+    images: Count = Field(1000, description="Training images the networks are aligned on.")
+    align: bool = Field(
+        True, description="Rotate by Procrustes on features; false takes a random rotation, for comparison."
+    )
+    rows: Literal["gaussian", "orthogonal"] = Field(
+        "gaussian", description="Independent filters, or filters whose covariance is met exactly."
+    )
+    shrink: Literal["none", "spiked"] = Field(
+        "none", description="Take the noise of random initialization out of the eigenvalues."
+    )
+    rank: Count | None = Field(None, description="Keep only this many leading eigenvectors.")
+
+
+class WeightSelection(FromNetwork, type="weight_selection"):
+    """Take evenly spaced entries of a larger network's weights of the same name (arXiv 2311.18823)."""
+
+
+class WeightTiling(FromNetwork, type="weight_tiling"):
+    """Repeat a smaller network's weights cyclically, at the same norm (arXiv 2609.37631)."""
+
+    blocks: Count | None = Field(
+        None,
+        description="Number of blocks of our network: its first and last are those of the other, the ones "
+        "between repeat its middle blocks in turn. Blocks of the same number correspond unless given.",
+    )
+    parts: Count = Field(
+        1, description="Maps a tensor's outputs stand for, tiled apart: 3 for a fused `qkv`."
+    )
+    keep: Literal["norm", "entries"] = Field(
+        "norm", description="What tiling keeps of a weight: its Frobenius norm, or each entry."
+    )

@@ -1,0 +1,183 @@
+"""Which network: one of ours, anything of torchvision or timm by name, or the user's own code."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from mimetic.config.base import Arguments, Count, FromList, Positive, validation_error
+from mimetic.config.registry import Component
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise validation_error(
+            f"a kernel of side {value} has no centre", hint=f"choose {value - 1} or {value + 1}"
+        )
+    return value
+
+
+OddSide = Annotated[int, Field(ge=1), AfterValidator(_odd)]
+
+
+class Model(Component, family="model"):
+    """Base of the models; channels and classes come from the data unless given."""
+
+    reads: ClassVar[Literal["images", "tokens"] | None] = "images"
+    """What it can be trained on; None where only its code knows."""
+
+    num_classes: Count | None = Field(None, description="Outputs; the data's number of classes unless given.")
+    in_channels: Count | None = Field(None, description="Input channels; the data's unless given.")
+
+
+class ConvMixer(Model, type="convmixer"):
+    """ConvMixer (Trockman and Kolter, arXiv 2201.09792)."""
+
+    dim: Count = Field(256, description="Width.")
+    depth: Count = Field(8, description="Number of blocks.")
+    kernel_size: Count = Field(5, description="Side of the depthwise filters.")
+    patch_size: Count = Field(2, description="Side and stride of the patch embedding.")
+
+
+class CifarResNet(Model, type="cifar_resnet"):
+    """ResNet for 32-pixel images, 6n+2 layers in three stages (He et al., arXiv 1512.03385, §4.2)."""
+
+    depth: Literal[8, 14, 20, 32, 44, 56, 110] = Field(20, description="Number of layers, 6n+2.")
+    width: Count = Field(16, description="Channels of the first stage.")
+    kernel_size: OddSide = Field(3, description="Side of the spatial filters; odd.")
+
+
+class CifarResNetLC(Model, type="cifar_resnet_lc"):
+    """CIFAR-ResNet whose k×k convolutions are linear combinations of filters (arXiv 2301.11360)."""
+
+    name: str = Field(
+        "ResNet-LC-20-16x1",
+        pattern=r"^ResNet-LC-(8|14|20|32|44|56|110)-[1-9]\d{0,4}x[1-9]\d{0,3}$",
+        examples=["ResNet-LC-20-16x8"],
+        description="ResNet-LC-{depth}-{width}x{expansion}.",
+    )
+    kernel_size: OddSide = Field(3, description="Side of the spatial filters; odd.")
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Return depth, width and expansion."""
+        depth, _, rest = self.name.removeprefix("ResNet-LC-").partition("-")
+        width, _, expansion = rest.partition("x")
+        return int(depth), int(width), int(expansion)
+
+
+class Vgg11(Model, type="vgg11"):
+    """VGG-11 (Simonyan and Zisserman, arXiv 1409.1556), with a small head for small images."""
+
+    width: Count = Field(64, description="Channels of the first stage.")
+    batch_norm: bool = Field(True, description="Batch normalization after each convolution.")
+    head: Literal["pooled", "classic"] = Field(
+        "pooled", description="Average pooling and one linear layer, or the original's three linear layers."
+    )
+
+
+class PlainCnn(Model, type="plain_cnn"):
+    """Convolutions, each followed by ReLU and standardization, and a linear classifier (arXiv 2305.18512)."""
+
+    widths: Annotated[tuple[Count, ...], FromList, Field(min_length=1)] = Field(
+        (64, 128), description="Channels of each convolution."
+    )
+    kernel_size: Count = Field(3, description="Side of the filters.")
+    stride: Count = Field(2, description="Stride of each convolution.")
+    norm: Literal["after", "before", "none"] = Field(
+        "after",
+        description="Batch normalization without scale and shift: after or before the ReLU.",
+    )
+    pool: bool = Field(True, description="Average over the pixels before the classifier.")
+
+
+class Mamba(Model, type="mamba"):
+    """Mamba or Mamba-2 for sequences of tokens (Gu and Dao, arXiv 2312.00752; Dao and Gu, 2405.21060)."""
+
+    reads = "tokens"
+
+    version: Literal[1, 2] = Field(2, description="Mamba or Mamba-2.")
+    dim: Count = Field(64, description="Width.")
+    depth: Count = Field(2, description="Number of layers.")
+    state: Count = Field(32, description="States of each channel.")
+    head_dim: Count = Field(32, description="Channels of a head, of the 2·dim inside a layer (Mamba-2).")
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Self:
+        inner = 2 * self.dim
+        if self.version == 2 and inner % self.head_dim:  # noqa: PLR2004 - Mamba-2
+            message = (
+                f"the 2·dim = {inner} channels inside a layer do not divide into heads of {self.head_dim}"
+            )
+            raise validation_error(message, at=("head_dim",), hint="choose a divisor of 2·dim")
+        return self
+
+
+VIT_SIZES = {"ti": (192, 12, 3), "s": (384, 12, 6), "b": (768, 12, 12)}
+"""Width, depth and heads of the sizes of DeiT."""
+
+
+class Vit(Model, type="vit"):
+    """Vision transformer (Dosovitskiy et al., arXiv 2010.11929) in the sizes of DeiT, for small images."""
+
+    size: Literal["ti", "s", "b"] = Field("ti", description="Width, depth and heads by name.")
+    width: Count | None = Field(None, description="Width of the tokens; that of the size unless given.")
+    depth: Count | None = Field(None, description="Number of blocks; that of the size unless given.")
+    heads: Count | None = Field(None, description="Attention heads; those of the size unless given.")
+    patch_size: Count = Field(2, description="Side and stride of the patch embedding.")
+    image_size: Count = Field(32, description="Side of the images.")
+    mlp_ratio: Positive = Field(4.0, description="Hidden width of the MLPs over the width.")
+    pool: Literal["mean", "cls"] = Field("mean", description="Mean of the tokens, or a class token.")
+    positions: Literal["learned", "sincos"] = Field(
+        "learned", description="A learned table, or sines and cosines that are not trained."
+    )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return width, depth and heads."""
+        width, depth, heads = VIT_SIZES[self.size]
+        return (
+            width if self.width is None else self.width,
+            depth if self.depth is None else self.depth,
+            heads if self.heads is None else self.heads,
+        )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        width, _, heads = self.shape
+        if width % heads:
+            raise validation_error(f"a width of {width} cannot be shared by {heads} heads")
+        if self.image_size % self.patch_size:
+            raise validation_error(
+                f"images of side {self.image_size} have no whole patches of side {self.patch_size}",
+                hint="give an `image_size` that is a multiple of `patch_size`",
+            )
+        if self.positions == "sincos" and width % 4:
+            raise validation_error(f"sines and cosines need a width that is a multiple of 4, not {width}")
+        return self
+
+
+class Torchvision(Model, type="torchvision"):
+    """A classification model of torchvision by name, e.g. resnet18."""
+
+    name: str = Field(min_length=1, description="Name in `torchvision.models.list_models()`.")
+    args: Arguments = Field(default_factory=dict, description="Arguments of its constructor.")
+
+
+class Timm(Model, type="timm"):
+    """A model of timm by name, e.g. convmixer_768_32."""
+
+    name: str = Field(min_length=1, description="Name in `timm.list_models()`.")
+    args: Arguments = Field(default_factory=dict, description="Arguments of `timm.create_model`.")
+
+
+class PythonModel(Model, type="python"):
+    """The user's own factory; runs code, so it needs `--allow-code` on the command line."""
+
+    reads = None
+
+    call: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        examples=["package.module:function"],
+        description="Module and function, 'package.module:function'.",
+    )
+    args: Arguments = Field(default_factory=dict, description="Keyword arguments of the function.")

@@ -1,0 +1,1 @@
+"""The trained networks and data that a recipe initializes from."""

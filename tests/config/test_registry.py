@@ -1,0 +1,198 @@
+"""Types by name, plugins, and what may stand where."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mimetic.config.registry import families, registered
+from mimetic.config.suggest import did_you_mean, nearest
+from mimetic.config.text.tree import wrapped
+from mimetic.graph.config import Match
+from mimetic.initializers.config import Init
+from mimetic.recipe.reading.advice import home_of, unknown_key
+from mimetic.recipe.reading.grammar import Place, place
+from mimetic.recipe.reading.group import ARM, RECIPE
+from mimetic.recipe.rule import Rule
+
+
+def test_families() -> None:
+    """Every place of the language where a type stands has types."""
+    wanted = {"init", "covariance", "scale", "model", "surgery", "data", "augment", "optimizer", "schedule"}
+    wanted |= {"learner"}
+    assert set(families()) == wanted
+    assert all(registered(family) for family in families())
+
+
+def test_names_are_not_taken_twice() -> None:
+    """No plugin replaces a type silently."""
+    with pytest.raises(ValueError, match="registered twice"):
+
+        class Other(Init, type="constant"):
+            """Another constant."""
+
+
+PLUGIN = '''
+from typing import Annotated, Literal
+from mimetic.config.base import FromList
+from mimetic.initializers.config import Init
+
+class Ramp(Init, type="ramp"):
+    """A ramp."""
+    slope: float = 1.0
+    ends: Literal["flat", "open"] | Annotated[tuple[int, ...], FromList] = "flat"
+'''
+
+
+def install(folder: Path, code: str) -> None:
+    """Lay a package with an entry point into a folder, as an installer would."""
+    (folder / "ramp_plugin.py").write_text(code)
+    info = folder / "ramp_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ramp-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[mimetic.components]\nramp = ramp_plugin\n")
+
+
+def run(folder: Path, code: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python with a folder of plugins."""
+    script = f"import sys; sys.path.insert(0, {str(folder)!r})\n{code}"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_plugin(tmp_path: Path) -> None:
+    """A type of a plugin is read, refused, completed and suggested like one of ours."""
+    install(tmp_path, PLUGIN)
+    done = run(
+        tmp_path,
+        "from mimetic import load, RecipeError\nfrom mimetic.recipe.json_schema import json_schema\n"
+        "recipe = load({'init': [{'match': 'a', 'init': {'type': 'ramp', 'slope': 2}}]})\n"
+        "print(recipe.arms['main'].init[0].init.slope)\n"
+        "print('Ramp' in json_schema()['$defs'])\n"
+        "try: load({'init': [{'match': 'a', 'init': 'rampp'}]})\n"
+        "except RecipeError as e: print(e)\n",
+    )
+    assert done.stdout.splitlines() == [
+        "2.0",
+        "True",
+        "init.rule-1.init: there is no initializer type `rampp`",
+        "    hint: did you mean `ramp`?",
+    ], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        (
+            "'opn'",
+            "ends: expected `flat`, `open` or a list, found the text 'opn'\n    hint: did you mean `open`?",
+        ),
+        ("5", "ends: expected one of `flat`, `open` or a list, found 5\n    hint: write `[5]`"),
+        ("[1, 'x']", "ends[1]: expected a whole number, found the text 'x'"),
+        ("{'a': 1}", "ends: expected one of `flat`, `open` or a list, found a map"),
+    ],
+)
+def test_several_forms(tmp_path: Path, ends: str, message: str) -> None:
+    """Where a value may have several forms, one message tells which, or what is amiss in one."""
+    install(tmp_path, PLUGIN)
+    done = run(
+        tmp_path,
+        "from mimetic import load, RecipeError\nfrom mimetic.recipe.json_schema import json_schema\n"
+        f"try: load({{'init': [{{'match': 'a', 'init': {{'type': 'ramp', 'ends': {ends}}}}}]}})\n"
+        "except RecipeError as e: print(e)\n",
+    )
+    assert done.stdout == f"init.rule-1.init.{message}\n", done.stderr
+
+
+PLUGGED = """
+from mimetic.data.config import Augmentation
+from mimetic.models.config import Model
+from mimetic.train.config import Optimizer
+
+class Plugged(Model, type="plugged"): pass
+class Lion(Optimizer, type="lion"): pass
+class Shear(Augmentation, type="shear"): pass
+"""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"model": "plugged"},
+        {"train": {"optimizer": {"type": "lion", "lr": 1.0}}},
+        {"data": {"type": "digits", "augment": ["shear"]}},
+        {
+            "init": [
+                {
+                    "match": "a",
+                    "covariance": {"type": "nfm", "from": {"checkpoint": "a.pt", "model": "plugged"}},
+                }
+            ]
+        },
+    ],
+)
+def test_plugins_add_to_sections_defined_before_them(tmp_path: Path, source: dict[str, object]) -> None:
+    """A type is read wherever its family stands, also below sections of ours that come first."""
+    install(tmp_path, PLUGGED)
+    done = run(
+        tmp_path,
+        f"from mimetic.recipe.load import load, loads\nfrom mimetic.recipe.dump import resolved\n"
+        f"x = load({source!r})\nprint(loads(resolved(x)) == x)",
+    )
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_broken_plugin(tmp_path: Path) -> None:
+    """A plugin that cannot be imported is named."""
+    install(tmp_path, "import nothing_of_that_name")
+    done = run(tmp_path, "import mimetic; mimetic.load({})")
+    assert "UserError: the plug-in `ramp` (ramp_plugin) cannot be imported" in done.stderr
+
+
+def test_places() -> None:
+    """What may stand where is read from the sections."""
+    assert ARM.below("model") == Place(family="model")
+    assert ARM.below("init").below(0) == Place(section=Rule)
+    assert RECIPE.below("arms").below("any") == ARM
+    match = ARM.below("init").below(0).below("match")
+    assert (match.section, match.shorthand) == (Match, "layer")
+    assert match.below("layer").is_text
+    assert match.below("class").is_text
+    assert match.below("kind").choices[0] == "conv"
+    assert match.below("depth").length == 2
+    sgd = ARM.below("train").below("optimizer").chosen(wrapped({"type": "sgd"}))
+    assert sgd.keys() == ("lr", "weight_decay", "decay", "type", "momentum", "nesterov")
+    assert ARM.below("model").chosen("timm").below("args").below("x") == Place()
+    assert place(int | None) == Place()
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("lr", "`lr` belongs under `train.optimizer`"),
+        ("augment", "`augment` belongs under `data`"),
+        ("kind", "`kind` belongs under `match` of a rule or under `measure.ansatz.layers`"),
+        ("freeze", "`freeze` belongs in a rule"),
+        ("expansion", "`expansion` belongs in a rewrite"),
+        ("baseline", "`baseline` belongs at the top of the recipe"),
+        ("type", None),
+        ("xyzzy", None),
+    ],
+)
+def test_home(key: str, hint: str | None) -> None:
+    """A key in the wrong section is sent to the right one."""
+    assert hint == home_of(key)
+
+
+def test_unknown_key_prefers_its_neighbourhood() -> None:
+    """Of several homes the one within the same section is named."""
+    rule = ARM.below("init").below(0)
+    assert unknown_key("kernel_size", rule, ("init", "x")) == "`kernel_size` belongs under `match` of a rule"
+    assert unknown_key("expct", rule, ("init", "x")) == "did you mean `expect`?"
+
+
+def test_suggestions() -> None:
+    """Near names are found whatever the case or the dash; far ones are not."""
+    assert nearest("Closed-Form", ["identity", "closed_form"]) == "closed_form"
+    assert did_you_mean("xyzzy", ["identity", "closed_form"]) is None
+    assert did_you_mean("anything", []) is None
