@@ -2,28 +2,30 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint types imports recipes clean
+.PHONY: run test lint types imports recipes benchmarks clean
 
 run: $(VENV)/.installed  ## train the quickstart's arms and compare them
 	$(BIN)/mimetic run recipes/quickstart.yaml
 
-test: $(VENV)/.tested  ## the test suite: no network, at most five minutes on two cores
+test: $(VENV)/.tested  ## the test suite: no network, at most three minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu" $(ARGS)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(PIP) 'pip>=25.1'  # the first that knows dependency groups
+	$(PIP) --editable .
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(PIP) --editable . --group test
 	touch $@
 
 $(VENV)/.linted: $(VENV)/.tested
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint]'
+	$(PIP) --editable . --group dev
 	touch $@
 
 lint: $(VENV)/.linted  ## style
@@ -39,6 +41,9 @@ imports: $(VENV)/.linted  ## imports run one way
 recipes: $(VENV)/.installed  ## every shipped recipe is valid and resolves
 	$(BIN)/mimetic validate recipes
 	$(BIN)/mimetic schema --check docs/recipe.schema.json
+
+benchmarks: $(VENV)/.tested  ## the GPU set of measurements, in small, on a CPU
+	$(BIN)/python -m benchmarks --gpu --dry
 
 clean:  ## remove the environment, keep the runs
 	rm -rf $(VENV)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mimetic.recipe.recipe import Recipe
     from mimetic.study.study import run
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOME = {
     "ansatz": "mimetic.api",
