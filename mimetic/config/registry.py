@@ -46,20 +46,15 @@ class Component(Section):
 
     type: str = ""
 
-    def __init_subclass__(
-        cls,
-        *,
-        family: str | None = None,
-        type: str | None = None,
-        **functions: str,
-    ) -> None:
+    def __init_subclass__(cls, *, family: str | None = None, **functions: str) -> None:
         super().__init_subclass__()
+        name = functions.pop("type", None)
         if family is not None:
             cls.family = family
         cls.functions = {**cls.functions, **functions}
-        if type is not None:  # the discriminator is an ordinary field, listed first
-            cls.__annotations__ = {"type": Literal[type], **get_annotations(cls)}
-            cls.type = type
+        if name is not None:  # the discriminator is an ordinary field, listed first
+            cls.__annotations__ = {"type": Literal[name], **get_annotations(cls)}
+            cls.type = name
 
     @classmethod
     def __pydantic_init_subclass__(cls, **arguments: Any) -> None:

@@ -47,7 +47,8 @@ def test_scikit_learn_is_not_imported() -> None:
     """The file is read without importing scikit-learn or torchvision."""
     script = (
         "import sys; from mimetic.data.load import load_dataset; from mimetic.data.config import Digits; "
-        "load_dataset(Digits()); print([name for name in ('sklearn', 'torchvision', 'scipy') if name in sys.modules])"
+        "load_dataset(Digits());"
+        "print([name for name in ('sklearn', 'torchvision', 'scipy') if name in sys.modules])"
     )
     expected = "[]"
 

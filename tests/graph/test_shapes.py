@@ -187,7 +187,8 @@ def test_what_no_rule_knows_is_left_to_torch(
 def test_planning_needs_none_of_torchs_own_rules() -> None:
     """They load SymPy, which takes longer than all else a plan of a small network does."""
     program = (
-        "import sys; from mimetic.recipe.load import load; from mimetic.study.planning.arms import plan_arms\n"
+        "import sys; from mimetic.recipe.load import load\n"
+        "from mimetic.study.planning.arms import plan_arms\n"
         "for model in ('convmixer', 'cifar_resnet', 'plain_cnn', 'vgg11', 'vit'):\n"
         "    plan_arms(load({'recipe': 1, 'name': 'x', 'model': model, 'data': 'cifar10', 'train': {}}))\n"
         "print('sympy' in sys.modules)"

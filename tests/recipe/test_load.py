@@ -300,7 +300,8 @@ def test_documented() -> None:
 def test_reads_without_torch() -> None:
     """Loading a recipe imports neither torch nor numpy."""
     code = (
-        "import sys; from mimetic.recipe.load import loads; from mimetic.recipe.json_schema import json_schema; "
+        "import sys; from mimetic.recipe.load import loads\n"
+        "from mimetic.recipe.json_schema import json_schema; "
         "loads('recipe: 1\\n'); json_schema();"
         "print([m for m in ('torch', 'numpy', 'mlflow', 'timm') if m in sys.modules])"
     )
