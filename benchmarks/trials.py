@@ -4,7 +4,6 @@
     python benchmarks/trials.py --parts rates       # cold, queue, pool in turn; turnover; a second core
     python benchmarks/trials.py --parts tracking    # what journal and MLflow take of a trial's time
     python benchmarks/trials.py --parts costs       # seconds against epochs, arms and seeds
-    python benchmarks/trials.py --parts stacked     # 1, 2, 4, 8 trials as one model; to 16 with --device cuda
 
 The study is the quickstart's: a ConvMixer-64/4 on scikit-learn's digits, some seconds a trial. The queue is
 `mimetic run --workers 1` held to one core, the pool `--workers 2` on two; both are timed as whole commands,
@@ -31,7 +30,7 @@ from typing import Any
 import torch
 from common import head, parser, row, timed
 
-from mimetic.journal import Event, Journal, last_metrics, read_journal
+from mimetic.journal import Event, Journal, read_journal
 from mimetic.recipe.load import load
 from mimetic.study.layout import Trial, studies
 from mimetic.study.opening import start
@@ -60,8 +59,6 @@ RECIPE: dict[str, Any] = {
 HOUR = 3600.0
 COSTS = {"epochs": (1, 3, 8), "arms": (1, 2, 4), "seeds": (1, 2, 4)}
 """Where the cost of a study is measured; what is not varied is 2 epochs, 1 arm, 1 seed."""
-STACKS = (1, 2, 4, 8, 16)
-"""Trials of a stack; 16 on a GPU alone."""
 
 
 def main() -> int:
@@ -71,7 +68,6 @@ def main() -> int:
         "rates": rates,
         "tracking": tracking,
         "costs": costs,
-        "stacked": stacked,
     }
     cores = sorted(os.sched_getaffinity(0))
     print(f"torch {torch.__version__}, {options.device}, {len(cores)} core(s), one thread per process")
@@ -307,32 +303,9 @@ def _line(places: tuple[int, ...], values: list[float]) -> tuple[float, float]:
     return intercept, slope
 
 
-# ---------------------------------------------------------------------------------------------- stacked
-def stacked(options: argparse.Namespace) -> None:
-    """Train some trials as one model in one worker on one core, beside the same trials in the queue.
-
-    Seconds are those from the first event of a journal to the last; metrics are means over the trials.
-    """
-    one = sorted(os.sched_getaffinity(0))[:1]
-    print("\nStacked models beside the queue, one worker on one core\n")
-    head("trials", "queue s", "stacked s", "queue / stacked", "test/acc, queue", "test/acc, stacked")
-    for size in STACKS if options.device != "cpu" else STACKS[:-1]:
-        recipe = _sized(seeds=size)
-        alone = study(recipe, one, options, workers=1)
-        executor = {"executor": "stacked", "slots": size} if size > 1 else {}
-        together = study({**recipe, "study": executor}, one, options, workers=1)
-        scores = [
-            statistics.mean(last_metrics(events)["test/acc"] for events in ran.journals)
-            for ran in (alone, together)
-        ]
-        ratio = f"{alone.running / together.running:.2f}×"
-        times = f"{alone.running:.1f}", f"{together.running:.1f}"
-        row(size, *times, ratio, *(f"{100 * score:.2f}" for score in scores))
-
-
 def _options() -> argparse.Namespace:
     found = parser(__doc__)
-    names = ["rates", "tracking", "costs", "stacked"]
+    names = ["rates", "tracking", "costs"]
     found.add_argument("--parts", nargs="+", choices=names, default=names)
     found.add_argument("--seeds", type=int, default=4, help="seeds of two arms each")
     found.add_argument("--epochs", type=int, default=4, help="epochs of a trial, for rates and tracking")

@@ -130,30 +130,19 @@ class Stage(Arm):
 class Study(Section):
     """How the trials are executed and compared."""
 
-    executor: Literal["pool", "stacked", "ray"] = Field(
-        "pool",
-        description="What runs the trials: processes of this machine, the same with `slots` trials trained "
-        "as one model (experimental), or tasks of a Ray cluster.",
+    executor: Literal["pool", "ray"] = Field(
+        "pool", description="What runs the trials: processes of this machine, or tasks of a Ray cluster."
     )
     workers: Count | None = Field(
         None, description="Worker processes; one per core on a CPU and `slots` per GPU unless given."
     )
-    slots: Count = Field(
-        1, description="Trials that share a GPU at a time; with `executor: stacked`, trials of a stack."
-    )
+    slots: Count = Field(1, description="Trials that share a GPU at a time.")
     metric: str = Field(
         "test/acc",
         pattern=r"^(train|val|test)/(acc|loss)(_len\d+)?$",
         examples=["test/acc", "val/loss", "test/acc_len64"],
         description="Metric the arms are compared by.",
     )
-
-    @model_validator(mode="after")
-    def _stacks_hold_some(self) -> Self:
-        if self.executor == "stacked" and self.slots == 1:
-            hint = "set `study.slots` to the trials of a stack, e.g. 4"
-            raise validation_error("a stack of one trial is no stack", at=("slots",), hint=hint)
-        return self
 
 
 class Recipe(Section):

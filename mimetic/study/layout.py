@@ -4,7 +4,7 @@ The journals there are the truth about every trial; MLflow mirrors them.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,17 +63,6 @@ class Trial:
     def from_json(cls, text: str) -> "Trial":
         """Read what `to_json` wrote."""
         return cls(**json.loads(text))
-
-
-def write_load(trials: Sequence[Trial]) -> str:
-    """Return the trials a worker trains at a time as one line of JSON."""
-    return trials[0].to_json() if len(trials) == 1 else json.dumps([asdict(trial) for trial in trials])
-
-
-def read_load(line: str) -> tuple[Trial, ...]:
-    """Read what `write_load` wrote."""
-    found = json.loads(line)
-    return tuple(Trial(**trial) for trial in (found if isinstance(found, list) else [found]))
 
 
 def is_finished(trial: Trial) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,13 +30,6 @@ _HEADER = "mimetic/1"
 
 
 _NONE: Mapping[str, Tensor] = MappingProxyType({})
-
-
-class Moments(Protocol):
-    """An optimizer, or one model's share of the optimizer of several."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return its `state`: number of a parameter → tensors by name."""
 
 
 class UnreadableCheckpointError(RunError):
@@ -84,7 +77,7 @@ class Checkpoint:
 def save_checkpoint(
     path: Path,
     model: nn.Module,
-    optimizer: Moments,
+    optimizer: Optimizer,
     *,
     epoch: int,
     step: int,

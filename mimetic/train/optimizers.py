@@ -17,16 +17,16 @@ from mimetic.train.config import Adam, AdamW, Optimizer, RmsProp, Sgd
 
 Groups = list[dict[str, Any]]
 
+MATRIX = 2
+"""Dimensions from which a parameter is a weight, for `decay: weights`."""
 
-def make_optimizer(
-    spec: Component, parameters: Iterable[nn.Parameter], *, stacked: bool = False
-) -> optim.Optimizer:
+
+def make_optimizer(spec: Component, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
     """Return the optimizer of the recipe over the parameters that require a gradient.
 
     Args:
         spec: The optimizer of the recipe.
         parameters: Parameters, in an order that is the same for every run of a plan.
-        stacked: Whether the first dimension of each counts models, not the parameter's own.
 
     Raises:
         RunError: If nothing is left to train.
@@ -37,7 +37,7 @@ def make_optimizer(
         raise RunError(
             "nothing to train: every parameter is frozen; take `freeze: true` off at least one rule"
         )
-    return build(spec, _groups(spec, trained, dimensions=3 if stacked else 2))
+    return build(spec, _groups(spec, trained))
 
 
 @singledispatch
@@ -75,12 +75,12 @@ def set_rate(optimizer: optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def _groups(spec: Component, trained: list[nn.Parameter], *, dimensions: int) -> Groups:
-    """Return the parameters in one group, or apart where only weights decay (so many dimensions or more)."""
+def _groups(spec: Component, trained: list[nn.Parameter]) -> Groups:
+    """Return the parameters in one group, or apart where only those of two or more dimensions decay."""
     decay = spec.weight_decay if isinstance(spec, Optimizer) else 0.0
     if not isinstance(spec, Optimizer) or spec.decay == "all":
         return [{"params": trained, "weight_decay": decay}]
-    weights = [parameter for parameter in trained if parameter.ndim >= dimensions]
-    others = [parameter for parameter in trained if parameter.ndim < dimensions]
+    weights = [parameter for parameter in trained if parameter.ndim >= MATRIX]
+    others = [parameter for parameter in trained if parameter.ndim < MATRIX]
     groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]

@@ -63,17 +63,17 @@ def test_what_a_trial_goes_on_from() -> None:
     ]
 
 
-def test_what_compiling_cost_and_why_a_trial_is_not_stacked() -> None:
+def test_what_compiling_cost_and_why_it_failed() -> None:
     """Said while the study runs; what is only noted stays in the journal, and so does a graph found again."""
     text = told(
         (ONE, event("compiled", 1.0, first_step_seconds=21.4)),
         (TWO, event("compiled", 1.0, first_step_seconds=0.03)),
-        (TWO, event("note", 1.0, text="trained by itself, not stacked: it is the only one", aloud=True)),
+        (TWO, event("note", 1.0, text="not compiled: there is no compiler", aloud=True)),
         (TWO, event("note", 1.0, text="blocks.0.weight scaled by 1.2")),
     )
     assert text.splitlines()[1:] == [
         "default · seed 0: compiled, its first step took 21 s",
-        "closed-form · seed 0: trained by itself, not stacked: it is the only one",
+        "closed-form · seed 0: not compiled: there is no compiler",
     ]
 
 

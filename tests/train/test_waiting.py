@@ -20,10 +20,10 @@ from mimetic.data.config import ColorJitter, Copying, Crop, Cutout, Flip, RandAu
 from mimetic.data.dataset import Dataset
 from mimetic.data.load import load_dataset
 from mimetic.journal import NullJournal
-from mimetic.train import feed, loop, stacked
+from mimetic.train import feed, loop
 from mimetic.train.config import RmsProp, Train
 from mimetic.train.outcome import Outcome
-from mimetic.train.work import Work
+from mimetic.train.stopping import Stop, never
 
 META = torch.device("meta")
 STEPS = 3
@@ -85,30 +85,24 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Watch]:
     """Train on the meta device, where there is nothing to evaluate or to keep, and watch the steps."""
     monkeypatch.setattr(torch, "Generator", _HostGenerator)
     monkeypatch.setattr(feed, "evaluate_splits", lambda *_, **__: {})
-    for module in (loop, stacked):
-        monkeypatch.setattr(module, "pick_device", lambda _: META)
-        monkeypatch.setattr(module, "save_checkpoint", lambda *_, **__: None)
+    monkeypatch.setattr(loop, "pick_device", lambda _: META)
+    monkeypatch.setattr(loop, "save_checkpoint", lambda *_, **__: None)
     with _Watch() as watching:
         yield watching
 
 
-def _work(
-    folder: Path, dataset: Dataset, model: nn.Module, augment: Sequence[Component], spec: Train
-) -> Work:
-    return Work(
-        model=model,
-        dataset=dataset,
-        spec=spec,
-        seed=0,
-        journal=NullJournal(folder / "journal.jsonl"),
-        folder=folder,
-        plan_hash="",
-        augment=augment,
-        frozen={},
-        held=(),
-        facts={},
-        observe=None,
-        profiler=None,
+def _train(
+    folder: Path,
+    dataset: Dataset,
+    model: nn.Module,
+    *,
+    augment: Sequence[Component] = (),
+    spec: Train,
+    stop: Stop,
+) -> Outcome:
+    journal = NullJournal(folder / "journal.jsonl")
+    return loop.train(
+        model, dataset, spec, seed=0, journal=journal, folder=folder, plan_hash="", augment=augment, stop=stop
     )
 
 
@@ -129,16 +123,11 @@ def _ended(outcome: Outcome) -> bool:
     return (outcome.status, outcome.reason) == ("KILLED", "enough")
 
 
-@pytest.mark.parametrize("size", [1, 2], ids=["alone", "stacked"])
-def test_no_step_waits_for_the_device(watch: _Watch, size: int, tmp_path: Path) -> None:
+def test_no_step_waits_for_the_device(watch: _Watch, tmp_path: Path) -> None:
     """Augmenting, mixing, clipping, updating and summing up need nothing from it."""
-    works = [_work(tmp_path, _dataset(70), _model(), AUGMENT, EVERYTHING) for _ in range(size)]
-    if size == 1:
-        outcomes = [works[0].alone(_few_steps(watch), loop.ALONE)]
-    else:
-        outcomes = stacked.train_stacked(works, _few_steps(watch))
-
-    assert all(map(_ended, outcomes))
+    assert _ended(
+        _train(tmp_path, _dataset(70), _model(), augment=AUGMENT, spec=EVERYTHING, stop=_few_steps(watch))
+    )
     assert watch.waits == []
 
 
@@ -147,7 +136,7 @@ def test_nor_does_one_of_sequences(watch: _Watch, tmp_path: Path) -> None:
     dataset = load_dataset(Copying(train_size=64, test_size=16, letters=3, lengths=(2, 4)))
     model = nn.Sequential(nn.Embedding(6, 8), nn.Linear(8, 6))
     spec = EVERYTHING.model_copy(update={"mixup": 0.0, "cutmix": 0.0})
-    assert _ended(_work(tmp_path, dataset, model, (), spec).alone(_few_steps(watch), loop.ALONE))
+    assert _ended(_train(tmp_path, dataset, model, spec=spec, stop=_few_steps(watch)))
     assert watch.waits == []
 
 
@@ -157,9 +146,7 @@ def test_reading_is_by_epochs(tmp_path: Path) -> None:
     for size in (32, 96):
         spec = EVERYTHING.model_copy(update={"device": "cpu", "eval_batch_size": 8})
         with _Watch() as watching:
-            outcome = _work(tmp_path / str(size), _dataset(size, size), _model(), (), spec).alone(
-                lambda: None, loop.ALONE
-            )
+            outcome = _train(tmp_path / str(size), _dataset(size, size), _model(), spec=spec, stop=never)
         assert outcome.status == "FINISHED"
         reads.append(watching.reads)
 

@@ -1,1 +1,1 @@
-"""What trains trials: workers of this machine, a team of torchrun, a Ray cluster; one by one or stacked."""
+"""What trains trials: workers of this machine, a team of torchrun, a Ray cluster."""

@@ -1,15 +1,11 @@
 """Executors: what trains the trials of a study. All give the same final metrics for a trial.
 
 pool     worker processes of this machine (the default)
-stacked  the same, each training several trials as one model (experimental)
 team     the processes torchrun started, which train each trial together
 ray      tasks of a Ray cluster
-
-A stacked trial computes the same sums in another order, so its last bits differ.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +14,6 @@ from mimetic.recipe.recipe import Recipe
 from mimetic.study.executors.cluster import Cluster
 from mimetic.study.executors.executor import Executor
 from mimetic.study.executors.pool import Pool, cores
-from mimetic.study.executors.stack import stacks
 from mimetic.study.executors.team import Team, team_size
 from mimetic.study.layout import Trial
 
@@ -46,10 +41,6 @@ def pick_executor(
     named = devices - {"auto", "cuda", "cpu"}
     dealt = not named and not devices <= {"cpu"} and torch.cuda.is_available()
     gpus = torch.cuda.device_count() if dealt else 0
-    if recipe.study.executor == "stacked":  # its slots are those of a stack, not of a GPU
-        count = _workers(wanted, accelerators=max(gpus, len(named)), slots=1)
-        together = partial(stacks, recipe, size=recipe.study.slots)
-        return Pool(workers=count, gpus=gpus, logs=logs, together=together)
     count = _workers(wanted, accelerators=max(gpus, len(named)), slots=recipe.study.slots)
     return Pool(workers=count, gpus=gpus, logs=logs)
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,10 @@ from typing import IO
 from mimetic.errors import RunError
 from mimetic.journal import Journal, read_journal, status
 from mimetic.study.executors.executor import Tick
-from mimetic.study.layout import Trial, write_load
+from mimetic.study.layout import Trial
 
 GRACE = 20.0
 """Seconds a worker has to end its trial after SIGTERM before it is killed."""
-
-Loads = list[tuple[Trial, ...]]
-"""What a worker trains at a time: a trial, or several as one model."""
 
 
 @dataclass(slots=True)
@@ -35,7 +32,7 @@ class _Worker:
     process: "subprocess.Popen[str]"
     log: Path
     listener: threading.Thread
-    load: tuple[Trial, ...] = ()
+    trial: Trial | None = None
 
     def close(self) -> None:
         """Close the pipes of a worker that has ended."""
@@ -44,11 +41,6 @@ class _Worker:
             if pipe is not None:
                 with suppress(BrokenPipeError):
                     pipe.close()
-
-
-def apart(trials: Sequence[Trial]) -> Loads:
-    """Return each trial by itself."""
-    return [(trial,) for trial in trials]
 
 
 def cores() -> int:
@@ -63,13 +55,10 @@ class Pool:
         workers: How many.
         gpus: GPUs to deal out to them.
         logs: Folder for what they say.
-        together: Puts the trials together that a worker trains as one; each by itself unless given.
     """
 
-    def __init__(
-        self, *, workers: int, gpus: int, logs: Path, together: Callable[[Sequence[Trial]], Loads] = apart
-    ) -> None:
-        self.workers, self.gpus, self.logs, self.together = workers, gpus, logs, together
+    def __init__(self, *, workers: int, gpus: int, logs: Path) -> None:
+        self.workers, self.gpus, self.logs = workers, gpus, logs
         self.reports: SimpleQueue[tuple[int, subprocess.Popen[str], str | None]] = SimpleQueue()
         self.pool: dict[int, _Worker] = {}
 
@@ -82,10 +71,10 @@ class Pool:
         """
         try:
             for wave in waves:
-                waiting = list(reversed(self.together(wave)))
+                waiting = list(reversed(wave))
                 for slot in range(min(self.workers, len(waiting))):
                     self._next(slot, waiting)
-                while any(worker.load for worker in self.pool.values()):
+                while any(worker.trial for worker in self.pool.values()):
                     self._collect(waiting)
                     tick()
         finally:
@@ -122,41 +111,40 @@ class Pool:
             self.reports.put((slot, process, line.strip()))
         self.reports.put((slot, process, None))
 
-    def _next(self, slot: int, waiting: Loads) -> None:
-        """Give the next trials, if there are any, to the worker of a slot, or to a fresh one if it died."""
+    def _next(self, slot: int, waiting: list[Trial]) -> None:
+        """Give the next trial, if there is one, to the worker of a slot, or to a fresh one if it died."""
         if not waiting:
-            self.pool[slot].load = ()
+            self.pool[slot].trial = None
             return
         if slot in self.pool and self.pool[slot].process.poll() is not None:
             self.pool.pop(slot).close()
         if slot not in self.pool:
             self._start(slot)
         worker = self.pool[slot]
-        worker.load = waiting.pop()
-        tell(worker.process, write_load(worker.load))
+        worker.trial = waiting.pop()
+        tell(worker.process, worker.trial.to_json())
 
-    def _collect(self, waiting: Loads) -> None:
+    def _collect(self, waiting: list[Trial]) -> None:
         """Give the next trial to each worker whose trial ended, and replace workers that died."""
         try:
             slot, process, said = self.reports.get(timeout=0.2)
         except Empty:
             return
         worker = self.pool[slot]
-        if worker.process is not process or not worker.load:  # it died while there was nothing to train
+        if worker.process is not process or worker.trial is None:  # it died while there was nothing to train
             return
         if said is not None:
-            for trial, ended in zip(worker.load, said.split(), strict=True):
-                end_failed(trial, ended, _last_words(worker))
+            end_failed(worker.trial, said, _last_words(worker))
         else:
             process.wait()
-            _record_death(worker)
+            _record_death(worker, worker.trial)
         self._next(slot, waiting)
 
     def _stop(self) -> None:
         """End every worker that still lives: politely, then by force; then record what was cut off."""
         alive = [worker for worker in self.pool.values() if worker.process.poll() is None]
         for worker in alive:
-            if worker.load:
+            if worker.trial is not None:
                 worker.process.send_signal(signal.SIGTERM)
             else:
                 tell(worker.process, "end")
@@ -169,8 +157,11 @@ class Pool:
                 worker.process.wait()
         for worker in self.pool.values():
             worker.close()
-            if worker.load:
-                _record_death(worker, killed=True)
+            if worker.trial is not None and status(read_journal(worker.trial.journal)) in (
+                "PENDING",
+                "RUNNING",
+            ):
+                _record_death(worker, worker.trial, killed=True)
 
 
 def tell(worker: "subprocess.Popen[str]", line: str) -> None:
@@ -189,15 +180,12 @@ def tick_safely(tick: Tick) -> None:
         tick()
 
 
-def _record_death(worker: _Worker, *, killed: bool = False) -> None:
-    """Write the end a dead worker could not write into its trials' journals."""
+def _record_death(worker: _Worker, trial: Trial, *, killed: bool = False) -> None:
+    """Write the end a dead worker could not write into its trial's journal."""
     tail = _last_words(worker)
     reason = f"its worker process ended with {died_of(worker.process.returncode)}"
     reason += f": {tail}" if tail else ""
-    for trial in worker.load:
-        begun = len(worker.load) == 1 and not killed  # others of a stack may have ended before
-        if begun or status(read_journal(trial.journal)) in ("PENDING", "RUNNING"):
-            record_end(trial, "KILLED" if killed else "FAILED", reason)
+    record_end(trial, "KILLED" if killed else "FAILED", reason)
 
 
 def _last_words(worker: _Worker) -> str:

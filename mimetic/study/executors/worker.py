@@ -1,7 +1,6 @@
 """A worker: one process that trains a queue of trials, one after another.
 
-Trials come in on standard input, a line of JSON for each, or for each stack of them; a line goes out when it
-has ended.
+Trials come in on standard input, a line of JSON for each; a line goes out when it has ended.
 Everything else is said in the trials' journals. Data and imports are kept between trials.
 A worker whose GPU answers no more ends, and the pool puts a fresh one in its place.
 The worker stops within a step when it gets SIGTERM, or when its input closes while a trial runs, which
@@ -15,8 +14,7 @@ import threading
 from queue import SimpleQueue
 from types import FrameType
 
-from mimetic.study.executors.stack import run_stack
-from mimetic.study.layout import read_load
+from mimetic.study.layout import Trial
 from mimetic.study.trials.shelf import TrialCache
 from mimetic.study.trials.trial import run_trial
 from mimetic.train.devices import device_lost
@@ -62,12 +60,11 @@ def work() -> None:
         line = queue.get()
         if line is None:
             break
-        trials = read_load(line)
-        ended = run_stack(trials, shelf, stop) if len(trials) > 1 else [run_trial(trials[0], shelf, stop)]
-        lost = device_lost() if "FAILED" in ended else None
+        ended = run_trial(Trial.from_json(line), shelf, stop)
+        lost = device_lost() if ended == "FAILED" else None
         if lost is not None:  # the trials that wait would fail here, too
             sys.exit(f"its GPU answers no more: {lost}")
-        sys.stdout.write(f"{' '.join(ended)}\n")
+        sys.stdout.write(f"{ended}\n")
         sys.stdout.flush()
 
 

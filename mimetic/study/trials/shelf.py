@@ -62,7 +62,3 @@ class TrialCache:
         if not arm.surgery and not isinstance(arm.model, PythonModel):
             self._network = (kind, network)
         return network
-
-    def let_go(self) -> None:
-        """Leave the last model to its trial: the next one gets a model of its own."""
-        self._network = None

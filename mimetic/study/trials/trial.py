@@ -1,15 +1,13 @@
 """One trial from start to end: data → model → plan → apply → train → check → keep.
 
 It says everything in its journal and returns only how it ended; no mistake leaves it as a traceback.
-A trial is a generator that hands over its work where it is to be trained and is sent the outcome, so that
-several trials can wait there and be trained as one (`mimetic.study.executors.stack`).
 """
 
 import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -30,14 +28,10 @@ from mimetic.study.trials.observe import observer
 from mimetic.study.trials.pictures import draw_ansatz, draw_pictures
 from mimetic.study.trials.shelf import TrialCache
 from mimetic.train.freeze import digest
-from mimetic.train.outcome import Outcome
+from mimetic.train.loop import train
 from mimetic.train.profiling import profiling
 from mimetic.train.ranks import ALONE, LOST, Ranks, is_loss
-from mimetic.train.work import Work
-
-Stop = Callable[[], str | None]
-Steps = Generator[Work, Outcome, str]
-"""A trial that yields what is to be trained, wants its outcome, and returns how it ended."""
+from mimetic.train.stopping import Stop
 
 
 def run_trial(trial: Trial, shelf: TrialCache, stop: Stop, ranks: Ranks = ALONE) -> str:
@@ -52,32 +46,8 @@ def run_trial(trial: Trial, shelf: TrialCache, stop: Stop, ranks: Ranks = ALONE)
     Returns:
         FINISHED, FAILED or KILLED; the journal holds the reason.
     """
-    steps = trial_steps(trial, shelf, stop, ranks)
-    try:
-        work = next(steps)
-    except StopIteration as done:
-        return str(done.value)
-    return hand_in(steps, lambda: work.alone(stop, ranks))
-
-
-def hand_in(steps: Steps, training: Callable[[], Outcome]) -> str:
-    """Train what a trial yielded, let the trial end, and return how it did."""
-    try:
-        try:
-            outcome = training()
-        except BaseException as error:  # noqa: BLE001 - the trial journals it, or raises it again
-            steps.throw(error)
-        else:
-            steps.send(outcome)
-    except StopIteration as done:
-        return str(done.value)
-    raise AssertionError  # a trial is trained once
-
-
-def trial_steps(trial: Trial, shelf: TrialCache, stop: Stop, ranks: Ranks = ALONE) -> Steps:
-    """Prepare one trial, yield what is to be trained, and return how it ended; arguments as `run_trial`."""
     if ranks.rank:
-        return (yield from _journaled(trial, shelf, NullJournal(trial.journal), stop, ranks))
+        return _journaled(trial, shelf, NullJournal(trial.journal), stop, ranks)
     try:
         trial.folder.mkdir(parents=True, exist_ok=True)
         with holding_trial(trial, stop) as held:
@@ -90,7 +60,7 @@ def trial_steps(trial: Trial, shelf: TrialCache, stop: Stop, ranks: Ranks = ALON
             if is_finished(trial) and ranks.size == 1:  # by another process, while this one waited
                 return "FINISHED"
             with Journal(trial.journal) as journal:
-                return (yield from _journaled(trial, shelf, journal, stop, ranks))
+                return _journaled(trial, shelf, journal, stop, ranks)
     except (RunError, OSError) as error:  # not even the journal takes it, e.g. on a full disk
         if ranks.size > 1:
             raise
@@ -100,10 +70,10 @@ def trial_steps(trial: Trial, shelf: TrialCache, stop: Stop, ranks: Ranks = ALON
 
 def _journaled(
     trial: Trial, shelf: TrialCache, journal: Journal | NullJournal, stop: Stop, ranks: Ranks
-) -> Steps:
+) -> str:
     began, alone = time.monotonic(), True  # whether what failed did so on this process of a team alone
     try:
-        ended, reason = yield from _trained(trial, shelf, journal, stop, ranks)
+        ended, reason = _trained(trial, shelf, journal, stop, ranks)
         alone = False
     except JournalError as error:
         ended, reason = "FAILED", str(error)
@@ -134,7 +104,7 @@ def _kept(trial: Trial, error: Exception, ranks: Ranks) -> str:
 
 def _trained(
     trial: Trial, shelf: TrialCache, journal: Journal | NullJournal, stop: Stop, ranks: Ranks
-) -> Generator[Work, Outcome, tuple[str, str | None]]:
+) -> tuple[str, str | None]:
     recipe = shelf.recipe(trial.study)
     arm = recipe.arms[trial.arm]
     dataset = shelf.dataset(arm)
@@ -164,10 +134,10 @@ def _trained(
     per_epoch = len(dataset.train) // min(arm.train.batch_size, len(dataset.train))
     steps, on = per_epoch * arm.train.epochs, trial.profile and ranks.rank == 0
     with profiling(trial.folder, trial.device, steps=steps, on=on) as profiler:
-        outcome = yield Work(
-            model=model,
-            dataset=dataset,
-            spec=arm.train.model_copy(update={"device": trial.device}),
+        outcome = train(
+            model,
+            dataset,
+            arm.train.model_copy(update={"device": trial.device}),
             seed=trial.seed,
             journal=journal,
             folder=trial.folder,
@@ -177,6 +147,9 @@ def _trained(
             held=plan.held,
             facts={"arm": trial.arm},
             observe=observer(arm, model, graph, dataset, seed=trial.seed),
+            resume=True,
+            stop=stop,
+            ranks=ranks,
             profiler=profiler,
         )
     if outcome.status == "FINISHED" and ranks.rank == 0:

@@ -102,13 +102,3 @@ def test_ray_and_a_team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert isinstance(pick(tmp_path, executor="ray"), Team)
-
-
-def test_stacks_take_slots_for_themselves(gpus: int, tmp_path: Path) -> None:
-    """A stack has as many trials as there are slots, and each GPU one worker."""
-    chosen = pick(tmp_path, executor="stacked", slots=2)
-    assert isinstance(chosen, Pool)
-    assert (chosen.gpus, chosen.workers) == (gpus, gpus)
-
-    trials = [Trial(str(tmp_path), "main", seed, "auto") for seed in range(3)]
-    assert chosen.together(trials) == [tuple(trials[:2]), tuple(trials[2:])]

@@ -87,7 +87,7 @@ def test_a_worker_that_dies_idle_takes_no_trial_with_it(train: Train, tmp_path: 
     killed: list[int] = []
 
     def tick(executor: Pool) -> None:
-        idle = [w.process for w in executor.pool.values() if not w.load]
+        idle = [w.process for w in executor.pool.values() if w.trial is None]
         if idle and not killed:
             idle[0].kill()
             idle[0].wait()
