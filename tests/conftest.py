@@ -1,10 +1,14 @@
 """One thread per process, set before torch is imported: two on a busy machine are many times slower."""
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +16,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 settings.register_profile("mimetic", deadline=None, max_examples=50, derandomize=True)
@@ -54,3 +59,62 @@ def in_this_process() -> Callable[[], AbstractContextManager[None]]:
             yield
 
     return executing
+
+
+BuildOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def build_once(tmp_path_factory: pytest.TempPathFactory) -> BuildOnce:
+    """Return a function that builds a named folder once per session, also across xdist workers.
+
+    What is expensive (a trained study, a migrated store) is built by whichever worker needs it first. Tests
+    read the folder or copy it; none writes to it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def build(name: str, make: Callable[[Path], object]) -> Path:
+        folder, complete = shared / name, shared / f"{name}.complete"
+        with FileLock(shared / f"{name}.lock"):
+            if not complete.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                complete.touch()
+        return folder
+
+    return build
+
+
+_CREATE_STORE = "import sys; from mimetic.tracking.store import connect; connect(sys.argv[1])"
+
+
+@pytest.fixture(scope="session")
+def store_template(build_once: BuildOnce) -> Path:
+    """Return a folder with an empty, migrated `mlflow.db`, and what creating it printed in `output.txt`.
+
+    Migrating takes seconds: tests copy the file (see `empty_store`). It is created in a process of its own,
+    which keeps no connection to it.
+    """
+
+    def create(folder: Path) -> None:
+        environment = {name: text for name, text in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+        command = [sys.executable, "-W", "error::DeprecationWarning", "-c", _CREATE_STORE, str(folder)]
+        with (folder / "output.txt").open("wb") as output:
+            subprocess.run(command, check=True, stdout=output, stderr=output, env=environment)
+
+    return build_once("store", create)
+
+
+@pytest.fixture(scope="session")
+def empty_store(store_template: Path) -> Callable[[Path], Path]:
+    """Return a function that puts an empty, migrated store into a folder of runs and returns the folder."""
+
+    def put(root: Path) -> Path:
+        root.mkdir(parents=True, exist_ok=True)
+        shutil.copy(store_template / "mlflow.db", root)
+        return root
+
+    return put

@@ -82,10 +82,10 @@ def test_offline(tiny: Path, process: Process, tmp_path: Path) -> None:
 
 
 def test_tracked_interrupted_and_resumed(
-    tiny: Path, call: Call, surroundings: Variables, tmp_path: Path
+    tiny: Path, call: Call, surroundings: Variables, tmp_path: Path, empty_store: Callable[[Path], Path]
 ) -> None:
     """Ctrl-C: exit 130, every run KILLED in journal and store, no process left, and the way on."""
-    root = tmp_path / "runs"
+    root = empty_store(tmp_path / "runs")
     command = [sys.executable, "-m", "mimetic", "run", str(tiny), "--root", str(root), *LONG]
     with subprocess.Popen(
         command,

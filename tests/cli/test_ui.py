@@ -22,9 +22,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     return calls
 
 
-def test_prepared(tmp_path: Path, call: Call, started: Started) -> None:
+def test_prepared(tmp_path: Path, call: Call, started: Started, empty_store: Callable[[Path], Path]) -> None:
     """One worker, no job runner, on the store of the root; the experiments' links are printed."""
-    store = open_store(tmp_path, experiment="tiny")
+    store = open_store(empty_store(tmp_path), experiment="tiny")
     result = call("ui", "--root", tmp_path, "--port", "8123")
     assert result.exit_code == 0, result.output
     ((program, words, environment),) = started

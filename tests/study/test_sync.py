@@ -33,9 +33,10 @@ TINY: dict[str, Any] = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, empty_store: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an offline study: one trial finished, one failed, one was cut off, one never started."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    empty_store(tmp_path)
     recipe = load(TINY)
     made = start(tmp_path, recipe, plan_arms(recipe), {"arms/default": "d", "arms/other": "d"})
     tell(made, "default", 0, epochs=3, end="FINISHED")
@@ -181,6 +182,7 @@ def test_a_store_that_breaks_costs_no_trial(
     breaks: Any,
     told: str,
     in_this_process: Any,
+    empty_store: Callable[[Path], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -188,6 +190,7 @@ def test_a_store_that_breaks_costs_no_trial(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(studying, "team_size", lambda: 2)  # it trains itself: the store is open first
     monkeypatch.setattr(stores, "LOCK_PATIENCE", 0.05)
+    empty_store(tmp_path)
     with breaks(tmp_path / "mlflow.db") as now, in_this_process():
         listener = Listener(now)
         result = studying.run(load({**TINY, "seeds": 1}), root=tmp_path, display=listener)

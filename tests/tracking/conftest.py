@@ -1,38 +1,23 @@
-"""A migrated database is made once and copied: creating one takes more than a second."""
+"""Folders of runs with an empty store, and journals written by hand."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mimetic.tracking.store import DATABASE, Store, connect, open_store
+from mimetic.tracking.store import Store, open_store
 
 Write = Callable[..., None]
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a fresh database."""
-    root = tmp_path_factory.mktemp("template")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        _, client = connect(root)
-    _close(client)
-    return root / DATABASE
-
-
 @pytest.fixture
-def root(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder of runs with an empty database."""
+def root(empty_store: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder of runs with an empty store."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "mlruns"
-    folder.mkdir()
-    shutil.copy(template, folder / DATABASE)
-    return folder
+    return empty_store(tmp_path / "mlruns")
 
 
 @pytest.fixture
