@@ -1,7 +1,7 @@
 """Define the metrics: what a name means, which direction is better, and how values are shown.
 
-A metric is named `<split>/<measure>[_<probe>]`: `test/acc`, `val/loss`, `test/acc_len64`. A few have no split,
-e.g. `lr`. Journals, MLflow, the terminal, tables and figures share these names and this one definition.
+A metric is named `<split>/<measure>[_<probe>]`: `test/acc`, `val/loss`, `test/acc_len64`. A few have no
+split, e.g. `lr`. Journals, MLflow, the terminal, tables and figures share these names and definitions.
 """
 
 import re
@@ -85,8 +85,8 @@ def metric_name(split: str, measure: str, probe: str = "") -> str:
 def related(name: str) -> tuple[str, ...]:
     """Return a metric and those to look at beside it, in this order.
 
-    They are its counterpart (the loss of an accuracy and vice versa), both on the whole split, and both on the
-    training split: `test/acc` → `test/acc`, `test/loss`, `train/acc`, `train/loss`.
+    They are its counterpart (the loss of an accuracy and vice versa), both on the whole split, and both on
+    the training split: `test/acc` → `test/acc`, `test/loss`, `train/acc`, `train/loss`.
     """
     chosen = metric(name)
     measures = sorted(_BY_SPLIT, key=lambda measure: _BY_SPLIT[measure].is_loss != chosen.is_loss)

@@ -181,6 +181,7 @@ def deleted(database: Path) -> Iterator[Callable[[], object]]:
 def test_a_store_that_breaks_costs_no_trial(
     breaks: Any,
     told: str,
+    *,
     in_this_process: Any,
     empty_store: Callable[[Path], Path],
     tmp_path: Path,
