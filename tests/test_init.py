@@ -48,10 +48,11 @@ def test_unknown_names_are_attribute_errors() -> None:
     assert not hasattr(mimetic, "nothing")
 
 
-def test_version_is_the_projects() -> None:
-    """One version, in the package and in pyproject.toml."""
+def test_version_is_stated_once() -> None:
+    """The project's metadata read the version from the package."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
-    assert project["project"]["version"] == mimetic.__version__
+    assert "version" in project["project"]["dynamic"]
+    assert project["tool"]["hatch"]["version"]["path"] == "mimetic/__init__.py"
 
 
 def test_importing_and_loading_need_no_torch() -> None:

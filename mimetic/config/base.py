@@ -28,24 +28,29 @@ class Section(BaseModel):
     """What may stand in place of the section, for messages."""
 
 
-VALIDATION_ERROR = "mistake"
-"""Type of the errors that validators of the language raise."""
+VALIDATION_ERROR = "invalid"
+"""Type of the errors that our own validators raise."""
 
 
 def validation_error(
-    message: str, *, at: tuple[str | int, ...] = (), offset: int | None = None, hint: str | None = None
+    message: str,
+    *,
+    code: str = "MIM-R001",
+    at: tuple[str | int, ...] = (),
+    offset: int | None = None,
+    hint: str | None = None,
 ) -> PydanticCustomError:
     """Return an error for a validator to raise.
 
     Args:
         message: What is wrong.
+        code: Stable identifier of the kind of error, e.g. `MIM-R012`.
         at: Keys from the validated value to the one to point at; the validated one itself unless given.
         offset: Character of a text to point at, from 0.
         hint: The repair.
     """
-    return PydanticCustomError(
-        VALIDATION_ERROR, "{message}", {"message": message, "at": at, "offset": offset, "hint": hint}
-    )
+    context = {"message": message, "code": code, "at": at, "offset": offset, "hint": hint}
+    return PydanticCustomError(VALIDATION_ERROR, "{message}", context)
 
 
 def _as_tuple(value: Any) -> Any:

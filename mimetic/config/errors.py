@@ -47,7 +47,8 @@ class Issue:
         mark: Its place; None where the recipe is a mapping.
         hint: The repair.
         first: Another place the message speaks of: the earlier one of two.
-        code: Stable identifier of the kind of mistake, e.g. `MIM-R012`.
+        code: Stable identifier of the kind of error, e.g. `MIM-R012`.
+        first_note: Note beside the caret of `first`.
     """
 
     message: str
@@ -56,13 +57,15 @@ class Issue:
     hint: str | None = None
     first: FilePosition | None = None
     code: str = ""
+    first_note: str = "first here"
 
     def __str__(self) -> str:
         head = [] if self.mark is None else [str(self.mark)]
         head += [dotted(self.path)] if self.path else []
-        lines = [": ".join([*head, self.message])]
+        code = f" [{self.code}]" if self.code else ""
+        lines = [": ".join([*head, self.message]) + code]
         if self.first is not None and self.first.text is not None:
-            lines += snippet(self.first, note="first here")
+            lines += snippet(self.first, note=self.first_note)
         if self.mark is not None and self.mark.text is not None:
             lines += snippet(self.mark)
         if self.hint is not None:

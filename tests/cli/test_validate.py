@@ -34,7 +34,7 @@ def test_all_mistakes_of_all_recipes_at_once(tiny: Path, tmp_path: Path, call: C
         "     2 | trian: {epochs: 1}\n"
         "       | ^\n"
         "    hint: did you mean `train`?\n"
-        f"{tmp_path / 'none.yaml'}: there is no such file\n"
+        f"{tmp_path / 'none.yaml'}: there is no such file [MIM-C001]\n"
         f"    hint: did you mean `{wrong}`?\n"
     )
 
@@ -82,7 +82,7 @@ def test_files_that_are_no_recipes(content: bytes, said: str, tmp_path: Path, ca
         ("train.epochs", "expected `path=value`"),
         ("arms.frozen.init.filter.freeze=true", "did you mean `filters`?"),
         ("arms.nope.freeze=1", "there is no arm `nope`"),
-        ("seeds=[1,2", "is never closed"),
+        ("seeds=[1,2", "MIM-C014"),
     ],
 )
 def test_wrong_overrides_are_said_as_wrong_lines_are(text: str, said: str, tiny: Path, call: Call) -> None:

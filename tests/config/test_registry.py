@@ -161,7 +161,7 @@ def test_places() -> None:
     assert match.below("kind").choices[0] == "conv"
     assert match.below("depth").length == 2
     sgd = ARM.below("train").below("optimizer").chosen(wrapped({"type": "sgd"}))
-    assert sgd.keys() == ("lr", "weight_decay", "decay", "type", "momentum", "nesterov")
+    assert sgd.keys() == ("type", "lr", "weight_decay", "decay", "momentum", "nesterov")
     assert ARM.below("model").chosen("timm").below("args").below("x") == Place()
     assert place(int | None) == Place()
 

@@ -104,7 +104,8 @@ def _mistake(fault: Fault) -> Issue:
     spot = fault.node.last if isinstance(fault.node, Map) and not fault.rest else fault.spot
     found = find(fault.node, at) if at else None
     spot = spot if found is None else found
-    return Issue(message, spot.path, _shifted(spot.value, fault.node, fault.limits["offset"]), hint)
+    mark = _shifted(spot.value, fault.node, fault.limits["offset"])
+    return Issue(message, spot.path, mark, hint, code=fault.limits["code"])
 
 
 def _shifted(mark: FilePosition | None, text: Any, offset: int | None) -> FilePosition | None:
