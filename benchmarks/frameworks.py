@@ -48,7 +48,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
 from mimetic.data.dataset import Dataset
 from mimetic.models.build import build
-from mimetic.models.torchvision_import import import_torchvision
+from mimetic.models.libraries import import_library
 from mimetic.train.devices import pick_device, pick_precision
 from mimetic.train.memory import keep_freed_memory
 
@@ -99,7 +99,7 @@ class Pictures(torch.utils.data.Dataset[tuple[Any, int]]):
 
 def loader(dataset: Dataset, batch: int) -> Any:
     """Return the DataLoader of a tutorial: crop, flip, to a tensor, normalize."""
-    steps = import_torchvision().transforms
+    steps = import_library("torchvision").transforms
     transform = steps.Compose(
         [
             steps.RandomCrop(32, padding=PADDING),
@@ -201,7 +201,7 @@ def with_timm(
     model: nn.Module, dataset: Dataset, options: argparse.Namespace, device: torch.device
 ) -> Window:
     """Return a window of the path of timm's train.py: its loader, its optimizer, its loop."""
-    import_torchvision()
+    import_library("torchvision")
     from timm.data import create_loader
     from timm.optim import create_optimizer_v2
 

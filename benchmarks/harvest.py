@@ -28,7 +28,7 @@ from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.linalg import symmetric_root
 from mimetic.covariance.measure import measure
 from mimetic.graph.sites import find_sites
-from mimetic.models.torchvision_import import import_torchvision
+from mimetic.models.libraries import import_library
 from mimetic.plans.resolve import resolve
 from mimetic.recipe.load import load
 
@@ -116,7 +116,7 @@ def _network(options: argparse.Namespace, *, classes: int = 1000) -> nn.Sequenti
         for inputs, width in ((3, 8), (8, 8), (8, 12)):
             layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(12 * 16, classes)).eval()
-    made = import_torchvision().models.vgg11(weights=None, num_classes=classes)
+    made = import_library("torchvision").models.vgg11(weights=None, num_classes=classes)
     sequence = nn.Sequential(*made.features, made.avgpool, nn.Flatten(), *made.classifier)
     for module in sequence.modules():
         if isinstance(module, nn.ReLU):

@@ -9,7 +9,7 @@ from mimetic.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from mimetic.data.config import AnyData
+    from mimetic.data.config import DataSection
     from mimetic.data.dataset import Dataset
     from mimetic.models.config import Model
     from mimetic.surgery.config import Rewrite
@@ -30,7 +30,7 @@ class Asked:
     """
 
     model: "Model | None" = None
-    data: "AnyData | None" = None
+    data: "DataSection | None" = None
     checkpoint: Path | None = None
     weights: str | None = None
     surgery: "tuple[Rewrite, ...]" = ()
@@ -85,7 +85,7 @@ def asked(
     return said if data is None else replace(said, data=data_section(data, path))
 
 
-def data_section(name: str, path: str | None) -> "AnyData":
+def data_section(name: str, path: str | None) -> "DataSection":
     """Return the section that `--data NAME --path FOLDER` stands for.
 
     Raises:
@@ -94,7 +94,7 @@ def data_section(name: str, path: str | None) -> "AnyData":
     from difflib import get_close_matches
 
     from mimetic.config.registry import registered
-    from mimetic.data.config import AnyData
+    from mimetic.data.config import DataSection
 
     types = registered("data")
     if name not in types:
@@ -106,7 +106,7 @@ def data_section(name: str, path: str | None) -> "AnyData":
         wanted = "needs --path FOLDER" if takes else "takes no --path"
         raise UserError(f"--data: `{name}` {wanted}")
     found = types[name].model_validate({"path": path} if takes else {})
-    assert isinstance(found, AnyData)
+    assert isinstance(found, DataSection)
     return found
 
 
@@ -182,12 +182,12 @@ def network(subject: Asked, dataset: "Dataset | None") -> "nn.Module":
 
 def untrained(subject: Asked, dataset: "Dataset | None", *, seed: int) -> "nn.Module":
     """Build the network with its own initialization, surgery included."""
-    from mimetic.data.dataset import DataShape, TokenShape
     from mimetic.data.load import describe_dataset
+    from mimetic.data.shapes import DataShape
     from mimetic.study.planning.sites import IMAGENET
     from mimetic.surgery.network import build_network
 
-    shape: DataShape | TokenShape = IMAGENET
+    shape: DataShape = IMAGENET
     if dataset is not None:
         shape = dataset.shape
     elif subject.data is not None:

@@ -1,41 +1,56 @@
-"""Augmentation of a batch that lives on a device: every image has its own draw, nothing loops over images.
+"""Batch augmentation on the device: one random draw per image, no loop over images.
 
 torchvision's transforms draw once per call, so a batch would share one crop (vision#8484). Here each
-operation draws index or mask tensors of length N and moves all images in one gather. No operation reads a
-value back to the host.
+operation draws index or mask tensors of length N and processes all images at once. No operation waits for
+the device.
+
+An augmentation is one section in `mimetic.data.config` and one function (protocol `MakeAugmentation`).
 
 Shapes: N images, C channels, H rows, W columns.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial, singledispatch
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mimetic.config.registry import Component
-from mimetic.data.config import ColorJitter, Crop, Cutout, Flip, RandAugment
-from mimetic.data.jitter import color_jitter
-from mimetic.data.rand_augment import rand_augment
+from mimetic.config.registry import Component, implementation
+from mimetic.data.config import ColorJitter, Crop, Cutout, Flip
 from mimetic.errors import UserError
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
-"""`augment(pixels_NCHW, generator)`: new pixels of the same shape, dtype and device."""
+"""`augment(pixels_NCHW, generator)` returns new pixels of the same shape, dtype and device."""
+
+_LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey (ITU-R BT.601), as in Pillow and torchvision."""
+
+
+class MakeAugmentation(Protocol):
+    """Function behind an augmentation section: `def make_flip(spec: Flip, mean) -> Augment`.
+
+    `mean` is the mean colour of the training images in units of [0, 1], or None if it is unknown.
+    """
+
+    def __call__(self, spec: Any, mean: Sequence[float] | None, /) -> Augment:
+        """Return the operation."""
+        ...
 
 
 def augmenter(specs: Sequence[Component], *, mean: Sequence[float] | None = None) -> Augment:
     """Return a function that applies augmentations in order.
 
-    It takes pixels (N, C, H, W) of any dtype and memory format and a generator on their device; equal
-    generators give equal results. The input is not changed.
+    It takes pixels (N, C, H, W) of any dtype and memory format, and a generator on their device; equal
+    generators give equal results. The input is not modified.
 
     Args:
         specs: Augmentation sections of a recipe.
-        mean: Mean colour in units of [0, 1] that `cutout` paints into uint8 images. Without it, it paints
-            each image's own mean colour; into floats it paints 0, the mean of normalized images.
+        mean: Mean colour in units of [0, 1], the fill of `cutout` in uint8 images. If None, each image's own
+            mean colour is used; floats are filled with 0, the mean of normalized images.
     """
-    operations = [operation(spec, mean) for spec in specs]
+    operations = [_make(spec, mean) for spec in specs]
 
     def augment(pixels_NCHW: Tensor, draws: torch.Generator) -> Tensor:
         for apply in operations:
@@ -45,37 +60,31 @@ def augmenter(specs: Sequence[Component], *, mean: Sequence[float] | None = None
     return augment
 
 
-@singledispatch
-def operation(spec: Component, mean: Sequence[float] | None) -> Augment:  # noqa: ARG001 - its registered kin use it
-    """Return the function of one augmentation section; one registered function per section."""
-    raise UserError(f"augmentation `{spec.type_name()}` is known to the language but nothing here applies it")
+def _make(spec: Component, mean: Sequence[float] | None) -> Augment:
+    make: MakeAugmentation = implementation(spec)
+    return make(spec, mean)
 
 
-@operation.register
-def _(spec: Flip, _mean: Sequence[float] | None) -> Augment:
+def make_flip(spec: Flip, _mean: Sequence[float] | None) -> Augment:
+    """Return `flip` as configured."""
     return partial(flip, p=spec.p)
 
 
-@operation.register
-def _(spec: Crop, _mean: Sequence[float] | None) -> Augment:
+def make_crop(spec: Crop, _mean: Sequence[float] | None) -> Augment:
+    """Return `crop` as configured."""
     return partial(crop, padding=spec.padding, fill=spec.fill)
 
 
-@operation.register
-def _(spec: Cutout, mean: Sequence[float] | None) -> Augment:
+def make_cutout(spec: Cutout, mean: Sequence[float] | None) -> Augment:
+    """Return `cutout` as configured."""
     return partial(cutout, size=spec.size, mean=mean)
 
 
-@operation.register
-def _(spec: ColorJitter, _mean: Sequence[float] | None) -> Augment:
+def make_color_jitter(spec: ColorJitter, _mean: Sequence[float] | None) -> Augment:
+    """Return `color_jitter` as configured."""
     return partial(
         color_jitter, brightness=spec.brightness, contrast=spec.contrast, saturation=spec.saturation
     )
-
-
-@operation.register
-def _(spec: RandAugment, _mean: Sequence[float] | None) -> Augment:
-    return partial(rand_augment, num_ops=spec.num_ops, magnitude=spec.magnitude)
 
 
 def flip(pixels_NCHW: Tensor, draws: torch.Generator, *, p: float = 0.5) -> Tensor:
@@ -118,7 +127,8 @@ def _padded(pixels_NCHW: Tensor, padding: int, fill: str) -> Tensor:
     if padding >= min(height, width):
         raise UserError(
             f"crop: reflecting {padding} pixels needs images larger than that, they are {height}×{width}; "
-            "use less padding or `fill: zero`"
+            "use less padding or `fill: zero`",
+            code="MIM-D060",
         )
     left, right = pixels_NCHW[..., 1 : padding + 1].flip(3), pixels_NCHW[..., -padding - 1 : -1].flip(3)
     wide_NCHW = torch.cat((left, pixels_NCHW, right), dim=3)
@@ -159,3 +169,49 @@ def _color(pixels_NCHW: Tensor, mean: Sequence[float] | None) -> Tensor:
     # From pageable memory without waiting: a plain copy would hold the host until the GPU is idle.
     levels_C = torch.tensor(levels, dtype=pixels_NCHW.dtype).to(pixels_NCHW.device, non_blocking=True)
     return levels_C[:, None, None]
+
+
+def color_jitter(
+    pixels_NCHW: Tensor,
+    draws: torch.Generator,
+    *,
+    brightness: float,
+    contrast: float,
+    saturation: float,
+) -> Tensor:
+    """Scale brightness, then contrast, then saturation of each image.
+
+    Each factor is uniform in [max(0, 1 - strength), 1 + strength]: brightness moves between the image and
+    black, contrast between it and its mean grey, saturation between it and its own grey version. uint8
+    images are rounded and clamped to 0…255 at the end; floats are read as intensities whose black is 0, and
+    are not clamped. Saturation leaves images that are not RGB as they are.
+    """
+    unit_3N111 = torch.rand(3, len(pixels_NCHW), 1, 1, 1, generator=draws, device=pixels_NCHW.device)
+    values_NCHW = pixels_NCHW.float() * _factor(unit_3N111[0], brightness)
+    mean_N111 = grey(values_NCHW).mean((2, 3), keepdim=True)
+    _scale_about(mean_N111, values_NCHW, _factor(unit_3N111[1], contrast))
+    if values_NCHW.shape[1] == len(_LUMA):
+        _scale_about(grey(values_NCHW), values_NCHW, _factor(unit_3N111[2], saturation))
+    if pixels_NCHW.is_floating_point():
+        return values_NCHW.to(pixels_NCHW.dtype)
+    return values_NCHW.round_().clamp_(0, 255).to(pixels_NCHW.dtype)
+
+
+def _factor(unit_N111: Tensor, strength: float) -> Tensor:
+    low = max(0.0, 1.0 - strength)
+    return low + unit_N111 * (1.0 + strength - low)
+
+
+def _scale_about(center: Tensor, values_NCHW: Tensor, factor_N111: Tensor) -> None:
+    """Write center + (values - center)·factor into the values."""
+    values_NCHW.mul_(factor_N111).add_(center * (1.0 - factor_N111))
+
+
+def grey(values_NCHW: Tensor) -> Tensor:
+    """Return the luma (N, 1, H, W) of RGB images, the mean over channels of others."""
+    if values_NCHW.shape[1] != len(_LUMA):
+        return values_NCHW.mean(1, keepdim=True)
+    grey_N1HW = _LUMA[0] * values_NCHW[:, 0, None]
+    for channel, weight in enumerate(_LUMA[1:], start=1):
+        grey_N1HW.add_(values_NCHW[:, channel, None], alpha=weight)
+    return grey_N1HW

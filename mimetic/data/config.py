@@ -1,4 +1,8 @@
-"""Which data: images, how many of them and how they are augmented, or sequences of tokens."""
+"""Sections of `data`: data sets, their subsets and their augmentations. No torch.
+
+A data set is a section here and one function (`impl`, protocol `mimetic.data.load.DataLoader`); an
+augmentation likewise (protocol `mimetic.data.augment.MakeAugmentation`).
+"""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -6,32 +10,33 @@ from pydantic import AfterValidator, Field
 
 from mimetic.config.base import Count, Fraction, FromList, NonNegative, validation_error
 from mimetic.config.registry import Component, Registered
+from mimetic.data.shapes import DataShape, ImageShape, TokenShape
 
 
 class Augmentation(Component, family="augment"):
     """Base of the augmentations of training images."""
 
 
-class Flip(Augmentation, type="flip"):
+class Flip(Augmentation, type="flip", impl="mimetic.data.augment:make_flip"):
     """Mirror each image left to right with probability p."""
 
     p: Fraction = Field(0.5, description="Probability.")
 
 
-class Crop(Augmentation, type="crop"):
-    """Pad each image and cut a window of the original size at a place of its own."""
+class Crop(Augmentation, type="crop", impl="mimetic.data.augment:make_crop"):
+    """Pad each image and cut out a window of the original size at a random place."""
 
     padding: Count = Field(4, description="Pixels added on each side.")
-    fill: Literal["zero", "reflect"] = Field("zero", description="What the padding holds.")
+    fill: Literal["zero", "reflect"] = Field("zero", description="Padding values.")
 
 
-class Cutout(Augmentation, type="cutout"):
+class Cutout(Augmentation, type="cutout", impl="mimetic.data.augment:make_cutout"):
     """Set a square of each image to the mean colour (DeVries and Taylor, arXiv 1708.04552)."""
 
     size: Count = Field(8, description="Side of the square in pixels.")
 
 
-class ColorJitter(Augmentation, type="color_jitter"):
+class ColorJitter(Augmentation, type="color_jitter", impl="mimetic.data.augment:make_color_jitter"):
     """Scale brightness, contrast and saturation of each image by factors in 1 ± strength."""
 
     brightness: NonNegative = Field(0.2, description="Strength.")
@@ -39,107 +44,154 @@ class ColorJitter(Augmentation, type="color_jitter"):
     saturation: NonNegative = Field(0.2, description="Strength; ignored on grey images.")
 
 
-class RandAugment(Augmentation, type="rand_augment"):
-    """Apply a few of fourteen operations, drawn for each image, at one strength (arXiv 1909.13719)."""
+class RandAugment(Augmentation, type="rand_augment", impl="mimetic.data.rand_augment:make_rand_augment"):
+    """Apply a few of fourteen operations, drawn per image, at one strength (arXiv 1909.13719)."""
 
-    num_ops: Count = Field(2, description="Operations for each image, one after another.")
+    num_ops: Count = Field(2, description="Operations per image, applied one after another.")
     magnitude: int = Field(9, ge=0, le=30, description="Strength, from 0 to 30.")
 
 
-class AnyData(Component, family="data"):
-    """Base of the data sets."""
+class DataSection(Component, family="data"):
+    """Base of the data sets.
+
+    `impl` names a function that loads the set (protocol `mimetic.data.load.DataLoader`). A set whose shape is
+    read from its files also names `shape_impl`, a function from the section to the shape.
+    """
 
     holds: ClassVar[Literal["images", "tokens"]]
-    """What a model reads of it."""
+    """Kind of examples; a model's `reads` must agree."""
+
+    fixed_shape: ClassVar[DataShape | None] = None
+    """Shape of the stored examples, for sets whose shape depends on no key."""
+
+    def native_shape(self) -> DataShape | None:
+        """Return the shape of the stored examples without loading them; None if only loading tells.
+
+        A section sets `fixed_shape` or overrides this: planning needs the shape, and would otherwise load
+        the whole set.
+        """
+        return self.fixed_shape
 
     @property
-    def held_out(self) -> int:
-        """Return how many examples are kept for validation."""
+    def num_validation(self) -> int:
+        """Return the number of validation examples."""
         return int(getattr(self, "val_size", 0))
 
 
-class Data(AnyData):
-    """Base of the image sets."""
+class ImageData(DataSection):
+    """Base of the image sets: subsets, validation split, size and augmentation.
+
+    `impl` returns a `mimetic.data.dataset.ImageSet`; subsets, splitting and resizing are applied to it.
+    """
 
     holds = "images"
 
     root: str | None = Field(
-        None, description="Folder that holds the set; `$MIMETIC_DATA` or ./data unless given."
+        None, description="Folder that contains the set; default: `$MIMETIC_DATA` or ./data."
     )
-    download: bool = Field(False, description="Let torchvision download a missing set.")
+    download: bool = Field(False, description="Download a missing set.")
     train_size: Count | None = Field(
-        None, description="Use this many training images, chosen once by `split_seed`."
+        None, description="Use this many training images, chosen by `split_seed`."
     )
-    val_size: int = Field(0, ge=0, description="Hold this many training images out as a validation split.")
+    val_size: int = Field(0, ge=0, description="Split off this many training images for validation.")
     test_size: Count | None = Field(None, description="Use this many test images.")
-    split_seed: int = Field(0, ge=0, description="Seed of the subset and of the held-out split.")
+    split_seed: int = Field(0, ge=0, description="Seed of the subset and of the validation split.")
     image_size: Count | None = Field(None, description="Resize images to this side.")
     augment: Annotated[tuple[Annotated[Augmentation, Registered("augment")], ...], FromList] = Field(
-        default=(), description="Augmentations of training images, in order, one draw per image."
+        default=(), description="Augmentations of training images, in order, drawn per image."
     )
 
 
-class Digits(Data, type="digits"):
+class Digits(ImageData, type="digits", impl="mimetic.data.digits:digits"):
     """scikit-learn's handwritten digits: 1,797 grey 8×8 images that need no download."""
 
+    fixed_shape = ImageShape(1, 8, 8, 10)
 
-class Cifar10(Data, type="cifar10"):
+
+class Cifar10(ImageData, type="cifar10", impl="mimetic.data.published:published"):
     """CIFAR-10: 50,000 + 10,000 colour images of 32×32 (Krizhevsky, 2009)."""
 
+    fixed_shape = ImageShape(3, 32, 32, 10)
 
-class Cifar100(Data, type="cifar100"):
+
+class Cifar100(ImageData, type="cifar100", impl="mimetic.data.published:published"):
     """CIFAR-100: 50,000 + 10,000 colour images of 32×32 (Krizhevsky, 2009)."""
 
+    fixed_shape = ImageShape(3, 32, 32, 100)
 
-class Svhn(Data, type="svhn"):
+
+class Svhn(ImageData, type="svhn", impl="mimetic.data.published:published"):
     """SVHN, cropped: 73,257 + 26,032 colour images of 32×32 (Netzer et al., 2011)."""
 
+    fixed_shape = ImageShape(3, 32, 32, 10)
 
-class FashionMnist(Data, type="fashion_mnist"):
+
+class FashionMnist(ImageData, type="fashion_mnist", impl="mimetic.data.published:published"):
     """Fashion-MNIST: 60,000 + 10,000 grey images of 28×28 (Xiao et al., arXiv 1708.07747)."""
 
+    fixed_shape = ImageShape(1, 28, 28, 10)
 
-class TinyImagenet(Data, type="tiny_imagenet"):
+
+class TinyImagenet(ImageData, type="tiny_imagenet", impl="mimetic.data.image_folder:tiny_imagenet"):
     """Tiny ImageNet: 100,000 + 10,000 colour images of 64×64 in 200 classes (Stanford cs231n)."""
 
+    fixed_shape = ImageShape(3, 64, 64, 200)
 
-class ImageFolder(Data, type="image_folder"):
-    """A folder with one sub-folder of images per class; `train` and `test` below it where there are such."""
 
-    path: str = Field(min_length=1, description="The folder; a relative path starts at the data root.")
+class ImageFolder(
+    ImageData,
+    type="image_folder",
+    impl="mimetic.data.image_folder:image_folder",
+    shape_impl="mimetic.data.image_folder:folder_shape",
+):
+    """A folder with one sub-folder of images per class, optionally below `train` and `test`."""
+
+    path: str = Field(min_length=1, description="The folder, relative to the data root.")
     test_fraction: Fraction = Field(
-        0.2, description="Share held out for testing where there is no test folder."
+        0.2, description="Fraction split off for testing if there is no test folder."
     )
 
 
-class Synthetic(Data, type="synthetic"):
-    """Procedural coloured gratings, one orientation and frequency per class: for benchmarks and tests."""
+class Synthetic(ImageData, type="synthetic", impl="mimetic.data.synthetic:synthetic"):
+    """Procedural colour gratings, one orientation and frequency per class, for benchmarks and tests."""
 
     shape: Annotated[tuple[Count, Count], FromList] = Field(
         (3, 32), description="Channels and side of the images."
     )
     classes: Count = Field(10, description="Number of classes.")
-    count: Count = Field(2048, description="Training images; a quarter as many for testing.")
+    count: Count = Field(2048, description="Training images; a quarter as many test images.")
     noise: NonNegative = Field(0.3, description="Standard deviation of the pixel noise.")
 
+    def native_shape(self) -> ImageShape:
+        """Return the configured shape."""
+        return ImageShape(self.shape[0], self.shape[1], self.shape[1], self.classes)
 
-class RowSignal(Data, type="row_signal"):
-    """Noise with one row, anywhere, all up or all down: which of the two is the class (arXiv 2309.00570)."""
+
+class RowSignal(ImageData, type="row_signal", impl="mimetic.data.synthetic:row_signal"):
+    """Noise in which one random row is all +1 or all -1: the sign is the class (arXiv 2309.00570)."""
 
     shape: Annotated[tuple[Count, Count], FromList] = Field((16, 32), description="Rows and columns.")
-    count: Count = Field(2048, description="Training images; a quarter as many for testing.")
+    count: Count = Field(2048, description="Training images; a quarter as many test images.")
     noise: NonNegative = Field(
-        1.0, description="Standard deviation of the noise over the height of the signal, the paper's √σ."
+        1.0, description="Standard deviation of the noise relative to the signal, the paper's √σ."
     )
 
+    def native_shape(self) -> ImageShape:
+        """Return the configured shape."""
+        return ImageShape(1, self.shape[0], self.shape[1], 2)
 
-class NoisyDigits(Data, type="noisy_digits"):
-    """scikit-learn's digits, each at a random place in a frame of noise (arXiv 2309.00570's noisy MNIST)."""
 
-    frame: Annotated[int, Field(ge=8)] = Field(12, description="Side of the frame; the digit's is 8.")
+class NoisyDigits(ImageData, type="noisy_digits", impl="mimetic.data.digits:noisy_digits"):
+    """scikit-learn's digits at random places in frames of noise (noisy MNIST of arXiv 2309.00570)."""
+
+    frame: Annotated[int, Field(ge=8)] = Field(12, description="Side of the frame; digits have 8 pixels.")
     noise: NonNegative = Field(
-        0.5, description="Standard deviation of the noise over the height of a stroke, the paper's ½√σ."
+        0.5, description="Standard deviation of the noise relative to a stroke, the paper's ½√σ."
     )
+
+    def native_shape(self) -> ImageShape:
+        """Return the shape of the frames."""
+        return ImageShape(1, self.frame, self.frame, 10)
 
 
 def _rising(value: tuple[int, int]) -> tuple[int, int]:
@@ -152,19 +204,30 @@ def _rising(value: tuple[int, int]) -> tuple[int, int]:
     return value
 
 
-class Copying(AnyData, type="copying"):
-    """Strings of random letters to be copied after a separator (arXiv 2402.01032, as in 2410.11135)."""
+class Copying(DataSection, type="copying", impl="mimetic.data.copying:copying"):
+    """Random strings that must be copied after a separator (arXiv 2402.01032, as in 2410.11135)."""
 
     holds = "tokens"
 
-    letters: Count = Field(16, description="Size of the alphabet, which begin, separator and end are not of.")
+    letters: Count = Field(
+        16, description="Size of the alphabet, without the start, separator and end tokens."
+    )
     lengths: Annotated[tuple[Count, Count], FromList, AfterValidator(_rising)] = Field(
-        (1, 32), description="Shortest and longest string trained on; lengths are drawn uniformly."
+        (1, 32), description="Shortest and longest training string; lengths are uniform."
     )
     test_lengths: Annotated[tuple[Count, ...], FromList] = Field(
-        (32, 64, 128), description="Lengths tested apart, each a metric such as `test/acc_len64`."
+        (32, 64, 128), description="Lengths with a test metric each, such as `test/acc_len64`."
     )
-    train_size: Count = Field(12800, description="Strings trained on.")
-    val_size: int = Field(0, ge=0, description="Strings held out for validation, of each kind tested.")
-    test_size: Count = Field(256, description="Strings tested, of each length and of the lengths trained on.")
+    train_size: Count = Field(12800, description="Training strings.")
+    val_size: int = Field(0, ge=0, description="Validation strings for each test metric.")
+    test_size: Count = Field(256, description="Test strings for each test metric.")
     split_seed: int = Field(0, ge=0, description="Seed of the strings.")
+
+    @property
+    def vocabulary(self) -> int:
+        """Return the number of tokens: letters, start, separator, end."""
+        return self.letters + 3
+
+    def native_shape(self) -> TokenShape:
+        """Return the vocabulary and the length of the longest training sequence."""
+        return TokenShape(self.vocabulary, 2 * self.lengths[1] + 2, self.vocabulary)

@@ -1,6 +1,6 @@
-"""What a loaded data set is: images or token sequences in memory, split, with what reading them needs."""
+"""Data sets in memory: images or token sequences, their splits, statistics and digests."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import MappingProxyType
@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mimetic.data.shapes import DataShape, ImageShape, TokenShape
 from mimetic.errors import UserError
 
 _CHUNK = 4096
-"""Images converted at once where statistics are measured: bounds memory."""
+"""Images converted at once when statistics are measured; bounds memory."""
 
 IGNORED = -100
-"""Label of a position nothing is asked at: torch's own."""
+"""Label of a position without a target, as in `torch.nn.functional.cross_entropy`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +37,26 @@ class Images:
 
     @property
     def inputs(self) -> Tensor:
-        """Return what a model reads once it is decoded, example by example."""
+        """Return the stored model inputs (N, C, H, W)."""
         return self.pixels_NCHW
 
     @property
     def labels(self) -> Tensor:
-        """Return the right answers."""
+        """Return the targets (N,)."""
         return self.labels_N
 
-    def asked(self, chosen_M: Tensor | None = None) -> int:
-        """Return how many answers are asked for by some of the images, or all: one each."""
+    def num_targets(self, chosen_M: Tensor | None = None) -> int:
+        """Return the number of targets of some images, or of all: one each."""
         return len(self) if chosen_M is None else len(chosen_M)
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Sequences of tokens, and the token to be answered at some positions of each.
+    """Sequences of tokens with a target at some positions.
 
     Attributes:
         tokens_NL: Tokens, int64.
-        labels_NL: The right answer after each token, int64; `IGNORED` where none is asked.
+        labels_NL: Target after each token, int64; `IGNORED` where there is none.
     """
 
     tokens_NL: Tensor
@@ -67,78 +68,86 @@ class Tokens:
 
     @property
     def inputs(self) -> Tensor:
-        """Return what a model reads."""
+        """Return the model inputs (N, L)."""
         return self.tokens_NL
 
     @property
     def labels(self) -> Tensor:
-        """Return the right answers."""
+        """Return the targets (N, L)."""
         return self.labels_NL
 
-    def asked(self, chosen_M: Tensor | None = None) -> int:
-        """Return how many answers are asked for by some of the sequences, or all."""
+    def num_targets(self, chosen_M: Tensor | None = None) -> int:
+        """Return the number of targets of some sequences, or of all."""
         labels = self.labels_NL if chosen_M is None else self.labels_NL.index_select(0, chosen_M)
         return int((labels != IGNORED).sum().item())
 
 
 Split = Images | Tokens
-"""Examples a model is trained or tested on."""
+"""Examples of one split."""
 
 
 @dataclass(frozen=True, slots=True)
-class DataShape:
-    """Shape of a data set's images, known before they are loaded.
+class ImageSource:
+    """Stored images of one split: labels in memory, pixels read on demand.
 
     Attributes:
-        channels: Channels.
-        height: Rows.
-        width: Columns.
+        labels_N: Class indices, int64.
+        read: `read(indices_M)` returns the uint8 pixels (M, C, H, W) of some images.
+    """
+
+    labels_N: Tensor
+    read: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def in_memory(cls, pixels_NCHW: Tensor, labels_N: Tensor) -> "ImageSource":
+        """Return a source of images that are already loaded."""
+        return cls(labels_N, pixels_NCHW.__getitem__)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels_N)
+
+    def take(self, indices_M: Tensor) -> Images:
+        """Read some of the images."""
+        return Images(self.read(indices_M).contiguous(), self.labels_N[indices_M])
+
+    def subset(self, indices_M: Tensor) -> "ImageSource":
+        """Return a source of some of the images, without reading them."""
+        return ImageSource(self.labels_N[indices_M], lambda chosen: self.read(indices_M[chosen]))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """An image set as it is stored, before splits and subsets.
+
+    Attributes:
+        train: Images for the training and validation splits.
+        test: Test images.
         num_classes: Number of classes.
+        normalization: Published mean and standard deviation per channel, in units of [0, 1]; None if they
+            are to be measured on the training split.
     """
 
-    channels: int
-    height: int
-    width: int
+    train: ImageSource
+    test: ImageSource
     num_classes: int
-
-    def example(self) -> Tensor:
-        """Return two images without values, on the meta device."""
-        return torch.empty(2, self.channels, self.height, self.width, device="meta")
-
-
-@dataclass(frozen=True, slots=True)
-class TokenShape:
-    """Shape of a set of sequences, known before they are made.
-
-    Attributes:
-        channels: Tokens there are: what an embedding's input has, one-hot.
-        length: Tokens of a sequence trained on.
-        num_classes: Tokens there are: what is answered.
-    """
-
-    channels: int
-    length: int
-    num_classes: int
-
-    def example(self) -> Tensor:
-        """Return two sequences without values, on the meta device."""
-        return torch.empty(2, self.length, dtype=torch.int64, device="meta")
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A data set, split.
+    """A loaded data set.
 
     Attributes:
         name: Registered name, e.g. `cifar10`.
-        train: Examples to train on.
-        val: Examples held out of them, or None.
-        test: Examples to test on.
+        train: Training split.
+        val: Validation split, or None.
+        test: Test split.
         num_classes: Number of classes.
-        mean: Mean per channel of pixels scaled to [0, 1], to normalize by; empty for tokens.
+        mean: Mean per channel for normalization, of pixels scaled to [0, 1]; empty for tokens.
         std: Standard deviation per channel, in the same units.
         digest: Digest of the inputs and labels of all splits: equal digests, equal data.
-        probes: More examples to test on, by split and a name of theirs, e.g. ("test", "len64").
+        probes: Further evaluation sets by split and name, e.g. ("test", "len64").
     """
 
     name: str
@@ -152,41 +161,42 @@ class Dataset:
     probes: Mapping[tuple[str, str], Split] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
-    def shape(self) -> DataShape | TokenShape:
+    def shape(self) -> DataShape:
         """Return the shape of the examples."""
         if isinstance(self.train, Tokens):
             return TokenShape(self.num_classes, self.train.tokens_NL.shape[1], self.num_classes)
         _, channels, height, width = self.train.pixels_NCHW.shape
-        return DataShape(channels, height, width, self.num_classes)
+        return ImageShape(channels, height, width, self.num_classes)
 
     def pixels(self, count: int) -> Tensor:
         """Return the first training images, uint8 (N, C, H, W).
 
         Raises:
-            UserError: If the set holds no images.
+            UserError: If the set contains token sequences.
         """
         if isinstance(self.train, Tokens):
             raise UserError(
-                f"`{self.name}` holds sequences of tokens, and this needs images; choose other data"
+                f"`{self.name}` contains token sequences and images are needed; choose other data",
+                code="MIM-D010",
             )
         return self.train.pixels_NCHW[:count]
 
     def splits(self) -> dict[tuple[str, str], Split]:
-        """Return what is evaluated, by split and name of a probe (empty for the split itself)."""
-        own = {("val", ""): self.val, ("test", ""): self.test}
-        return {**{name: split for name, split in own.items() if split is not None}, **self.probes}
+        """Return the evaluation sets by split and probe name (empty for the split itself)."""
+        whole = {("val", ""): self.val, ("test", ""): self.test}
+        return {**{name: split for name, split in whole.items() if split is not None}, **self.probes}
 
 
 def statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Measure mean and standard deviation per channel over all images and pixels, in units of [0, 1].
 
-    A channel that never varies has a standard deviation of 1, so that it can be divided by.
+    A constant channel gets a standard deviation of 1, since images are divided by it.
     """
     channels = images.pixels_NCHW.shape[1]
     total_C = torch.zeros(channels, dtype=torch.float64)
     squares_C = torch.zeros(channels, dtype=torch.float64)
     for pixels_NCHW in torch.split(images.pixels_NCHW, _CHUNK):
-        # Sums of integers in float64: exact, whatever the order of summation.
+        # Sums of integers in float64 are exact in any order of summation.
         values_NCHW = pixels_NCHW.double()
         total_C += values_NCHW.sum((0, 2, 3))
         squares_C += values_NCHW.square_().sum((0, 2, 3))
@@ -198,7 +208,7 @@ def statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def digest(*splits: Split | None) -> str:
-    """Return a digest of splits: their shapes, inputs and labels."""
+    """Return a digest of the shapes, inputs and labels of splits."""
     state = blake2b(digest_size=16)
     for split in splits:
         if split is None:
@@ -209,3 +219,10 @@ def digest(*splits: Split | None) -> str:
             content: Any = tensor.contiguous().numpy()
             state.update(content)
     return state.hexdigest()
+
+
+def example_input(shape: DataShape) -> Tensor:
+    """Return two model inputs without values, on the meta device: images (2, C, H, W) or tokens (2, L)."""
+    if isinstance(shape, TokenShape):
+        return torch.empty(2, shape.length, dtype=torch.int64, device="meta")
+    return torch.empty(2, shape.channels, shape.height, shape.width, device="meta")

@@ -1,4 +1,4 @@
-"""Picture files to uint8 tensors: decoded by Pillow on a few threads, cut square and resized on the way."""
+"""Image files to uint8 tensors: decoded by Pillow on a few threads, cropped square and resized."""
 
 import os
 from collections.abc import Sequence
@@ -10,40 +10,45 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mimetic.data.pool import Pool
+from mimetic.data.dataset import ImageSource
 from mimetic.errors import UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
-"""What counts as a picture, in lower case."""
+"""Suffixes of image files, in lower case."""
 
 _LIMIT = 16 * 2**30
-"""Bytes of pixels that may be loaded: sets live in memory."""
+"""Largest number of pixel bytes: sets are loaded into memory."""
 
 
-def picture_pool(files: Sequence[Path], labels_N: Tensor, *, side: int | None, name: str) -> Pool:
-    """Return a pool that decodes the pictures asked for, as RGB.
+def picture_source(files: Sequence[Path], labels_N: Tensor, *, side: int | None, name: str) -> ImageSource:
+    """Return a source that decodes image files on demand, as RGB.
 
     Args:
-        files: The pictures, in the order of the labels.
+        files: Image files, in the order of the labels.
         labels_N: Their classes.
-        side: Side to which each picture is resized by its shorter side and cut at the centre. Without it
-            all must have the same size.
-        name: The data set, for messages.
+        side: Resize the shorter side to this and crop the centre; if None, all must have the same size.
+        name: Name of the data set, for messages.
     """
-    return Pool(labels_N, lambda chosen: _decode([files[i] for i in chosen.tolist()], side=side, name=name))
+
+    def read(chosen_M: Tensor) -> Tensor:
+        return _decode([files[i] for i in chosen_M.tolist()], side=side, name=name)
+
+    return ImageSource(labels_N, read)
 
 
 def picture_size(file: Path) -> tuple[int, int]:
-    """Return height and width of a picture, from its header.
+    """Return height and width of an image file, from its header.
 
     Raises:
-        UserError: If it is none.
+        UserError: If it is not a readable image.
     """
     try:
         with Image.open(file) as image:
             return image.height, image.width
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{file} is not a readable picture ({error}); replace or remove it") from error
+        raise UserError(
+            f"{file} is not a readable image ({error}); replace or remove it", code="MIM-D050"
+        ) from error
 
 
 def _decode(files: list[Path], *, side: int | None, name: str) -> Tensor:
@@ -52,8 +57,9 @@ def _decode(files: list[Path], *, side: int | None, name: str) -> Tensor:
     size = 3 * height * width * len(files)
     if size > _LIMIT:
         raise UserError(
-            f"`{name}`: {len(files)} pictures of {height}×{width} need {size / 2**30:.0f} GiB of memory; "
-            "set a smaller `image_size` or `train_size`"
+            f"`{name}`: {len(files)} images of {height}×{width} need {size / 2**30:.0f} GiB of memory; "
+            "set a smaller `image_size` or `train_size`",
+            code="MIM-D051",
         )
     pixels_NHWC = np.empty((len(files), height, width, 3), dtype=np.uint8)
 
@@ -70,22 +76,25 @@ def _read(file: Path, *, side: int | None, size: tuple[int, int], name: str) -> 
     try:
         with Image.open(file) as image:
             if side is not None:
-                image.draft("RGB", (side, side))  # lets the JPEG decoder skip detail nobody will see
-            colored = image.convert("RGB")
+                image.draft("RGB", (side, side))  # lets the JPEG decoder skip unused detail
+            rgb = image.convert("RGB")
             if side is not None:
-                colored = _centered(colored, side)
+                rgb = _center_crop(rgb, side)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{file} is not a readable picture ({error}); replace or remove it") from error
-    if (colored.height, colored.width) != size:
         raise UserError(
-            f"`{name}`: pictures differ in size, {file} is {colored.height}×{colored.width} and the first "
-            f"{size[0]}×{size[1]}; set `image_size`"
+            f"{file} is not a readable image ({error}); replace or remove it", code="MIM-D052"
+        ) from error
+    if (rgb.height, rgb.width) != size:
+        raise UserError(
+            f"`{name}`: images differ in size, {file} is {rgb.height}×{rgb.width} and the first "
+            f"{size[0]}×{size[1]}; set `image_size`",
+            code="MIM-D053",
         )
-    return np.asarray(colored)
+    return np.asarray(rgb)
 
 
-def _centered(image: Image.Image, side: int) -> Image.Image:
-    """Cut the largest central square and resize it, bilinear with antialiasing."""
+def _center_crop(image: Image.Image, side: int) -> Image.Image:
+    """Crop the largest central square and resize it, bilinear with antialiasing."""
     short = min(image.size)
     left, top = (image.width - short) / 2, (image.height - short) / 2
     box = (left, top, left + short, top + short)

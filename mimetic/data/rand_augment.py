@@ -8,12 +8,14 @@ Shapes: N images, C channels, H rows, W columns; all pixels are uint8.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from mimetic.data.jitter import grey
+from mimetic.data.augment import Augment, grey
+from mimetic.data.config import RandAugment
 from mimetic.errors import UserError
 from mimetic.streams import key
 
@@ -27,6 +29,11 @@ Operation = Callable[[Tensor, Tensor, float], Tensor]
 """`operation(pixels_NCHW, sign_N, strength)`: strength in [0, 1], signs are -1 or 1."""
 
 
+def make_rand_augment(spec: RandAugment, _mean: Sequence[float] | None) -> Augment:
+    """Return `rand_augment` as configured."""
+    return partial(rand_augment, num_ops=spec.num_ops, magnitude=spec.magnitude)
+
+
 def rand_augment(pixels_NCHW: Tensor, draws: torch.Generator, *, num_ops: int, magnitude: int) -> Tensor:
     """Apply `num_ops` operations to each image, one after another, each drawn uniformly from the fourteen.
 
@@ -34,7 +41,9 @@ def rand_augment(pixels_NCHW: Tensor, draws: torch.Generator, *, num_ops: int, m
         UserError: If the images are not uint8.
     """
     if pixels_NCHW.dtype != torch.uint8:
-        raise UserError(f"rand_augment works on uint8 images, these are {pixels_NCHW.dtype}; put it first")
+        raise UserError(
+            f"rand_augment needs uint8 images, these are {pixels_NCHW.dtype}; put it first", code="MIM-D061"
+        )
     host = torch.Generator().manual_seed(key(draws.initial_seed(), "rand_augment"))
     shape = (num_ops, len(pixels_NCHW))
     chosen_SN = torch.randint(len(OPERATIONS), shape, generator=host)

@@ -16,7 +16,7 @@ from torch import Tensor
 from mimetic.covariance.covariance import Covariance, PatchGeometry, measured
 from mimetic.covariance.harvest import Harvest, Harvested
 from mimetic.covariance.linalg import symmetric_root
-from mimetic.data.dataset import DataShape
+from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
 from mimetic.kernels.cntk import Tick, no_tick
@@ -68,24 +68,24 @@ def _deep_convrfm(spec: DeepConvRfm, given: Problem, *, seed: int, tick: Tick = 
 
 
 @singledispatch
-def layers(spec: Learner, shape: DataShape) -> tuple[Harvested, ...]:  # noqa: ARG001
+def layers(spec: Learner, shape: ImageShape) -> tuple[Harvested, ...]:  # noqa: ARG001
     """Return the layers a learner will have covariances for, blank; none where it learns no features."""
     return ()
 
 
 @layers.register
-def _rfm_layers(_spec: Rfm, shape: DataShape) -> tuple[Harvested, ...]:
+def _rfm_layers(_spec: Rfm, shape: ImageShape) -> tuple[Harvested, ...]:
     size = shape.channels * shape.height * shape.width
     return (Harvested("images", "linear", 0.0, Geometry(size, size)),)
 
 
 @layers.register
-def _convrfm_layers(spec: ConvRfm, shape: DataShape) -> tuple[Harvested, ...]:
+def _convrfm_layers(spec: ConvRfm, shape: ImageShape) -> tuple[Harvested, ...]:
     return (_patches(0, 1, spec, channels=shape.channels, filters=shape.channels * spec.patch_size**2),)
 
 
 @layers.register
-def _deep_convrfm_layers(spec: DeepConvRfm, shape: DataShape) -> tuple[Harvested, ...]:
+def _deep_convrfm_layers(spec: DeepConvRfm, shape: ImageShape) -> tuple[Harvested, ...]:
     channels = (shape.channels, *[spec.width] * (spec.depth - 1))
     return tuple(
         _patches(level, spec.depth, spec, channels=inputs, filters=spec.width)
@@ -100,7 +100,7 @@ def _patches(level: int, count: int, spec: Convolutional, *, channels: int, filt
 
 
 def harvest(
-    spec: Learner, found: Sequence[Round], shape: DataShape, *, origin: str, images: int
+    spec: Learner, found: Sequence[Round], shape: ImageShape, *, origin: str, images: int
 ) -> Harvest | None:
     """Return what was learned as covariances; None where the learner learns no features.
 
@@ -137,7 +137,7 @@ def _covariance(matrix_DD: Tensor | None, part: Harvested, source: str, images: 
     return measured(root_DD, patch, source=source, samples=images)
 
 
-def prospect(spec: Learner, shape: DataShape, origin: str) -> Harvest:
+def prospect(spec: Learner, shape: ImageShape, origin: str) -> Harvest:
     """Return what a learner will give, before it has learned: layers and geometries alone.
 
     Raises:

@@ -2,14 +2,14 @@
 
 from functools import singledispatch
 
-from mimetic.data.dataset import DataShape
+from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
 from mimetic.kernels.config import Cntk, Convolutional, ConvRfm, DeepConvRfm, Learner, Rfm
 from mimetic.kernels.patches import Architecture
 
 
 @singledispatch
-def outline(spec: Learner, shape: DataShape) -> tuple[str, ...]:  # noqa: ARG001
+def outline(spec: Learner, shape: ImageShape) -> tuple[str, ...]:  # noqa: ARG001
     """Return what a learner will do with images of a shape, before anything is loaded.
 
     Raises:
@@ -19,7 +19,7 @@ def outline(spec: Learner, shape: DataShape) -> tuple[str, ...]:  # noqa: ARG001
 
 
 @outline.register
-def _rfm(spec: Rfm, shape: DataShape) -> tuple[str, ...]:
+def _rfm(spec: Rfm, shape: ImageShape) -> tuple[str, ...]:
     size = shape.channels * shape.height * shape.width
     metric = "the diagonal of its AGOP" if spec.diagonal else "its AGOP"
     return (
@@ -31,29 +31,29 @@ def _rfm(spec: Rfm, shape: DataShape) -> tuple[str, ...]:
 
 
 @outline.register
-def _cntk(spec: Cntk, shape: DataShape) -> tuple[str, ...]:
+def _cntk(spec: Cntk, shape: ImageShape) -> tuple[str, ...]:
     return (_kernel(spec, shape, spec.depth), _split(spec), _ridge(spec))
 
 
 @outline.register
-def _convrfm(spec: ConvRfm, shape: DataShape) -> tuple[str, ...]:
+def _convrfm(spec: ConvRfm, shape: ImageShape) -> tuple[str, ...]:
     return (_kernel(spec, shape, spec.depth), _features(spec), _split(spec), _ridge(spec))
 
 
 @outline.register
-def _deep_convrfm(spec: DeepConvRfm, shape: DataShape) -> tuple[str, ...]:
+def _deep_convrfm(spec: DeepConvRfm, shape: ImageShape) -> tuple[str, ...]:
     shrink = 0 if spec.padding else spec.patch_size - 1
     kernels = []
     for level in range(spec.depth):
         channels = shape.channels if level == 0 else spec.width
         less = shrink * level
-        seen = DataShape(channels, shape.height - less, shape.width - less, shape.num_classes)
+        seen = ImageShape(channels, shape.height - less, shape.width - less, shape.num_classes)
         kernels.append(f"level {level}: {_kernel(spec, seen, spec.depth - level)}")
     between = f"between levels a random convolution of {spec.width} filters with the learned covariance"
     return (*kernels, _features(spec), between, _split(spec), _ridge(spec))
 
 
-def _kernel(spec: Convolutional, shape: DataShape, depth: int) -> str:
+def _kernel(spec: Convolutional, shape: ImageShape, depth: int) -> str:
     grids = Architecture(spec.patch_size, depth, spec.padding).grids(shape.height, shape.width)
     if not grids:
         message = f"images of {shape.height}×{shape.width} are too small for {depth} convolutions of side "

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mimetic.errors import UserError
 from mimetic.graph.names import canonical_name
 from mimetic.models.config import Model, Timm, Torchvision
-from mimetic.models.torchvision_import import import_timm, import_torchvision
+from mimetic.models.libraries import import_library
 
 MAX_BYTES = 16 * 2**30
 """Largest file that is read."""
@@ -185,7 +185,7 @@ def _renamed(weights: Mapping[str, Tensor], targets: Collection[str]) -> dict[st
 
 
 def _torchvision(section: Torchvision, weights: str) -> Mapping[str, Tensor]:
-    models = import_torchvision().models
+    models = import_library("torchvision").models
     entries = models.get_model_weights(section.name.lower()).__members__
     if weights not in entries:
         raise UserError(_unknown(weights, section, entries))
@@ -196,7 +196,7 @@ def _torchvision(section: Torchvision, weights: str) -> Mapping[str, Tensor]:
 
 
 def _timm(section: Timm, weights: str) -> Mapping[str, Tensor]:
-    library = import_timm()
+    library = import_library("timm")
     tags = [name.partition(".")[2] for name in library.list_pretrained(f"{section.name}*")]
     if not tags or (weights != "DEFAULT" and weights not in tags):
         raise UserError(_unknown(weights, section, ["DEFAULT", *tags] if tags else []))

@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from mimetic.errors import UserError
 from mimetic.models import config as recipe
 from mimetic.models.build import Request, as_whole, construct
-from mimetic.models.torchvision_import import import_timm, import_torchvision
+from mimetic.models.libraries import import_library
 
 _PRETRAINED = ("weights", "weights_backbone", "pretrained", "pretrained_cfg", "checkpoint_path")
 _FIELDS = {"num_classes": "num_classes", "in_chans": "in_channels", "in_channels": "in_channels"}
@@ -32,7 +32,7 @@ def torchvision(spec: recipe.Torchvision, request: Request) -> nn.Module:
 
     Auxiliary classifiers (GoogLeNet, Inception) are left out unless asked for: they change the output.
     """
-    models = import_torchvision().models
+    models = import_library("torchvision").models
     name = spec.name.lower()
     _check_known(name, models.list_models(module=models), library="torchvision")
     _check_arguments(spec.args, model=f"torchvision:{name}")
@@ -51,7 +51,7 @@ def torchvision(spec: recipe.Torchvision, request: Request) -> nn.Module:
 @construct.register
 def timm(spec: recipe.Timm, request: Request) -> nn.Module:
     """Build a model of timm; it returns logits (N, classes)."""
-    library = import_timm()
+    library = import_library("timm")
     _check_known(spec.name, library.list_models(), library="timm")
     _check_arguments(spec.args, model=f"timm:{spec.name}")
     sizes = {"num_classes": request.num_classes, "in_chans": request.in_channels}

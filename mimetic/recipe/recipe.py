@@ -12,7 +12,7 @@ from mimetic.config.errors import FilePosition, Step
 from mimetic.config.registry import Registered
 from mimetic.config.suggest import choice
 from mimetic.config.text.tree import find, shown
-from mimetic.data.config import AnyData
+from mimetic.data.config import DataSection
 from mimetic.kernels.config import Learner
 from mimetic.models.config import Model
 from mimetic.recipe.measurements import Measure
@@ -92,7 +92,7 @@ class Arm(Section):
         default=(),
         description="Rewrites of the network before its weights begin, first match wins.",
     )
-    data: Annotated[AnyData, Registered("data")] | None = Field(None, description="The data.")
+    data: Annotated[DataSection, Registered("data")] | None = Field(None, description="The data.")
     train: Train | None = Field(None, description="How the network is trained.")
     init: Annotated[tuple[Rule, ...], FromList, AfterValidator(_ids_differ)] = Field(
         default=(), description="Rules, first match wins per parameter."

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from mimetic.config.address import MAIN, ConfigPath
-from mimetic.data.dataset import DataShape, TokenShape
+from mimetic.data.dataset import example_input
+from mimetic.data.shapes import DataShape
 from mimetic.models.build import build, build_meta
 from mimetic.models.config import Model
 from mimetic.surgery.config import Rewrite
@@ -31,7 +32,7 @@ def build_network(
     spec: Model,
     surgery: Sequence[Rewrite] = (),
     *,
-    shape: DataShape | TokenShape,
+    shape: DataShape,
     seed: int = 0,
     allow_code: bool = False,
     meta: bool = False,
@@ -60,5 +61,5 @@ def build_network(
     model = make(
         spec, in_channels=shape.channels, num_classes=shape.num_classes, seed=seed, allow_code=allow_code
     )
-    example = shape.example() if traced else None
+    example = example_input(shape) if traced else None
     return Network(model, operate(model, surgery, seed=seed, example=example, at=at))

@@ -51,5 +51,5 @@ def evaluate(
         logits_NK, labels_N = rows(logits, labels)
         loss += F.cross_entropy(logits_NK.float(), labels_N, reduction="sum")
         right += (logits_NK.argmax(1) == labels_N).sum()
-    count = split.asked()
+    count = split.num_targets()
     return ranks.total(loss).item() / count, ranks.total(right).item() / count

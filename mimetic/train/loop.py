@@ -240,7 +240,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 (one straight line; cutting it up wou
                 epoch,
                 spec=spec,
                 loss=whole["loss"] / (steps_per_epoch * ranks.size),
-                accuracy=whole["right"] / feed.examples.asked(order_N),
+                accuracy=whole["right"] / feed.examples.num_targets(order_N),
                 lr=peak * rate(spec.schedule, step=step - 1, steps=steps),
                 images=steps_per_epoch * batch,
                 seconds=spent,

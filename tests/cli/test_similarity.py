@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import Result
 
-from mimetic.data.dataset import DataShape
+from mimetic.data.shapes import ImageShape
 from mimetic.models.build import build
 from mimetic.recipe.load import load
 from mimetic.surgery.network import build_network
@@ -60,7 +60,7 @@ def test_networks_are_built_as_their_recipe_rewrites_them(tmp_path: Path, call: 
         encoding="utf-8",
     )
     arm = load(path).arms["main"]
-    built = build_network(arm.model, arm.surgery, shape=DataShape(1, 8, 8, 10)).model
+    built = build_network(arm.model, arm.surgery, shape=ImageShape(1, 8, 8, 10)).model
     save_file({name: tensor.clone() for name, tensor in built.state_dict().items()}, weights)
     result = call("similarity", weights, weights, "--recipe", path, "--weights-only")
     assert result.exit_code == 0, result.output

@@ -25,8 +25,8 @@ def test_what_is_asked_is_the_string(shortest: int, more: int, letters: int) -> 
         assert all(letter < letters for letter in string)
         filled = [begin, *string, separator, *string]
         assert tokens == (filled + [end] * len(tokens))[: len(tokens)]
-        asked = [label for label in labels if label != IGNORED]
-        assert asked == string
+        num_targets = [label for label in labels if label != IGNORED]
+        assert num_targets == string
         assert labels[at : at + len(string)] == string
     assert data.shape == describe_dataset(spec)
 
@@ -50,5 +50,5 @@ def test_splits_and_probes_differ_and_depend_on_the_seed() -> None:
     ]
     assert data.digest == again.digest != other.digest
     assert not torch.equal(data.train.inputs[:10], data.splits()["val", ""].inputs)
-    assert data.splits()["test", "len8"].asked() == 80
-    assert data.train.asked(torch.arange(5)) == 20
+    assert data.splits()["test", "len8"].num_targets() == 80
+    assert data.train.num_targets(torch.arange(5)) == 20

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -61,9 +62,11 @@ def test_scikit_learn_is_not_imported() -> None:
 
 def test_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is no archive of digits is told."""
-    file = tmp_path / "digits.csv.gz"
-    file.write_bytes(b"nothing")
-    monkeypatch.setattr(digits, "_file", lambda: file)
+    folder = tmp_path / "datasets" / "data"
+    folder.mkdir(parents=True)
+    (folder / "digits.csv.gz").write_bytes(b"nothing")
+    package = ModuleSpec("sklearn", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(digits, "find_spec", lambda _name: package)
 
-    with pytest.raises(UserError, match=r"cannot be read .*; reinstall scikit-learn"):
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-D021"):
         load_dataset(Digits())

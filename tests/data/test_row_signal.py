@@ -5,7 +5,7 @@ import torch
 
 from mimetic.data.config import RowSignal
 from mimetic.data.load import describe_dataset, load_dataset
-from mimetic.data.row_signal import as_bytes
+from mimetic.data.synthetic import to_bytes
 
 
 def test_one_row_carries_the_class() -> None:
@@ -33,6 +33,6 @@ def test_noise_has_the_height_asked_for() -> None:
 
 def test_bytes() -> None:
     """Zero is 128, four heights fill a byte, and what lies beyond is cut off."""
-    assert as_bytes(torch.tensor([0.0, 4.0, -4.0, 9.0, -9.0, 1.0]), height=1.0).tolist() == [
+    assert to_bytes(torch.tensor([0.0, 4.0, -4.0, 9.0, -9.0, 1.0]), unit=1.0).tolist() == [
         128, 255, 1, 255, 0, 160,
     ]  # fmt: skip

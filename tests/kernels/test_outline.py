@@ -3,13 +3,13 @@
 import pytest
 
 from mimetic.config.registry import registered
-from mimetic.data.dataset import DataShape
+from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
 from mimetic.kernels.config import Cntk, ConvRfm, DeepConvRfm, Learner, Rfm
 from mimetic.kernels.learn import layers, prospect, rounds
 from mimetic.kernels.outline import outline
 
-CIFAR = DataShape(3, 32, 32, 10)
+CIFAR = ImageShape(3, 32, 32, 10)
 
 
 @pytest.mark.parametrize("name", list(registered("learner")))
@@ -47,7 +47,7 @@ def test_outlines() -> None:
 def test_images_too_small_are_told() -> None:
     """Before anything is loaded."""
     with pytest.raises(UserError, match="5×5 are too small for 3 convolutions"):
-        outline(Cntk(), DataShape(1, 5, 5, 10))
+        outline(Cntk(), ImageShape(1, 5, 5, 10))
 
 
 def test_layers_of_what_is_learned() -> None:

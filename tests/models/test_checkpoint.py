@@ -18,7 +18,7 @@ from mimetic.models import checkpoint
 from mimetic.models.build import build
 from mimetic.models.checkpoint import fit_weights, load_published, load_weights
 from mimetic.models.config import CifarResNet, ConvMixer, Timm, Torchvision
-from mimetic.models.torchvision_import import import_timm, import_torchvision
+from mimetic.models.libraries import import_library
 
 Tensors = dict[str, torch.Tensor]
 
@@ -189,7 +189,7 @@ def entries(state: Tensors, error: Exception | None = None) -> SimpleNamespace:
 
 def test_published_weights_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     """By name, with auxiliary classifiers left out; without a network the message says so."""
-    models = import_torchvision().models
+    models = import_library("torchvision").models
     section = Torchvision(name="squeezenet1_0")
     net = build(section, in_channels=3, num_classes=1000, seed=0)
     state = {name: torch.full_like(tensor, 2.0) for name, tensor in net.state_dict().items()}
@@ -218,7 +218,7 @@ def test_weights_nobody_published() -> None:
 
 def test_published_weights_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tag chooses among them, DEFAULT takes the first; a failing download is the user's to mend."""
-    library, asked = import_timm(), []
+    library, asked = import_library("timm"), []
     section = Timm(name="some_net")
     source = Net()
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mimetic.models.torchvision_import import import_torchvision
+from mimetic.models.libraries import import_library
 from mimetic.models.vgg11 import Vgg11
 
 
@@ -11,7 +11,7 @@ from mimetic.models.vgg11 import Vgg11
 def test_classic_head_is_torchvisions(batch_norm: bool, name: str) -> None:
     """The classic network has torchvision's parameters, by name and shape."""
     with torch.device("meta"):
-        theirs = import_torchvision().models.get_model(name, weights=None)
+        theirs = import_library("torchvision").models.get_model(name, weights=None)
         ours = Vgg11(in_channels=3, num_classes=1000, width=64, batch_norm=batch_norm, head="classic")
     expected = {name: tuple(value.shape) for name, value in theirs.state_dict().items()}
 
@@ -23,7 +23,7 @@ def test_classic_head_is_torchvisions(batch_norm: bool, name: str) -> None:
 @pytest.mark.parametrize("side", [32, 64])
 def test_features_are_torchvisions(side: int) -> None:
     """Where sides are even, the convolutions and poolings compute what torchvision's do."""
-    theirs = import_torchvision().models.vgg11_bn(weights=None).features.eval()
+    theirs = import_library("torchvision").models.vgg11_bn(weights=None).features.eval()
     ours = Vgg11(in_channels=3, num_classes=10, width=64, batch_norm=True, head="pooled").features.eval()
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(1, 3, side, side)

@@ -47,11 +47,11 @@ def test_grey_stem_keeps_its_law() -> None:
 
 def test_color_model_is_torchvisions_own() -> None:
     """Three channels change nothing: the constructor under the same seed gives the same bits."""
-    from mimetic.models.torchvision_import import import_torchvision
+    from mimetic.models.libraries import import_library
     from mimetic.streams import keyed_global_rng
 
     with keyed_global_rng(0, "model"):
-        theirs = import_torchvision().models.squeezenet1_1(num_classes=10)
+        theirs = import_library("torchvision").models.squeezenet1_1(num_classes=10)
 
     ours = build(Torchvision(name="squeezenet1_1"), in_channels=3, num_classes=10, seed=0)
 

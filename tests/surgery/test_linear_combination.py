@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mimetic.data.dataset import DataShape
+from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
 from mimetic.models.config import CifarResNet, CifarResNetLC
 from mimetic.models.linear_combination import LinearCombination
@@ -29,7 +29,7 @@ PUBLISHED = {
 }
 """Learnable and all parameters of the frozen ResNet-LC-20-16xE (arXiv 2301.11360)."""
 
-SHAPE = DataShape(3, 32, 32, 10)
+SHAPE = ImageShape(3, 32, 32, 10)
 
 
 @pytest.mark.parametrize("expansion", PUBLISHED)
@@ -84,7 +84,7 @@ def test_trained_network_folds_in_place(small: Small) -> None:
 
 def test_model_of_combinations_begins_folded() -> None:
     """As a rewrite, folding gives a ResNet the filters P·W of the LC network of its seed."""
-    spec, shape = CifarResNetLC(name="ResNet-LC-8-4x2"), DataShape(3, 8, 8, 4)
+    spec, shape = CifarResNetLC(name="ResNet-LC-8-4x2"), ImageShape(3, 8, 8, 4)
     surgery = (Fold(id="fold", match={"layer": r".*\.filters"}, expect=7),)
     whole, once = build_network(spec, shape=shape), build_network(spec, surgery, shape=shape)
     plain = build_network(CifarResNet(depth=8, width=4), shape=shape, meta=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mimetic.config.errors import RecipeError
-from mimetic.data.dataset import DataShape
+from mimetic.data.shapes import ImageShape
 from mimetic.models.config import CifarResNet, CifarResNetLC, Torchvision
 from mimetic.models.linear_combination import LinearCombination
 from mimetic.recipe.load import load
@@ -23,7 +23,7 @@ from mimetic.surgery.replacement import Rewritten
 from .conftest import EXAMPLE, Small, operated
 
 COMBINE = {"match": {"layer": "stem|body"}, "type": "linear_combination"}
-SHAPE = DataShape(3, 8, 8, 4)
+SHAPE = ImageShape(3, 8, 8, 4)
 
 
 def combine(expansion: int) -> tuple[Combine]:
@@ -193,7 +193,7 @@ def test_a_class_of_its_own_is_refused(small: Small) -> None:
 
 def test_other_libraries_layers_keep_their_bits() -> None:
     """Torchvision initializes its network as a whole; surgery leaves the other layers as they were."""
-    spec, shape = Torchvision(name="squeezenet1_1"), DataShape(3, 64, 64, 4)
+    spec, shape = Torchvision(name="squeezenet1_1"), ImageShape(3, 64, 64, 4)
     plain = build_network(spec, shape=shape).model
     rewritten = build_network(spec, combine(1), shape=shape).model
     kept = values(rewritten)

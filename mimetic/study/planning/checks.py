@@ -8,9 +8,9 @@ import re
 
 from mimetic.config.address import ConfigPath
 from mimetic.config.errors import Issue, RecipeError
-from mimetic.data.config import Data
-from mimetic.data.dataset import DataShape
+from mimetic.data.config import ImageData
 from mimetic.data.load import describe_dataset
+from mimetic.data.shapes import ImageShape
 from mimetic.kernels.outline import outline
 from mimetic.recipe.recipe import Arm, Recipe
 
@@ -34,7 +34,7 @@ def check_parts(arm: Arm, at: ConfigPath) -> None:
 def check_metric(recipe: Recipe, name: str) -> None:
     """Refuse to compare an arm by validation images that are not held out."""
     examples, metric = recipe.arms[name].data, recipe.study.metric
-    if metric.startswith("val/") and examples is not None and examples.held_out == 0:
+    if metric.startswith("val/") and examples is not None and examples.num_validation == 0:
         message = f"`{metric}` needs validation images, and arm `{name}` holds none out"
         place = ("study", "metric")
         raise RecipeError([Issue(message, place, recipe.where(*place), "set `data.val_size`")])
@@ -73,15 +73,15 @@ def check_learner(arm: Arm, at: ConfigPath) -> tuple[str, ...]:
     """
     check_parts(arm, at)
     assert arm.learner is not None
-    if not isinstance(arm.data, Data):
+    if not isinstance(arm.data, ImageData):
         assert arm.data is not None
         message = f"{at}: a `learner` learns from images, and `{arm.data.type_name()}` holds {arm.data.holds}"
         raise RecipeError([at.issue(message, "learner", hint="choose other data")])
     decided = arm.learner.held_out
-    if decided is not None and arm.data.held_out == 0:
+    if decided is not None and arm.data.num_validation == 0:
         message = f"{decided} looks at validation images, and {at} holds none out"
         hint = "set `data.val_size`; test images are not for choosing"
         raise RecipeError([at.issue(message, "learner", hint=hint)])
     shape = describe_dataset(arm.data)
-    assert isinstance(shape, DataShape)
+    assert isinstance(shape, ImageShape)
     return outline(arm.learner, shape)

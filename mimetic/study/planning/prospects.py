@@ -14,8 +14,8 @@ from mimetic.covariance.harvest import Harvest
 from mimetic.covariance.network import Network, TrainingImages
 from mimetic.covariance.prospect import prospect
 from mimetic.covariance.store import load_harvest
-from mimetic.data.dataset import DataShape
 from mimetic.data.load import describe_dataset
+from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
 from mimetic.graph.site import Graph
 from mimetic.initializers.config import FromNetwork
@@ -109,7 +109,7 @@ def _learned_prospect(recipe: Recipe, spec: Learned) -> Harvest:
         message = f"{name} trains a network, and `learned` is what a `learner` learned; "
         raise UserError(message + "use `filters`, `nfm` or `agop`, or give the stage a `learner`")
     shape = describe_dataset(stage.data)
-    assert isinstance(shape, DataShape)
+    assert isinstance(shape, ImageShape)
     return kernels.prospect(stage.learner, shape, name)
 
 

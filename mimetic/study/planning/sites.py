@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from mimetic.config.address import MAIN, ConfigPath
-from mimetic.data.config import AnyData
-from mimetic.data.dataset import DataShape
+from mimetic.data.config import DataSection
+from mimetic.data.dataset import example_input
 from mimetic.data.load import describe_dataset
+from mimetic.data.shapes import ImageShape
 from mimetic.graph.site import Graph
 from mimetic.graph.sites import find_sites
 from mimetic.models.config import Model
@@ -15,7 +16,7 @@ from mimetic.surgery.config import Rewrite
 from mimetic.surgery.network import build_network
 from mimetic.surgery.replacement import Rewritten
 
-IMAGENET = DataShape(3, 224, 224, 1000)
+IMAGENET = ImageShape(3, 224, 224, 1000)
 """The shape a network is built for where its data are not named."""
 
 
@@ -29,7 +30,7 @@ class Sites(NamedTuple):
 def rewritten_sites(
     model: Model,
     surgery: Sequence[Rewrite],
-    examples: AnyData | None,
+    examples: DataSection | None,
     *,
     classes: int | None = None,
     allow_code: bool = False,
@@ -52,4 +53,4 @@ def rewritten_sites(
     shape = shape if classes is None else replace(shape, num_classes=classes)
     known = examples is not None
     built = build_network(model, surgery, shape=shape, allow_code=allow_code, meta=True, traced=known, at=at)
-    return Sites(find_sites(built.model, shape.example() if known else None), built.rewrites)
+    return Sites(find_sites(built.model, example_input(shape) if known else None), built.rewrites)

@@ -20,7 +20,7 @@ from mimetic.covariance.harvest import Harvest, averaged, harvest_key
 from mimetic.covariance.measure import measure
 from mimetic.covariance.network import Network, TrainingImages, trained_network, training_images
 from mimetic.covariance.store import load_harvest, save_harvest
-from mimetic.data.dataset import Dataset
+from mimetic.data.dataset import Dataset, example_input
 from mimetic.data.load import load_dataset
 from mimetic.errors import UserError
 from mimetic.graph.sites import find_sites
@@ -95,7 +95,7 @@ def _whole(spec: FromNetwork, networks: list[_Network], dataset: Dataset) -> Net
     (network,) = networks  # `prospects` has refused several
     count = getattr(spec, "images", None)
     images_NCHW = None if count is None else first_images(dataset, count)
-    graph = find_sites(network.model, dataset.shape.example())
+    graph = find_sites(network.model, example_input(dataset.shape))
     return trained_network(network.name, graph, network.model, images_NCHW)
 
 
@@ -130,7 +130,7 @@ def _measured(
     harvest = measure(
         spec,
         network.model,
-        find_sites(network.model, dataset.shape.example()),
+        find_sites(network.model, example_input(dataset.shape)),
         origin=network.name,
         images_NCHW=images_NCHW,
         initial=initial,
@@ -194,7 +194,7 @@ def _begun(trial: Trial, recipe: Recipe, dataset: Dataset) -> nn.Module:
     """Return the network of a trial as its plan began it."""
     arm = recipe.arms[trial.arm]
     built = _built(arm, dataset, seed=trial.seed, allow_code=trial.allow_code)
-    graph = find_sites(built.model, dataset.shape.example())
+    graph = find_sites(built.model, example_input(dataset.shape))
     harvests = gather(trial, recipe, arm, dataset)
     at = ConfigPath(name=trial.arm)
     plan = resolve(arm, graph, seed=trial.seed, at=at, harvests=harvests, rewrites=built.rewrites)

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from mimetic.covariance.store import save_harvest
-from mimetic.data.dataset import Dataset, DataShape
+from mimetic.data.dataset import Dataset
+from mimetic.data.shapes import ImageShape
 from mimetic.errors import RunError, UserError
 from mimetic.journal import Journal, read_journal, status
 from mimetic.kernels.config import Learner
@@ -78,7 +79,7 @@ def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop
         journal.write("epoch", epoch=len(found), step=len(found), metrics=told)
     origin = f"{trial.arm}, seed {trial.seed}"
     shape = dataset.shape
-    assert isinstance(shape, DataShape)
+    assert isinstance(shape, ImageShape)
     learned = harvest(spec, found, shape, origin=origin, images=len(given.train))
     if learned is not None:
         about = {"learner": spec.model_dump(mode="json"), "data": dataset.name}

@@ -8,7 +8,7 @@ from mimetic.config.address import ConfigPath
 from mimetic.config.errors import RecipeError
 from mimetic.covariance.ansatz import ansatz_sites, measure_ansatz, metrics
 from mimetic.covariance.subject import Subject
-from mimetic.data.config import Data
+from mimetic.data.config import ImageData
 from mimetic.data.dataset import Dataset
 from mimetic.graph.matching import mismatch
 from mimetic.graph.names import canonical_parameters
@@ -69,7 +69,7 @@ def check_measurements(arm: Arm, at: ConfigPath, graph: Graph) -> None:
         RecipeError: If there is none; says where.
     """
     asked = None if arm.measure is None else arm.measure.ansatz
-    if asked is not None and not isinstance(arm.data, Data):
+    if asked is not None and not isinstance(arm.data, ImageData):
         message = "the ansatz is measured on images, and the data are sequences of tokens"
         raise RecipeError([at.issue(message, "measure", "ansatz", hint="remove it")])
     if asked is None or chosen_sites(asked, graph):

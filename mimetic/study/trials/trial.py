@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mimetic.config.address import ConfigPath
+from mimetic.data.dataset import example_input
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.graph.names import canonical_parameters
@@ -118,7 +119,7 @@ def _trained(
     network = shelf.network(arm, dataset, seed=trial.seed, at=at, allow_code=trial.allow_code)
     model = network.model
     harvests = gather(trial, recipe, arm, dataset)
-    graph = find_sites(model, dataset.shape.example())
+    graph = find_sites(model, example_input(dataset.shape))
     plan = resolve(arm, graph, seed=trial.seed, at=at, harvests=harvests, rewrites=network.rewrites)
     written = plan.apply(model, progress=_told(journal))
     remarks = [f"{m.parameter} {m.remark}" for m in written if m.remark is not None]

@@ -1,0 +1,38 @@
+"""Shapes of data sets, known before anything is loaded. No torch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ImageShape:
+    """Shape of a set of images.
+
+    Attributes:
+        channels: Channels.
+        height: Rows.
+        width: Columns.
+        num_classes: Number of classes.
+    """
+
+    channels: int
+    height: int
+    width: int
+    num_classes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenShape:
+    """Shape of a set of token sequences.
+
+    Attributes:
+        channels: Size of the vocabulary: the one-hot width of an embedding's input.
+        length: Tokens of a training sequence.
+        num_classes: Size of the vocabulary: the number of possible targets.
+    """
+
+    channels: int
+    length: int
+    num_classes: int
+
+
+DataShape = ImageShape | TokenShape
