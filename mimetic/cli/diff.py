@@ -1,13 +1,15 @@
-"""`mimetic diff`: which parameters begin differently in two plans."""
+"""`mimetic diff`: which parameters are initialized differently in two plans."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import AllowCode, ModelName, console, example
+from mimetic.cli.console import AllowCode, ModelName, Root, console, example
 from mimetic.errors import UserError
 from mimetic.recipe.load import load
+from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from mimetic.plans.plan import Plan
@@ -18,7 +20,7 @@ EPILOG = example(
   blocks.0.spatial.weight  64×1×5×5 model's own  64×1×5×5 closed_form(width=0.15)
   blocks.1.spatial.weight  64×1×5×5 model's own  64×1×5×5 closed_form(width=0.3306)
   …
-  4 of 38 parameters begin differently"""
+  4 of 38 parameters differ"""
 )
 
 
@@ -36,10 +38,11 @@ def diff(
         str, typer.Argument(metavar="RECIPE[#ARM]", show_default=False, help="Another, or another arm of it.")
     ],
     model: ModelName = None,
+    root: Root = DEFAULT_ROOT,
     allow_code: AllowCode = False,
 ) -> None:
     """Compare two plans parameter by parameter: not the text of the recipes, but what they mean."""
-    left, right = (_side(text, model=model, allow_code=allow_code) for text in (one, other))
+    left, right = (_side(text, model=model, root=root, allow_code=allow_code) for text in (one, other))
     from rich import box
     from rich.table import Table
 
@@ -56,20 +59,18 @@ def diff(
             table.add_row(*row)
         out.print(table)
     total = len({entry.parameter for entry in (*left.plan.entries, *right.plan.entries)})
-    out.print(f"{len(rows)} of {total} parameters begin differently")
+    out.print(f"{len(rows)} of {total} parameters differ")
 
 
-def _side(text: str, *, model: str | None, allow_code: bool) -> _Side:
+def _side(text: str, *, model: str | None, root: Path, allow_code: bool) -> _Side:
     path, _, arm = text.partition("#")
     recipe = load(path)
     if not arm and len(recipe.arms) > 1:
         shown = ", ".join(f"{path}#{name}" for name in recipe.arms)
         raise UserError(f"{path} has several arms; say which one: {shown}")
-    from mimetic.cli.plans import planned, without_network
+    from mimetic.cli.plans import plans_of
 
-    plans = planned(recipe, arm=arm or None, seed=0, model=model, allow_code=allow_code).plans
-    if not plans:
-        raise UserError(without_network(arm or next(iter(recipe.arms))))
+    plans = plans_of(recipe, arm=arm or None, seed=0, model=model, root=root, allow_code=allow_code)
     ((name, plan),) = plans.items()
     return _Side(name, plan)
 

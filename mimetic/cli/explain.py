@@ -1,23 +1,26 @@
-"""`mimetic explain`: why one parameter begins as it does."""
+"""`mimetic explain`: why one parameter is initialized as it is."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import AllowCode, ArmName, ModelName, Overrides, RecipePath, console, example
-from mimetic.errors import UserError
+from mimetic.cli.console import AllowCode, ArmName, ModelName, Overrides, RecipePath, Root, console, example
 from mimetic.recipe.load import load
+from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
-    from mimetic.graph.site import Site
+    from rich.console import Console
+
+    from mimetic.plans.entry import Entry
+    from mimetic.plans.explain import Explanation
 
 EPILOG = example(
     """  $ mimetic explain recipes/quickstart.yaml blocks.0.spatial --arm closed-form
-  closed-form: blocks.0.spatial.weight, 64×1×5×5, a depthwise_conv at depth 0
+  closed-form: blocks.0.spatial.weight, 64×1×5×5, depthwise_conv, depth 0
     filters          applies (recipes/quickstart.yaml:27)
     → closed_form(width=0.15), expected std 0.1607
-  closed-form: blocks.0.spatial.bias, 64, a depthwise_conv at depth 0
-    filters          no: it speaks of `weight`, not of `bias`
+  closed-form: blocks.0.spatial.bias, 64, depthwise_conv, depth 0
+    filters          no: the rule applies to `weight`, not to `bias`
     → model's own"""
 )
 
@@ -30,39 +33,38 @@ def explain(
     arm: ArmName = None,
     model: ModelName = None,
     overrides: Overrides = None,
+    root: Root = DEFAULT_ROOT,
     allow_code: AllowCode = False,
 ) -> None:
     """Show the verdict of every rule on a parameter or on all parameters of a layer."""
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
-    from mimetic.cli.plans import planned, without_network
+    from mimetic.cli.plans import plans_of
     from mimetic.plans.explain import explain as verdicts
-    from mimetic.plans.plan import describe
 
     out = console()
-    found = planned(loaded, arm=arm, model=model, allow_code=allow_code)
-    if not found.plans:
-        raise UserError(without_network(next(iter(loaded.arms)) if arm is None else arm))
-    for chosen, plan in found.plans.items():
-        for item in verdicts(loaded.arms[chosen], found.graphs[chosen], name):
+    for chosen, plan in plans_of(loaded, arm=arm, model=model, root=root, allow_code=allow_code).items():
+        for item in verdicts(plan.matching, name):
             entry = plan.entry(item.parameter.name)
             assert entry is not None
-            shape = "×".join(str(side) for side in item.parameter.shape)
-            out.print(
-                f"{chosen}: {item.parameter.name}, {shape}, {_kind(item.site)} at depth {item.site.depth:.3g}"
-            )
-            for verdict in item.verdicts:
-                said = f"applies ({entry.where})" if verdict.reason is None else f"no: {verdict.reason}"
-                out.print(f"  {verdict.rule:<16} {said}")
-            std = "" if entry.moments is None else f", expected std {entry.moments.std:.4g}"
-            frozen = ", frozen" if entry.frozen else ""
-            out.print(f"  → {describe(entry)}{std}{frozen}")
+            _print(out, chosen, item, entry)
 
 
-def _kind(site: "Site") -> str:
-    """Return what a parameter belongs to: `a linear`, or `part of the attention blocks.0.attn`."""
-    return f"a {site.kind}" if site.structure is None else f"part of the {site.kind} {site.layer}"
+def _print(out: "Console", arm: str, item: "Explanation", entry: "Entry") -> None:
+    """Print one parameter: what it is, each rule's verdict, and the outcome."""
+    from mimetic.plans.plan import describe, shape_text
+
+    site = item.site
+    kind = site.kind if site.structure is None else f"part of the {site.kind} {site.layer}"
+    shape = shape_text(entry.shape)
+    out.print(f"{arm}: {entry.parameter}, {shape}, {kind}, depth {site.depth:.3g}", soft_wrap=True)
+    for verdict in item.verdicts:
+        alias = "" if verdict.alias is None else f"to `{verdict.alias}`, the same tensor, "
+        text = f"applies {alias}({entry.where})" if verdict.reason is None else f"no: {verdict.reason}"
+        out.print(f"  {verdict.rule:<16} {text}", soft_wrap=True)
+    std = "" if entry.moments is None else f", expected std {entry.moments.std:.4g}"
+    out.print(f"  → {describe(entry)}{std}{', frozen' if entry.frozen else ''}", soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(epilog=EPILOG, short_help="Show why a parameter begins as it does.")(explain)
+    app.command(epilog=EPILOG, short_help="Show why a parameter is initialized as it is.")(explain)

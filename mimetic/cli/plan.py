@@ -11,11 +11,13 @@ from mimetic.cli.console import (
     ModelName,
     Overrides,
     RecipePath,
+    Root,
     console,
     counted,
     example,
 )
 from mimetic.recipe.load import load
+from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,13 +49,14 @@ def plan(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
     overrides: Overrides = None,
+    root: Root = DEFAULT_ROOT,
     allow_code: AllowCode = False,
 ) -> None:
     """Show how every parameter begins: rule, initializer, arguments, expected std, frozen or not."""
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
     from mimetic.cli.plans import planned
 
-    found = planned(loaded, arm=arm, seed=seed, model=model, allow_code=allow_code)
+    found = planned(loaded, arm=arm, seed=seed, model=model, root=root, allow_code=allow_code)
     learners = {
         f"{family.removesuffix('s')} {name}: {getattr(loaded, family)[name].learner.type_name()}": lines
         for (family, name), lines in found.learners.items()
@@ -107,8 +110,8 @@ def _print(name: str, made: "Plan", *, every: bool) -> None:
     for note, parameters in _notes(made).items():
         more = f" and {len(parameters) - 1} more" if len(parameters) > 1 else ""
         out.print(f"  {parameters[0]}{more}: {note}")
-    if made.held:
-        out.print(f"  running statistics held: {', '.join(made.held)}")
+    if made.frozen_bn_layers:
+        out.print(f"  running statistics held: {', '.join(made.frozen_bn_layers)}")
     left = len(made.entries) - len(shown)
     if left and not every:
         out.print(f"  {left} parameters keep the model's own initialization (--all shows them)")

@@ -34,9 +34,9 @@ class ConfigPath:
         """Return where a value below it was written, rules by index or id: `mark("init", "filters")`."""
         return self.where(self.among, self.name, *keys)
 
-    def issue(self, message: str, *keys: Step, hint: str | None = None) -> Issue:
+    def issue(self, message: str, *keys: Step, hint: str | None = None, code: str = "") -> Issue:
         """Return a mistake in a value below it."""
-        return Issue(message, (self.among, self.name, *keys), self.mark(*keys), hint)
+        return Issue(message, (self.among, self.name, *keys), self.mark(*keys), hint, code=code)
 
 
 MAIN = ConfigPath()

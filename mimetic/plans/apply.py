@@ -1,8 +1,9 @@
-"""Apply: the only place that writes weights. It draws, writes once, and verifies what it wrote."""
+"""Apply a plan: draw, write once, verify what was written. Nothing else in mimetic writes weights."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from itertools import chain
 
 import torch
@@ -12,23 +13,24 @@ from mimetic.errors import RunError, UserError
 from mimetic.graph.names import canonical_buffers, canonical_modules, canonical_parameters
 from mimetic.initializers.draw import Moments, Streams
 from mimetic.initializers.parallel import side_by_side
+from mimetic.plans.declared import listing
 from mimetic.plans.entry import Action, Entry
-from mimetic.plans.moments import moments
-from mimetic.plans.together import filled_together
 from mimetic.streams import generator
 
 SIGMAS = 7.0
-"""How many standard errors a measured moment may lie from its prediction: about one false alarm in
-10¹¹ Gaussian draws, so a miss means the initializer is wrong."""
+"""Standard errors by which a measured moment may differ from its prediction: about one false alarm in
+10¹¹ Gaussian draws, so a miss means that the initializer is wrong."""
 
+_CHUNK = 1 << 17
+"""Entries converted to float64 at once: few enough for a core's cache, enough to keep threads busy."""
 
 Progress = Callable[[int, int], None]
-"""`progress(done, total)`: told after each draw; what it raises ends the work before anything is written."""
+"""`progress(done, total)`, called after each draw; what it raises stops before anything is written."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """Moments of one written parameter, as measured; a remark where its draw has something to say."""
+class WrittenTensor:
+    """The measured moments of one written parameter, and a remark of its initializer."""
 
     parameter: str
     mean: float
@@ -43,8 +45,8 @@ def apply(
     *,
     seed: int,
     progress: Progress | None = None,
-) -> tuple[Measured, ...]:
-    """Draw every action of a plan, write it into a model, verify it and freeze what the plan freezes.
+) -> tuple[WrittenTensor, ...]:
+    """Draw every action of a plan, write it into a model, verify it, and freeze what the plan freezes.
 
     The values depend on the seed and on canonical names only: not on the order of rules or layers, the
     number of threads, the device or the dtype they are written to.
@@ -52,166 +54,246 @@ def apply(
     Args:
         entries: The plan's entries.
         actions: The plan's draws.
-        model: The model the plan was made for, or one of the same parameters; on any real device.
+        model: The model of the plan, or one with the same parameters; on any real device.
         seed: Seed of the run.
-        progress: Told how many draws are done: those of large attentions take seconds.
+        progress: Progress callback `(done, total)`; large attention draws can take seconds.
 
     Returns:
         The measured moments of each parameter that was written.
 
     Raises:
         UserError: If the model's parameters are not those of the plan; nothing is written then.
-        RunError: If values are not finite, or miss the plan's prediction or a draw's own check.
+        RunError: If values are not finite, differ from the plan's prediction or fail a draw's own check.
     """
+    # 1. The model must be the one that was planned.
     parameters = canonical_parameters(model)
-    _check_same(entries, parameters)
-    modules = canonical_modules(model)
+    _check_model(entries, parameters)
+    # 2. Everything is drawn before the first write: a draw that fails leaves the model as it was.
+    drawn = _draw_all(actions, canonical_modules(model), seed, progress)
+    network = _apply_network_initializers(model, actions, drawn, seed=seed)
+    # 3. Each tensor is written once and its moments are compared with the prediction.
     expected = {entry.parameter: entry.moments for entry in entries}
-    # All draws come before the first write: one that fails must leave the model as it was.
-    drawn = _all_drawn(actions, modules, seed, progress)
-    together, statistics, remarks = filled_together(model, actions, drawn, seed=seed)
 
-    def settle(item: tuple[str, Tensor]) -> Measured:
+    def write_and_verify(item: tuple[str, Tensor]) -> WrittenTensor:
         name, tensor = item
         _write(parameters[name], tensor, name)
-        found = _verify(name, parameters[name], expected[name])
-        return replace(found, remark=remarks.get(name))
+        mean, std = _verify(name, parameters[name], expected[name])
+        return WrittenTensor(name, mean, std, network.remarks.get(name))
 
-    measured = list(side_by_side(settle, list((drawn | together).items())))
+    written = list(side_by_side(write_and_verify, list((drawn | network.parameters).items())))
+    buffers = canonical_buffers(model) if network.buffers else {}
+    for name, tensor in network.buffers.items():
+        buffers[name].copy_(tensor)
+    # 4. Initializers check what they promise beyond moments.
     for action in actions:
-        _check(action, parameters, seed)
-    for name, tensor in statistics.items():
-        canonical_buffers(model)[name].copy_(tensor)
+        _check_promise(action, parameters, seed)
+    # 5. Frozen parameters take no gradient.
     for entry in entries:
         if entry.frozen:
             parameters[entry.parameter].requires_grad_(False)
-    return tuple(measured)
+    return tuple(written)
 
 
-def _all_drawn(
-    actions: Sequence[Action],
-    modules: Mapping[str, nn.Module],
-    seed: int,
-    progress: Progress | None,
+def _check_model(entries: Sequence[Entry], parameters: Mapping[str, nn.Parameter]) -> None:
+    """Refuse a model whose parameters are not those of the plan, or hold no values."""
+    planned = {entry.parameter: entry.shape for entry in entries}
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    wrong = [name for name in planned | shapes if planned.get(name) != shapes.get(name)]
+    if wrong:
+        raise UserError(
+            f"the plan does not match the model: {len(wrong)} parameters are missing, new or of another "
+            f"shape: {listing(wrong, 5)}; make the plan from this model",
+            code="MIM-P030",
+        )
+    meta = next((name for name, parameter in parameters.items() if parameter.is_meta), None)
+    if meta is not None:
+        raise UserError(
+            f"`{meta}` is on the meta device, without values; build the model on a real device to apply it",
+            code="MIM-P031",
+        )
+
+
+def _draw_all(
+    actions: Sequence[Action], modules: Mapping[str, nn.Module], seed: int, progress: Progress | None
 ) -> dict[str, Tensor]:
-    """Return what all actions draw; those that touch nothing global, on several threads."""
+    """Return what all actions draw, by canonical parameter name; thread-safe draws run on several threads."""
 
     def draw(action: Action) -> dict[str, Tensor]:
-        return _drawn(action, modules[action.layer], seed)
+        sampled = action.init.sample(_streams(action, seed), modules[action.layer])
+        return {action.parameters[local]: tensor for local, tensor in sampled.items()}
 
-    apart = [action for action in actions if action.draw.apart]
-    others = [action for action in actions if not action.draw.apart]
-    results = chain(side_by_side(draw, apart), map(draw, others))
-    found: dict[int, dict[str, Tensor]] = {}
-    for action, result in zip((*apart, *others), results, strict=True):
-        found[id(action)] = result
+    threaded = [action for action in actions if action.init.apart]
+    others = [action for action in actions if not action.init.apart]
+    results = chain(side_by_side(draw, threaded), map(draw, others))
+    drawn: dict[int, dict[str, Tensor]] = {}
+    for action, result in zip((*threaded, *others), results, strict=True):
+        drawn[id(action)] = result
         if progress is not None:
-            progress(len(found), len(actions))
-    return {name: tensor for action in actions for name, tensor in found[id(action)].items()}
-
-
-def _drawn(action: Action, layer: nn.Module, seed: int) -> dict[str, Tensor]:
-    """Return what an action draws, by canonical parameter name."""
-    sampled = action.draw.sample(_streams(action, seed), layer)
-    return {action.parameters[local]: tensor for local, tensor in sampled.items()}
+            progress(len(drawn), len(actions))
+    return {name: tensor for action in actions for name, tensor in drawn[id(action)].items()}
 
 
 def _streams(action: Action, seed: int) -> Streams:
+    """Return the random streams of an action, keyed by canonical parameter names, or by that of the site."""
+
     def streams(local: str, slot: str) -> torch.Generator:
         return generator(seed, action.parameters[local] if local else action.site, slot)
 
     return streams
 
 
-def _check_same(entries: Sequence[Entry], parameters: dict[str, nn.Parameter]) -> None:
-    planned = {entry.parameter: entry.shape for entry in entries}
-    wrong = [name for name in planned if name not in parameters]
-    wrong += [
-        name
-        for name, shape in planned.items()
-        if name in parameters and tuple(parameters[name].shape) != shape
-    ]
-    wrong += [name for name in parameters if name not in planned]
-    if wrong:
-        shown = ", ".join(f"`{name}`" for name in wrong[:5])
+@dataclass(slots=True)
+class _NetworkValues:
+    """What network initializers computed: tensors by canonical name, remarks by parameter name."""
+
+    parameters: dict[str, Tensor] = field(default_factory=dict)
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
+
+
+def _apply_network_initializers(
+    model: nn.Module, actions: Sequence[Action], drawn: Mapping[str, Tensor], *, seed: int
+) -> _NetworkValues:
+    """Fill the layers whose values depend on the network around them, on a copy with all other draws.
+
+    Raises:
+        UserError: If the network is sharded, or cannot be copied or run.
+    """
+    # Layers of one initializer are filled together; those that must see the result of the others come last.
+    groups: dict[tuple[bool, str], list[Action]] = {}
+    for action in actions:
+        if action.init.joint is not None:
+            groups.setdefault((action.init.joint.last, action.init.joint.key), []).append(action)
+    values = _NetworkValues()
+    if not groups:
+        return values
+    network = _copy_with(model, drawn)
+    parameters, buffers = canonical_parameters(network), canonical_buffers(network)
+    before = {name: buffer.clone() for name, buffer in buffers.items()}
+    for _, group in sorted(groups.items(), key=lambda item: item[0][0]):
+        inits = {action.layer: action.init.joint for action in group}
+        shares = {layer: init.share for layer, init in inits.items() if init is not None}
+        first = group[0].init.joint
+        assert first is not None
+        remarks = first.fill(network, shares, lambda name, slot: generator(seed, name, slot))
+        names = {action.layer: list(action.parameters.values()) for action in group}
+        values.remarks |= {names[layer][0]: remark for layer, remark in remarks.items()}
+        for name in chain.from_iterable(names.values()):
+            values.parameters[name] = parameters[name].detach().contiguous()
+    values.buffers |= {n: buffer for n, buffer in buffers.items() if not torch.equal(before[n], buffer)}
+    return values
+
+
+@torch.no_grad()
+def _copy_with(model: nn.Module, drawn: Mapping[str, Tensor]) -> nn.Module:
+    """Return a float32 copy of the network on the CPU, without wrappers, with the draws written."""
+    inner = canonical_modules(model)[""]
+    if any(getattr(parameter, "placements", None) is not None for parameter in inner.parameters()):
         raise UserError(
-            f"the plan was made for another model: {len(wrong)} parameters are missing, new or of another "
-            f"shape, {shown}; make the plan from this model"
+            "an initializer runs the whole network, and the model is sharded; initialize it before sharding",
+            code="MIM-P032",
         )
-    meta = [name for name, parameter in parameters.items() if parameter.is_meta]
-    if meta:
-        raise UserError(
-            f"`{meta[0]}` is on the meta device and holds no values; "
-            "build the model on a real device to apply a plan"
-        )
+    network = copy.deepcopy(inner).to("cpu").float()
+    parameters = canonical_parameters(network)
+    for name, tensor in drawn.items():
+        parameters[name].copy_(tensor)
+    return network
 
 
 @torch.no_grad()
 def _write(parameter: nn.Parameter, drawn: Tensor, name: str) -> None:
     if drawn.shape != parameter.shape:
-        raise RunError(f"`{name}` has shape {tuple(parameter.shape)}, its draw {tuple(drawn.shape)}")
-    parameter.copy_(_local(drawn, parameter))
+        raise RunError(
+            f"`{name}` has shape {tuple(parameter.shape)}, but its draw has {tuple(drawn.shape)}",
+            code="MIM-P033",
+        )
+    parameter.copy_(_local_shard(drawn, parameter))
 
 
-def _local(drawn: Tensor, parameter: nn.Parameter) -> Tensor:
-    """Give a sharded parameter its shard of the full draw, which is the same on every rank."""
+def _local_shard(drawn: Tensor, parameter: nn.Parameter) -> Tensor:
+    """Return a sharded parameter's shard of the full draw, which is the same on every rank."""
     placements = getattr(parameter, "placements", None)
     if placements is None:
         return drawn
     from torch.distributed.tensor import distribute_tensor
 
     mesh = parameter.device_mesh  # type: ignore[attr-defined]
-    return distribute_tensor(
-        drawn.to(mesh.device_type, parameter.dtype), mesh, placements, src_data_rank=None
-    )
+    full = drawn.to(mesh.device_type, parameter.dtype)
+    return distribute_tensor(full, mesh, placements, src_data_rank=None)
 
 
-def _whole(parameter: nn.Parameter) -> Tensor:
-    """Return the values of a parameter, gathered from its shards where it has any."""
+def _full_tensor(parameter: nn.Parameter) -> Tensor:
+    """Return the values of a parameter, gathered from its shards if it is sharded."""
     values = parameter.detach()
-    full = getattr(values, "full_tensor", None)
-    return values if full is None else full()
+    gather = getattr(values, "full_tensor", None)
+    return values if gather is None else gather()
 
 
 @torch.no_grad()
-def _check(action: Action, parameters: Mapping[str, nn.Parameter], seed: int) -> None:
-    """Hold what an action wrote against what its draw promises beyond moments."""
-    if action.draw.check is None:
+def _check_promise(action: Action, parameters: Mapping[str, nn.Parameter], seed: int) -> None:
+    """Let an initializer check what it promises beyond moments on the tensors that were written."""
+    if action.init.check is None:
         return
     owned = {local: parameters[name] for local, name in action.parameters.items()}
-    stored = {local: _whole(parameter).to("cpu", torch.float64) for local, parameter in owned.items()}
+    stored = {local: _full_tensor(parameter).to("cpu", torch.float64) for local, parameter in owned.items()}
     dtypes = {torch.float32, *(parameter.dtype for parameter in owned.values())}  # draws are float32
     rounding = max(torch.finfo(dtype).eps for dtype in dtypes)
-    missed = action.draw.check(_streams(action, seed), stored, rounding)
-    if missed:
+    failed = action.init.check(_streams(action, seed), stored, rounding)
+    if failed:
         raise RunError(
-            f"`{action.site}` does not follow its plan: it is not so that {'; nor that '.join(missed)}; "
-            "the initializer is at fault"
+            f"`{action.site}`: initializer `{action.init.name}` failed its self-check: {'; '.join(failed)}; "
+            "this is a bug in the initializer",
+            code="MIM-P034",
         )
 
 
 @torch.no_grad()
-def _verify(name: str, parameter: nn.Parameter, expected: Moments | None) -> Measured:
-    values = _whole(parameter)
-    mean, std = moments(values, about=0.0 if expected is None else expected.mean)
+def _verify(name: str, parameter: nn.Parameter, expected: Moments | None) -> tuple[float, float]:
+    """Return the measured mean and std of a written parameter, compared with what the plan expects."""
+    values = _full_tensor(parameter)
+    mean, std = mean_and_std(values, about=0.0 if expected is None else expected.mean)
     if not (math.isfinite(mean) and math.isfinite(std)):
-        raise RunError(f"`{name}` holds values that are not finite after initialization")
+        raise RunError(f"`{name}` has values that are not finite after initialization", code="MIM-P035")
     if expected is not None and values.numel() > 0:
         _compare(name, (mean, std), expected, torch.finfo(parameter.dtype).eps)
-    return Measured(name, mean, std)
+    return mean, std
 
 
 def _compare(name: str, measured: tuple[float, float], expected: Moments, rounding: float) -> None:
-    """Hold measured moments against the prediction, at the precision the number of draws allows."""
+    """Compare measured and predicted mean and std within sampling error."""
     mean, std = measured
     size = max(abs(expected.mean), expected.std)
     floor = 10 * rounding * size + 1e-12
     spread = SIGMAS / math.sqrt(expected.draws) if expected.draws > 0 else 0.0
-    # The empirical deviation of few draws lies below the law's: its own mean is taken out.
+    # The std of a few draws is biased below that of the distribution: their own mean is subtracted.
     if abs(mean - expected.mean) > spread * expected.std + floor or (
         spread < 1.0 and abs(std - expected.std) > spread * expected.std + floor
     ):
         raise RunError(
-            f"`{name}` does not follow its plan: mean {mean:.5g} and std {std:.5g} were measured, "
-            f"mean {expected.mean:.5g} and std {expected.std:.5g} predicted; the initializer is at fault"
+            f"`{name}` does not follow its plan: measured mean {mean:.5g} and std {std:.5g}, predicted "
+            f"mean {expected.mean:.5g} and std {expected.std:.5g}; this is a bug in the initializer",
+            code="MIM-P036",
         )
+
+
+def mean_and_std(values: Tensor, about: float = 0.0) -> tuple[float, float]:
+    """Return the mean and the rms deviation from it, in float64, in one pass over memory.
+
+    Sums are taken of x - `about`, a value near the mean: a small deviation is not lost to rounding.
+    """
+    count = values.numel()
+    if count == 0:
+        return 0.0, 0.0
+    total = square = 0.0
+    size = min(count, _CHUNK) if values.device.type == "cpu" else count
+    # One buffer for all chunks: fresh memory costs more than the sums.
+    buffer = torch.empty(size, dtype=torch.float64, device=values.device)
+    for chunk in torch.split(values.reshape(-1), size):
+        shifted = buffer[: len(chunk)].copy_(chunk)
+        if about != 0.0:
+            shifted.sub_(about)
+        total += shifted.sum().item()
+        square += torch.dot(shifted, shifted).item()
+    mean = total / count
+    variance = square / count - mean * mean
+    return about + mean, math.sqrt(variance) if variance > 0.0 else variance * 0.0

@@ -1,9 +1,10 @@
-"""Sites a rule declares, checked by shape: `attention: {qkv: to_qkv, out: to_out, heads: 3}`, `mlp: …`.
+"""Find the sites a rule declares: `attention: {qkv: to_qkv, out: to_out, heads: 3}`, `mlp: {fc1: …, fc2: …}`.
 
-A rule that names layers, or a class, declares a site at each of them, and one that lacks a linear layer
-is a mistake; a rule that names neither declares one wherever all the linear layers are.
+A rule that names layers or a class declares a site at each layer it matches, and a missing linear layer
+is an error. A rule that names neither declares a site wherever all the linear layers exist.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mimetic.errors import UserError
@@ -11,70 +12,109 @@ from mimetic.graph.config import CompositeKind, Declared, DeclaredAttention, Dec
 from mimetic.graph.matching import mismatch
 from mimetic.graph.site import Graph, Parameter, Site
 from mimetic.graph.structure import Attention, Mlp, Position, Slot, Structure, head_sizes, stacked
-from mimetic.plans.suspects import heads_kept
 from mimetic.recipe.rule import Rule
 
 _SHOWN = 12
 
-Linears = dict[str, Site]
-"""Linear layers by the names a declaration has for them."""
+Linears = Mapping[str, Site]
+"""Linear layers by their names below a layer."""
 
 
 def declared_sites(rule: Rule, graph: Graph) -> tuple[Site, ...]:
-    """Return a site for each layer the rule matches, in the order of execution; none if it declares none.
+    """Return a site for each layer the rule matches, in order of execution; none if it declares none.
 
     Raises:
-        UserError: If a named layer is not there, is not linear, or its shape contradicts the declaration.
+        UserError: If a named layer is missing or not linear, or its shape contradicts the declaration.
     """
     declared = rule.declared
     if declared is None:
         return ()
     owners = {site.layer: site for site in graph.sites}
-    order = {layer: i for i, layer in enumerate(owners)}
-    anywhere = rule.match.layer is None and rule.match.class_ is None
+    # Kind and depth describe the site that is declared, not the layer where it is declared.
     conditions = rule.match.model_copy(update={"kind": None, "depth": None})
-    found = [
-        _site(layer, classes, declared, owners, heads_kept(graph, layer))
+    anywhere = rule.match.layer is None and rule.match.class_ is None
+    sites = [
+        _site(layer, classes, declared, owners, heads_of(graph, layer))
         for layer, classes in graph.classes.items()
         if mismatch(conditions, Site(layer, "attention", classes, None, ())) is None
-        and (not anywhere or holds(declared, layer, owners))
+        and (not anywhere or has_linears(declared, layer, owners))
     ]
-    grids = {site.structure.grid for site in graph.composites if isinstance(site.structure, Position)}
-    grid = grids.pop() if len(grids) == 1 else None
-    found.sort(key=lambda site: min(order[p.name.rpartition(".")[0]] for p in site.parameters))
-    last = max(len(found) - 1, 1)
+    # Depth is the fraction among the declared sites, in order of execution.
+    order = {layer: i for i, layer in enumerate(owners)}
+    sites.sort(key=lambda site: min(order[p.name.rpartition(".")[0]] for p in site.parameters))
+    last = max(len(sites) - 1, 1)
+    grid = _only_grid(graph)
     return tuple(
-        Site(
-            layer=site.layer,
-            kind=site.kind,
-            classes=site.classes,
-            geometry=None,
-            parameters=site.parameters,
+        replace(
+            site,
             depth=i / last,
-            calls=site.calls,
             structure=replace(site.structure, grid=grid)
             if isinstance(site.structure, Attention)
             else site.structure,
         )
-        for i, site in enumerate(found)
+        for i, site in enumerate(sites)
     )
 
 
-def holds(declared: Declared, layer: str, owners: dict[str, Site]) -> bool:
+def has_linears(declared: Declared, layer: str, owners: Mapping[str, Site]) -> bool:
     """Tell whether all the layers a declaration names are linear layers below a layer."""
-    sites = (owners.get(_below(layer, path)) for path in declared.layers)
-    return all(site is not None and site.kind == "linear" and site.geometry is not None for site in sites)
+    sites = (owners.get(_join(layer, path)) for path in declared.layers)
+    return all(site is not None and is_linear(site) for site in sites)
+
+
+def is_linear(site: Site) -> bool:
+    """Tell whether a site is a linear layer that is one map."""
+    return site.kind == "linear" and site.geometry is not None
+
+
+def linears_below(sites: Sequence[Site], layer: str) -> dict[str, Site]:
+    """Return the linear layers below a layer, by their names there."""
+    prefix = f"{layer}." if layer else ""
+    return {s.layer.removeprefix(prefix): s for s in sites if s.layer.startswith(prefix) and is_linear(s)}
+
+
+def widths(site: Site) -> tuple[int, int]:
+    """Return the inputs and outputs of a linear layer."""
+    assert site.geometry is not None
+    return site.geometry.in_channels, site.geometry.out_channels
+
+
+def heads_of(graph: Graph, layer: str) -> int | None:
+    """Return the number of heads that a layer stores, itself or below it; None if none or several."""
+    prefix = f"{layer}." if layer else ""
+    heads = {h for name, h in graph.heads.items() if name == layer or name.startswith(prefix)}
+    return heads.pop() if len(heads) == 1 else None
+
+
+def listing(names: Sequence[str], shown: int = 8) -> str:
+    """List names, the first few and their number where there are more."""
+    text = ", ".join(f"`{name}`" for name in names[:shown])
+    return text if len(names) <= shown else f"{text} … ({len(names)} in all)"
+
+
+def linears_text(linears: Linears, shown: int = 8) -> str:
+    """List linear layers with their widths: `to_q` 24 → 24."""
+    pairs = [f"`{path}` {' → '.join(map(str, widths(site)))}" for path, site in linears.items()]
+    return ", ".join(pairs[:shown]) + (f" … ({len(pairs)} in all)" if len(pairs) > shown else "")
+
+
+def _only_grid(graph: Graph) -> tuple[int, int] | None:
+    """Return the grid of the model's position tables, where they agree on one."""
+    grids = {site.structure.grid for site in graph.composites if isinstance(site.structure, Position)}
+    return grids.pop() if len(grids) == 1 else None
 
 
 def _site(
-    layer: str, classes: tuple[str, ...], declared: Declared, owners: dict[str, Site], kept: int | None
+    layer: str, classes: tuple[str, ...], declared: Declared, owners: Mapping[str, Site], stored: int | None
 ) -> Site:
+    """Return the declared site at a layer; `stored` is the number of heads the layer stores."""
     linears = {path: _linear(layer, path, declared, owners) for path in declared.layers}
+    kind: CompositeKind
     structure: Structure
     if isinstance(declared, DeclaredAttention):
-        structure = _attention(declared, layer, linears, kept)
+        kind, structure = "attention", _attention(declared, layer, linears, stored)
     else:
-        structure = _mlp(declared, layer, linears)
+        kind, structure = "mlp", _mlp(declared, layer, linears)
     parameters = tuple(
         Parameter(p.name, f"{path}.{p.local}", p.shape, p.dtype, p.aliases)
         for path, site in linears.items()
@@ -82,101 +122,98 @@ def _site(
         if p.local in {"weight", "bias"}
     )
     calls = max((site.calls for site in linears.values() if site.calls is not None), default=None)
-    kind: CompositeKind = "attention" if isinstance(structure, Attention) else "mlp"
     return Site(layer, kind, classes, None, parameters, calls=calls, structure=structure)
 
 
-def _attention(declared: DeclaredAttention, layer: str, linears: Linears, kept: int | None) -> Attention:
-    """Return the attention, of the declared heads or else of those the layer keeps, if shapes agree."""
-    heads = kept if declared.heads is None else declared.heads
+def _attention(declared: DeclaredAttention, layer: str, linears: Linears, stored: int | None) -> Attention:
+    """Return the attention with the declared heads, or else those the layer stores, if the shapes agree."""
+    heads = stored if declared.heads is None else declared.heads
     if heads is None:
-        raise UserError(f"`{layer}` keeps no number of heads: declare them, `heads: …`")
+        raise UserError(f"cannot infer the number of heads of `{layer}`; set `heads: …`", code="MIM-P001")
     groups = heads if declared.kv_heads is None else declared.kv_heads
-    widths, sizes = _divided(declared, linears, heads, groups)
+    outputs, sizes = _divided(declared, linears, heads, groups)
     if sizes is None:
-        shared = f" over {groups} of keys and values" if groups != heads else ""
-        message = f"`{layer}` is no attention of {heads} heads{shared} as declared: {_told(linears)}"
-        others = [h for h in range(1, max(widths["q"], heads) + 1) if _fit(declared, linears, h)]
-        would = f"; {', '.join(map(str, others[:_SHOWN]))} would fit" if others else ""
-        raise UserError(message + would + (" …" if len(others) > _SHOWN else ""))
+        grouped = f" and {groups} of keys and values" if groups != heads else ""
+        others = [h for h in range(1, max(outputs["q"], heads) + 1) if _fits(declared, linears, h)]
+        more = " …" if len(others) > _SHOWN else ""
+        fitting = f"; {', '.join(map(str, others[:_SHOWN]))}{more} would fit" if others else ""
+        raise UserError(
+            f"`{layer}` has no attention of {heads} heads{grouped} as declared: "
+            f"{linears_text(linears)}{fitting}",
+            code="MIM-P002",
+        )
     slots = [
         slot
         for path, maps in declared.inner
-        for slot in _slots(path, {name: widths[name] for name in maps}, linears[path])
+        for slot in _slots(path, {name: outputs[name] for name in maps}, linears[path])
     ]
-    slots += _slots(declared.out, {"out": _width(linears[declared.out])[1]}, linears[declared.out])
-    other = f"declared with {heads} heads, where the layer itself keeps {kept}"
-    return Attention(tuple(slots), *sizes, notes=() if kept in {None, heads} else (other,))
+    slots += _slots(declared.out, {"out": widths(linears[declared.out])[1]}, linears[declared.out])
+    note = f"declared with {heads} heads, but the layer itself has {stored}"
+    return Attention(tuple(slots), *sizes, notes=() if stored in {None, heads} else (note,))
 
 
 def _divided(
     declared: DeclaredAttention, linears: Linears, heads: int, groups: int
 ) -> tuple[dict[str, int], tuple[int, int, int, int] | None]:
-    """Return how many outputs each inner map has, and (H, G, k, m); None where they do not divide so."""
-    widths: dict[str, int] = {}
+    """Return the outputs of each inner map, and (H, G, k, m); None where they cannot be so divided."""
+    outputs: dict[str, int] = {}
     for path, maps in declared.inner:
-        outputs = _width(linears[path])[1]
+        total = widths(linears[path])[1]
         shares = {name: heads if name == "q" else groups for name in maps}
-        width = outputs // sum(shares.values())
+        width = total // sum(shares.values())
         parts = {name: share * width for name, share in shares.items()}
-        if len(maps) > 1 and sum(parts.values()) != outputs:
-            return {"q": outputs}, None
-        widths |= parts if len(maps) > 1 else {maps[0]: outputs}
-    inputs = _width(linears[declared.out])[0]
-    if 0 in widths.values():
-        return widths, None
-    sizes = head_sizes((widths["q"], widths["k"], widths["v"], inputs), heads=heads, width=None)
-    return widths, sizes if sizes is not None and sizes[1] == groups else None
+        if len(maps) > 1 and sum(parts.values()) != total:
+            return {"q": total}, None
+        outputs |= parts if len(maps) > 1 else {maps[0]: total}
+    if 0 in outputs.values():
+        return outputs, None
+    inputs = widths(linears[declared.out])[0]
+    sizes = head_sizes((outputs["q"], outputs["k"], outputs["v"], inputs), heads=heads, width=None)
+    return outputs, sizes if sizes is not None and sizes[1] == groups else None
 
 
-def _fit(declared: DeclaredAttention, linears: Linears, heads: int) -> bool:
-    """Tell whether another number of heads would do, the rest as declared."""
+def _fits(declared: DeclaredAttention, linears: Linears, heads: int) -> bool:
+    """Tell whether another number of heads would fit, the rest as declared."""
     groups = heads if declared.kv_heads is None else declared.kv_heads
     return heads % groups == 0 and _divided(declared, linears, heads, groups)[1] is not None
 
 
 def _mlp(declared: DeclaredMlp, layer: str, linears: Linears) -> Mlp:
-    first, second = _width(linears[declared.fc1]), _width(linears[declared.fc2])
+    first, second = widths(linears[declared.fc1]), widths(linears[declared.fc2])
     if first != second[::-1]:
-        message = f"`{layer}` is no MLP pair as declared: {_told(linears)}; "
-        raise UserError(message + "the second layer leads back to the width the first came from")
+        raise UserError(
+            f"`{layer}` has no MLP pair as declared: {linears_text(linears)}; "
+            "the second layer must map back to the input width of the first",
+            code="MIM-P003",
+        )
     slots = _slots(declared.fc1, {"fc1": first[1]}, linears[declared.fc1])
     slots += _slots(declared.fc2, {"fc2": second[1]}, linears[declared.fc2])
     return Mlp(tuple(slots))
 
 
-def _linear(layer: str, path: str, declared: Declared, owners: dict[str, Site]) -> Site:
-    name = _below(layer, path)
+def _linear(layer: str, path: str, declared: Declared, owners: Mapping[str, Site]) -> Site:
+    """Return the linear layer a declaration names."""
+    name = _join(layer, path)
     site = owners.get(name)
-    if site is None or site.kind != "linear" or site.geometry is None:
-        within = f"{layer}." if layer else ""
-        below = [n for n, s in owners.items() if s.kind == "linear" and n.startswith(within)]
-        what = "there is none of that name" if site is None else f"it is of kind `{site.kind}`"
-        have = ", ".join(f"`{n.removeprefix(within)}`" for n in below[:8])
-        place = f"below `{layer}`" if layer else "in the model"
-        whole = "an attention" if isinstance(declared, DeclaredAttention) else "an MLP pair"
+    if site is None or not is_linear(site):
+        problem = "there is no layer of that name" if site is None else f"it is of kind `{site.kind}`"
+        below = list(linears_below(list(owners.values()), layer))
+        what = "an attention" if isinstance(declared, DeclaredAttention) else "an MLP pair"
         raise UserError(
-            f"`{name}` is declared as a linear layer of {whole}, but {what}; linear layers {place} "
-            + (f"there are {have}" if have else "there are none")
+            f"`{name}` is declared as a linear layer of {what}, but {problem}; linear layers "
+            f"{f'below `{layer}`' if layer else 'in the model'}: {listing(below) if below else 'none'}",
+            code="MIM-P004",
         )
     if not any(parameter.local == "weight" for parameter in site.parameters):
         raise UserError(
-            f"`{name}` is declared as a map of its own, but its weight is tied to another layer's"
+            f"`{name}` is declared as a separate map, but its weight is tied to another layer's",
+            code="MIM-P005",
         )
     return site
 
 
-def _below(layer: str, path: str) -> str:
+def _join(layer: str, path: str) -> str:
     return f"{layer}.{path}" if layer else path
-
-
-def _told(linears: Linears) -> str:
-    return ", ".join(f"`{path}` {_width(site)[0]} → {_width(site)[1]}" for path, site in linears.items())
-
-
-def _width(site: Site) -> tuple[int, int]:
-    assert site.geometry is not None
-    return site.geometry.in_channels, site.geometry.out_channels
 
 
 def _slots(path: str, parts: dict[str, int], site: Site) -> list[Slot]:

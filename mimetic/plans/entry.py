@@ -1,4 +1,4 @@
-"""What a plan holds: one entry per parameter, one action per draw."""
+"""The parts of a plan: one entry per parameter, one action per draw."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,23 +9,23 @@ from mimetic.initializers.draw import Moments, ResolvedInit
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """How one parameter begins.
+    """How one parameter is initialized.
 
     Attributes:
         parameter: Canonical name.
         aliases: Other names of the same tensor.
         layer: Canonical name of the layer that owns it.
-        kind: Kind of the site through which it begins: its layer's, or a composite one.
+        kind: Kind of the site through which it is initialized: its layer's, or a composite one.
         shape: Shape of the tensor.
         dtype: Its dtype.
-        rule: Id of the rule that claims it; None where the model's own values stay.
-        where: Place of that rule, e.g. `recipe.yaml:41`.
+        rule: Id of the rule that claims it; None where the model's own values remain.
+        where: Position of that rule, e.g. `recipe.yaml:41`.
         initializer: Registered name of the initializer.
         arguments: Its resolved arguments, plain values.
-        moments: Expected moments of the entries, where the law is known.
-        key: Seed of the parameter's own random stream.
-        frozen: Whether training leaves it alone.
-        notes: What was done on the way.
+        moments: Expected moments of the entries, where the distribution is known.
+        key: Seed of the parameter's random stream.
+        frozen: Whether training leaves it unchanged.
+        notes: Remarks for the reader, e.g. that a covariance was resized.
     """
 
     parameter: str
@@ -44,7 +44,7 @@ class Entry:
     notes: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the parameter's values, and nothing else: the part that is hashed."""
+        """Return what determines the parameter's values, and nothing else: the part that is hashed."""
         return {
             "parameter": self.parameter,
             "shape": list(self.shape),
@@ -61,13 +61,13 @@ class Action:
     """One draw and the parameters of a site it fills.
 
     Attributes:
-        site: Canonical name of the site; streams of a composite one are keyed by it.
-        layer: Canonical name of the layer the draw may look at.
+        site: Canonical name of the site; the streams of a composite site are keyed by it.
+        layer: Canonical name of the layer the draw may read.
         parameters: Canonical names by local names.
-        draw: The draw.
+        init: The resolved initializer.
     """
 
     site: str
     layer: str
     parameters: Mapping[str, str]
-    draw: ResolvedInit
+    init: ResolvedInit

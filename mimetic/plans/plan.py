@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -10,22 +10,24 @@ from torch import nn
 
 from mimetic.config.registry import registered
 from mimetic.graph.site import Site
-from mimetic.plans.apply import Measured, Progress, apply
+from mimetic.plans.apply import Progress, WrittenTensor, apply
 from mimetic.plans.entry import Action, Entry
+from mimetic.plans.matching import Matching
 from mimetic.surgery.replacement import Rewritten
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How every parameter of a model begins: resolved, immutable, readable, hashable.
+    """How every parameter of a model is initialized: resolved, immutable, readable, hashable.
 
     Attributes:
         seed: Seed of the run.
         entries: One per parameter, in execution order.
         actions: The draws that fill them.
-        held: Layers whose running statistics stay fixed.
+        matching: Every rule's verdict on every parameter, for `explain`.
+        frozen_bn_layers: Layers whose running statistics stay fixed.
         rewrites: What surgery replaced before.
-        sites: The composite sites, recognised and declared, whether a rule speaks of them or not.
+        sites: The composite sites, recognized and declared, whether a rule acts on them or not.
         traced: Whether the order is that of a forward; else that of registration.
         note: Why the forward could not be traced.
     """
@@ -33,7 +35,8 @@ class Plan:
     seed: int
     entries: tuple[Entry, ...]
     actions: tuple[Action, ...]
-    held: tuple[str, ...] = ()
+    matching: Matching = field(repr=False, compare=False)
+    frozen_bn_layers: tuple[str, ...] = ()
     rewrites: tuple[Rewritten, ...] = ()
     sites: tuple[Site, ...] = ()
     traced: bool = True
@@ -41,14 +44,14 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """Return a digest of what decides the initial weights: equal plans, equal digests.
+        """Return a digest of what determines the initial weights: equal plans have equal digests.
 
-        Where a rule stands in its file, its id and its position among other rules do not enter.
+        Ids, files and the order of rules do not enter.
         """
         content: dict[str, Any] = {
             "version": 1,
             "seed": self.seed,
-            "held": sorted(self.held),
+            "held": sorted(self.frozen_bn_layers),
             "entries": sorted((e.identity() for e in self.entries), key=lambda e: str(e["parameter"])),
         }
         if self.rewrites:
@@ -58,10 +61,10 @@ class Plan:
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """Return the names of the parameters that stay as they begin."""
+        """Return the names of the parameters that training leaves unchanged."""
         return tuple(entry.parameter for entry in self.entries if entry.frozen)
 
-    def apply(self, model: nn.Module, *, progress: Progress | None = None) -> tuple[Measured, ...]:
+    def apply(self, model: nn.Module, *, progress: Progress | None = None) -> tuple[WrittenTensor, ...]:
         """Write the plan into a model; see `mimetic.plans.apply.apply`."""
         return apply(self.entries, self.actions, model, seed=self.seed, progress=progress)
 
@@ -79,14 +82,14 @@ class Plan:
             "seed": self.seed,
             "order": "traced" if self.traced else "registered",
             "note": self.note,
-            "held": list(self.held),
-            "rewrites": [_plain_rewrite(rewrite) for rewrite in self.rewrites],
-            "sites": [_plain_site(site) for site in self.sites],
-            "entries": [_plain(entry) for entry in self.entries],
+            "frozen_bn_layers": list(self.frozen_bn_layers),
+            "rewrites": [_rewrite_dict(rewrite) for rewrite in self.rewrites],
+            "sites": [_site_dict(site) for site in self.sites],
+            "entries": [_entry_dict(entry) for entry in self.entries],
         }
 
 
-def _plain_rewrite(rewrite: Rewritten) -> dict[str, Any]:
+def _rewrite_dict(rewrite: Rewritten) -> dict[str, Any]:
     return {
         **rewrite.identity(),
         "rewrite": rewrite.rewrite,
@@ -96,7 +99,7 @@ def _plain_rewrite(rewrite: Rewritten) -> dict[str, Any]:
     }
 
 
-def _plain_site(site: Site) -> dict[str, Any]:
+def _site_dict(site: Site) -> dict[str, Any]:
     structure = site.structure
     slots = () if structure is None else structure.slots
     return {
@@ -108,7 +111,7 @@ def _plain_site(site: Site) -> dict[str, Any]:
     }
 
 
-def _plain(entry: Entry) -> dict[str, Any]:
+def _entry_dict(entry: Entry) -> dict[str, Any]:
     moments = entry.moments
     return {
         **entry.identity(),
@@ -124,73 +127,73 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 
 def differences(one: Sequence[Entry], other: Sequence[Entry]) -> list[tuple[str, str, str]]:
-    """Return (parameter, in one, in the other) for each parameter that begins differently."""
+    """Return (parameter, in one, in the other) for each parameter that is initialized differently."""
     left = {entry.parameter: entry for entry in one}
     right = {entry.parameter: entry for entry in other}
     rows = []
     for name in dict.fromkeys((*left, *right)):
         a, b = left.get(name), right.get(name)
         if a is None or b is None or a.identity() != b.identity():
-            rows.append((name, _said(a), _said(b)))
+            rows.append((name, _summary(a), _summary(b)))
     return rows
 
 
-def _said(entry: Entry | None) -> str:
+def _summary(entry: Entry | None) -> str:
     if entry is None:
         return "absent"
-    shape = "×".join(str(side) for side in entry.shape)
-    frozen = " frozen" if entry.frozen else ""
-    return f"{shape} {describe(entry)}{frozen}"
+    return f"{shape_text(entry.shape)} {describe(entry)}{' frozen' if entry.frozen else ''}"
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Write a shape: `64×1×5×5`."""
+    return "×".join(map(str, shape))
 
 
 def describe(entry: Entry) -> str:
-    """Return the initializer and its arguments in one line, defaults left out: how tables show it."""
+    """Return the initializer and its arguments in one line, without defaults: how tables show it."""
     if entry.rule is None:
         return "model's own"
     covariance = entry.arguments.get("covariance")
     if covariance is None:
-        return _called("init", entry.initializer, entry.arguments)
-    said = _called("covariance", covariance["type"], covariance)
-    scale = _called("scale", entry.arguments["scale"]["type"], entry.arguments["scale"])
-    return said if scale == "none" else f"{said} · {scale}"
+        return _section_text("init", entry.initializer, entry.arguments)
+    text = _section_text("covariance", covariance["type"], covariance)
+    scale = _section_text("scale", entry.arguments["scale"]["type"], entry.arguments["scale"])
+    return text if scale == "none" else f"{text} · {scale}"
 
 
-def _called(family: str, name: str, arguments: Mapping[str, Any]) -> str:
+def _section_text(family: str, name: str, arguments: Mapping[str, Any]) -> str:
+    """Write a section as a call, `closed_form(width=0.15)`, without arguments that have their defaults."""
     section = registered(family).get(name)
     fields = {} if section is None else section.model_fields
     defaults = {
         key if field.alias is None else field.alias: field.get_default(call_default_factory=True)
         for key, field in fields.items()
     }
-    said = ", ".join(
-        f"{key}={_short(value)}"
+    text = ", ".join(
+        f"{key}={_value_text(value)}"
         for key, value in arguments.items()
         if key != "type" and not (key in defaults and value == defaults[key])
     )
-    return f"{name}({said})" if said else name
+    return f"{name}({text})" if text else name
 
 
-def _short(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, list) and all(isinstance(item, int) for item in value):
-        return str(value)
     if isinstance(value, list):
-        return " + ".join(_short(item) for item in value)
+        whole = all(isinstance(item, int) for item in value)
+        return str(value) if whole else " + ".join(_value_text(item) for item in value)
     if isinstance(value, Mapping) and "covariance" in value:  # a part of a mixture
         part = value["covariance"]
-        return f"{value['share']:.4g} {_called('covariance', part['type'], part)}"
+        return f"{value['share']:.4g} {_section_text('covariance', part['type'], part)}"
     if isinstance(value, Mapping):
-        return " ".join(
-            f"{key} {_part(key, item)}" for key, item in value.items() if item not in ("own", None)
-        )
+        items = ((key, item) for key, item in value.items() if item not in ("own", None))
+        return " ".join(f"{key} {_item_text(key, item)}" for key, item in items)
     return str(value)
 
 
-def _part(key: str, value: object) -> str:
-    """Return what stands under a key of an argument; a network as its own section would be said."""
+def _item_text(key: str, value: object) -> str:
+    """Write a value of a nested argument; a model as its section."""
     if key == "model" and isinstance(value, Mapping):
-        return _called("model", value["type"], value)
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return str(value)
+        return _section_text("model", value["type"], value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -9,7 +9,7 @@ Call = Callable[..., Result]
 
 
 def test_arms_of_one_recipe(tiny: Path, call: Call) -> None:
-    """The parameters that begin differently, under the arms' names, and how many."""
+    """The parameters that differ, under the arms' names, and how many."""
     result = call("diff", f"{tiny}#default", f"{tiny}#frozen")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
@@ -19,7 +19,7 @@ def test_arms_of_one_recipe(tiny: Path, call: Call) -> None:
         "blocks.1.spatial.weight",
     ]
     assert lines[-1].startswith("2 of ")
-    assert lines[-1].endswith(" parameters begin differently")
+    assert lines[-1].endswith(" parameters differ")
 
 
 def test_the_same_plan(tiny: Path, call: Call) -> None:

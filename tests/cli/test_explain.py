@@ -34,12 +34,12 @@ def test_rules_that_apply_and_do_not(tiny: Path, call: Call) -> None:
     result = call("explain", tiny, "blocks.1.spatial")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0] == "default: blocks.1.spatial.weight, 8×1×3×3, a depthwise_conv at depth 1"
+    assert lines[0] == "default: blocks.1.spatial.weight, 8×1×3×3, depthwise_conv, depth 1"
     assert lines[1] == "  → model's own"
-    start = lines.index("frozen: blocks.1.spatial.weight, 8×1×3×3, a depthwise_conv at depth 1")
+    start = lines.index("frozen: blocks.1.spatial.weight, 8×1×3×3, depthwise_conv, depth 1")
     assert lines[start + 1] == f"  filters          applies ({tiny}:11)"
     assert lines[start + 2].endswith(", frozen")
-    assert "  filters          no: it speaks of `weight`, not of `bias`" in lines
+    assert "  filters          no: the rule applies to `weight`, not to `bias`" in lines
 
 
 def test_a_parameter_no_rule_matches(tiny: Path, call: Call) -> None:
@@ -47,7 +47,7 @@ def test_a_parameter_no_rule_matches(tiny: Path, call: Call) -> None:
     result = call("explain", tiny, "blocks.0.channel.weight", "--arm", "frozen")
     assert result.exit_code == 0
     head, verdict, outcome = result.stdout.splitlines()
-    assert head.startswith("frozen: blocks.0.channel.weight, 8×8×1×1, a pointwise_conv at depth ")
+    assert head.startswith("frozen: blocks.0.channel.weight, 8×8×1×1, pointwise_conv, depth ")
     assert verdict.startswith("  filters          no: ")
     assert outcome == "  → model's own"
 
@@ -64,12 +64,27 @@ def test_a_tied_parameter_is_explained_once(
         "init: [{id: e, match: {kind: embedding}, init: {type: normal, std: 0.02}}]\n",
         encoding="utf-8",
     )
-    by_owner = call("explain", path, "embed.weight", "--allow-code")
-    by_alias = call("explain", path, "head.weight", "--allow-code")
-    assert by_owner.exit_code == by_alias.exit_code == 0, by_owner.output + by_alias.output
-    assert "applies" in by_owner.stdout
-    assert "embed.weight" in by_alias.stdout
-    assert "std 0.02" in by_alias.stdout
+    names = ("embed.weight", "head.weight", "embed", "head")
+    found = [call("explain", path, name, "--allow-code") for name in names]
+    assert [result.exit_code for result in found] == [0, 0, 0, 0], found[-1].output
+    assert len({result.stdout for result in found}) == 1
+    assert found[0].stdout.startswith("main: embed.weight, ")
+    assert "std 0.02" in found[0].stdout
+
+
+def test_a_rule_that_matches_the_alias_is_the_one_that_applies(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The explanation names the rule of the plan, and the name under which it matches."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tied_model.py").write_text(TIED, encoding="utf-8")
+    Path("tied.yaml").write_text(
+        "recipe: 1\nmodel: {type: python, call: 'tied_model:build'}\ndata: digits\n"
+        "init: [{id: h, match: head, init: {type: normal, std: 0.02}}]\n",
+        encoding="utf-8",
+    )
+    result = call("explain", "tied.yaml", "embed.weight", "--allow-code")
+    assert "applies to `head.weight`, the same tensor, (tied.yaml:4)" in result.stdout
 
 
 def test_unknown_names(tiny: Path, call: Call) -> None:

@@ -160,7 +160,7 @@ def test_nothing_switched_on_is_a_mistake() -> None:
 
 def test_a_model_without_state_spaces_says_how_they_are_told() -> None:
     """The repair names what is looked for."""
-    with pytest.raises(RecipeError, match="no ssm site that could be recognised") as caught:
+    with pytest.raises(RecipeError, match="no state space was recognized") as caught:
         _plan(nn.Linear(3, 3))
     assert "A_log" in str(caught.value.issues[0].hint)
 

@@ -150,7 +150,7 @@ def test_another_model_is_refused_before_anything_is_written(small: Small) -> No
     other.head = nn.Linear(8, 5)
     before = digests(other)
 
-    with pytest.raises(UserError, match="made for another model: 2 parameters"):
+    with pytest.raises(UserError, match="does not match the model: 2 parameters"):
         plan.apply(other)
     assert digests(other) == before
 
@@ -167,14 +167,14 @@ def test_a_draw_that_misses_its_promise_fails(small: Small, factor: float) -> No
     """Verification catches an initializer whose values do not follow its own prediction."""
     plan = plan_of(small, STEM)
     (action,) = plan.actions
-    honest = action.draw
+    honest = action.init
 
     def wrong(streams: object, layer: nn.Module) -> dict[str, torch.Tensor]:
         return {name: factor * t for name, t in honest.sample(streams, layer).items()}  # type: ignore[arg-type]
 
     lying = ResolvedInit(name=honest.name, arguments=honest.arguments, sample=wrong, moments=honest.moments)
     with pytest.raises(RunError, match=r"`stem\.weight`"):
-        replace(plan, actions=(replace(action, draw=lying),)).apply(small)
+        replace(plan, actions=(replace(action, init=lying),)).apply(small)
 
 
 def test_certain_values_are_compared_to_rounding(small: Small) -> None:
@@ -193,4 +193,4 @@ def test_certain_values_are_compared_to_rounding(small: Small) -> None:
 
     plan.apply(small)
     with pytest.raises(RunError, match="predicted"):
-        replace(plan, actions=(replace(action, draw=off),)).apply(small)
+        replace(plan, actions=(replace(action, init=off),)).apply(small)

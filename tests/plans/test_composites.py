@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mimetic.config.errors import RecipeError
 from mimetic.graph.sites import find_sites
 from mimetic.plans.explain import explain
+from mimetic.plans.matching import match_rules
 from mimetic.plans.plan import Plan
 from mimetic.plans.resolve import resolve
 from mimetic.recipe.load import load
@@ -99,7 +100,7 @@ def test_first_match_wins_within_a_composite() -> None:
     assert "blocks.1.attn.proj.bias" in claimed(plan, "attention")
     assert notes == (
         "q rows 0:24, k rows 24:48, v rows 48:72; 4 heads of 6",
-        "`proj.weight` belongs to this attention but begins by rule `first`",
+        "`proj.weight` belongs to this attention but is initialized by rule `first`",
     )
     assert len(plan.entry("blocks.0.attn.qkv.weight").notes) == 1
 
@@ -111,7 +112,7 @@ def test_a_composite_rule_may_stand_first() -> None:
 
     assert not any("attn" in name for name in claimed(plan_of(vit(), FROZEN, linear), "linear"))
     assert mistakes(vit(), FROZEN, inside)[0][0] == (
-        "rule `inside` never applies: everything it matches is claimed by `attention` before it"
+        "rule `inside` never applies: everything it matches is claimed earlier by `attention`"
     )
 
 
@@ -158,8 +159,8 @@ def test_an_attention_that_is_not_recognised() -> None:
     assert mistakes(model, FROZEN) == [
         (
             (
-                "rule `attention` matches nothing in this model: it has no attention that could be "
-                "recognised; `0` of class OwnAttention (and 1 more) looks like one: linear layers "
+                "rule `attention` matches nothing in this model: no attention was recognized in it; "
+                "`0` of class OwnAttention (and 1 more) looks like one: linear layers "
                 "`0.mixing.to_qkv` 24 → 72, `0.to_out` 24 → 24"
             ),
             (
@@ -253,8 +254,8 @@ def test_an_attention_that_is_named_but_not_recognised() -> None:
     for match in ({"kind": "attention", "layer": "own"}, {"kind": "attention", "class": "OwnAttention"}):
         ((message, hint),) = mistakes(model, {**FROZEN, "match": match})
         assert message == (
-            "rule `attention` matches nothing in this model: what it names is no attention that could be "
-            "recognised; `own` of class OwnAttention looks like one: linear layers "
+            "rule `attention` matches nothing in this model: the layer it names was not recognized as an "
+            "attention; `own` of class OwnAttention looks like one: linear layers "
             "`own.mixing.to_qkv` 24 → 72, `own.to_out` 24 → 24"
         )
         assert "`attention: {qkv: mixing.to_qkv, out: to_out, heads: 4}`" in hint
@@ -289,10 +290,10 @@ def test_heads_that_each_layer_keeps() -> None:
     notes = [plan_of(model, rule).entry(f"{i}.kv.weight").notes[0] for i in range(2)]
     assert notes == ["k rows 0:24, v rows 24:48; 4 heads of 6", "k rows 0:24, v rows 24:48; 2 heads of 12"]
     declared = {**rule, "attention": {**rule["attention"], "heads": 4}}
-    said = "declared with 4 heads, where the layer itself keeps 2"
+    said = "declared with 4 heads, but the layer itself has 2"
     assert [said in plan_of(model, declared).entry(f"{i}.q.weight").notes for i in range(2)] == [False, True]
     del model[0].heads
-    assert mistakes(model, rule)[0][0] == "`0` keeps no number of heads: declare them, `heads: …`"
+    assert mistakes(model, rule)[0][0] == "cannot infer the number of heads of `0`; set `heads: …`"
 
 
 def test_a_declared_attention_knows_the_grid() -> None:
@@ -312,8 +313,8 @@ def test_a_table_that_is_not_recognised() -> None:
     rule = {"id": "table", "match": {"kind": "position"}, "init": "sincos2d"}
     ((message, hint),) = mistakes(model, rule)
 
-    assert message.endswith("it has no position site that could be recognised")
-    assert hint.endswith("by shapes (T, D) or (1, T, D); of such a shape are `places` 1×16×24")
+    assert message.endswith("no position table was recognized in it")
+    assert hint.endswith("and shapes (T, D) or (1, T, D); parameters of such a shape: `places` 1×16×24")
     assert mistakes(nn.Sequential(nn.Linear(24, 24)), rule)[0][1].endswith("no parameter has such a shape")
 
 
@@ -336,7 +337,7 @@ def test_a_declared_layer_that_is_tied() -> None:
     rule = {"id": "a", "match": {"kind": "attention"}, "attention": block, "freeze": True}
 
     assert mistakes(nn.Sequential(model), rule)[0][0] == (
-        "`0.values` is declared as a map of its own, but its weight is tied to another layer's"
+        "`0.values` is declared as a separate map, but its weight is tied to another layer's"
     )
 
 
@@ -344,9 +345,12 @@ def test_a_declared_pair() -> None:
     """`mlp:` makes the site; what is not recognised is shown with the block that declares it."""
     model = nn.Sequential(Holder(nn.Identity()), Holder(nn.Identity()))
     rule = {"id": "m", "match": {"kind": "mlp"}, "init": "mimetic_mlp"}
-    told = "`0.fc` (and 1 more) looks like one: linear layers `0.fc.0` 24 → 48, `0.fc.2` 48 → 24"
+    found = (
+        "`0.fc` of class Sequential (and 1 more) looks like one: "
+        "linear layers `0.fc.0` 24 → 48, `0.fc.2` 48 → 24"
+    )
     ((message, hint),) = mistakes(model, rule)
-    assert message.endswith(f"it has no mlp site that could be recognised; {told}")
+    assert message.endswith(f"no MLP pair was recognized in it; {found}")
     assert hint.endswith(r"declare it: `match: '\d+\.fc'`, `mlp: {fc1: '0', fc2: '2'}`")
 
     pair = {"fc1": "0", "fc2": "2"}
@@ -358,8 +362,8 @@ def test_a_declared_pair() -> None:
     assert "`0.fc.0.0` is declared as a linear layer of an MLP pair" in mistakes(model, wrong)[0][0]
     square = nn.Sequential(nn.Linear(24, 48), nn.Linear(24, 48))
     assert mistakes(nn.Sequential(square), {**rule, "match": "0", "mlp": {"fc1": "0", "fc2": "1"}})[0][0] == (
-        "`0` is no MLP pair as declared: `0` 24 → 48, `1` 24 → 48; "
-        "the second layer leads back to the width the first came from"
+        "`0` has no MLP pair as declared: `0` 24 → 48, `1` 24 → 48; "
+        "the second layer must map back to the input width of the first"
     )
 
 
@@ -384,21 +388,21 @@ def test_a_declared_attention() -> None:
         (
             {**BLOCK, "out": "out"},
             (
-                "`0.out` is declared as a linear layer of an attention, but there is none of that name; "
-                "linear layers below `0` there are `mixing.to_qkv`, `to_out`"
+                "`0.out` is declared as a linear layer of an attention, but there is no layer of that name; "
+                "linear layers below `0`: `mixing.to_qkv`, `to_out`"
             ),
         ),
         (
             {**BLOCK, "heads": 5},
             (
-                "`0` is no attention of 5 heads as declared: `mixing.to_qkv` 24 → 72, `to_out` 24 → 24; "
+                "`0` has no attention of 5 heads as declared: `mixing.to_qkv` 24 → 72, `to_out` 24 → 24; "
                 "1, 2, 3, 4, 6, 8, 12, 24 would fit"
             ),
         ),
         (
             {**BLOCK, "kv_heads": 2},
             (
-                "`0` is no attention of 4 heads over 2 of keys and values as declared: "
+                "`0` has no attention of 4 heads and 2 of keys and values as declared: "
                 "`mixing.to_qkv` 24 → 72, `to_out` 24 → 24; 2 would fit"
             ),
         ),
@@ -427,13 +431,14 @@ def test_explain_asks_through_the_site() -> None:
     recipe = load(
         {"recipe": 1, "name": "t", "init": [{"id": "l", "match": {"kind": "norm"}, "init": "ones"}, FROZEN]}
     )
-    found = explain(recipe.arms["main"], find_sites(vit()), "blocks.0.attn")
+    matching = match_rules(recipe.arms["main"].init, find_sites(vit()))
+    found = explain(matching, "blocks.0.attn")
 
     assert [(item.parameter.name, item.site.kind) for item in found] == [
         (f"blocks.0.attn.{n}", "attention") for n in ("qkv.weight", "qkv.bias", "proj.weight", "proj.bias")
     ]
     assert [verdict.reason for verdict in found[0].verdicts] == ["it is of kind `linear`, not `norm`", None]
-    other = explain(recipe.arms["main"], find_sites(vit()), "blocks.0.mlp.fc1.weight")[0]
+    other = explain(matching, "blocks.0.mlp.fc1.weight")[0]
     assert other.verdicts[1].reason == "it is not part of a site of kind `attention`"
 
 

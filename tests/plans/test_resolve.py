@@ -5,6 +5,11 @@ import torch
 from torch import nn
 
 from mimetic.config.errors import RecipeError
+from mimetic.graph.sites import find_sites
+from mimetic.plans.explain import explain
+from mimetic.plans.plan import Plan
+from mimetic.plans.resolve import resolve
+from mimetic.recipe.load import load
 
 from .conftest import Small, plan_of
 
@@ -68,11 +73,11 @@ def test_all_mistakes_at_once(small: Small) -> None:
             {"id": "dead", "match": "blocks.0.conv", "init": "zeros"},
         )
 
-    assert sorted(messages(caught.value)) == [
-        "rule `dead` matches nothing in this model: no layer is named like `blocks.0.conv`",
-        "rule `filters` expects 3 layers and claims 2: `blocks.0.0`, `blocks.1.0`",
-        "rule `late` never applies: everything it matches is claimed by `filters` before it",
-    ]
+    assert {(issue.path[-1], issue.code) for issue in caught.value.issues} == {
+        ("dead", "MIM-P022"),
+        ("filters", "MIM-P012"),
+        ("late", "MIM-P011"),
+    }
 
 
 def test_dead_rule_says_which_condition_failed(small: Small) -> None:
@@ -82,7 +87,7 @@ def test_dead_rule_says_which_condition_failed(small: Small) -> None:
 
     assert messages(caught.value) == [
         (
-            "rule `x` matches nothing in this model: 2 layers have such a name, but for `blocks.0.0`, "
+            "rule `x` matches nothing in this model: 2 layers have a matching name, but of `blocks.0.0`, "
             "it is of kind `depthwise_conv`, not `conv`"
         )
     ]
@@ -130,33 +135,31 @@ def test_initializer_that_does_not_fit_names_the_layer(small: Small) -> None:
 class Tied(nn.Module):
     """An embedding whose weight is the head's, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_norm: bool = False) -> None:
         """Tie the two."""
         super().__init__()
+        self.norm = nn.LayerNorm(4) if with_norm else nn.Identity()
         self.embed = nn.Embedding(10, 4)
         self.head = nn.Linear(4, 10, bias=False)
         self.head.weight = self.embed.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Embed and read out."""
-        return self.head(self.embed(x))
+        return self.head(self.norm(self.embed(x)))
 
 
-def tied_plan(*rules: dict[str, object]) -> object:
+def tied_plan(*rules: dict[str, object], with_norm: bool = False) -> Plan:
     """Plan rules against the tied network."""
-    from mimetic.graph.sites import find_sites
-    from mimetic.plans.resolve import resolve
-    from mimetic.recipe.load import load
-
     recipe = load({"recipe": 1, "name": "tied", "init": list(rules)})
-    return resolve(recipe.arms["main"], find_sites(Tied(), torch.zeros(2, 3, dtype=torch.long)), seed=0)
+    graph = find_sites(Tied(with_norm=with_norm), torch.zeros(2, 3, dtype=torch.long))
+    return resolve(recipe.arms["main"], graph, seed=0)
 
 
 def test_tied_parameters_appear_once_with_their_aliases() -> None:
     """A tied tensor is one entry, and a rule may name it by an alias."""
     plan = tied_plan({"id": "head", "match": "head", "init": "zeros"})
 
-    assert [(e.parameter, e.aliases, e.rule) for e in plan.entries] == [  # type: ignore[attr-defined]
+    assert [(e.parameter, e.aliases, e.rule) for e in plan.entries] == [
         ("embed.weight", ("head.weight",), "head")
     ]
 
@@ -169,9 +172,29 @@ def test_two_rules_on_one_tied_tensor_are_an_error() -> None:
             {"id": "b", "match": "head", "init": "ones"},
         )
 
-    assert messages(caught.value)[0] == (
-        "rule `b` begins `head.weight` differently from rule `a`, but it is the same tensor as `embed.weight`"
+    issue = next(issue for issue in caught.value.issues if issue.code == "MIM-P010")
+    assert issue.path == ("arms", "main", "init", "b")
+    assert "differently from rule `a`, but it is the same tensor as `embed.weight`" in issue.message
+
+
+def test_explain_agrees_with_the_plan_on_tied_weights() -> None:
+    """A rule that matches a tied tensor under its other name claims it in the plan and in the explanation."""
+    plan = tied_plan(
+        {"id": "norms", "match": {"kind": "norm", "param": "bias"}, "init": "zeros"},
+        {"id": "head", "match": "head", "init": "zeros"},
+        {"id": "same", "match": "embed|norm", "init": "zeros"},
+        with_norm=True,
     )
+
+    assert plan.entry("embed.weight").rule == "head"
+    for name in ("embed", "embed.weight", "head", "head.weight"):
+        (item,) = explain(plan.matching, name)
+        assert item.parameter.name == "embed.weight"
+        assert [(v.rule, v.reason, v.alias) for v in item.verdicts] == [
+            ("norms", "it is of kind `embedding`, not `norm`", None),
+            ("head", None, "head.weight"),
+            ("same", "it matches, but rule `head` comes first", None),
+        ]
 
 
 def test_hash_ignores_names_and_order_of_rules(small: Small) -> None:
@@ -187,10 +210,6 @@ def test_hash_ignores_names_and_order_of_rules(small: Small) -> None:
 def test_ten_thousand_layers_resolve() -> None:
     """Every parameter has its entry; what it costs stands in docs/performance.md."""
     model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(10_000)))
-    from mimetic.graph.sites import find_sites
-    from mimetic.plans.resolve import resolve
-    from mimetic.recipe.load import load
-
     recipe = load(
         {
             "recipe": 1,

@@ -145,7 +145,7 @@ def _trained(
             plan_hash=plan.hash,
             augment=getattr(arm.data, "augment", ()),
             frozen=frozen,
-            held=plan.held,
+            held=plan.frozen_bn_layers,
             facts={"arm": trial.arm},
             observe=observer(arm, model, graph, dataset, seed=trial.seed),
             resume=True,

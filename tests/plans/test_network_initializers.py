@@ -10,6 +10,7 @@ from mimetic.config.address import ConfigPath
 from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.network import Network, trained_network
 from mimetic.errors import RunError, UserError
+from mimetic.graph.names import canonical_buffers
 from mimetic.graph.sites import find_sites
 from mimetic.plans.plan import Plan
 from mimetic.plans.resolve import resolve
@@ -129,3 +130,18 @@ def test_the_copy_is_float32_on_the_cpu() -> None:
     replace(made, entries=entries).apply(half)
 
     assert torch.equal(whole[0].weight.bfloat16(), half[0].weight)
+
+
+def test_the_buffers_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many norm layers changed, the model is walked once for its buffers, and its copy once."""
+    walks = []
+
+    def counting(model: nn.Module) -> dict[str, torch.Tensor]:
+        walks.append(model)
+        return canonical_buffers(model)
+
+    monkeypatch.setattr("mimetic.plans.apply.canonical_buffers", counting)
+    one = net(6, 1)
+    plan(one, RAINBOW, trained=net(4, 0)).apply(one)
+
+    assert len(walks) == 2
