@@ -15,14 +15,13 @@ import sys
 import time
 
 import torch
-from common import convmixer_parser, head, row, timed
+from common import convmixer_parser, head, keep_freed_memory, row, timed
 from loops import CLASSES, convmixer, ours, random_pictures, wait
 from torch.utils.flop_counter import FlopCounterMode
 
 from mimetic.models.build import build
 from mimetic.models.config import Model
 from mimetic.train.devices import pick_device, pick_precision, set_arithmetic
-from mimetic.train.memory import keep_freed_memory
 
 SIDE = {"cpu": 2048, "cuda": 8192}
 REPEATS = 10

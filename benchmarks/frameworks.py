@@ -28,7 +28,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
-from common import head, loop_parser, quartiles, row
+from common import head, keep_freed_memory, loop_parser, quartiles, row
 from loops import (
     CLASSES,
     LR,
@@ -50,7 +50,6 @@ from mimetic.data.dataset import Dataset
 from mimetic.models.build import build
 from mimetic.models.libraries import import_library
 from mimetic.train.devices import pick_device, pick_precision
-from mimetic.train.memory import keep_freed_memory
 
 Window = Callable[[], float]
 

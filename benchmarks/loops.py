@@ -17,6 +17,7 @@ from mimetic.journal import Journal, read_journal
 from mimetic.models.config import CifarResNet, ConvMixer, Model
 from mimetic.train.config import AdamW, Checkpoint, OneCycle, Train
 from mimetic.train.devices import pick_precision
+from mimetic.train.job import TrainJob
 from mimetic.train.loop import train
 
 CLASSES = 10
@@ -69,14 +70,16 @@ def ours(
             path = Path(folder) / "journal.jsonl"
             with Journal(path) as journal:
                 train(
-                    model,
-                    dataset,
-                    spec,
-                    seed=0,
-                    journal=journal,
-                    folder=Path(folder),
-                    plan_hash="",
-                    augment=(Crop(padding=PADDING), Flip()),
+                    TrainJob(
+                        model=model,
+                        dataset=dataset,
+                        spec=spec,
+                        seed=0,
+                        journal=journal,
+                        folder=Path(folder),
+                        plan_hash="",
+                        augment=(Crop(padding=PADDING), Flip()),
+                    )
                 )
             ended = time.time()
             done = [e for e in read_journal(path) if e["event"] == "epoch" and e["epoch"] > 0]

@@ -14,13 +14,12 @@ import statistics
 import sys
 
 import torch
-from common import loop_parser, quartiles
+from common import keep_freed_memory, loop_parser, quartiles
 from loops import CLASSES, bare, models, ours, random_pictures
 
 from mimetic.models.build import build
 from mimetic.models.config import Model
 from mimetic.train.devices import pick_device
-from mimetic.train.memory import keep_freed_memory
 
 
 def main() -> int:

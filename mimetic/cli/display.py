@@ -85,7 +85,7 @@ class Progress:
                 self._advance(trial, event)
             elif event["event"] == "compiled" and event["first_step_seconds"] >= 1.0:
                 self.say(f"{trial.name}: compiled, its first step took {event['first_step_seconds']:.0f} s")
-            elif event["event"] == "note" and event.get("aloud"):
+            elif event["event"] == "note" and event.get("level") == "warning":
                 self.say(f"{trial.name}: {event['text']}")
             elif event["event"] == "epoch" and self._metric in event["metrics"]:
                 self._value[trial] = event["metrics"][self._metric]

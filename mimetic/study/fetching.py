@@ -13,7 +13,7 @@ from mimetic.covariance.config import Origin
 from mimetic.errors import UserError
 from mimetic.recipe.recipe import Recipe
 from mimetic.recipe.stages import origins
-from mimetic.train.begin import WEIGHTS
+from mimetic.train.checkpoint import WEIGHTS
 
 
 def with_local_runs(recipe: Recipe, root: Path) -> Recipe:

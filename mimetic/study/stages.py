@@ -18,7 +18,7 @@ from mimetic.recipe.dump import resolved
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.recipe.stages import origins, stages_of
 from mimetic.study.layout import Trial
-from mimetic.train.begin import WEIGHTS
+from mimetic.train.checkpoint import WEIGHTS
 
 FOLDERS = "stages.json"
 """Beside `resolved.yaml`: the folder of each stage the study harvests."""

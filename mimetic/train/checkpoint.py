@@ -1,9 +1,9 @@
-"""The state of a trial in one safetensors file, replaced in one step.
+"""The state of a trial in one safetensors file, replaced atomically.
 
-Weights, buffers, optimizer moments and the sums of an epoch under way are tensors; counters, the plan's
-hash and a digest of the tensors stand in the header. One file cannot disagree with itself, nothing in it
-executes code on loading, and order and augmentation are keyed by counters, so no state of a loader or
-generator is needed: training continues bit for bit on a CPU (Runner research E1; mimetic.streams).
+Weights, buffers, optimizer moments and the sums of the current epoch are tensors; counters, the plan's hash
+and a digest of the tensors are in the header. One file cannot disagree with itself, and loading it executes
+no code. Order and augmentation are keyed by counters, so no state of a loader or generator is needed:
+training continues bit for bit on a CPU.
 """
 
 import json
@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -23,17 +22,34 @@ from torch.optim import Optimizer
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_atomically
 
+CHECKPOINT = "state.safetensors"
+WEIGHTS = "weights.safetensors"
+
 _MODEL = "model/"
 _OPTIMIZER = "optimizer/"
 _SUMS = "sums/"
 _HEADER = "mimetic/1"
 
 
-_NONE: Mapping[str, Tensor] = MappingProxyType({})
-
-
 class UnreadableCheckpointError(RunError):
-    """A checkpoint is damaged; the trial can only begin again."""
+    """A checkpoint is damaged; the trial can only start over."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a trial has come.
+
+    Attributes:
+        epoch: Completed epochs.
+        step: Completed steps, those of the current epoch included.
+        elapsed_s: Training time of the current epoch in seconds.
+        sums: Sums over the steps of the current epoch, by name.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    elapsed_s: float = 0.0
+    sums: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,71 +57,69 @@ class Checkpoint:
     """A trial after a step, on the CPU.
 
     Attributes:
-        epoch: Epochs whose figures are known.
-        step: Steps trained, those of the epoch under way included.
+        progress: How far it has come.
         model: State of the model by name, tied tensors once.
-        moments: Tensors of the optimizer, `<parameter's number>/<key>`.
-        sums: What the epoch under way has summed up, by name.
-        spent: Seconds spent on it.
+        moments: Tensors of the optimizer, `<index of the parameter>/<key>`.
     """
 
-    epoch: int
-    step: int
+    progress: Progress
     model: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
-    sums: Mapping[str, Tensor] = field(default_factory=dict)
-    spent: float = 0.0
 
     def restore(self, model: nn.Module, optimizer: Optimizer) -> None:
-        """Copy the state into a model and an optimizer built as when it was saved.
+        """Copy the state into a model and an optimizer of the same structure.
 
         Raises:
             RunError: If names or shapes differ.
         """
-        _copy(self.model, into=model)
+        _copy_into(model, self.model)
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in self.moments.items():
-            number, _, key = name.partition("/")
-            parameter = parameters[int(number)]
-            state.setdefault(int(number), {})[key] = (
-                _laid_out(tensor, like=parameter) if tensor.ndim > 0 else tensor
-            )
+            index, _, key = name.partition("/")
+            moment = _in_layout(tensor, like=parameters[int(index)]) if tensor.ndim > 0 else tensor
+            state.setdefault(int(index), {})[key] = moment
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
+def find_checkpoint(folder: Path, *, plan_hash: str) -> tuple[Checkpoint | None, str | None]:
+    """Return the checkpoint to continue from, or None and the reason why a damaged one is ignored.
+
+    Final weights without a checkpoint mean that the trial was killed just before its end event.
+
+    Raises:
+        UserError: If the checkpoint belongs to another plan.
+    """
+    try:
+        checkpoint = load_checkpoint(folder / CHECKPOINT, plan_hash=plan_hash)
+        if checkpoint is None:
+            checkpoint = load_weights(folder / WEIGHTS, plan_hash=plan_hash)
+    except UnreadableCheckpointError as error:
+        return None, f"{error}; the trial starts over"
+    return checkpoint, None
+
+
 def save_checkpoint(
-    path: Path,
-    model: nn.Module,
-    optimizer: Optimizer,
-    *,
-    epoch: int,
-    step: int,
-    plan_hash: str,
-    sums: Mapping[str, Tensor] = _NONE,
-    spent: float = 0.0,
+    path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress, *, plan_hash: str
 ) -> None:
-    """Write the state of a trial; a reader sees the checkpoint before or this one.
+    """Write the state of a trial; a reader sees either the previous checkpoint or this one.
 
     Args:
         path: The file.
         model: The model.
         optimizer: Its optimizer.
-        epoch: Epochs whose figures are known.
-        step: Steps trained.
-        plan_hash: What the state is bound to.
-        sums: What the epoch under way has summed up.
-        spent: Seconds spent on it.
+        progress: How far the trial has come.
+        plan_hash: Hash of the plan it belongs to.
 
     Raises:
-        RunError: If it cannot be written, e.g. on a full disk; the checkpoint before stays.
+        RunError: If it cannot be written, e.g. on a full disk; the previous checkpoint stays.
     """
-    tensors = {f"{_MODEL}{name}": _portable(tensor) for name, tensor in _state(model).items()}
-    for number, values in optimizer.state_dict()["state"].items():
+    tensors = {f"{_MODEL}{name}": _cpu_copy(tensor) for name, tensor in _state(model).items()}
+    for index, values in optimizer.state_dict()["state"].items():
         moments = {key: value for key, value in values.items() if isinstance(value, Tensor)}
-        tensors.update({f"{_OPTIMIZER}{number}/{key}": _portable(value) for key, value in moments.items()})
-    tensors.update({f"{_SUMS}{name}": _portable(tensor) for name, tensor in sums.items()})
-    _save(path, tensors, epoch=epoch, step=step, plan_hash=plan_hash, spent=spent)
+        tensors.update({f"{_OPTIMIZER}{index}/{key}": _cpu_copy(value) for key, value in moments.items()})
+    tensors.update({f"{_SUMS}{name}": _cpu_copy(tensor) for name, tensor in progress.sums.items()})
+    _save(path, tensors, progress, plan_hash)
 
 
 def load_checkpoint(path: Path, *, plan_hash: str) -> Checkpoint | None:
@@ -117,25 +131,19 @@ def load_checkpoint(path: Path, *, plan_hash: str) -> Checkpoint | None:
     """
     if not path.exists():
         return None
-    tensors, facts = _load(path, plan_hash=plan_hash)
-    return Checkpoint(
-        facts["epoch"],
-        facts["step"],
-        model=_below(_MODEL, tensors),
-        moments=_below(_OPTIMIZER, tensors),
-        sums=_below(_SUMS, tensors),
-        spent=facts.get("spent", 0.0),
-    )
+    tensors, progress = _load(path, plan_hash=plan_hash)
+    progress.sums = _with_prefix(_SUMS, tensors)
+    return Checkpoint(progress, _with_prefix(_MODEL, tensors), moments=_with_prefix(_OPTIMIZER, tensors))
 
 
 def save_weights(path: Path, model: nn.Module, *, epoch: int, step: int, plan_hash: str) -> None:
-    """Write parameters and buffers by their own names, readable by any safetensors reader.
+    """Write parameters and buffers under their own names, readable by any safetensors reader.
 
     Raises:
         RunError: If the file cannot be written.
     """
-    weights = {name: _portable(tensor) for name, tensor in _state(model).items()}
-    _save(path, weights, epoch=epoch, step=step, plan_hash=plan_hash)
+    weights = {name: _cpu_copy(tensor) for name, tensor in _state(model).items()}
+    _save(path, weights, Progress(epoch, step), plan_hash)
 
 
 def load_weights(path: Path, *, plan_hash: str) -> Checkpoint | None:
@@ -147,12 +155,12 @@ def load_weights(path: Path, *, plan_hash: str) -> Checkpoint | None:
     """
     if not path.exists():
         return None
-    tensors, facts = _load(path, plan_hash=plan_hash)
-    return Checkpoint(facts["epoch"], facts["step"], model=tensors, moments={})
+    tensors, progress = _load(path, plan_hash=plan_hash)
+    return Checkpoint(progress, tensors, moments={})
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that a killed writer left in a trial's folder."""
+def remove_temporary_files(folder: Path) -> None:
+    """Remove the temporary files that a killed writer left in a trial's folder."""
     for leftover in folder.glob(".*.tmp"):
         leftover.unlink(missing_ok=True)
 
@@ -166,67 +174,80 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return dict(first.values())
 
 
-def _portable(tensor: Tensor) -> Tensor:
-    """Return a contiguous copy on the CPU, which shares memory with nothing."""
+def _cpu_copy(tensor: Tensor) -> Tensor:
+    """Return a contiguous copy on the CPU that shares no memory."""
     return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
 
 
-def _laid_out(moment: Tensor, *, like: Tensor) -> Tensor:
-    """Return an optimizer's tensor in its parameter's memory format, which fused steps rely on."""
+def _in_layout(moment: Tensor, *, like: Tensor) -> Tensor:
+    """Return an optimizer's tensor in its parameter's memory format, as fused optimizers require."""
     if moment.shape != like.shape:
         return moment
     return torch.empty_like(like, dtype=moment.dtype, requires_grad=False).copy_(moment)
 
 
 @torch.no_grad()
-def _copy(state: Mapping[str, Tensor], *, into: nn.Module) -> None:
-    targets = _state(into)
-    expected = {name: tuple(tensor.shape) for name, tensor in targets.items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+def _copy_into(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    targets = _state(model)
+    expected = {(name, tuple(tensor.shape)) for name, tensor in targets.items()}
+    found = {(name, tuple(tensor.shape)) for name, tensor in state.items()}
     if expected != found:
-        names = sorted({name for name, _ in expected.items() ^ found.items()})
-        raise RunError(f"the checkpoint does not fit the model: {', '.join(names[:5])} differ")
+        names = ", ".join(sorted({name for name, _ in expected ^ found})[:5])
+        raise RunError(f"the checkpoint does not fit the model: {names} differ", code="MIM-T030")
     for name, tensor in state.items():
         targets[name].copy_(tensor)
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    found = blake2b(digest_size=16)
+    digest = blake2b(digest_size=16)
     for name in sorted(tensors):
-        found.update(name.encode())
-        found.update(tensors[name].flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        digest.update(name.encode())
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
-def _save(path: Path, tensors: dict[str, Tensor], **facts: object) -> None:
-    facts["plan"] = facts.pop("plan_hash")
-    header = {_HEADER: json.dumps({**facts, "digest": _digest(tensors)})}
+def _save(path: Path, tensors: dict[str, Tensor], progress: Progress, plan_hash: str) -> None:
+    metadata = {
+        "epoch": progress.epoch,
+        "step": progress.step,
+        "elapsed_s": progress.elapsed_s,
+        "plan": plan_hash,
+        "digest": _digest(tensors),
+    }
+    header = {_HEADER: json.dumps(metadata)}
     try:
         write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=header))
     except (OSError, SafetensorError) as error:
         raise RunError(
-            f"{path}: the file cannot be written ({error}): make room or choose another folder"
+            f"{path}: the file cannot be written ({error}): free disk space or choose another folder",
+            code="MIM-T031",
         ) from error
 
 
-def _load(path: Path, *, plan_hash: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _load(path: Path, *, plan_hash: str) -> tuple[dict[str, Tensor], Progress]:
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})[_HEADER])
+            metadata: Any = json.loads((file.metadata() or {})[_HEADER])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise UnreadableCheckpointError(f"{path}: the checkpoint cannot be read ({error})") from error
-    if not isinstance(facts, dict) or {"plan", "epoch", "step", "digest"} - set(facts):
-        raise UnreadableCheckpointError(f"{path}: this is no state of a trial")
-    if facts["plan"] != plan_hash:
+        raise UnreadableCheckpointError(
+            f"{path}: the checkpoint cannot be read ({error})", code="MIM-T032"
+        ) from error
+    if not isinstance(metadata, dict) or {"plan", "epoch", "step", "digest"} - set(metadata):
+        raise UnreadableCheckpointError(f"{path}: not the checkpoint of a trial", code="MIM-T033")
+    if metadata["plan"] != plan_hash:
         raise UserError(
-            f"{path}: this state belongs to another plan ({facts['plan'][:12]}, not {plan_hash[:12]}): "
-            "the recipe changed since; resume with the recipe stored beside it, or start a new study"
+            f"{path}: this checkpoint belongs to another plan ({metadata['plan'][:12]}, not "
+            f"{plan_hash[:12]}): the recipe has changed; resume with the recipe stored beside it, or start "
+            "a new study",
+            code="MIM-T034",
         )
-    if facts["digest"] != _digest(tensors):
-        raise UnreadableCheckpointError(f"{path}: the state is damaged (its digest does not match)")
-    return tensors, facts
+    if metadata["digest"] != _digest(tensors):
+        raise UnreadableCheckpointError(
+            f"{path}: the checkpoint is damaged: digest mismatch", code="MIM-T035"
+        )
+    return tensors, Progress(metadata["epoch"], metadata["step"], metadata.get("elapsed_s", 0.0))

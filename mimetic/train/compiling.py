@@ -1,4 +1,4 @@
-"""Whether a model is compiled: only where the run is long enough to earn back what compiling costs."""
+"""Whether a model is compiled: only if the run is long enough to amortize the compile time."""
 
 from collections.abc import Callable
 
@@ -8,67 +8,71 @@ from torch import Tensor, nn
 from mimetic.errors import RunError
 from mimetic.journal import Journal, NullJournal
 
-LONG = 5_000
-"""Steps from which `auto` compiles on a GPU: compiling takes about a minute, and earns some ten
-milliseconds a step. An estimate; the journal holds what the first step took."""
+MIN_STEPS = 5_000
+"""Steps from which `auto` compiles on a GPU. Compiling takes about a minute and saves some ten milliseconds
+a step: an estimate; the journal records the time of the first step."""
 
 
 def pick_compile(choice: bool | str, device: torch.device, *, steps: int) -> tuple[bool, str]:
-    """Return whether to compile, and why, for the journal.
+    """Return whether to compile, and the reason for the journal.
 
-    On a CPU compiling never paid: the time goes into the backward passes of convolutions, and inductor
-    calls the same kernels for them as eager mode does (0.8 of eager's images per second, Runner research B4).
+    On a CPU compiling never paid off: the time is spent in backward passes of convolutions, for which
+    inductor calls the same kernels as eager mode (0.8 of eager's images per second).
     """
     if isinstance(choice, bool):
         return choice, "on" if choice else "off"
     if device.type != "cuda":
-        return False, f"off: it does not pay on a {device.type}"
-    if steps < LONG:
-        return False, f"off: {steps} steps do not earn it back, {LONG} would"
-    return True, f"on: {steps} steps earn it back"
+        return False, f"off: no gain on {device.type}"
+    if steps < MIN_STEPS:
+        return False, f"off: {steps} steps do not amortize the compile time, {MIN_STEPS} would"
+    return True, f"on: {steps} steps amortize the compile time"
 
 
 class CompileError(RunError):
-    """A network that should be compiled cannot be."""
+    """A model that must be compiled cannot be."""
 
 
-class Compiled:
-    """A model's forward, compiled at its first call; inductor keeps what it made on the disk.
+class CompiledModel:
+    """A model's forward, compiled at its first call; inductor caches the code on disk.
 
     Args:
         model: The model.
-        must: Whether it is an error that it cannot be compiled; it is used as it is otherwise.
-        journal: Told what compiling cost, or why it failed.
+        required: Whether a compile error is raised. Otherwise the model then runs uncompiled.
+        journal: Records the compile time, or why compiling failed.
     """
 
-    def __init__(self, model: nn.Module, *, must: bool, journal: Journal | NullJournal) -> None:
-        self._model, self._must, self._journal = model, must, journal
+    def __init__(self, model: nn.Module, *, required: bool, journal: Journal | NullJournal) -> None:
+        self._model, self._required, self._journal = model, required, journal
         self._forward: Callable[[Tensor], Tensor] = torch.compile(model)
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Return what the model answers.
+        """Return the model's output.
 
         Raises:
-            CompileError: If it cannot be compiled and must be, with the repair.
+            CompileError: If compiling is required and fails, with the repair.
         """
         try:
             return self._forward(inputs)
         except Exception as error:
-            if self._forward is self._model or not _of_the_compiler(error):
+            if self._forward is self._model or not _from_compiler(error):
                 raise
-            said = f"torch.compile fails here ({' '.join(str(error).split())[:160]})"
-            if self._must:
-                raise CompileError(f"{said}; set `train.compile: false`") from error
-            self._journal.write("note", text=f"not compiled: {said}", aloud=True)
+            reason = " ".join(str(error).split())[:160]
+            if self._required:
+                raise CompileError(
+                    f"torch.compile failed ({reason}); set `train.compile: false`", code="MIM-T050"
+                ) from error
+            self._journal.write(
+                "note", text=f"not compiled: torch.compile failed ({reason})", level="warning"
+            )
             self._forward = self._model
         return self._model(inputs)  # type: ignore[no-any-return]
 
-    def tell(self, seconds: float) -> None:
-        """Take in what the first step took, and tell it if the model was compiled in it."""
+    def report_first_step(self, seconds: float) -> None:
+        """Journal the time of the first step, if the model was compiled in it."""
         if self._forward is not self._model:
             self._journal.write("compiled", first_step_seconds=seconds)
 
 
-def _of_the_compiler(error: Exception) -> bool:
-    """Tell whether the compiler raised it: no C++ compiler or Triton, an operation it does not know."""
+def _from_compiler(error: Exception) -> bool:
+    """Return whether the compiler raised it: no C++ compiler or Triton, or an unsupported operation."""
     return type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton"))

@@ -1,4 +1,4 @@
-"""Where and in which arithmetic a trial computes."""
+"""Device, arithmetic and random streams of a trial."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,10 +14,10 @@ Precision = Literal["fp32", "tf32", "bf16"]
 def pick_device(name: str) -> torch.device:
     """Return the device a recipe names; `auto` takes the GPU if there is one.
 
-    `cuda` without a number is the GPU of this process: in a team each process has another one.
+    `cuda` without a number is the current GPU of this process: with torchrun each process has another one.
 
     Raises:
-        UserError: If the machine has no such device.
+        UserError: If this machine has no such device.
     """
     if name == "auto":
         return (
@@ -28,36 +28,42 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"train.device: no device is called `{name}`; use `auto`, `cpu`, `cuda:1`…") from None
+        raise UserError(
+            f"train.device: `{name}` is not a device; use `auto`, `cpu`, `cuda:1`…", code="MIM-T001"
+        ) from None
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if count == 0 or (device.index is not None and device.index >= count):
-            raise UserError(f"train.device: `{name}` asked for, but {_gpus(count)}; use `auto` or `cpu`")
+            raise UserError(
+                f"train.device: `{name}` is not available: {_gpus(count)}; use `auto` or `cpu`",
+                code="MIM-T002",
+            )
         return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(
-            "train.device: `mps` asked for, but this machine has no Apple GPU; use `auto` or `cpu`"
+            "train.device: `mps` is not available: this machine has no Apple GPU; use `auto` or `cpu`",
+            code="MIM-T003",
         )
     return device
 
 
 def pick_precision(name: str, device: torch.device) -> Precision:
-    """Return the arithmetic a recipe names; `auto` is bf16 on a CUDA GPU that has it and fp32 elsewhere.
+    """Return the arithmetic a recipe names; `auto` is bf16 on a CUDA GPU that supports it and fp32 elsewhere.
 
-    GPUs before Ampere emulate bf16, slower than they compute fp32. A CPU has no tf32: it computes in fp32.
+    GPUs before Ampere emulate bf16, slower than fp32. A CPU has no tf32 and uses fp32.
     """
     if name == "auto":
-        return "bf16" if device.type == "cuda" and _computes_bf16(device) else "fp32"
+        return "bf16" if device.type == "cuda" and _supports_bf16(device) else "fp32"
     if name == "tf32":
         return "tf32" if device.type == "cuda" else "fp32"
     return "bf16" if name == "bf16" else "fp32"
 
 
 def set_arithmetic(precision: Precision, device: torch.device) -> None:
-    """Allow or forbid tf32 in matrix products and convolutions; a setting of the whole process.
+    """Allow or forbid tf32 in matrix products and convolutions, for the whole process.
 
-    By the older of torch's two ways, which sets the newer one too: inductor reads the older, and torch
-    raises where the two disagree.
+    This uses the older of torch's two settings, which sets the newer one too: inductor reads the older, and
+    torch raises if the two disagree.
     """
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
@@ -66,14 +72,14 @@ def set_arithmetic(precision: Precision, device: torch.device) -> None:
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Return the context of a forward pass: bf16 for what stands it, or nothing."""
+    """Return the context of a forward pass: bf16 autocast, or none."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def seed_layers(seed: int, device: torch.device) -> None:
-    """Seed the global streams that dropout and stochastic depth draw from.
+    """Seed the global generators that dropout and stochastic depth draw from.
 
-    Cheaper than `torch.manual_seed` (1 µs for 76 µs), which also visits devices that are not used.
+    1 µs; `torch.manual_seed`, which also seeds unused devices, takes 76 µs.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
@@ -83,17 +89,17 @@ def seed_layers(seed: int, device: torch.device) -> None:
 
 
 @contextmanager
-def keeping_global_streams() -> Iterator[None]:
-    """Restore torch's global streams after the block; a process that trains keeps its own draws."""
-    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(list(range(torch.cuda.device_count())) if in_use else []):
+def preserve_global_rng() -> Iterator[None]:
+    """Restore torch's global random state after the block."""
+    cuda_in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(list(range(torch.cuda.device_count())) if cuda_in_use else []):
         yield
 
 
 def device_lost() -> str | None:
-    """Return what a GPU says that computes nothing more for this process; None while it does.
+    """Return the error of a GPU that this process can no longer use, or None.
 
-    After an illegal access or a failed assertion of a kernel every later call fails, of whatever trial.
+    After an illegal access or a failed assertion of a kernel every later call fails, in any trial.
     """
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return None
@@ -104,7 +110,7 @@ def device_lost() -> str | None:
     return None
 
 
-def _computes_bf16(device: torch.device) -> bool:
+def _supports_bf16(device: torch.device) -> bool:
     with torch.cuda.device(device):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 

@@ -1,4 +1,4 @@
-"""What a plan freezes stays as it was: no gradient, fixed statistics, and the bytes compared at the end."""
+"""Frozen tensors keep their bytes: no gradient, fixed statistics, and a comparison at the end."""
 
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
@@ -11,36 +11,37 @@ from mimetic.graph.names import canonical_buffers, canonical_modules, canonical_
 
 
 def digest(tensor: Tensor) -> str:
-    """Return a hash of a tensor's dtype, shape and values, the same for every device and memory format."""
+    """Return a hash of a tensor's dtype, shape and values, independent of device and memory format."""
     values = tensor.detach().cpu().contiguous()
-    found = blake2b(f"{values.dtype} {tuple(values.shape)} ".encode(), digest_size=16)
-    found.update(values.flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+    value_hash = blake2b(f"{values.dtype} {tuple(values.shape)} ".encode(), digest_size=16)
+    value_hash.update(values.flatten().view(torch.uint8).numpy().tobytes())
+    return value_hash.hexdigest()
 
 
 def check_frozen(model: nn.Module, digests: Mapping[str, str]) -> None:
-    """Compare frozen tensors with the digests taken when they were frozen.
+    """Compare frozen tensors with the digests taken before training.
 
     Args:
         model: The trained model.
         digests: Canonical name of a parameter or buffer → its `digest` before training.
 
     Raises:
-        RunError: If one of them changed or is gone; all of them are named.
+        RunError: If any of them changed or is missing; it names all of them.
     """
-    tensors = _tensors(model)
-    moved = [name for name, was in digests.items() if name not in tensors or digest(tensors[name]) != was]
-    if moved:
+    tensors = {**canonical_buffers(model), **canonical_parameters(model)}
+    changed = [n for n, before in digests.items() if n not in tensors or digest(tensors[n]) != before]
+    if changed:
         raise RunError(
-            f"frozen parameters changed during training: {', '.join(sorted(moved))}; "
-            "something outside the optimizer writes to them (a custom layer or a tied tensor?)"
+            f"frozen parameters changed during training: {', '.join(sorted(changed))}; something other than "
+            "the optimizer writes to them (a custom layer or a tied tensor?)",
+            code="MIM-T060",
         )
 
 
-def hold_statistics(model: nn.Module, layers: Iterable[str]) -> None:
-    """Put norm layers into evaluation mode: they use their running statistics and do not move them.
+def freeze_norm_statistics(model: nn.Module, layers: Iterable[str]) -> None:
+    """Put norm layers into evaluation mode, in which they use their running statistics unchanged.
 
-    `model.train()` undoes it, so call it after each. Replaces no module and changes no momentum.
+    `model.train()` reverts it, so call this after each `model.train()`.
 
     Args:
         model: The model.
@@ -51,8 +52,3 @@ def hold_statistics(model: nn.Module, layers: Iterable[str]) -> None:
         modules = canonical_modules(model)
         for name in names:
             modules[name].eval()
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    named = {**canonical_buffers(model), **canonical_parameters(model)}
-    return {name: tensor for name, tensor in named.items() if isinstance(tensor, Tensor)}

@@ -5,53 +5,55 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from mimetic.files import write_text
-from mimetic.train.devices import pick_device
 
 TRACE = "trace.json.gz"
 SUMMARY = "profile.txt"
 
 _WAIT, _WARMUP, _ACTIVE = 3, 2, 8
-"""Steps that pass, that warm the profiler up, and that are recorded; of fewer steps, all but the first."""
+"""Steps to skip, to warm the profiler up, and to record; of fewer steps, all but the first are recorded."""
 
 _ROWS = 20
 
 
 class Profiler(Protocol):
-    """Takes in the end of each step."""
+    """Told of the end of each step."""
 
     def step(self) -> None:
-        """Take in the end of a step."""
+        """End a step."""
 
 
 @contextmanager
-def profiling(folder: Path, device: str, *, steps: int, on: bool) -> Iterator[Profiler | None]:
-    """Record steps 6 to 13 of the training inside the block, if asked to; of a shorter one what there is.
+def profiling(
+    folder: Path, device: torch.device, *, steps: int, enabled: bool = True
+) -> Iterator[Profiler | None]:
+    """Record steps 6 to 13 of the training inside the block; of a shorter one, all but its first step.
 
     Args:
-        folder: Where the trace (for chrome://tracing or Perfetto) and the summary go.
-        device: Where it trains; the kernels of a GPU are recorded as well.
-        steps: How many there are.
-        on: Whether to record; None is yielded otherwise.
+        folder: Folder of the trace (for chrome://tracing or Perfetto) and the summary.
+        device: Where the model trains; kernels of a GPU are recorded as well.
+        steps: Steps of the whole training.
+        enabled: Whether to record; otherwise, and for fewer than two steps, None is yielded.
     """
-    if not on or steps < 2:  # noqa: PLR2004 - the first one only warms up
+    if not enabled or steps < 2:  # noqa: PLR2004 (the first step only warms up)
         yield None
         return
     enough = steps >= _WAIT + _WARMUP + _ACTIVE
     wait, warmup, active = (_WAIT, _WARMUP, _ACTIVE) if enough else (0, 1, steps - 1)
-    counted = f"{active} step" if active == 1 else f"{active} steps"
-    kernels = pick_device(device).type == "cuda"
+    title = f"{active} step" if active == 1 else f"{active} steps"
+    on_gpu = device.type == "cuda"
 
     def write(recorded: profile) -> None:
         recorded.export_chrome_trace(str(folder / TRACE))
-        order = "self_cuda_time_total" if kernels else "self_cpu_time_total"
+        order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
         table = recorded.key_averages().table(sort_by=order, row_limit=_ROWS, max_name_column_width=40)
-        write_text(folder / SUMMARY, f"{counted}\n{table}\n")
+        write_text(folder / SUMMARY, f"{title}\n{table}\n")
 
     with profile(
-        activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if kernels else [])],
+        activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])],
         schedule=schedule(wait=wait, warmup=warmup, active=active, repeat=1),
         on_trace_ready=write,
     ) as recorded:

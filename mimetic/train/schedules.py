@@ -1,85 +1,85 @@
-"""Learning-rate schedules as pure functions of the step.
-
-`rate(spec, step=, steps=)` is the share of the peak learning rate used at one step, so that a resumed run
-needs no scheduler state. Plugins register another schedule with `@rate.register`.
-"""
+"""Learning-rate schedules as pure functions of the step, so a resumed run needs no scheduler state."""
 
 import math
-from functools import singledispatch
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
-from mimetic.config.registry import Component
-from mimetic.train.config import ConstantRate, Cosine, OneCycle, Triangular
+from mimetic.config.registry import implementation
+from mimetic.train.config import ConstantRate, Cosine, OneCycle, Schedule, Triangular
 
-
-@singledispatch
-def rate(spec: Component, *, step: int, steps: int) -> float:
-    """Return the learning rate of a step as a share of the peak, in [0, 1].
-
-    Args:
-        spec: The schedule of the recipe.
-        step: The step, 0 … steps - 1.
-        steps: Steps of the whole training.
-
-    Raises:
-        NotImplementedError: If no schedule is registered for the section's type.
-    """
-    message = f"no schedule is registered for {type(spec).__name__}"
-    raise NotImplementedError(message)
+Spec_contra = TypeVar("Spec_contra", bound=Schedule, contravariant=True)
 
 
-@rate.register
-def _constant(spec: ConstantRate, *, step: int, steps: int) -> float:
+class ScheduleFunction(Protocol[Spec_contra]):
+    """The implementation of a schedule of the recipe, `impl=` of its section."""
+
+    def __call__(self, spec: Spec_contra, *, step: int, steps: int) -> float:
+        """Return the learning rate of a step as a fraction of the peak, in [0, 1].
+
+        Args:
+            spec: The schedule of the recipe.
+            step: The step, 0 … steps - 1.
+            steps: Steps of the whole training.
+        """
+
+
+def make_schedule(spec: Schedule, *, steps: int) -> Callable[[int], float]:
+    """Return the function from a step to its learning rate as a fraction of the peak."""
+    rate: ScheduleFunction[Any] = implementation(spec)
+    at_step = partial(rate, spec, steps=steps)
+    return lambda step: at_step(step=step)
+
+
+def constant(spec: ConstantRate, *, step: int, steps: int) -> float:
     """Return min(1, (t + 1) / (warmup · T))."""
     return min(1.0, _warmup(spec.warmup, step=step, steps=steps))
 
 
-@rate.register
-def _cosine(spec: Cosine, *, step: int, steps: int) -> float:
+def cosine(spec: Cosine, *, step: int, steps: int) -> float:
     """Return end + (1 - end)(1 + cos πs) / 2 with s from 0 after the warm-up to 1 at the last step."""
     rising = _warmup(spec.warmup, step=step, steps=steps)
     if rising < 1.0:
         return rising
-    first = max(spec.warmup * steps - 1, 0.0)  # the step whose rate is the peak
-    return _anneal(1.0, spec.end, _share(step, start=first, stop=steps - 1))
+    peak = max(spec.warmup * steps - 1, 0.0)  # the step whose rate is the peak
+    return _anneal(1.0, spec.end, _fraction(step, start=peak, stop=steps - 1))
 
 
-@rate.register
-def _one_cycle(spec: OneCycle, *, step: int, steps: int) -> float:
+def one_cycle(spec: OneCycle, *, step: int, steps: int) -> float:
     """Return the two cosines of `torch.optim.lr_scheduler.OneCycleLR`, anneal_strategy='cos'."""
     start = 1.0 / spec.start_div
-    peak = spec.rise * steps - 1  # OneCycleLR's own counting: its peak lies one step early
+    peak = spec.rise * steps - 1  # as OneCycleLR counts: its peak is one step early
     if step <= peak:
-        return _anneal(start, 1.0, _share(step, start=0.0, stop=peak))
-    return _anneal(1.0, start / spec.end_div, _share(step, start=peak, stop=steps - 1))
+        return _anneal(start, 1.0, _fraction(step, start=0.0, stop=peak))
+    return _anneal(1.0, start / spec.end_div, _fraction(step, start=peak, stop=steps - 1))
 
 
-@rate.register
-def _triangular(spec: Triangular, *, step: int, steps: int) -> float:
+def triangular(spec: Triangular, *, step: int, steps: int) -> float:
     """Interpolate between the knots (0, 0), (rise, 1), (fall, low), (1, 0) at (t + 1) / T.
 
-    With the defaults the schedule of locuslab/convmixer-cifar10, which also reads it at the end of a step.
+    The defaults are the schedule of locuslab/convmixer-cifar10, which also evaluates it at the end of a step.
     """
     at = (step + 1) / steps
     if at <= spec.rise:
         return at / spec.rise
     if at <= spec.fall:
-        return _between(1.0, spec.low, _share(at, start=spec.rise, stop=spec.fall))
-    return _between(spec.low, 0.0, _share(at, start=spec.fall, stop=1.0))
+        return _interpolate(1.0, spec.low, _fraction(at, start=spec.rise, stop=spec.fall))
+    return _interpolate(spec.low, 0.0, _fraction(at, start=spec.fall, stop=1.0))
 
 
-def _warmup(share: float, *, step: int, steps: int) -> float:
-    """Return how far a linear warm-up over a share of training has come; 1 or more once it is over."""
-    return (step + 1) / (share * steps) if share > 0.0 else 1.0
+def _warmup(fraction: float, *, step: int, steps: int) -> float:
+    """Return the progress of a linear warm-up over a fraction of training; 1 or more once it is over."""
+    return (step + 1) / (fraction * steps) if fraction > 0.0 else 1.0
 
 
-def _share(at: float, *, start: float, stop: float) -> float:
-    """Return where `at` lies between start and stop, in [0, 1]; 0 where both fall together."""
+def _fraction(at: float, *, start: float, stop: float) -> float:
+    """Return where `at` is between start and stop, in [0, 1]; 0 where they are equal."""
     return min(max((at - start) / (stop - start), 0.0), 1.0) if stop > start else 0.0
 
 
-def _anneal(first: float, last: float, share: float) -> float:
-    return last + (first - last) / 2.0 * (1.0 + math.cos(math.pi * share))
+def _anneal(first: float, last: float, fraction: float) -> float:
+    return last + (first - last) / 2.0 * (1.0 + math.cos(math.pi * fraction))
 
 
-def _between(first: float, last: float, share: float) -> float:
-    return first + (last - first) * share
+def _interpolate(first: float, last: float, fraction: float) -> float:
+    return first + (last - first) * fraction

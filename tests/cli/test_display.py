@@ -68,7 +68,7 @@ def test_what_compiling_cost_and_why_it_failed() -> None:
     text = told(
         (ONE, event("compiled", 1.0, first_step_seconds=21.4)),
         (TWO, event("compiled", 1.0, first_step_seconds=0.03)),
-        (TWO, event("note", 1.0, text="not compiled: there is no compiler", aloud=True)),
+        (TWO, event("note", 1.0, text="not compiled: there is no compiler", level="warning")),
         (TWO, event("note", 1.0, text="blocks.0.weight scaled by 1.2")),
     )
     assert text.splitlines()[1:] == [

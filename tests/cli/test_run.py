@@ -195,7 +195,7 @@ def test_resume_with_a_damaged_checkpoint(
     [
         (["--root", "/dev/null/x"], "/dev/null/x: the runs cannot be kept there"),
         (["--device", "gpu"], "train.device: no device is called `gpu`"),
-        (["--device", "cuda:99"], "`cuda:99` asked for, but "),
+        (["--device", "cuda:99"], "`cuda:99` is not available: "),
         (["--set", "data=cifar10"], "data: `cifar10` is not in "),
         (["--resume"], "there is no study of `tiny` below"),
         (["--set", "arms.frozen.init.filters.match.kind=embedding"], "matches nothing in this model"),

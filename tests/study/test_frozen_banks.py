@@ -18,7 +18,7 @@ from mimetic.study.layout import Trial
 from mimetic.study.planning.arms import plan_arms
 from mimetic.study.trials.shelf import TrialCache
 from mimetic.study.trials.trial import run_trial
-from mimetic.train.begin import WEIGHTS
+from mimetic.train.checkpoint import WEIGHTS
 
 KINDS = ["linear_combination", "shared_filters", "factorised"]
 

@@ -19,7 +19,7 @@ from mimetic.study.study import run
 from mimetic.study.trials.shelf import TrialCache
 from mimetic.study.trials.trial import run_trial
 from mimetic.train import checkpoint
-from mimetic.train.begin import CHECKPOINT, WEIGHTS
+from mimetic.train.checkpoint import CHECKPOINT, WEIGHTS
 
 TINY: dict[str, Any] = {
     "recipe": 1,
@@ -117,7 +117,7 @@ def test_one_trial_fails_and_goes_on_later(
     reason = str(events[-1].get("reason")) if named != "journal.jsonl" else said
     assert named in reason
     assert "No space left on device" in reason
-    assert "make room" in reason
+    assert "choose another folder" in reason
     assert status(events) == ("FAILED" if named != "journal.jsonl" else "RUNNING")  # its pool ends that one
     assert not list(first.glob(".*.tmp"))
     assert not (first / WEIGHTS).exists()

@@ -11,6 +11,7 @@ from mimetic.data.config import Crop
 from mimetic.data.dataset import Dataset, Images
 from mimetic.journal import Journal
 from mimetic.train.config import OneCycle, Train
+from mimetic.train.job import TrainJob
 from mimetic.train.loop import train
 
 
@@ -31,8 +32,19 @@ def main(folder: Path) -> None:
         model = nn.Sequential(*layers, nn.Linear(576, 2))
     spec = Train(epochs=12, batch_size=32, schedule=OneCycle(), device="cpu")
     with Journal(folder / "journal.jsonl") as journal:
-        settings = {"seed": 0, "plan_hash": "plan", "augment": (Crop(padding=1),), "resume": True}
-        train(model, dataset, spec, journal=journal, folder=folder, **settings)
+        train(
+            TrainJob(
+                model=model,
+                dataset=dataset,
+                spec=spec,
+                seed=0,
+                journal=journal,
+                folder=folder,
+                plan_hash="plan",
+                augment=(Crop(padding=1),),
+                resume=True,
+            )
+        )
         journal.write("end", status="FINISHED", reason=None, seconds=0.0)
 
 

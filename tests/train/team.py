@@ -15,18 +15,19 @@ from mimetic.data.config import Crop
 from mimetic.data.dataset import Dataset
 from mimetic.journal import Journal, NullJournal
 from mimetic.train.config import OneCycle, Train
+from mimetic.train.distributed import SINGLE_PROCESS, DistContext
 from mimetic.train.freeze import digest
+from mimetic.train.job import TrainJob
 from mimetic.train.loop import train
-from mimetic.train.ranks import ALONE, Ranks
 
 
 def main(folder: Path, epochs: int, stop_after: int | None) -> None:
     """Train, or go on, and write down the beginning, what the steps saw and the end."""
     torch.set_num_threads(1)
-    ranks = ALONE
+    context = SINGLE_PROCESS
     if "RANK" in os.environ:
         dist.init_process_group("gloo")
-        ranks = Ranks(dist.get_rank(), dist.get_world_size())
+        context = DistContext(dist.get_rank(), dist.get_world_size())
     half = (0.5, 0.5, 0.5)
     dataset = Dataset(
         "halves", images(70, 0), None, images(50, 1), num_classes=2, mean=half, std=half, digest=""
@@ -43,24 +44,26 @@ def main(folder: Path, epochs: int, stop_after: int | None) -> None:
     spec = Train(epochs=epochs, batch_size=16, schedule=OneCycle(), cutmix=1.0, device="cpu")
     path = folder / "journal.jsonl"
     left = iter(range(10**9 if stop_after is None else stop_after))
-    with Journal(path) if ranks.rank == 0 else NullJournal(path) as journal:
-        outcome = train(
-            model,
-            dataset,
-            spec,
+    with Journal(path) if context.rank == 0 else NullJournal(path) as journal:
+        job = TrainJob(
+            model=model,
+            dataset=dataset,
+            spec=spec,
             seed=3,
             journal=journal,
             folder=folder,
             plan_hash="plan",
             augment=(Crop(padding=1),),
             resume=True,
-            # one of the processes is asked to stop; all do, at the same step
-            stop=lambda: "asked" if next(left, None) is None and ranks.rank == ranks.size - 1 else None,
-            ranks=ranks,
+        )
+        # one of the processes is asked to stop; all do, at the same step
+        last = context.rank == context.world_size - 1
+        outcome = train(
+            job, stop=lambda: "asked" if next(left, None) is None and last else None, context=context
         )
     told = {"begun": begun, "seen": seen, "status": outcome.status, "metrics": outcome.metrics}
-    (folder / f"told-{ranks.rank}.json").write_text(json.dumps(told))
-    if ranks.size > 1:
+    (folder / f"told-{context.rank}.json").write_text(json.dumps(told))
+    if context.world_size > 1:
         dist.destroy_process_group()  # its threads may not outlive the interpreter
 
 

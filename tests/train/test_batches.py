@@ -6,7 +6,7 @@ import torch
 from mimetic import streams
 from mimetic.data.dataset import Images
 from mimetic.data.mix import cutmix, mixup
-from mimetic.train.batches import decoder, epoch_order, mixer, resident
+from mimetic.train.batches import decoder, epoch_order, mixer, to_device
 from mimetic.train.config import Train
 
 CPU = torch.device("cpu")
@@ -33,10 +33,10 @@ def test_order_is_a_permutation_keyed_by_seed_and_epoch() -> None:
     assert torch.equal(orders[0], epoch_order(50, seed=0, epoch=1, device=CPU))
 
 
-def test_resident_images_are_not_copied() -> None:
+def test_images_on_the_device_are_not_copied() -> None:
     """Images that are where they should be stay in place, as in a queue of trials."""
     images = Images(pixels_NCHW=PIXELS, labels_N=torch.zeros(2, dtype=torch.int64))
-    moved = resident(images, CPU)
+    moved = to_device(images, CPU)
     assert moved.pixels_NCHW.data_ptr() == PIXELS.data_ptr()
 
 

@@ -10,10 +10,11 @@ from torch import nn
 from mimetic.errors import RunError, UserError
 from mimetic.train import checkpoint
 from mimetic.train.checkpoint import (
+    Progress,
     UnreadableCheckpointError,
     load_checkpoint,
     load_weights,
-    remove_leftovers,
+    remove_temporary_files,
     save_checkpoint,
     save_weights,
 )
@@ -61,14 +62,14 @@ def test_restored_training_goes_on_bit_for_bit(tmp_path: Path, spec: Optimizer) 
     straight = Tied()
     optimizer = make_optimizer(spec, straight.parameters())
     _steps(straight, optimizer, first=0, last=3)
-    save_checkpoint(tmp_path / "state", straight, optimizer, epoch=1, step=3, plan_hash="p")
+    save_checkpoint(tmp_path / "state", straight, optimizer, Progress(1, 3), plan_hash="p")
     _steps(straight, optimizer, first=3, last=6)
 
     resumed = Tied(seed=1)
     again = make_optimizer(spec, resumed.parameters())
     found = load_checkpoint(tmp_path / "state", plan_hash="p")
     assert found is not None
-    assert (found.epoch, found.step) == (1, 3)
+    assert (found.progress.epoch, found.progress.step) == (1, 3)
     found.restore(resumed, again)
     assert resumed.one.weight is resumed.two.weight
     _steps(resumed, again, first=3, last=6)
@@ -79,7 +80,7 @@ def _saved(path: Path) -> tuple[Tied, torch.optim.Optimizer]:
     model = Tied()
     optimizer = make_optimizer(AdamW(), model.parameters())
     _steps(model, optimizer, first=0, last=1)
-    save_checkpoint(path, model, optimizer, epoch=1, step=1, plan_hash="one-plan")
+    save_checkpoint(path, model, optimizer, Progress(1, 1), plan_hash="one-plan")
     return model, optimizer
 
 
@@ -152,7 +153,7 @@ def test_failed_write_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(RunError, match=r"cannot be written.*No space left"):
-        save_checkpoint(path, model, optimizer, epoch=2, step=2, plan_hash="one-plan")
+        save_checkpoint(path, model, optimizer, Progress(2, 2), plan_hash="one-plan")
     assert before == path.read_bytes()
     assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
 
@@ -173,7 +174,7 @@ def test_final_weights_come_back_as_a_state(tmp_path: Path) -> None:
     save_weights(tmp_path / "weights", model, epoch=4, step=8, plan_hash="p")
     found = load_weights(tmp_path / "weights", plan_hash="p")
     assert found is not None
-    assert (found.epoch, found.step) == (4, 8)
+    assert (found.progress.epoch, found.progress.step) == (4, 8)
     found.restore(other, make_optimizer(AdamW(), other.parameters()))
     assert _equal(model, other)
     with pytest.raises(UserError, match="another plan"):
@@ -184,5 +185,5 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     """Temporary files go, everything else stays."""
     for name in (".state.safetensors.abc.tmp", "state.safetensors", "journal.jsonl"):
         (tmp_path / name).write_text("")
-    remove_leftovers(tmp_path)
+    remove_temporary_files(tmp_path)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["journal.jsonl", "state.safetensors"]

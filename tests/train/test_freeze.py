@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mimetic.errors import RunError
-from mimetic.train.freeze import check_frozen, digest, hold_statistics
+from mimetic.train.freeze import check_frozen, digest, freeze_norm_statistics
 
 
 def test_digest_ignores_memory_format_and_sees_values() -> None:
@@ -41,7 +41,7 @@ def test_held_statistics_stay_and_are_used() -> None:
     """After `train()`, a held norm layer normalizes by its running statistics and keeps them."""
     model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2))
     model.train()
-    hold_statistics(model, ["0"])
+    freeze_norm_statistics(model, ["0"])
     before = {name: digest(buffer) for name, buffer in model.named_buffers()}
     inputs = torch.randn(8, 2, generator=torch.Generator().manual_seed(0)) + 5.0
     torch.testing.assert_close(model[0](inputs), inputs, rtol=1e-4, atol=1e-4)

@@ -21,11 +21,12 @@ from mimetic.data.dataset import Dataset
 from mimetic.data.load import load_dataset
 from mimetic.errors import UserError
 from mimetic.journal import Journal, history, read_journal
-from mimetic.train.begin import CHECKPOINT, WEIGHTS
+from mimetic.train.checkpoint import CHECKPOINT, WEIGHTS
 from mimetic.train.config import AdamW, Checkpoint, OneCycle, Sgd, Train
 from mimetic.train.freeze import digest
+from mimetic.train.job import Outcome, TrainJob, never
 from mimetic.train.loop import train
-from mimetic.train.outcome import Outcome
+from mimetic.train.profiling import SUMMARY
 
 EVERYTHING = Train(
     epochs=4,
@@ -77,13 +78,17 @@ def _model(seed: int = 0) -> nn.Module:
 
 
 def _train(folder: Path, spec: Train = PLAIN, **options: Any) -> tuple[Outcome, nn.Module]:
-    model = options.pop("model", None)
-    model = _model() if model is None else model
-    defaults: dict[str, Any] = {"seed": 3, "plan_hash": "plan", "augment": (Crop(padding=1), Flip())}
-    dataset = options.pop("dataset", _dataset())
+    stop = options.pop("stop", never)
+    defaults: dict[str, Any] = {
+        "model": _model(),
+        "dataset": _dataset(),
+        "seed": 3,
+        "plan_hash": "plan",
+        "augment": (Crop(padding=1), Flip()),
+    }
     with Journal(folder / "journal.jsonl") as journal:
-        settings = {**defaults, **options}
-        return train(model, dataset, spec, journal=journal, folder=folder, **settings), model
+        job = TrainJob(spec=spec, journal=journal, folder=folder, **{**defaults, **options})
+        return train(job, stop=stop), job.model
 
 
 def _curves(folder: Path) -> dict[str, dict[int, float]]:
@@ -112,7 +117,7 @@ def test_it_learns(tmp_path: Path) -> None:
 
 def test_journal_tells_the_story(tmp_path: Path) -> None:
     """Start with its facts, evaluation before training, each epoch with its state, the weights."""
-    _train(tmp_path, facts={"arm": "a", "seed": 0})
+    _train(tmp_path, metadata={"arm": "a", "seed": 0})
     events = [e for e in read_journal(tmp_path / "journal.jsonl") if e["event"] != "progress"]
     told = [(event["event"], event.get("epoch")) for event in events]
     epochs = [("epoch", 1), ("checkpoint", 1), ("epoch", 2), ("checkpoint", 2)]
@@ -219,14 +224,15 @@ def test_damaged_checkpoint_begins_again_with_a_note(tmp_path: Path) -> None:
     _, resumed = _train(tmp_path / "resumed", resume=True)
     assert _bytes(straight) == _bytes(resumed)
     starts = [e for e in read_journal(tmp_path / "resumed" / "journal.jsonl") if e["event"] == "start"]
-    assert starts[1]["note"].endswith("the trial begins again")
+    assert starts[1]["note"].endswith("the trial starts over")
 
 
 def test_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
     """Resuming under another plan is the user's mistake, before anything is trained."""
     _train(tmp_path, stop=_after(16))
-    with pytest.raises(UserError, match="another plan"):
+    with pytest.raises(UserError) as caught:
         _train(tmp_path, plan_hash="other", resume=True)
+    assert caught.value.code == "MIM-T034"
 
 
 def test_divergence_fails_with_its_epoch(tmp_path: Path) -> None:
@@ -247,7 +253,7 @@ def test_frozen_stays_and_held_statistics_too(tmp_path: Path) -> None:
     model[0].requires_grad_(False)
     names = ["0.weight", "0.bias", "1.running_mean", "1.running_var"]
     frozen = {name: digest(model.state_dict()[name]) for name in names}
-    outcome, _ = _train(tmp_path, EVERYTHING, model=model, frozen=frozen, held=["1"])
+    outcome, _ = _train(tmp_path, EVERYTHING, model=model, frozen=frozen, frozen_norm_layers=["1"])
     assert outcome.status == "FINISHED"
     assert frozen == {name: digest(model.state_dict()[name]) for name in names}
 
@@ -288,8 +294,9 @@ def test_bfloat16_on_a_cpu(tmp_path: Path) -> None:
 def test_missing_device_is_the_recipe_s_mistake(tmp_path: Path) -> None:
     """A GPU that is not there is named, with what to write instead."""
     count = torch.cuda.device_count()
-    with pytest.raises(UserError, match=rf"train\.device: `cuda:{count}` asked for, but torch sees"):
+    with pytest.raises(UserError, match=f"cuda:{count}") as caught:
         _train(tmp_path, PLAIN.model_copy(update={"device": f"cuda:{count}"}))
+    assert caught.value.code == "MIM-T002"
 
 
 KILLED = Path(__file__).with_name("killed.py")
@@ -336,6 +343,19 @@ def test_compiled_training_equals_eager(tmp_path: Path) -> None:
     assert actual["train/loss"][1] == pytest.approx(expected["train/loss"][1], rel=0.2)
 
 
+@pytest.mark.parametrize(("count", "recorded"), [(70, "3 steps"), (35, "1 step"), (31, None)])
+def test_the_profiler_records_the_steps_that_are_run(
+    tmp_path: Path, count: int, recorded: str | None
+) -> None:
+    """It plans with the loader's number of steps, in which an incomplete batch is dropped."""
+    outcome, _ = _train(
+        tmp_path, PLAIN.model_copy(update={"epochs": 1}), dataset=_dataset(count), profile=True
+    )
+    summary = tmp_path / SUMMARY
+    assert outcome.status == "FINISHED"
+    assert (summary.read_text().splitlines()[0] if summary.exists() else None) == recorded
+
+
 def test_observing_changes_nothing_and_costs_no_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once before training and after each epoch; weights and paces are those of a loop unobserved."""
     _, plain = _train(tmp_path / "plain", EVERYTHING)
@@ -349,7 +369,7 @@ def test_observing_changes_nothing_and_costs_no_pace(tmp_path: Path, monkeypatch
         model.eval()
         return {"seen": float(epoch)}
 
-    _, watched = _train(tmp_path / "watched", EVERYTHING, observe=observe)
+    _, watched = _train(tmp_path / "watched", EVERYTHING, metrics_hook=observe)
     assert _bytes(plain) == _bytes(watched)
     assert [epoch for epoch, _ in seen] == [0, 1, 2, 3, 4]
     assert len({weights for _, weights in seen}) == 5
@@ -363,7 +383,7 @@ def test_a_diverged_model_is_not_observed(tmp_path: Path) -> None:
     """There is nothing to measure; the loss says what happened."""
     seen: list[int] = []
     wild = PLAIN.model_copy(update={"optimizer": Sgd(lr=1e30)})
-    outcome, _ = _train(tmp_path, wild, observe=lambda _, epoch: seen.append(epoch) or {})
+    outcome, _ = _train(tmp_path, wild, metrics_hook=lambda _, epoch: seen.append(epoch) or {})
     assert (outcome.status, seen) == ("FAILED", [0])
     assert "diverged" in str(outcome.reason)
 

@@ -13,7 +13,7 @@ from mimetic.train.profiling import SUMMARY, TRACE, profiling
 def test_eight_steps_are_recorded(tmp_path: Path) -> None:
     """The first ones, where things are still set up, are not among them."""
     weight = torch.ones(8, 8)
-    with profiling(tmp_path, "cpu", steps=20, on=True) as profiler:
+    with profiling(tmp_path, torch.device("cpu"), steps=20, enabled=True) as profiler:
         assert profiler is not None
         for _ in range(20):
             weight = weight @ weight / 8
@@ -29,7 +29,7 @@ def test_eight_steps_are_recorded(tmp_path: Path) -> None:
 
 def test_nothing_is_recorded_unless_asked_for(tmp_path: Path) -> None:
     """No file, and nothing to tell of a step."""
-    with profiling(tmp_path, "cpu", steps=20, on=False) as profiler:
+    with profiling(tmp_path, torch.device("cpu"), steps=20, enabled=False) as profiler:
         assert profiler is None
     assert not list(tmp_path.iterdir())
 
@@ -38,7 +38,7 @@ def test_nothing_is_recorded_unless_asked_for(tmp_path: Path) -> None:
 def test_a_short_training_is_recorded_too(steps: int, recorded: str | None, tmp_path: Path) -> None:
     """All but its first step, in which things are still set up."""
     weight = torch.ones(8, 8)
-    with profiling(tmp_path, "cpu", steps=steps, on=True) as profiler:
+    with profiling(tmp_path, torch.device("cpu"), steps=steps, enabled=True) as profiler:
         for _ in range(steps):
             weight = weight @ weight / 8
             if profiler is not None:

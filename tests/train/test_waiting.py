@@ -20,10 +20,9 @@ from mimetic.data.config import ColorJitter, Copying, Crop, Cutout, Flip, RandAu
 from mimetic.data.dataset import Dataset
 from mimetic.data.load import load_dataset
 from mimetic.journal import NullJournal
-from mimetic.train import feed, loop
+from mimetic.train import loop
 from mimetic.train.config import RmsProp, Train
-from mimetic.train.outcome import Outcome
-from mimetic.train.stopping import Stop, never
+from mimetic.train.job import Outcome, Stop, TrainJob, never
 
 META = torch.device("meta")
 STEPS = 3
@@ -84,7 +83,7 @@ class _HostGenerator(torch.Generator):
 def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Watch]:
     """Train on the meta device, where there is nothing to evaluate or to keep, and watch the steps."""
     monkeypatch.setattr(torch, "Generator", _HostGenerator)
-    monkeypatch.setattr(feed, "evaluate_splits", lambda *_, **__: {})
+    monkeypatch.setattr(loop, "evaluate_splits", lambda *_, **__: {})
     monkeypatch.setattr(loop, "pick_device", lambda _: META)
     monkeypatch.setattr(loop, "save_checkpoint", lambda *_, **__: None)
     with _Watch() as watching:
@@ -100,10 +99,17 @@ def _train(
     spec: Train,
     stop: Stop,
 ) -> Outcome:
-    journal = NullJournal(folder / "journal.jsonl")
-    return loop.train(
-        model, dataset, spec, seed=0, journal=journal, folder=folder, plan_hash="", augment=augment, stop=stop
+    job = TrainJob(
+        model=model,
+        dataset=dataset,
+        spec=spec,
+        seed=0,
+        journal=NullJournal(folder / "journal.jsonl"),
+        folder=folder,
+        plan_hash="",
+        augment=augment,
     )
+    return loop.train(job, stop=stop)
 
 
 def _few_steps(watch: _Watch) -> Any:

@@ -25,7 +25,15 @@ from typing import Any
 from mimetic.errors import UserError
 from mimetic.journal import read_journal, status
 from mimetic.study.executors.executor import Tick
-from mimetic.study.executors.pool import GRACE, died_of, end_failed, record_end, tell, tick_safely
+from mimetic.study.executors.pool import (
+    GRACE,
+    WORKER_ENVIRONMENT,
+    died_of,
+    end_failed,
+    record_end,
+    tell,
+    tick_safely,
+)
 from mimetic.study.layout import Trial
 
 RETRIES = 3
@@ -115,7 +123,7 @@ class Cluster:
         """Train every trial, wave by wave; one whose task fails for good is FAILED, and the others go on."""
         ray = connect(self.address)
         share = 1.0 / self.slots if ray.cluster_resources().get("GPU") else 0.0
-        surroundings = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+        surroundings = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **WORKER_ENVIRONMENT}
         if "PYTHONPATH" in os.environ:
             surroundings["PYTHONPATH"] = os.environ["PYTHONPATH"]
 

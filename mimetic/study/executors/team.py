@@ -24,8 +24,7 @@ from mimetic.study.executors.worker import StopFlag
 from mimetic.study.layout import Trial
 from mimetic.study.trials.shelf import TrialCache
 from mimetic.study.trials.trial import run_trial
-from mimetic.train.memory import keep_freed_memory
-from mimetic.train.ranks import LOST, Ranks
+from mimetic.train.distributed import PEER_LOST, DistContext
 
 _TICK = 0.5
 _PATIENCE = 10.0
@@ -119,17 +118,16 @@ def _destroy() -> None:
         dist.destroy_process_group()
 
 
-def _join() -> Ranks:
+def _join() -> DistContext:
     """Join the team, once; each process takes the GPU of its number, where there are any."""
     if not dist.is_initialized():
-        keep_freed_memory()
         if torch.cuda.is_available():
             # More processes than GPUs is said of the trial, where its device is known (`Ranks.check`).
             torch.cuda.set_device(_said_by("LOCAL_RANK") % torch.cuda.device_count())
             dist.init_process_group("cpu:gloo,cuda:nccl")
         else:
             dist.init_process_group("gloo")
-    return Ranks(dist.get_rank(), dist.get_world_size())
+    return DistContext(dist.get_rank(), dist.get_world_size())
 
 
 def _tell(line: str | None) -> str:
@@ -142,7 +140,7 @@ def _tell(line: str | None) -> str:
     try:
         dist.broadcast_object_list(said, src=0)
     except RuntimeError as error:
-        raise RunError(LOST) from error
+        raise RunError(PEER_LOST, code="MIM-Y121") from error
     return str(said[0])
 
 

@@ -18,7 +18,6 @@ from mimetic.study.layout import Trial
 from mimetic.study.trials.shelf import TrialCache
 from mimetic.study.trials.trial import run_trial
 from mimetic.train.devices import device_lost
-from mimetic.train.memory import keep_freed_memory
 
 
 class StopFlag:
@@ -49,7 +48,6 @@ def _read(queue: "SimpleQueue[str | None]", stop: StopFlag) -> None:
 
 def work() -> None:
     """Train trials until told to end."""
-    keep_freed_memory()
     stop = StopFlag()
     signal.signal(signal.SIGTERM, stop.on_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

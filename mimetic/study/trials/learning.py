@@ -26,8 +26,7 @@ from mimetic.kernels.rounds import Round, selected, selection
 from mimetic.recipe.recipe import Arm
 from mimetic.study.layout import Trial
 from mimetic.train.devices import pick_device, set_arithmetic
-from mimetic.train.loop import PROGRESS_SECONDS
-from mimetic.train.stopping import Stop, Stopped, stop_if
+from mimetic.train.job import PROGRESS_SECONDS, Stop, Stopped, stop_if
 
 LEARNED = "learned.safetensors"
 """The covariances a trial learned, beside its journal."""

@@ -16,10 +16,12 @@ from mimetic.graph.site import Graph, Site
 from mimetic.recipe.measurements import Ansatz
 from mimetic.recipe.recipe import Arm
 from mimetic.study.trials.gathering import first_images
-from mimetic.train.figures import Observe
+from mimetic.train.job import MetricsHook
 
 
-def observer(arm: Arm, model: nn.Module, graph: Graph, dataset: Dataset, *, seed: int) -> Observe | None:
+def metrics_hook(
+    arm: Arm, model: nn.Module, graph: Graph, dataset: Dataset, *, seed: int
+) -> MetricsHook | None:
     """Return what measures a model while it is trained; None where the arm asks for nothing.
 
     Args:

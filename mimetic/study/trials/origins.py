@@ -14,7 +14,7 @@ from mimetic.models.config import Model, Timm, Torchvision
 from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Arm
 from mimetic.surgery.network import build_network
-from mimetic.train.begin import WEIGHTS
+from mimetic.train.checkpoint import WEIGHTS
 
 
 def called(origin: Origin) -> str:

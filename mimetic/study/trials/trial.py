@@ -1,6 +1,6 @@
-"""One trial from start to end: data → model → plan → apply → train → check → keep.
+"""One trial from start to end: data → model → plan → initial values → training → weights and pictures.
 
-It says everything in its journal and returns only how it ended; no mistake leaves it as a traceback.
+Everything is recorded in the trial's journal; the caller learns only how it ended, never by an exception.
 """
 
 import json
@@ -25,156 +25,166 @@ from mimetic.study.layout import Trial, is_finished
 from mimetic.study.locks import holding_trial
 from mimetic.study.trials.gathering import gather
 from mimetic.study.trials.learning import learn
-from mimetic.study.trials.observe import observer
+from mimetic.study.trials.observe import metrics_hook
 from mimetic.study.trials.pictures import draw_ansatz, draw_pictures
 from mimetic.study.trials.shelf import TrialCache
+from mimetic.train.distributed import PEER_LOST, SINGLE_PROCESS, DistContext, is_peer_loss
 from mimetic.train.freeze import digest
+from mimetic.train.job import PROGRESS_SECONDS, Stop, TrainJob
 from mimetic.train.loop import train
-from mimetic.train.profiling import profiling
-from mimetic.train.ranks import ALONE, LOST, Ranks, is_loss
-from mimetic.train.stopping import Stop
 
 
-def run_trial(trial: Trial, shelf: TrialCache, stop: Stop, ranks: Ranks = ALONE) -> str:
+def run_trial(trial: Trial, cache: TrialCache, stop: Stop, context: DistContext = SINGLE_PROCESS) -> str:
     """Train one trial, or continue it from its checkpoint, and return how it ended.
 
     Args:
         trial: The trial.
-        shelf: What earlier trials of this process left.
-        stop: Returns why training should stop, if it should; asked once a step.
-        ranks: The processes that train it together; each calls this.
+        cache: Recipe, data and network of this process's earlier trials.
+        stop: Called before each step; return a string to stop the trial.
+        context: The processes that train it together; each calls this.
 
     Returns:
         FINISHED, FAILED or KILLED; the journal holds the reason.
+
+    Raises:
+        RunError: If a process of several failed alone: the others are freed only by its end.
     """
-    if ranks.rank:
-        return _journaled(trial, shelf, NullJournal(trial.journal), stop, ranks)
+    if context.rank > 0:
+        return _run_journaled(trial, cache, NullJournal(trial.journal), stop, context)
+    several = context.world_size > 1
     try:
         trial.folder.mkdir(parents=True, exist_ok=True)
-        with holding_trial(trial, stop) as held:
-            if not held and ranks.size > 1:
-                raise RunError(  # noqa: TRY301 - a team cannot go on without its first process
-                    f"{trial.name} is being trained by another process; end that one"
+        with holding_trial(trial, stop) as locked:
+            if not locked and several:
+                raise RunError(  # noqa: TRY301 (the other ranks cannot go on without rank 0)
+                    f"{trial.name} is being trained by another process; stop that one", code="MIM-Y101"
                 )
-            if not held:
+            if not locked:
                 return "KILLED"
-            if is_finished(trial) and ranks.size == 1:  # by another process, while this one waited
+            if is_finished(trial) and not several:  # by another process, while this one waited
                 return "FINISHED"
             with Journal(trial.journal) as journal:
-                return _journaled(trial, shelf, journal, stop, ranks)
-    except (RunError, OSError) as error:  # not even the journal takes it, e.g. on a full disk
-        if ranks.size > 1:
+                return _run_journaled(trial, cache, journal, stop, context)
+    except (RunError, OSError) as error:  # the journal itself cannot be written, e.g. on a full disk
+        if several:
             raise
         sys.stderr.write(f"{trial.name}: {error}\n")
         return "FAILED"
 
 
-def _journaled(
-    trial: Trial, shelf: TrialCache, journal: Journal | NullJournal, stop: Stop, ranks: Ranks
+def _run_journaled(
+    trial: Trial, cache: TrialCache, journal: Journal | NullJournal, stop: Stop, context: DistContext
 ) -> str:
-    began, alone = time.monotonic(), True  # whether what failed did so on this process of a team alone
+    """Train a trial, turn exceptions into its end event, and return its final status."""
+    started = time.monotonic()
+    several, failed_alone = context.world_size > 1, True  # whether only this rank failed
+    reason: str | None
     try:
-        ended, reason = _trained(trial, shelf, journal, stop, ranks)
-        alone = False
+        status, reason = _prepare_and_train(trial, cache, journal, stop, context)
+        failed_alone = False
     except JournalError as error:
-        ended, reason = "FAILED", str(error)
+        status, reason = "FAILED", str(error)
     except UserError as error:
-        ended, reason, alone = "FAILED", str(error), False
+        status, reason, failed_alone = "FAILED", str(error), False
     except torch.OutOfMemoryError as error:
-        ended, reason = "FAILED", f"out of memory; try a smaller `train.batch_size` ({error})"
-    except Exception as error:  # noqa: BLE001 - the other trials go on; the trace is kept beside the journal
-        ended, reason = "FAILED", LOST if ranks.size > 1 and is_loss(error) else _kept(trial, error, ranks)
+        status, reason = "FAILED", f"out of memory; try a smaller `train.batch_size` ({error})"
+    except Exception as error:  # noqa: BLE001 (the other trials go on; the traceback is saved)
+        peer_lost = several and is_peer_loss(error)
+        status, reason = "FAILED", PEER_LOST if peer_lost else _save_traceback(trial, error, context.rank)
     try:
-        journal.write("end", status=ended, reason=reason, seconds=round(time.monotonic() - began, 3))
+        seconds = round(time.monotonic() - started, 3)
+        journal.write("end", status=status, reason=reason, seconds=seconds)
     finally:
-        if alone and ranks.size > 1:  # the others wait for this one: only its end frees them
-            raise RunError(f"{trial.name}: {reason}")
-    return ended
+        if failed_alone and several:
+            raise RunError(f"{trial.name}: {reason}", code="MIM-Y102")
+    return status
 
 
-def _kept(trial: Trial, error: Exception, ranks: Ranks) -> str:
-    """Keep the trace of a mistake beside the journal, where there is room, and return the reason to tell."""
-    path = trial.folder / (f"error-{ranks.rank}.txt" if ranks.rank else "error.txt")
-    said = f"{type(error).__name__}: {error}"
+def _save_traceback(trial: Trial, error: Exception, rank: int) -> str:
+    """Write the traceback beside the journal, and return the reason of the failure."""
+    path = trial.folder / (f"error-{rank}.txt" if rank else "error.txt")
+    message = f"{type(error).__name__}: {error}"
     try:
         write_text(path, traceback.format_exc())
     except OSError:
-        return said
-    return f"{said} (see {path})"
+        return message
+    return f"{message} (see {path})"
 
 
-def _trained(
-    trial: Trial, shelf: TrialCache, journal: Journal | NullJournal, stop: Stop, ranks: Ranks
+def _prepare_and_train(
+    trial: Trial, cache: TrialCache, journal: Journal | NullJournal, stop: Stop, context: DistContext
 ) -> tuple[str, str | None]:
-    recipe = shelf.recipe(trial.study)
+    """Initialize and train the trial's network; return its final status and the reason."""
+    recipe = cache.recipe(trial.study)
     arm = recipe.arms[trial.arm]
-    dataset = shelf.dataset(arm)
-    if arm.learner is not None:  # on the first process of a team: kernels are not shared
-        return (
-            learn(trial, arm, dataset, journal, stop) if isinstance(journal, Journal) else ("FINISHED", None)
-        )
+    dataset = cache.dataset(arm)
+    if arm.learner is not None:  # on rank 0 alone: kernels are not distributed
+        if not isinstance(journal, Journal):
+            return "FINISHED", None
+        return learn(trial, arm, dataset, journal, stop)
     assert arm.model is not None
     assert arm.train is not None
+
+    # network and plan
     at = ConfigPath(name=trial.arm)
-    network = shelf.network(arm, dataset, seed=trial.seed, at=at, allow_code=trial.allow_code)
+    network = cache.network(arm, dataset, seed=trial.seed, at=at, allow_code=trial.allow_code)
     model = network.model
     harvests = gather(trial, recipe, arm, dataset)
     graph = find_sites(model, example_input(dataset.shape))
     plan = resolve(arm, graph, seed=trial.seed, at=at, harvests=harvests, rewrites=network.rewrites)
-    written = plan.apply(model, progress=_told(journal))
-    remarks = [f"{m.parameter} {m.remark}" for m in written if m.remark is not None]
+
+    # initial values
+    written = plan.apply(model, progress=_progress_logger(journal))
+    remarks = [f"{entry.parameter} {entry.remark}" for entry in written if entry.remark is not None]
     if remarks:
         journal.write("note", text="; ".join(remarks))
-    # The filters of other seeds look alike, and drawing takes longer than all else between two trials.
-    first = trial.seed == recipe.seeds[0]
-    if ranks.rank == 0:
+    # Filters of other seeds look alike, and drawing takes longer than everything else between two trials.
+    draw_filters = trial.seed == recipe.seeds[0]
+    if context.rank == 0:
         write_text(trial.folder / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
-        _draw(trial, plan, model, journal, moment="start", filters=first)
+        _save_pictures(trial, plan, model, journal, moment="start", filters=draw_filters)
+
+    # training
     parameters = canonical_parameters(model)
-    frozen = {name: digest(parameters[name]) for name in plan.frozen}
-    per_epoch = len(dataset.train) // min(arm.train.batch_size, len(dataset.train))
-    steps, on = per_epoch * arm.train.epochs, trial.profile and ranks.rank == 0
-    with profiling(trial.folder, trial.device, steps=steps, on=on) as profiler:
-        outcome = train(
-            model,
-            dataset,
-            arm.train.model_copy(update={"device": trial.device}),
-            seed=trial.seed,
-            journal=journal,
-            folder=trial.folder,
-            plan_hash=plan.hash,
-            augment=getattr(arm.data, "augment", ()),
-            frozen=frozen,
-            held=plan.frozen_bn_layers,
-            facts={"arm": trial.arm},
-            observe=observer(arm, model, graph, dataset, seed=trial.seed),
-            resume=True,
-            stop=stop,
-            ranks=ranks,
-            profiler=profiler,
-        )
-    if outcome.status == "FINISHED" and ranks.rank == 0:
-        _draw(trial, plan, model, journal, moment="end", filters=first)
+    job = TrainJob(
+        model=model,
+        dataset=dataset,
+        spec=arm.train.model_copy(update={"device": trial.device}),
+        seed=trial.seed,
+        journal=journal,
+        folder=trial.folder,
+        plan_hash=plan.hash,
+        augment=getattr(arm.data, "augment", ()),
+        frozen={name: digest(parameters[name]) for name in plan.frozen},
+        frozen_norm_layers=plan.frozen_bn_layers,
+        metadata={"arm": trial.arm},
+        resume=True,
+        metrics_hook=metrics_hook(arm, model, graph, dataset, seed=trial.seed),
+        profile=trial.profile,
+    )
+    outcome = train(job, stop=stop, context=context)
+    if outcome.status == "FINISHED" and context.rank == 0:
+        _save_pictures(trial, plan, model, journal, moment="end", filters=draw_filters)
     return outcome.status, outcome.reason
 
 
-def _told(journal: Journal | NullJournal) -> Callable[[int, int], None]:
-    """Return what journals how far the initialization is, about once a second."""
-    last = time.monotonic()
+def _progress_logger(journal: Journal | NullJournal) -> Callable[[int, int], None]:
+    """Return a callback that journals the progress of the initialization, about once a second."""
+    last_log_time = time.monotonic()
 
     def progress(done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= 1.0:
-            last = time.monotonic()
+        nonlocal last_log_time
+        if time.monotonic() - last_log_time >= PROGRESS_SECONDS:
+            last_log_time = time.monotonic()
             journal.write("initialize", done=done, total=total)
 
     return progress
 
 
-def _draw(
+def _save_pictures(
     trial: Trial, plan: Plan, model: nn.Module, journal: Journal | NullJournal, *, moment: str, filters: bool
 ) -> None:
-    """Keep pictures of the filters and of what was measured; one that fails is no reason to lose a trial."""
+    """Draw filters and measured curves; a picture that cannot be drawn does not fail the trial."""
     folder = trial.folder / "pictures"
     files = []
     try:

@@ -1,4 +1,6 @@
-"""Loss and accuracy of a split."""
+"""Loss and accuracy of splits, and a training that diverged."""
+
+import math
 
 import pytest
 import torch
@@ -7,8 +9,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from mimetic import streams
 from mimetic.data.dataset import Images
-from mimetic.train.evaluate import evaluate
-from mimetic.train.stopping import Stopped
+from mimetic.errors import RunError
+from mimetic.train.job import Stopped
+from mimetic.train.metrics import evaluate, evaluate_splits, require_finite
 
 
 class Means(nn.Module):
@@ -42,3 +45,26 @@ def test_evaluation_can_be_stopped() -> None:
     settings = {"decode": lambda x: x / 255, "batch_size": 10, "precision": "fp32"}
     with pytest.raises(Stopped, match="enough"):
         evaluate(Means(), _images(), stop=lambda: next(reasons), **settings)
+
+
+def test_each_split_has_its_names() -> None:
+    """A probe's follow those of the split it changes."""
+    images = Images(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+    found = evaluate_splits(
+        nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False)),
+        splits={("val", ""): images, ("test", "noisy"): images},
+        decode=lambda images: images / 255,
+        batch_size=2,
+        precision="fp32",
+    )
+
+    assert list(found) == ["val/loss", "val/acc", "test/loss_noisy", "test/acc_noisy"]
+    assert found["val/loss"] == pytest.approx(math.log(2))
+
+
+def test_a_metric_that_is_not_finite_ends_the_trial() -> None:
+    """The metric is named."""
+    require_finite({"train/loss": 0.5}, epoch=1)
+    with pytest.raises(RunError, match="test/loss is nan after epoch 2") as caught:
+        require_finite({"train/loss": 0.5, "test/loss": math.nan}, epoch=2)
+    assert caught.value.code == "MIM-T010"

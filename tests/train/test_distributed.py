@@ -14,7 +14,7 @@ from torch import nn
 
 from mimetic.errors import UserError
 from mimetic.journal import history, read_journal
-from mimetic.train.ranks import ALONE, Ranks, refuse_shared
+from mimetic.train.distributed import SINGLE_PROCESS, DistContext, refuse_shared_gpu
 
 TEAM = Path(__file__).with_name("team.py")
 TIMED = {"images_per_second", "epoch_seconds"}
@@ -74,27 +74,29 @@ def test_alone_changes_nothing() -> None:
     """With one process every value comes back as it is."""
     value, model = torch.arange(4), nn.Linear(2, 2)
 
-    assert ALONE.share(value) is value
-    assert ALONE.total(value) is value
-    assert ALONE.wrapped(model) is model
-    assert ALONE.key == ()
-    for wishes in ((None, False), ("asked", True)):
-        assert ALONE.agreed(wishes[0], due=wishes[1]) == wishes
-    with ALONE.first_alone() as mine:
-        assert mine
+    assert SINGLE_PROCESS.shard(value) is value
+    assert SINGLE_PROCESS.all_reduce_sum(value) is value
+    assert SINGLE_PROCESS.wrap_ddp(model) is model
+    assert SINGLE_PROCESS.rng_key == ()
+    for reason, due in ((None, False), ("asked", True)):
+        assert SINGLE_PROCESS.any_rank(reason, checkpoint_due=due) == (reason, due)
+    with SINGLE_PROCESS.rank0_first() as is_rank0:
+        assert is_rank0
 
 
 def test_shares_are_equal_or_refused() -> None:
     """Shares make up the batch in its order; a batch that does not divide names one that does."""
     value = torch.arange(6)
 
-    assert torch.cat([Ranks(rank, 3).share(value) for rank in range(3)]).tolist() == value.tolist()
-    with pytest.raises(UserError, match="128 examples cannot be shared by 3 processes equally; take 126"):
-        Ranks(0, 3).check(128, torch.device("cpu"))
+    assert torch.cat([DistContext(rank, 3).shard(value) for rank in range(3)]).tolist() == value.tolist()
+    with pytest.raises(UserError, match="take 126") as caught:
+        DistContext(0, 3).validate(128, torch.device("cpu"))
+    assert caught.value.code == "MIM-T020"
 
 
 def test_each_process_has_a_gpu_of_its_own() -> None:
     """NCCL refuses two on one, and says so in words of its own; two machines may number theirs alike."""
-    refuse_shared(["red cuda:0", "red cuda:1", "blue cuda:0"])
-    with pytest.raises(UserError, match="2 processes would share red cuda:0, and each needs a GPU"):
-        refuse_shared(["red cuda:0", "red cuda:1", "red cuda:0"])
+    refuse_shared_gpu(["red cuda:0", "red cuda:1", "blue cuda:0"])
+    with pytest.raises(UserError, match="2 processes would share red cuda:0") as caught:
+        refuse_shared_gpu(["red cuda:0", "red cuda:1", "red cuda:0"])
+    assert caught.value.code == "MIM-T022"
