@@ -22,11 +22,13 @@ from torch import Tensor, nn
 from torch.func import jacrev, vmap
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
+from mimetic.covariance.capture import eval_mode
 from mimetic.covariance.config import Agop, Nfm
-from mimetic.covariance.gradients import eval_mode, gradient_grams
+from mimetic.covariance.gradients import gradient_grams
 from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.linalg import symmetric_root
 from mimetic.covariance.measure import measure
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.graph.sites import find_sites
 from mimetic.models.libraries import import_library
 from mimetic.plans.resolve import resolve
@@ -131,8 +133,8 @@ def _images(options: argparse.Namespace, count: int) -> Tensor:
 
 def _harvest(model: nn.Module, images: Tensor, **settings: Any) -> Any:
     spec = Agop.model_validate({**FROM, "images": len(images), **settings})
-    graph = find_sites(model, images[:2])
-    return measure(spec, model, graph, origin="vgg11", images_NCHW=images, kinds=["conv"])
+    network = TrainedNetwork("vgg11", find_sites(model, images[:2]), model, images)
+    return measure(spec, network, kinds=["conv"])
 
 
 def _equal(_options: argparse.Namespace) -> dict[str, Any]:
@@ -203,7 +205,7 @@ def _initialize(options: argparse.Namespace) -> dict[str, Any]:
     rule = arm.init[0].model_copy(update={"init": None, "covariance": spec})
     arm = arm.model_copy(update={"init": (rule,)})
     began = time.perf_counter()
-    found = measure(spec, trained, graph, origin="vgg11", kinds=["conv"])
+    found = measure(spec, TrainedNetwork("vgg11", graph, trained), kinds=["conv"])
     measured = time.perf_counter()
     plan = resolve(arm, graph, seed=0, harvests={harvest_key(spec): found})
     planned = time.perf_counter()

@@ -9,20 +9,24 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from mimetic.config.registry import Component
-from mimetic.covariance.ansatz import LayerAnsatz, ansatz_sites, measure_ansatz
-from mimetic.covariance.config import Agop, Filters, Nfm, Patches
+from mimetic.covariance.ansatz import AnsatzOptions, LayerAnsatz, ansatz_sites, measure_ansatz
+from mimetic.covariance.config import Agop, CovarianceSource, Filters, Nfm, Patches
 from mimetic.covariance.harvest import Harvest
-from mimetic.covariance.measure import measure
+from mimetic.covariance.measure import Task, measure
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.covariance.store import save_harvest
-from mimetic.covariance.subject import Subject
 from mimetic.errors import UserError
 from mimetic.graph.sites import find_sites
 
 Statistic = Literal["agop", "nfm", "filters", "patches"]
 Images = Tensor | Iterable[Any] | None
 
-_SECTIONS: dict[str, type[Component]] = {"agop": Agop, "nfm": Nfm, "filters": Filters, "patches": Patches}
+_SECTIONS: dict[str, type[CovarianceSource]] = {
+    "agop": Agop,
+    "nfm": Nfm,
+    "filters": Filters,
+    "patches": Patches,
+}
 _ALREADY = {"type", "from", "from_", "layers", "between", "align_corners", "keep", "kind", "channels"}
 HERE = {"stage": "here"}  # a section says where its network is; here the network itself is given
 
@@ -68,17 +72,8 @@ def harvest(
     spec = section(statistic, options)
     name = type(model).__name__ if origin is None else origin
     images_NCHW = gathered(images, getattr(spec, "images", 0))
-    found = measure(
-        spec,
-        model,
-        find_sites(model, _example(images_NCHW)),
-        origin=name,
-        images_NCHW=images_NCHW,
-        initial=initial,
-        seed=seed,
-        kinds=kinds,
-        progress=progress,
-    )
+    network = TrainedNetwork(name, find_sites(model, _example(images_NCHW)), model, images_NCHW, initial)
+    found = measure(spec, network, kinds=kinds, seed=seed, progress=progress)
     if path is not None:
         save_harvest(Path(fspath(path)), found, about={"options": dict(options)})
     return found
@@ -130,19 +125,11 @@ def ansatz(
         message = f"{name}: the ansatz is measured at convolutions and linear layers below the head, and "
         message += f"none is of the kind {_listing(kinds)} " if kinds is not None else "there is none "
         raise UserError(f"{message}(kinds here: {_listing(kinds_here) if kinds_here else 'none'})")
-    subject = Subject(
-        model=model,
-        graph=graph,
-        origin=name,
-        images_NCHW=images_NCHW,
-        initial=initial,
-        seed=seed,
-        progress=progress,
-    )
-    return measure_ansatz(subject, sites, images=count, probes=probes, drop_bias=drop_bias)
+    network = TrainedNetwork(name, graph, model, images_NCHW, initial)
+    return measure_ansatz(network, Task(sites, seed, progress), AnsatzOptions(count, probes, drop_bias))
 
 
-def section(statistic: str, options: Mapping[str, Any]) -> Component:
+def section(statistic: str, options: Mapping[str, Any]) -> CovarianceSource:
     """Return the section of a recipe that a statistic and its options stand for.
 
     Raises:

@@ -10,7 +10,7 @@ from torch import nn
 
 from mimetic.api.measuring import HERE, Images, gathered
 from mimetic.covariance.harvest import harvest_key
-from mimetic.covariance.network import trained_network
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.covariance.similarity import Similarity, similarities
 from mimetic.errors import UserError
 from mimetic.graph.names import canonical_modules
@@ -58,7 +58,7 @@ def resample(
     rule = Rule.model_validate({"id": "resample", "match": {"layer": layers, "param": ".*"}, "init": spec})
     shown = images_NCHW[:count].detach().to("cpu", torch.float32)
     plain = _plain(trained)
-    network = trained_network(type(trained).__name__, find_sites(plain, shown[:2]), plain, shown)
+    network = TrainedNetwork(type(trained).__name__, find_sites(plain, shown[:2]), plain, shown)
     made = resolve(
         Arm(init=(rule,)),
         find_sites(model, shown[:2]),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.covariance.config import Lsuv
-from mimetic.covariance.network import TrainingImages, training_images
+from mimetic.covariance.network import TrainingImages
 from mimetic.errors import UserError
 from mimetic.graph.sites import find_sites
 from mimetic.plans.plan import Plan
@@ -59,7 +59,7 @@ def _images(arm: Arm, images: Tensor | None) -> dict[str, TrainingImages]:
     if images is None:
         return {}
     needed = harvests_needed(arm).items()
-    return {key: training_images(images[: spec.images]) for key, spec in needed if isinstance(spec, Lsuv)}
+    return {key: TrainingImages(images[: spec.images]) for key, spec in needed if isinstance(spec, Lsuv)}
 
 
 def initialize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mimetic.cli.console import console
 
 if TYPE_CHECKING:
-    from mimetic.covariance.subject import Progress
+    from mimetic.covariance.network import Progress
 
 
 @contextmanager

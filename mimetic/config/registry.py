@@ -30,6 +30,9 @@ PLUGINS = "mimetic.components"
 """Entry point group of the plug-ins."""
 
 
+Takes = Literal["harvest", "learned", "network", "images"]
+
+
 class Component(Section):
     """Base of the sections chosen by `type:`; one subclass with `family=` is the base of each family.
 
@@ -43,6 +46,9 @@ class Component(Section):
 
     family: ClassVar[str]
     functions: ClassVar[Mapping[str, str]] = {}
+    takes: ClassVar[Takes | None] = None
+    """What it is made from beside its own fields: covariances of a trained network, what a learner learned,
+    a trained network itself, or training images."""
 
     type: str = ""
 

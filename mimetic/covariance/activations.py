@@ -5,14 +5,14 @@ The forward runs in evaluation mode, without gradients, and only as far as the l
 Shapes: N images, C channels, M samples (images × positions).
 """
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from mimetic.covariance.gradients import eval_mode
+from mimetic.covariance.capture import capture, run_forward
 from mimetic.covariance.procrustes import Alignment, aligned
 from mimetic.errors import UserError
 from mimetic.graph.names import canonical_modules
@@ -22,7 +22,7 @@ BATCH = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LayerCall:
     """One call of a layer in a forward.
 
     Attributes:
@@ -38,7 +38,9 @@ class _ReachedError(Exception):
     """Ends a forward at the layer that was asked for."""
 
 
-def steps(model: nn.Module, layers: Collection[str], images_NCHW: Tensor, *, origin: str) -> tuple[Step, ...]:
+def steps(
+    model: nn.Module, layers: Collection[str], images_NCHW: Tensor, *, origin: str
+) -> tuple[LayerCall, ...]:
     """Return the calls of layers in one forward, in order.
 
     Args:
@@ -51,24 +53,19 @@ def steps(model: nn.Module, layers: Collection[str], images_NCHW: Tensor, *, ori
         UserError: If the forward fails on such images.
     """
     modules = canonical_modules(model)
-    seen: list[Step] = []
-    made: dict[int, tuple[str, Tensor, int]] = {}  # tensors are kept, so that no other takes their id
+    calls: list[LayerCall] = []
+    outputs: dict[int, tuple[str, Tensor, int]] = {}  # holds the tensors, since a freed one's id is reused
 
-    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            source = made.get(id(inputs[0]))
-            # An activation that works in place leaves the tensor its identity, but counts its version.
-            unchanged = source is not None and source[2] == inputs[0]._version  # noqa: SLF001
-            seen.append(Step(name, source[0] if source is not None and unchanged else None))
-            made[id(output)] = (name, output, output._version)  # noqa: SLF001
+    def note(name: str, given: Tensor, output: Tensor) -> None:
+        source = outputs.get(id(given))
+        # An in-place activation preserves the tensor's identity, but increments its version.
+        unchanged = source is not None and source[2] == given._version  # noqa: SLF001
+        calls.append(LayerCall(name, source[0] if source is not None and unchanged else None))
+        outputs[id(output)] = (name, output, output._version)  # noqa: SLF001
 
-        return hook
-
-    with ExitStack() as stack, torch.no_grad(), eval_mode(model):
-        for name in layers:
-            stack.callback(modules[name].register_forward_hook(note(name)).remove)
-        _forward(model, images_NCHW, origin)
-    return tuple(seen)
+    with capture({name: modules[name] for name in layers}, note):
+        run_forward(model, images_NCHW, origin=origin)
+    return tuple(calls)
 
 
 def norms(model: nn.Module) -> tuple[str, ...]:
@@ -117,8 +114,11 @@ def alignment(
         samples += one_CM.shape[1]
     assert cross is not None
     if not bool(torch.isfinite(cross).all()):
-        message = f"{origin}: the features at the input of `{layer}` are not finite; check the weights and "
-        raise UserError(message + "the images")
+        raise UserError(
+            f"{origin}: the features at the input of `{layer}` are not finite; check the weights "
+            "and the images",
+            code="MIM-V032",
+        )
     return aligned(cross / samples, energies[0] / samples, energies[1] / samples)
 
 
@@ -142,8 +142,11 @@ def refresh_statistics(model: nn.Module, layer: str, images_NCHW: Tensor, *, ori
     mean_C = total / samples
     variance_C = (squares / samples - mean_C.square()).clamp(min=0.0) * (samples / max(1, samples - 1))
     if not bool(torch.isfinite(mean_C).all() and torch.isfinite(variance_C).all()):
-        message = f"{origin}: the inputs of the norm layer `{layer}` are not finite; check the weights and "
-        raise UserError(message + "the images")
+        raise UserError(
+            f"{origin}: the inputs of the norm layer `{layer}` are not finite; check the weights "
+            "and the images",
+            code="MIM-V033",
+        )
     with torch.no_grad():
         module.running_mean.copy_(mean_C)  # type: ignore[operator]
         module.running_var.copy_(variance_C)  # type: ignore[operator]
@@ -160,19 +163,15 @@ def inputs_at(
     module = canonical_modules(model)[layer]
     reached: list[Tensor] = []
 
-    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        reached.append(inputs[0])
+    def stop(_name: str, given: Tensor, _output: None) -> None:
+        reached.append(given)
         raise _ReachedError
 
     for batch in torch.split(images_NCHW, BATCH):
-        with torch.no_grad(), eval_mode(model), _hooked(module, hook):
-            try:
-                _forward(model, batch, origin)
-            except _ReachedError:
-                pass
-            else:
-                message = f"{origin}: the forward never calls `{layer}`; leave it out"
-                raise UserError(message)
+        with suppress(_ReachedError), capture({layer: module}, stop, before=True):
+            run_forward(model, batch, origin=origin)
+        if not reached:
+            raise UserError(f"{origin}: the forward never calls `{layer}`; leave it out", code="MIM-V031")
         yield _by_channel(reached.pop(), positions, last=isinstance(module, nn.Linear))
 
 
@@ -183,21 +182,3 @@ def _by_channel(inputs: Tensor, positions: int, *, last: bool) -> Tensor:
     if last:
         return inputs.double().view(len(inputs), -1, positions).transpose(0, 1).flatten(1)
     return inputs.double().transpose(0, 1).flatten(1)
-
-
-@contextmanager
-def _hooked(module: nn.Module, hook: Callable[[nn.Module, tuple[Tensor, ...]], None]) -> Iterator[None]:
-    handle = module.register_forward_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _forward(model: nn.Module, images_NCHW: Tensor, origin: str) -> None:
-    try:
-        model(images_NCHW)
-    except (RuntimeError, ValueError, TypeError) as error:
-        shape = "×".join(str(side) for side in images_NCHW.shape[1:])
-        message = f"{origin}: the network does not take images of {shape}: {error}; "
-        raise UserError(message + "give the data it was trained on, at its size") from error

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from mimetic.covariance.algebra import powered
+from mimetic.covariance.config import Agop
 from mimetic.covariance.covariance import Covariance, measured
-from mimetic.covariance.gradients import Gram
+from mimetic.covariance.gradients import Gram, gradient_grams
 from mimetic.covariance.linalg import multiply, symmetric_root
+from mimetic.covariance.measure import Task, refine
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.covariance.nfm import Normalize, patch_of
 from mimetic.errors import UserError
 
@@ -82,3 +85,31 @@ def agop_per_group(
         )
         for group, part_OIK in enumerate(weight_OIK.chunk(len(gram.gram_GOO)))
     )
+
+
+def measure_agop(spec: Agop, network: TrainedNetwork, task: Task) -> dict[str, Covariance]:
+    """Return the patch-AGOP of each layer that a forward calls.
+
+    Raises:
+        UserError: If weights or gradients are not finite, or images are missing or do not fit.
+    """
+    images = network.first_images(spec.images, statistic="agop", first=task.sites[0])
+    for site in task.sites:
+        network.weight(site)  # finds NaN before the slow pass through the data
+    executed = network.executed(task.sites, images[:1])
+    grams = gradient_grams(
+        network.inner,
+        list(executed),
+        network.batches(images, network.device),
+        outputs=spec.outputs,
+        probes=spec.probes,
+        seed=task.seed,
+        drop_bias=spec.drop_bias,
+        progress=lambda done: task.report(done, len(images)),
+    )
+    found: dict[str, Covariance] = {}
+    for name, site in executed.items():
+        source = f"agop of {site.layer} of {network.origin}"
+        cov = agop(network.weight(site), grams.pop(name), power=spec.power, source=source)
+        found[site.layer] = refine(cov, spec)
+    return found

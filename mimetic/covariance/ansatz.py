@@ -6,19 +6,20 @@ Pearson correlation over all d² entries; none of these matrices is formed. The 
 ΔWᵀSΔW, ΔW = W − W₀, which leaves out what initialization put there ("Feature learning as alignment").
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mimetic.covariance.agop import gram_roots, rooted
 from mimetic.covariance.algebra import correlation, cosine, effective_rank, eigenvectors
+from mimetic.covariance.capture import run_forward
 from mimetic.covariance.covariance import Covariance, Provenance
-from mimetic.covariance.gradients import Gram, eval_mode, gradient_grams
+from mimetic.covariance.gradients import Gram, gradient_grams
+from mimetic.covariance.measure import KINDS, Task, gradients_known
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.covariance.nfm import patch_of
-from mimetic.covariance.prospect import KINDS, gradients_known
-from mimetic.covariance.subject import Subject
 from mimetic.graph.site import Graph, Site
 
 EXACT_OUTPUTS = 100
@@ -91,50 +92,60 @@ def ansatz_sites(graph: Graph, wanted: Callable[[Site], bool] | None = None) -> 
     return tuple(site for site in known if wanted is None or wanted(site))
 
 
-def measure_ansatz(
-    subject: Subject,
-    sites: Sequence[Site],
-    *,
-    images: int = 256,
-    probes: int | None = None,
-    drop_bias: bool = False,
-) -> tuple[LayerAnsatz, ...]:
-    """Return the agreement of NFM and AGOP at each of some layers.
+@dataclass(frozen=True, slots=True)
+class AnsatzOptions:
+    """How the ansatz is measured.
 
-    Args:
-        subject: The network, its images and, for the variants that need them, its initial weights. It is
-            left as it was: weights, gradients, statistics and modes.
-        sites: At least one of `ansatz_sites`; those one forward does not call are left out.
+    Attributes:
         images: The first so many images are used, or all of fewer.
         probes: Random combinations of outputs per image; unless given, every output of up to
             `EXACT_OUTPUTS`, and `PROBES` combinations of more.
         drop_bias: Leave out each layer's own bias, as the published scripts do.
+    """
+
+    images: int = 256
+    probes: int | None = None
+    drop_bias: bool = False
+
+
+def measure_ansatz(
+    network: TrainedNetwork, task: Task, options: AnsatzOptions | None = None
+) -> tuple[LayerAnsatz, ...]:
+    """Return the agreement of NFM and AGOP at each of some layers.
+
+    Args:
+        network: The network, its images and, for the variants that need them, its initial weights. Its
+            weights, gradients, statistics and modes are unchanged.
+        task: At least one of `ansatz_sites`; those one forward does not call are left out.
+        options: How it is measured.
 
     Raises:
         UserError: If weights are not finite, or images are missing or do not fit.
     """
-    images_NCHW = subject.images(images, what="ansatz", first=sites[0])
-    weights = {site.layer: subject.weight(site) for site in sites}
-    called = subject.called(sites, images_NCHW[:1])
-    if probes is None and _outputs(subject.inner, images_NCHW[:1].to(subject.device)) > EXACT_OUTPUTS:
+    options = AnsatzOptions() if options is None else options
+    images_NCHW = network.first_images(options.images, statistic="ansatz", first=task.sites[0])
+    weights = {site.layer: network.weight(site) for site in task.sites}
+    executed = network.executed(task.sites, images_NCHW[:1])
+    probes = options.probes
+    if probes is None and _outputs(network, images_NCHW[:1]) > EXACT_OUTPUTS:
         probes = PROBES
     grams = gradient_grams(
-        subject.inner,
-        list(called),
-        subject.batches(images_NCHW, subject.device),
+        network.inner,
+        list(executed),
+        network.batches(images_NCHW, network.device),
         probes=probes,
-        seed=subject.seed,
-        drop_bias=drop_bias,
-        progress=lambda done: subject.tell(done, len(images_NCHW)),
+        seed=task.seed,
+        drop_bias=options.drop_bias,
+        progress=lambda done: task.report(done, len(images_NCHW)),
     )
     return tuple(
         _layer(
             site,
             weights[site.layer],
             grams.pop(name),
-            None if subject.initial is None else subject.initial_weight(site),
+            None if network.initial is None else network.initial_weight(site),
         )
-        for name, site in called.items()
+        for name, site in executed.items()
     )
 
 
@@ -191,9 +202,7 @@ def _fan_in(site: Site) -> int:
     return 0 if site.geometry is None else site.geometry.fan_in
 
 
-@torch.no_grad()
-def _outputs(model: nn.Module, image_1CHW: Tensor) -> int:
-    """Return how many numbers the network gives for an image."""
-    with eval_mode(model):
-        found = model(image_1CHW)
+def _outputs(network: TrainedNetwork, image_1CHW: Tensor) -> int:
+    """Return how many numbers the network returns for an image."""
+    found = run_forward(network.inner, image_1CHW.to(network.device), origin=network.origin)
     return found.numel() if isinstance(found, Tensor) else 0

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mimetic.covariance.algebra import mixed, truncated
-from mimetic.covariance.config import Carried, CovarianceFile, Learned
+from mimetic.covariance.algebra import mixed
+from mimetic.covariance.config import Transferred
 from mimetic.covariance.correspond import Part, correspondence
 from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.harvest import Harvest, Harvested, described
-from mimetic.covariance.shrinkage import shrunk
+from mimetic.covariance.shrinkage import refined
 from mimetic.covariance.transfer import grey_from_rgb, marginal, resized, rgb_from_grey, tiled
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site
@@ -43,7 +43,7 @@ class PendingCovariance:
     notes: tuple[str, ...] = ()
 
 
-def carried(spec: Carried, harvest: Harvest, site: Site) -> Covariance | PendingCovariance:
+def transfer_covariance(spec: Transferred, harvest: Harvest, site: Site) -> Covariance | PendingCovariance:
     """Return the covariance that a harvest gives the filters of a layer, with notes of how.
 
     Args:
@@ -80,12 +80,6 @@ def carried(spec: Carried, harvest: Harvest, site: Site) -> Covariance | Pending
     return replace(found, provenance=told)
 
 
-def refined(cov: Covariance, *, shrink: float, rank: int | None) -> Covariance:
-    """Return a covariance shrunk toward its mean variance and cut to its leading eigenvectors."""
-    found = shrunk(cov, shrink) if shrink > 0.0 else cov
-    return found if rank is None or rank >= found.rank else truncated(found, rank)
-
-
 def _geometry(site: Site, harvest: Harvest) -> Geometry:
     if site.geometry is None:
         message = f"{site.layer}: a {site.kind} layer has no filters that {harvest.origin} could give; "
@@ -112,7 +106,7 @@ def _check_structure(harvest: Harvest, parts: Sequence[Part], site: Site, channe
             raise UserError(message + "above 1×1, or begin this layer with an `init`")
 
 
-def _channels(spec: Carried, harvest: Harvest, parts: Sequence[Part], geometry: Geometry) -> Channels:
+def _channels(spec: Transferred, harvest: Harvest, parts: Sequence[Part], geometry: Geometry) -> Channels:
     """Return what becomes of input channels; neighbors must agree, so one that cannot decides for both."""
     found = {_channels_of(spec, harvest, part.harvested, geometry) for part in parts}
     if found == {"same", "tile"}:
@@ -120,11 +114,11 @@ def _channels(spec: Carried, harvest: Harvest, parts: Sequence[Part], geometry: 
     return found.pop() if len(found) == 1 else "marginal"
 
 
-def _channels_of(spec: Carried, harvest: Harvest, harvested: Harvested, geometry: Geometry) -> Channels:
+def _channels_of(spec: Transferred, harvest: Harvest, harvested: Harvested, geometry: Geometry) -> Channels:
     own, source = harvest.patch(harvested).channels, harvested.geometry
     if own == geometry.patch_channels:
         return "same"
-    if harvest.statistic != "filters" and geometry.groups == source.groups == 1:
+    if not harvest.spatial and geometry.groups == source.groups == 1:
         if (source.in_channels, geometry.in_channels) == (_RGB, 1):
             return "grey"
         if (source.in_channels, geometry.in_channels) == (1, _RGB):
@@ -139,7 +133,7 @@ def _channel_count(channels: Channels, geometry: Geometry) -> int:
 
 
 def _steps(
-    spec: Carried, harvest: Harvest, parts: Sequence[Part], patch: PatchGeometry, channels: Channels
+    spec: Transferred, harvest: Harvest, parts: Sequence[Part], patch: PatchGeometry, channels: Channels
 ) -> tuple[str, ...]:
     """Return notes of what is done to channels and kernels."""
     notes: list[str] = []
@@ -160,9 +154,9 @@ def _steps(
     return tuple(dict.fromkeys(notes))
 
 
-def _fitted(spec: Carried, cov: Covariance, patch: PatchGeometry, channels: Channels) -> Covariance:
+def _fitted(spec: Transferred, cov: Covariance, patch: PatchGeometry, channels: Channels) -> Covariance:
     """Return a layer's covariance over our patch: refined, then channels, then kernel."""
-    if isinstance(spec, CovarianceFile | Learned):
+    if spec.refined_on_transfer:
         if spec.shrink == "auto":
             message = f"covariance `{cov.provenance.source}`: a file holds no samples to estimate `shrink` "
             raise UserError(message + "from; give a number, or shrink where it is harvested")
@@ -178,9 +172,9 @@ def _fitted(spec: Carried, cov: Covariance, patch: PatchGeometry, channels: Chan
     return resized(cov, patch.kernel_size, align_corners=spec.align_corners, keep=spec.keep)
 
 
-def _refinement(spec: Carried) -> tuple[str, ...]:
+def _refinement(spec: Transferred) -> tuple[str, ...]:
     """Return notes of the refinement of a file; that of a measurement is among its own notes."""
-    if not isinstance(spec, CovarianceFile | Learned):
+    if not spec.refined_on_transfer:
         return ()
     notes = [] if spec.shrink == 0.0 else [f"shrunk {spec.shrink:.3g} toward its mean variance"]
     return tuple(notes if spec.rank is None else [*notes, f"rank {spec.rank}"])

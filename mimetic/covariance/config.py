@@ -1,6 +1,6 @@
-"""Where the covariance of a rule comes from."""
+"""Sections of the covariances and scales of a rule. No torch."""
 
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -16,14 +16,33 @@ from mimetic.config.base import (
     validation_error,
 )
 from mimetic.config.errors import clipped
-from mimetic.config.registry import Component, Registered
+from mimetic.config.registry import Component, Registered, Takes
 from mimetic.config.suggest import listed
 from mimetic.config.text.tree import shown
 from mimetic.models.config import Model
 
 
 class CovarianceSource(Component, family="covariance"):
-    """Base of the covariances of a layer's filters."""
+    """Base of the covariances of a layer's filters.
+
+    Class arguments of a source, each "module:function":
+        impl: `f(spec, site, context) -> Covariance | PendingCovariance`, the covariance of one layer's
+            filters.
+        measure: `f(spec, network, task) -> Mapping[str, Covariance]`, the statistic at each layer, by its
+            name; only of sources that are measured on a network. See `mimetic.covariance.measure`.
+        layers: `f(spec, sites) -> Sequence[Site]`, those of some sites where it can be measured.
+    """
+
+    version: ClassVar[int] = 1
+    """Version of the code behind `measure`. Raise it whenever its numbers change: caches are then measured
+    anew."""
+
+    spatial: ClassVar[bool] = False
+    """Whether the covariance is one over the kernel alone, which all input channels share."""
+
+    def arguments_at(self, depth: float) -> dict[str, Any]:  # noqa: ARG002
+        """Return the section as plain values, with what depends on depth at its value there."""
+        return self.model_dump(by_alias=True, exclude_none=True)
 
 
 class Width(Section):
@@ -47,7 +66,9 @@ def _constant(value: Any) -> Any:
     return value
 
 
-class ClosedForm(CovarianceSource, type="closed_form"):
+class ClosedForm(
+    CovarianceSource, type="closed_form", impl="mimetic.covariance.components:closed_form_of_layer"
+):
     """Closed-form covariance of convolution filters, free of data and training (arXiv 2210.03651)."""
 
     width: Annotated[Width, BeforeValidator(_constant, json_schema_input_type=float | Width)] = Field(
@@ -63,8 +84,12 @@ class ClosedForm(CovarianceSource, type="closed_form"):
         "variance", description="Whether the width is the bump's variance or its standard deviation."
     )
 
+    def arguments_at(self, depth: float) -> dict[str, Any]:
+        """Return the section with the width at a depth as a number."""
+        return {**super().arguments_at(depth), "width": self.width.at(depth)}
 
-class Identity(CovarianceSource, type="identity"):
+
+class Identity(CovarianceSource, type="identity", impl="mimetic.covariance.components:identity"):
     """Independent weights of equal variance."""
 
     variance: Positive = Field(1.0, description="Variance of each weight before scaling.")
@@ -79,16 +104,32 @@ class Part(Section):
     covariance: Annotated[CovarianceSource, Registered("covariance")] = Field(description="The covariance.")
 
 
-class Mixture(CovarianceSource, type="mixture"):
+class Mixture(CovarianceSource, type="mixture", impl="mimetic.covariance.components:mixture"):
     """Weighted mean of covariances, each brought to trace 1 first, so that a share is one of the energy."""
 
     parts: Annotated[tuple[Part, ...], Field(min_length=2, max_length=8), FromList] = Field(
         description="The covariances that are mixed."
     )
 
+    def arguments_at(self, depth: float) -> dict[str, Any]:
+        """Return the section with the arguments of each part at a depth."""
+        arguments = super().arguments_at(depth)
+        parts = zip(arguments["parts"], self.parts, strict=True)
+        arguments["parts"] = [
+            {**values, "covariance": p.covariance.arguments_at(depth)} for values, p in parts
+        ]
+        return arguments
 
-class Scale(Component, family="scale"):
-    """Base of the scales."""
+
+class Scale(Component, family="scale", impl="mimetic.covariance.scale:unchanged"):
+    """Base of the scales.
+
+    Class arguments of a scale, each "module:function":
+        impl: `f(spec, geometry, found) -> float`, the trace of one filter's covariance before `gain`, where
+            the source's own is `found`; unchanged unless given.
+        last: `f(drawn, spec, site, harvests) -> ResolvedInit`, a step that follows once the whole network is
+            initialized; none unless given.
+    """
 
     gain: Positive = Field(1.0, description="Factor on the weights, after the scale.")
 
@@ -101,7 +142,7 @@ class Gain(Scale, type="gain"):
     """Multiply the weights by a number and nothing else."""
 
 
-class Kaiming(Scale, type="kaiming"):
+class Kaiming(Scale, type="kaiming", impl="mimetic.covariance.scale:kaiming"):
     """Give the average weight the variance 2 / fan_in (He et al., arXiv 1502.01852)."""
 
     mode: Literal["fan_in", "fan_out"] = Field("fan_in", description="Which fan divides.")
@@ -110,21 +151,21 @@ class Kaiming(Scale, type="kaiming"):
     )
 
 
-class Xavier(Scale, type="xavier"):
+class Xavier(Scale, type="xavier", impl="mimetic.covariance.scale:xavier"):
     """Give the average weight the variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010)."""
 
 
-class Trace(Scale, type="trace"):
+class Trace(Scale, type="trace", impl="mimetic.covariance.scale:fixed_trace"):
     """Give the covariance of one filter a fixed trace."""
 
     trace: Positive = Field(1.0, description="Trace of the covariance, the expected energy of a filter.")
 
 
-class MatchDefault(Scale, type="match_default"):
+class MatchDefault(Scale, type="match_default", impl="mimetic.covariance.scale:match_default"):
     """Give a filter the energy of PyTorch's own default, U(±1/sqrt(fan_in)): trace 1/3."""
 
 
-class StudyCompat(Scale, type="study_compat"):
+class StudyCompat(Scale, type="study_compat", impl="mimetic.covariance.scale:study_compat"):
     """Multiply the covariance, not the weights, by sqrt(2 / fan_in): `kaiming_nfm` of the NFM study.
 
     For comparisons with that study; `kaiming_agop` there divides by 100 as well.
@@ -133,11 +174,13 @@ class StudyCompat(Scale, type="study_compat"):
     divisor: Positive = Field(1.0, description="Divides the covariance; 100 for the study's AGOP.")
 
 
-class Lsuv(Scale, type="lsuv"):
+class Lsuv(Scale, type="lsuv", last="mimetic.initializers.lsuv:lsuv"):
     """Give each layer's outputs on training images the deviation `gain`, in order (arXiv 1511.06422).
 
     The last step of all: it sees the network with every other parameter in place.
     """
+
+    takes = "images"
 
     images: Count = Field(256, description="Training images the outputs are measured on.")
 
@@ -159,7 +202,7 @@ SomeSeeds = Annotated[
 ]
 
 
-class Origin(Section):
+class TrainedRef(Section):
     """A trained network: a stage or an arm of the recipe, a trial, a checkpoint, or a published model."""
 
     expected: ClassVar[str] = "a map such as `{stage: small}`"
@@ -187,9 +230,16 @@ class Origin(Section):
     )
 
     @property
-    def way(self) -> str:
-        """Return the key that says where the network is, e.g. `stage`."""
+    def kind(self) -> str:
+        """Return the key that names the network, e.g. `stage`."""
         return next(name for name in self.alternatives if getattr(self, name) is not None)
+
+    @property
+    def display_name(self) -> str:
+        """Return the network's name in plans and messages, e.g. `stage small`."""
+        if self.model is None or self.weights is None:
+            return f"{self.kind} {getattr(self, self.kind)}"
+        return f"{getattr(self.model, 'name', self.model.type_name())} with weights {self.weights}"
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -221,12 +271,15 @@ def no_text(value: Any) -> Any:
     if isinstance(value, str):
         key = "checkpoint" if "/" in value or value.endswith((".safetensors", ".pt", ".pth")) else "stage"
         hint = f"write `from: {{{key}: {clipped(value)}}}`"
-        raise validation_error(f"expected {Origin.expected}, found {shown(value)}", hint=hint)
+        raise validation_error(f"expected {TrainedRef.expected}, found {shown(value)}", hint=hint)
     return value
 
 
-class Carried(CovarianceSource):
-    """Base of the covariances that come from another network's layers and are carried over to ours."""
+class Transferred(CovarianceSource):
+    """Base of the covariances that are transferred from the layers of another network to ours."""
+
+    refined_on_transfer: ClassVar[bool] = True
+    """Whether `shrink` and `rank` apply on transfer: to what was measured before without them."""
 
     layers: Literal["depth", "name"] | dict[str, str] = Field(
         "depth",
@@ -255,51 +308,72 @@ class Carried(CovarianceSource):
     rank: Count | None = Field(None, description="Keep only this many leading eigenvectors.")
 
 
-class Measured(Carried):
-    """Base of the covariances measured on a trained network."""
+class Measured(
+    Transferred,
+    impl="mimetic.covariance.components:measured_on_network",
+    layers="mimetic.covariance.measure:filter_layers",
+):
+    """Base of the covariances measured on a trained network.
 
-    from_: Annotated[Origin, BeforeValidator(no_text, json_schema_input_type=Origin)] = Field(
+    A section with a field `images` is given so many training images; one that `needs_initial` is given the
+    network as it was initialized.
+    """
+
+    takes: ClassVar[Takes | None] = "harvest"
+    refined_on_transfer = False
+
+    from_: Annotated[TrainedRef, BeforeValidator(no_text, json_schema_input_type=TrainedRef)] = Field(
         alias="from", description="The trained network."
     )
 
-
-class _WithChange(Protocol):
-    of: Literal["weights", "change"]
-    from_: Origin
-
-
-Changed = TypeVar("Changed", bound=_WithChange)
+    @property
+    def needs_initial(self) -> bool:
+        """Return whether the network at its initialization is needed, too."""
+        return False
 
 
-def _known_before(spec: Changed) -> Changed:
-    """Refuse the change of a network of which only the end is known."""
-    if spec.of == "change" and spec.from_.stage is None and spec.from_.arm is None:
-        message = "`of: change` needs the weights before training, and of "
-        message += f"`{{{spec.from_.way}: …}}` only those after it are known"
-        raise validation_error(message, at=("of",), hint="take a stage or an arm, or write `of: weights`")
-    return spec
-
-
-class Filters(Measured, type="filters"):
-    """Empirical covariance of a trained network's filters over their pixels (arXiv 2210.03651)."""
-
-    of: Literal["weights", "change"] = Field(
-        "weights", description="The filters, or their change since the network's own initialization."
-    )
-    centered: bool = Field(False, description="Subtract the mean filter.")
-
-    _both_ends = model_validator(mode="after")(_known_before)
-
-
-class Nfm(Measured, type="nfm"):
-    """Neural feature matrix WᵀW of a trained network's layer (arXiv 2309.00570)."""
+class WeightStatistic(Measured):
+    """Base of the statistics of weights, or of their change in training."""
 
     of: Literal["weights", "change"] = Field(
         "weights", description="The weights, or their change since the network's own initialization."
     )
-    normalize: Literal["sum", "mean"] = Field("sum", description="Sum or mean over the filters.")
 
-    _both_ends = model_validator(mode="after")(_known_before)
+    @property
+    def needs_initial(self) -> bool:
+        """Return whether it is the change that is measured."""
+        return self.of == "change"
+
+    @model_validator(mode="after")
+    def _initial_weights_known(self) -> Self:
+        if self.of == "change" and self.from_.stage is None and self.from_.arm is None:
+            hint = "take a stage or an arm, or write `of: weights`"
+            raise validation_error(
+                "`of: change` needs the weights before training, and of "
+                f"`{{{self.from_.kind}: …}}` only those after it are known",
+                at=("of",),
+                hint=hint,
+            )
+        return self
+
+
+class Filters(
+    WeightStatistic,
+    type="filters",
+    measure="mimetic.covariance.filters:measure_filters",
+    layers="mimetic.covariance.measure:spatial_layers",
+):
+    """Empirical covariance of a trained network's filters over their pixels (arXiv 2210.03651)."""
+
+    spatial = True
+
+    centered: bool = Field(False, description="Subtract the mean filter.")
+
+
+class Nfm(WeightStatistic, type="nfm", measure="mimetic.covariance.nfm:measure_nfm"):
+    """Neural feature matrix WᵀW of a trained network's layer (arXiv 2309.00570)."""
+
+    normalize: Literal["sum", "mean"] = Field("sum", description="Sum or mean over the filters.")
 
 
 def one_or_half(value: float) -> float:
@@ -311,7 +385,12 @@ def one_or_half(value: float) -> float:
     return value
 
 
-class Agop(Measured, type="agop"):
+class Agop(
+    Measured,
+    type="agop",
+    measure="mimetic.covariance.agop:measure_agop",
+    layers="mimetic.covariance.measure:gradient_layers",
+):
     """Average gradient outer product over patches of a trained network's layer (arXiv 2309.00570)."""
 
     power: Annotated[float, AfterValidator(one_or_half)] = Field(
@@ -330,24 +409,35 @@ class Agop(Measured, type="agop"):
 class Learned(Measured, type="learned"):
     """Covariance of patches that RFM, ConvRFM or Deep ConvRFM learned without backpropagation."""
 
+    takes = "learned"
+    refined_on_transfer = True
+
     @model_validator(mode="after")
     def _from_a_learner(self) -> Self:
         if self.from_.stage is None and self.from_.trial is None:
             hint = "write `from: {stage: …}` with a stage that has a `learner`, or `from: {trial: …}`"
             message = "what a learner learned is in a stage or a trial"
-            raise validation_error(message, at=("from", self.from_.way), hint=hint)
+            raise validation_error(message, at=("from", self.from_.kind), hint=hint)
         return self
 
 
-class Patches(CovarianceSource, type="patches"):
+class Patches(
+    CovarianceSource,
+    type="patches",
+    impl="mimetic.covariance.components:patches_of_images",
+    measure="mimetic.covariance.patches:measure_patches",
+    layers="mimetic.covariance.measure:first_convolution",
+):
     """Covariance of the training images' patches, as the layer would see them: for first layers."""
+
+    takes = "harvest"
 
     images: Count = Field(1000, description="Training images the patches are taken from.")
     whiten: bool = Field(False, description="Draw from the inverse, so that outputs come out white.")
     epsilon: Positive = Field(1e-2, description="Added to the eigenvalues before they are inverted.")
 
 
-class CovarianceFile(Carried, type="file"):
+class CovarianceFile(Transferred, type="file", impl="mimetic.covariance.components:from_file"):
     """Covariances harvested before, from a file `mimetic harvest` wrote."""
 
     path: str = Field(min_length=1, description="The covariance file (safetensors).")

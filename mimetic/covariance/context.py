@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from mimetic.covariance.harvest import Harvest
-from mimetic.covariance.network import Network, TrainingImages
+from mimetic.covariance.network import TrainedNetwork, TrainingImages
 
-Harvests = Mapping[str, Harvest | Network | TrainingImages]
+Harvests = Mapping[str, Harvest | TrainedNetwork | TrainingImages]
 """What trained networks and data gave, by `harvest_key` of the section that asks for it."""
 
 NO_HARVESTS: Harvests = MappingProxyType({})

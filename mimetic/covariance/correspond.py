@@ -4,7 +4,7 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from mimetic.covariance.config import Carried
+from mimetic.covariance.config import Transferred
 from mimetic.covariance.harvest import Harvest, Harvested, described
 from mimetic.covariance.transfer import depth_position
 from mimetic.errors import UserError
@@ -18,7 +18,7 @@ class Part(NamedTuple):
     share: float
 
 
-def correspondence(spec: Carried, harvest: Harvest, site: Site) -> tuple[tuple[Part, ...], str]:
+def correspondence(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[Part, ...], str]:
     """Return the layers that stand for ours with shares that sum to 1, and a note that says which.
 
     By depth they are those of `spec.kind` (our layer's own kind unless given), placed by their order
@@ -39,7 +39,7 @@ def correspondence(spec: Carried, harvest: Harvest, site: Site) -> tuple[tuple[P
     return (Part(found, 1.0),), f"from {name} of {harvest.origin}"
 
 
-def _by_depth(spec: Carried, harvest: Harvest, site: Site) -> tuple[tuple[Part, ...], str]:
+def _by_depth(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[Part, ...], str]:
     kind = site.kind if spec.kind is None else spec.kind
     candidates = [harvested for harvested in harvest.layers if harvested.kind == kind]
     if not candidates:

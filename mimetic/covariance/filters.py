@@ -9,8 +9,11 @@ from typing import Literal
 
 from torch import Tensor
 
+from mimetic.covariance.config import Filters
 from mimetic.covariance.covariance import Covariance, PatchGeometry, measured
 from mimetic.covariance.linalg import one_thread
+from mimetic.covariance.measure import Task, refine
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.covariance.shrinkage import Target, intensity, shrunk
 from mimetic.errors import UserError
 
@@ -55,3 +58,22 @@ def filter_covariance(
         return found
     alpha = intensity(samples_HD, target=target) if shrinkage == "auto" else shrinkage
     return shrunk(found, alpha, target=target)
+
+
+def measure_filters(spec: Filters, network: TrainedNetwork, task: Task) -> dict[str, Covariance]:
+    """Return the spatial covariance of the filters of each layer, or of their change in training."""
+    found: dict[str, Covariance] = {}
+    for site in task.sites:
+        weight_OIK = network.weight(site)
+        if spec.needs_initial:
+            weight_OIK = weight_OIK - network.initial_weight(site)
+        source = f"filters of {site.layer} of {network.origin}"
+        ddof = 1 if spec.centered else 0
+        cov = filter_covariance(weight_OIK, centered=spec.centered, ddof=ddof, source=source)
+        samples_HD = weight_OIK.flatten(2).flatten(0, 1)
+        if spec.centered:
+            samples_HD = samples_HD - samples_HD.mean(dim=0)
+            cov = cov.noted("mean filter taken out")
+        found[site.layer] = refine(cov, spec, samples_HD)
+        task.report(len(found), len(task.sites))
+    return found

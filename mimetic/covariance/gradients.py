@@ -14,7 +14,6 @@ Shapes: N images, K outputs, C cotangents, G groups, O outputs of a group, M pos
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from mimetic.covariance.capture import capture, eval_mode
 from mimetic.errors import UserError
 from mimetic.streams import generator
 
@@ -146,22 +146,27 @@ def _accumulate(
     drop_bias: bool,
 ) -> None:
     """Add one batch to the sums of the watched layers: one forward, then the backwards."""
-    with torch.enable_grad(), ExitStack() as stack:
-        seen: list[tuple[str, Tensor]] = []
-        for name, module in watched.items():
-            hook = _watch(name, seen, drop_bias=drop_bias)
-            stack.callback(module.register_forward_hook(hook).remove)
+    points: list[tuple[str, Tensor]] = []
+
+    def differentiate_at(name: str, _input: Tensor, output: Tensor) -> Tensor:
+        point = output - _bias(watched[name]) if drop_bias else output
+        if not point.requires_grad:  # the first layers become leaves of the graph
+            point = point.detach().requires_grad_()
+        points.append((name, point))
+        return point.clone()  # protects the point from an in-place activation
+
+    with torch.enable_grad(), capture(watched, differentiate_at):
         # Detached parameters: no weight gradients, and no inputs kept for them.
         frozen = {name: value.detach() for name, value in model.named_parameters()}
         result = functional_call(model, frozen, (batch,))
     logits_NK = _logits(result, len(batch))
-    missing = sorted(set(watched) - {name for name, _ in seen})
+    missing = sorted(set(watched) - {name for name, _ in points})
     if missing:
         message = f"{missing[0]}: the forward pass never calls this layer; leave it out"
         raise UserError(message)
-    points = [point for _, point in seen]
-    for gradients in _gradients(logits_NK, points, list(cotangents.of(logits_NK)), chunk):
-        for (name, _), gradient in zip(seen, gradients, strict=True):
+    tensors = [point for _, point in points]
+    for gradients in _gradients(logits_NK, tensors, list(cotangents.of(logits_NK)), chunk):
+        for (name, _), gradient in zip(points, gradients, strict=True):
             sums[name] += _gram(gradient, watched[name], len(sums[name]))
 
 
@@ -187,24 +192,6 @@ def _gradients(
             torch.zeros_like(point) if gradient is None else gradient
             for gradient, point in zip(found, points, strict=True)
         )
-
-
-def _watch(
-    name: str, seen: list[tuple[str, Tensor]], *, drop_bias: bool
-) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-    """Return a forward hook that keeps the pre-activation as a point to differentiate at.
-
-    The clone keeps it from an in-place activation; the first layers become leaves of the graph.
-    """
-
-    def hook(called: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        point = output - _bias(called) if drop_bias else output
-        if not point.requires_grad:
-            point = point.detach().requires_grad_()
-        seen.append((name, point))
-        return point.clone()
-
-    return hook
 
 
 def _bias(module: nn.Module) -> Tensor | float:
@@ -260,15 +247,3 @@ def _logits(result: Any, images: int) -> Tensor:
         message = "the model's outputs are not finite; check its weights and the data"
         raise UserError(message)
     return result.flatten(1)
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode inside the block, and every module back as it was afterwards."""
-    before = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before.items():
-            module.training = training

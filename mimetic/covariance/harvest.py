@@ -49,11 +49,13 @@ class Harvest:
         origin: The network, as messages and plans show it, e.g. `stage small`.
         statistic: `filters`, `nfm`, `agop` or `patches`.
         layers: Its layers in execution order.
+        spatial: Whether its covariances are over the kernels alone.
     """
 
     origin: str
     statistic: str
     layers: tuple[Harvested, ...]
+    spatial: bool = False
 
     @property
     def pending(self) -> bool:
@@ -83,7 +85,7 @@ class Harvest:
         if harvested.covariance is not None:
             return harvested.covariance.patch
         geometry = harvested.geometry
-        channels = 1 if self.statistic == "filters" else geometry.patch_channels
+        channels = 1 if self.spatial else geometry.patch_channels
         return PatchGeometry(channels, geometry.kernel_size)
 
 
@@ -121,7 +123,7 @@ def averaged(harvests: Sequence[Harvest], *, origin: str) -> Harvest:
     if len(harvests) == 1:
         return replace(first, origin=origin)
     layers = tuple(_mean([harvest.layers[i] for harvest in harvests]) for i in range(len(first.layers)))
-    return Harvest(origin, first.statistic, layers)
+    return replace(first, origin=origin, layers=layers)
 
 
 def _mean(parts: Sequence[Harvested]) -> Harvested:

@@ -3,14 +3,10 @@
 Shapes: K outputs, D features of the head, C cotangents.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from mimetic.covariance.gradients import eval_mode
+from mimetic.covariance.capture import capture, run_forward
 
 
 def output_basis(head_KD: Tensor, *, energy: float = 1.0) -> tuple[Tensor, float]:
@@ -31,15 +27,12 @@ def output_basis(head_KD: Tensor, *, energy: float = 1.0) -> tuple[Tensor, float
 
 def linear_head(model: nn.Module, example: Tensor) -> str | None:
     """Return the name of the linear layer whose output is the model's output, or None."""
-    found: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
-    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda _module, _inputs, output: found.update({name: output})
+    def note(name: str, _input: Tensor, output: Tensor) -> None:
+        outputs[name] = output
 
-    with ExitStack() as stack, torch.no_grad(), eval_mode(model):
-        for name, module in model.named_modules():
-            if isinstance(module, nn.Linear):
-                stack.callback(module.register_forward_hook(note(name)).remove)
-        result = model(example)
-    same = (name for name, out in found.items() if out is result)
-    return next(same, None)
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    with capture(linear, note):
+        result = run_forward(model, example, origin="the network")
+    return next((name for name, output in outputs.items() if output is result), None)

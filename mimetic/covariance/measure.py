@@ -1,211 +1,195 @@
-"""Measure a trained network: one covariance for each of its layers, of the statistic a section asks for.
+"""Measure a trained network: one covariance for each of its layers, of the statistic a section names.
 
 `filters` and `nfm` read the weights (arXiv 2210.03651, 2309.00570), `agop` takes gradients at images, and
-`patches` looks at the images alone. Shrinkage and rank are applied here, once, before any transfer.
+`patches` uses the images alone. A statistic is the function behind a section's `measure`:
+
+    f(spec, network: TrainedNetwork, task: Task) -> Mapping[str, Covariance]
+
+It returns a covariance by layer name for each of the task's sites that it can measure, shrunk and truncated
+by `refine`. The sites are chosen here, by the function behind `layers`: f(spec, sites) -> Sequence[Site].
 """
 
-from collections.abc import Callable, Collection
-from dataclasses import replace
-from functools import singledispatch
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mimetic.config.registry import Component
-from mimetic.covariance.agop import agop
-from mimetic.covariance.carry import refined
-from mimetic.covariance.config import Agop, Filters, Measured, Nfm, Patches
+from mimetic.config.registry import implementation
+from mimetic.covariance.config import CovarianceSource, Measured
 from mimetic.covariance.covariance import Covariance
-from mimetic.covariance.filters import filter_covariance
-from mimetic.covariance.gradients import gradient_grams
-from mimetic.covariance.harvest import Harvest, Harvested, blank, described
-from mimetic.covariance.nfm import nfm
-from mimetic.covariance.patches import patch_covariance, whitened
-from mimetic.covariance.prospect import harvestable
-from mimetic.covariance.shrinkage import LARGEST, intensity
-from mimetic.covariance.subject import Initial, Progress, Subject
+from mimetic.covariance.harvest import Harvest, blank
+from mimetic.covariance.layout import stored_shape
+from mimetic.covariance.network import Progress, TrainedNetwork
+from mimetic.covariance.shrinkage import LARGEST, intensity, refined
 from mimetic.errors import UserError
 from mimetic.graph.site import Graph, Site
+
+KINDS = ("conv", "depthwise_conv", "pointwise_conv", "linear")
+"""Kinds of layers whose weights are filters over patches."""
 
 CHANGE = "of the change since initialization"
 """Note of a statistic of W − W₀, which leaves out the isotropic part that training did not touch."""
 
+_TWO_SIDES = 2
+_FORWARD_CLASSES = {"Conv1d", "Conv2d", "Conv3d", "Linear"}
+_NEVER_CALLED = "NonDynamicallyQuantizableLinear"
+"""Attention's output projection: its weight is used, but the layer is never called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Where and how a statistic is measured.
+
+    Attributes:
+        sites: The layers, in execution order; at least one.
+        seed: Seed of random probes.
+        progress: Called with what is done and the total.
+    """
+
+    sites: tuple[Site, ...]
+    seed: int = 0
+    progress: Progress | None = None
+
+    def report(self, done: int, total: int) -> None:
+        """Report progress, where there is a callback."""
+        if self.progress is not None:
+            self.progress(done, total)
+
 
 def measure(
-    spec: Component,
-    model: nn.Module,
-    graph: Graph,
+    spec: CovarianceSource,
+    network: TrainedNetwork,
     *,
-    origin: str,
-    images_NCHW: Tensor | None = None,
-    initial: Initial | None = None,
-    seed: int = 0,
     kinds: Collection[str] | None = None,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Harvest:
     """Return the covariances of a trained network's layers.
 
     Args:
-        spec: A `filters`, `nfm`, `agop` or `patches` section; what it says of `from` is not looked at.
-        model: The network on its device; unchanged.
-        graph: Its sites.
-        origin: The network, as messages and plans show it, e.g. `stage small`.
-        images_NCHW: Training images as the network saw them: floating point, normalized. The first so
-            many the section asks for are used, or all of fewer.
-        initial: The network at its initialization, for `of: change`.
-        seed: Seed of the random probes.
-        kinds: Kinds of layers wanted; all unless given.
+        spec: A section that is measured, e.g. `agop`; its `from` is ignored.
+        network: The network and the images it is measured on; unchanged.
+        kinds: Kinds of layers to measure; all unless given.
+        seed: Seed of random probes.
         progress: Called with what is done and the total: layers, or images where they are needed.
 
     Raises:
-        UserError: If no layer can be measured, weights are not finite, images are missing or do not
-            fit; origin, layer, geometry and repair are named.
+        UserError: If no layer can be measured, weights are not finite, images are missing or do not fit.
     """
-    subject = Subject(
-        model=model,
-        graph=graph,
-        origin=origin,
-        images_NCHW=images_NCHW,
-        initial=initial,
-        seed=seed,
-        kinds=kinds,
-        progress=progress,
+    sites = measurable_layers(spec, network.graph, network.origin, kinds=kinds)
+    found = implementation(spec, "measure")(spec, network, Task(sites, seed, progress))
+    layers = tuple(replace(blank(s), covariance=found[s.layer]) for s in sites if s.layer in found)
+    return Harvest(network.origin, spec.type_name(), layers, spatial=spec.spatial)
+
+
+def planned_harvest(
+    spec: CovarianceSource, graph: Graph, origin: str, *, kinds: Collection[str] | None = None
+) -> Harvest:
+    """Return what `measure` will give once the network is trained: layers and geometries, no covariances.
+
+    Raises:
+        UserError: If the network has no layer where the statistic can be measured.
+    """
+    sites = measurable_layers(spec, graph, origin, kinds=kinds)
+    return Harvest(origin, spec.type_name(), tuple(blank(site) for site in sites), spatial=spec.spatial)
+
+
+def measurable_layers(
+    spec: CovarianceSource, graph: Graph, origin: str, *, kinds: Collection[str] | None = None
+) -> tuple[Site, ...]:
+    """Return the sites where a statistic can be measured, in execution order.
+
+    Raises:
+        UserError: If there is none.
+    """
+    own_kind = getattr(spec, "kind", None)
+    if kinds is None and own_kind is not None:
+        kinds = (own_kind,)
+    candidates = [site for site in graph.sites if site.kind in (KINDS if kinds is None else kinds)]
+    found = tuple(implementation(spec, "layers")(spec, candidates))
+    if found:
+        return found
+    present = ", ".join(f"`{kind}`" for kind in sorted({site.kind for site in graph.sites}))
+    wanted = "" if kinds is None else f" of kind {', '.join(f'`{kind}`' for kind in kinds)}"
+    raise UserError(
+        f"{origin}: no layer{wanted} has a `{spec.type_name()}` (its layers: {present}); "
+        "choose another network or statistic",
+        code="MIM-V020",
     )
-    return statistic(spec, subject)
 
 
-@singledispatch
-def statistic(spec: Component, subject: Subject) -> Harvest:
-    """Return the harvest a section asks for; others join by `statistic.register(TheirSpec)`."""
-    message = f"{subject.origin}: nothing measures the covariance `{type(spec).__name__}`; register a "
-    raise UserError(message + "function with `mimetic.covariance.measure.statistic.register`")
+def filter_layers(_spec: CovarianceSource, sites: Sequence[Site]) -> list[Site]:
+    """Return the sites whose weight is stored as filters over patches."""
+    return [site for site in sites if _has_filters(site)]
 
 
-@statistic.register
-def _filters(spec: Filters, subject: Subject) -> Harvest:
-    def found(site: Site) -> Covariance:
-        weight_OIK = _weight(spec, subject, site)
-        cov = filter_covariance(
-            weight_OIK,
-            centered=spec.centered,
-            ddof=1 if spec.centered else 0,
-            source=f"filters of {site.layer} of {subject.origin}",
+def spatial_layers(_spec: CovarianceSource, sites: Sequence[Site]) -> list[Site]:
+    """Return the sites whose filters have more than one pixel."""
+    return [site for site in sites if _has_filters(site) and _largest_side(site) > 1]
+
+
+def gradient_layers(_spec: CovarianceSource, sites: Sequence[Site]) -> list[Site]:
+    """Return the sites where gradients can be taken."""
+    return [site for site in sites if _has_filters(site) and gradients_known(site)]
+
+
+def first_convolution(_spec: CovarianceSource, sites: Sequence[Site]) -> list[Site]:
+    """Return the first executed two-dimensional dense convolution with more than one pixel."""
+    return [
+        site
+        for site in spatial_layers(_spec, sites)
+        if site.calls != 0
+        and site.geometry is not None
+        and site.geometry.groups == 1
+        and len(site.geometry.kernel_size) == _TWO_SIDES
+    ][:1]
+
+
+def gradients_known(site: Site) -> bool:
+    """Return whether gradients can be taken at a site: a convolution or linear layer that a forward calls."""
+    return (
+        site.calls != 0
+        and bool(_FORWARD_CLASSES.intersection(site.classes))
+        and _NEVER_CALLED not in site.classes
+    )
+
+
+def refine(cov: Covariance, spec: Measured, samples_HD: Tensor | None = None) -> Covariance:
+    """Return a measured covariance with the section's `shrink` and `rank` applied.
+
+    Args:
+        cov: As measured.
+        spec: The section.
+        samples_HD: The samples it was estimated from, for `shrink: auto`; None where there are none.
+
+    Raises:
+        UserError: If it is too large to shrink, or `auto` has no samples.
+    """
+    source, alpha = cov.provenance.source, spec.shrink
+    if alpha != 0.0 and cov.patch.size > LARGEST:
+        raise UserError(
+            f"covariance `{source}`: `shrink` has full rank over its {cov.patch.size} coordinates (limit "
+            f"{LARGEST}); leave `shrink` out, narrow the layers with `kind`, or use `filters`, whose "
+            "covariance is spatial",
+            code="MIM-V021",
         )
-        samples_HD = weight_OIK.flatten(2).flatten(0, 1)
-        if spec.centered:
-            samples_HD = samples_HD - samples_HD.mean(dim=0)
-            cov = cov.noted("mean filter taken out")
-        return _refined(cov, spec, samples_HD)
-
-    return _layer_by_layer(spec, subject, found)
-
-
-@statistic.register
-def _nfm(spec: Nfm, subject: Subject) -> Harvest:
-    def found(site: Site) -> Covariance:
-        weight_OIK = _weight(spec, subject, site)
-        source = f"nfm of {site.layer} of {subject.origin}"
-        cov = nfm(weight_OIK, normalize=spec.normalize, source=source)
-        return _refined(cov, spec, weight_OIK.flatten(1))
-
-    return _layer_by_layer(spec, subject, found)
-
-
-@statistic.register
-def _agop(spec: Agop, subject: Subject) -> Harvest:
-    sites = harvestable(spec, subject.graph, subject.origin, kinds=subject.kinds)
-    images = subject.images(spec.images, what="agop", first=sites[0])
-    for site in sites:
-        subject.weight(site)  # NaN is found before the long way through the data
-    called = subject.called(sites, images[:1])
-    grams = gradient_grams(
-        subject.inner,
-        list(called),
-        subject.batches(images, subject.device),
-        outputs=spec.outputs,
-        probes=spec.probes,
-        seed=subject.seed,
-        drop_bias=spec.drop_bias,
-        progress=lambda done: subject.tell(done, len(images)),
-    )
-    layers = []
-    for name, site in called.items():
-        source = f"agop of {site.layer} of {subject.origin}"
-        cov = agop(subject.weight(site), grams.pop(name), power=spec.power, source=source)
-        layers.append(replace(blank(site), covariance=_refined(cov, spec)))
-    return Harvest(subject.origin, "agop", tuple(layers))
-
-
-@statistic.register
-def _patches(spec: Patches, subject: Subject) -> Harvest:
-    (first,) = harvestable(spec, subject.graph, subject.origin, kinds=subject.kinds)
-    assert first.geometry is not None
-    images = subject.images(spec.images, what="patches", first=first)
-    if images.shape[1] != first.geometry.in_channels:
-        message = f"{subject.origin}: `{first.layer}` ({described(first.kind, first.geometry)}) takes "
-        message += f"{first.geometry.in_channels} channels and the images have {images.shape[1]}; "
-        raise UserError(message + "give the images the network is trained on")
-    rows, columns = first.geometry.kernel_size
-    cov = patch_covariance(
-        subject.batches(images, torch.device("cpu")),
-        (rows, columns),
-        stride=_one(first.geometry.stride, first, "stride"),
-        padding=_padding(subject.modules[first.layer], first),
-        source=f"patches of {first.layer} of {subject.origin}",
-    )
-    subject.tell(len(images), len(images))
-    if spec.whiten:
-        cov = whitened(cov, spec.epsilon)
-    return Harvest(subject.origin, "patches", (replace(blank(first), covariance=cov),))
-
-
-def _weight(spec: Filters | Nfm, subject: Subject, site: Site) -> Tensor:
-    """Return a layer's filters (O, I, *K), or their change."""
-    weight_OIK = subject.weight(site)
-    return weight_OIK if spec.of == "weights" else weight_OIK - subject.initial_weight(site)
-
-
-def _layer_by_layer(spec: Measured, subject: Subject, found: Callable[[Site], Covariance]) -> Harvest:
-    """Measure the weights of each layer."""
-    sites = harvestable(spec, subject.graph, subject.origin, kinds=subject.kinds)
-    layers: list[Harvested] = []
-    for site in sites:
-        layers.append(replace(blank(site), covariance=found(site)))
-        subject.tell(len(layers), len(sites))
-    return Harvest(subject.origin, spec.type_name(), tuple(layers))
-
-
-def _refined(cov: Covariance, spec: Measured, samples_HD: Tensor | None = None) -> Covariance:
-    """Apply the shrinkage and the rank of a section, and note what it is a statistic of."""
-    if spec.shrink != 0.0 and cov.patch.size > LARGEST:
-        message = f"covariance `{cov.provenance.source}`: `shrink` has full rank over its {cov.patch.size} "
-        message += f"coordinates (limit {LARGEST}); leave `shrink` out, narrow the layers with `kind`, "
-        raise UserError(message + "or use `filters`, whose covariance is spatial")
-    alpha = spec.shrink
     if alpha == "auto":
         if samples_HD is None:
-            message = f"covariance `{cov.provenance.source}`: `shrink: auto` is estimated from filters, and "
-            raise UserError(message + f"`{spec.type_name()}` is not made of them; give a number")
+            raise UserError(
+                f"covariance `{source}`: `shrink: auto` is estimated from filters, and `{spec.type_name()}` "
+                "has no such samples; give a number",
+                code="MIM-V022",
+            )
         alpha = intensity(samples_HD)
     found = refined(cov, shrink=alpha, rank=spec.rank)
-    return found.noted(CHANGE) if getattr(spec, "of", "weights") == "change" else found
+    return found.noted(CHANGE) if spec.needs_initial else found
 
 
-def _one(values: object, site: Site, what: str) -> int:
-    """Return the one value of all sides."""
-    sides = set(values) if isinstance(values, tuple) else {values}
-    if len(sides) == 1 and isinstance(side := sides.pop(), int):
-        return side
-    message = f"{site.layer} ({described(site.kind, site.geometry)}): patches need one {what} for all sides, "
-    raise UserError(message + f"this layer has {values}; use `filters`, `nfm` or `agop` here")
+def _has_filters(site: Site) -> bool:
+    weight = next((p for p in site.parameters if p.local == "weight"), None)
+    geometry = site.geometry
+    return geometry is not None and weight is not None and weight.shape == stored_shape(geometry)
 
 
-def _padding(module: nn.Module, site: Site) -> int:
-    """Return the zeros a layer puts around its images."""
-    padding: object = module.padding
-    if padding == "valid":
-        return 0
-    if padding == "same":
-        padding = tuple((side - 1) / 2 for side in module.kernel_size)  # type: ignore[union-attr]
-        padding = tuple(int(side) if side == int(side) else side for side in padding)
-    return _one(padding, site, "padding")
+def _largest_side(site: Site) -> int:
+    return 0 if site.geometry is None else max(site.geometry.kernel_size, default=1)

@@ -13,8 +13,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mimetic.covariance.config import Nfm
 from mimetic.covariance.covariance import Covariance, PatchGeometry, derived, measured
 from mimetic.covariance.linalg import eigh, multiply, one_thread
+from mimetic.covariance.measure import Task, refine
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import UserError
 
 Normalize = Literal["sum", "mean"]
@@ -49,6 +52,20 @@ def nfm(
     if normalize == "mean":
         factor_OD = factor_OD / math.sqrt(len(factor_OD))
     return measured(factor_OD, patch_of(weight_OIK), source=source, samples=len(weight_OIK))
+
+
+def measure_nfm(spec: Nfm, network: TrainedNetwork, task: Task) -> dict[str, Covariance]:
+    """Return the NFM of each layer, or that of its change in training."""
+    found: dict[str, Covariance] = {}
+    for site in task.sites:
+        weight_OIK = network.weight(site)
+        if spec.needs_initial:
+            weight_OIK = weight_OIK - network.initial_weight(site)
+        source = f"nfm of {site.layer} of {network.origin}"
+        cov = nfm(weight_OIK, normalize=spec.normalize, source=source)
+        found[site.layer] = refine(cov, spec, weight_OIK.flatten(1))
+        task.report(len(found), len(task.sites))
+    return found
 
 
 def nfm_per_group(

@@ -8,9 +8,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from mimetic.covariance import config
 from mimetic.covariance.covariance import Covariance, PatchGeometry, derived, measured
+from mimetic.covariance.harvest import described
 from mimetic.covariance.linalg import eigh, multiply, one_thread, smaller_gram, symmetric_root
+from mimetic.covariance.measure import Task
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import UserError
+from mimetic.graph.site import Site
 
 EPSILON = 5e-4
 """Added to the eigenvalues before whitening, as airbench does for images scaled to unit deviation."""
@@ -108,3 +113,54 @@ def _patches(batch_NCHW: Tensor, kernel_size: tuple[int, int], stride: int, padd
         raise UserError(message + "choose a smaller kernel, or larger images")
     unfolded_NDM = nn.functional.unfold(batch_NCHW, kernel_size, padding=padding, stride=stride)
     return unfolded_NDM.transpose(1, 2).flatten(0, 1)
+
+
+def measure_patches(spec: config.Patches, network: TrainedNetwork, task: Task) -> dict[str, Covariance]:
+    """Return the covariance of the images' patches at the first layer, or its inverse.
+
+    Raises:
+        UserError: If images are missing or have other channels, or the layer's patches are irregular.
+    """
+    first = task.sites[0]
+    assert first.geometry is not None
+    images = network.first_images(spec.images, statistic="patches", first=first)
+    if images.shape[1] != first.geometry.in_channels:
+        raise UserError(
+            f"{network.origin}: `{first.layer}` ({described(first.kind, first.geometry)}) takes "
+            f"{first.geometry.in_channels} channels and the images have {images.shape[1]}; "
+            "give the images the network is trained on",
+            code="MIM-V040",
+        )
+    rows, columns = first.geometry.kernel_size
+    cov = patch_covariance(
+        network.batches(images, torch.device("cpu")),
+        (rows, columns),
+        stride=_equal_sides(first.geometry.stride, first, "stride"),
+        padding=_padding(network.modules[first.layer], first),
+        source=f"patches of {first.layer} of {network.origin}",
+    )
+    task.report(len(images), len(images))
+    return {first.layer: whitened(cov, spec.epsilon) if spec.whiten else cov}
+
+
+def _equal_sides(values: object, site: Site, what: str) -> int:
+    """Return the one value of all sides."""
+    sides = set(values) if isinstance(values, tuple) else {values}
+    if len(sides) == 1 and isinstance(side := sides.pop(), int):
+        return side
+    raise UserError(
+        f"{site.layer} ({described(site.kind, site.geometry)}): patches need one {what} for all sides, "
+        f"this layer has {values}; use `filters`, `nfm` or `agop` here",
+        code="MIM-V041",
+    )
+
+
+def _padding(module: nn.Module, site: Site) -> int:
+    """Return the zeros a layer puts around its images."""
+    padding: object = module.padding
+    if padding == "valid":
+        return 0
+    if padding == "same":
+        padding = tuple((side - 1) / 2 for side in module.kernel_size)  # type: ignore[union-attr]
+        padding = tuple(int(side) if side == int(side) else side for side in padding)
+    return _equal_sides(padding, site, "padding")

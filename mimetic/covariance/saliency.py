@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mimetic.covariance.ansatz import LayerAnsatz
+from mimetic.covariance.capture import capture, run_forward
 from mimetic.covariance.covariance import Covariance
-from mimetic.covariance.gradients import eval_mode
 from mimetic.graph.names import canonical_modules
 
 
@@ -45,16 +45,11 @@ def saliency_maps(
     modules = canonical_modules(model)
     inputs: dict[str, Tensor] = {}
 
-    def note(name: str) -> Any:
-        return lambda _module, given: inputs.setdefault(name, given[0].detach().clone())
+    def note(name: str, seen: Tensor, _output: None) -> None:
+        inputs.setdefault(name, seen.detach().clone())
 
-    hooks = [modules[layer.site.layer].register_forward_pre_hook(note(layer.site.layer)) for layer in layers]
-    try:
-        with eval_mode(model):
-            model(images_NCHW)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with capture({layer.site.layer: modules[layer.site.layer] for layer in layers}, note, before=True):
+        run_forward(model, images_NCHW, origin="the network")
     return {
         layer.site.layer: (
             _map(layer.features, inputs[layer.site.layer], modules[layer.site.layer]),

@@ -6,12 +6,11 @@ drawn independently for every input channel, so a filter's trace is the spatial 
 """
 
 import math
-from functools import singledispatch
 
 from torch.nn.init import calculate_gain
 
-from mimetic.config.registry import Component
-from mimetic.covariance.config import Gain, Kaiming, Lsuv, MatchDefault, NoScale, StudyCompat, Trace, Xavier
+from mimetic.config.registry import implementation
+from mimetic.covariance.config import Kaiming, MatchDefault, Scale, StudyCompat, Trace, Xavier
 from mimetic.covariance.covariance import Covariance
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
@@ -43,65 +42,59 @@ def repeats(cov: Covariance, geometry: Geometry) -> int:
         if patch.channels == 1:
             return geometry.patch_channels
     filters = "×".join(str(side) for side in (geometry.patch_channels, *geometry.kernel_size))
-    message = f"covariance `{cov.provenance.source}` over patches {patch} does not fit filters {filters}"
-    raise UserError(f"{message} (channels × kernel); match other layers, or transfer the covariance")
+    raise UserError(
+        f"covariance `{cov.provenance.source}` over patches {patch} does not fit filters {filters} "
+        "(channels × kernel); match other layers, or transfer the covariance",
+        code="MIM-V051",
+    )
 
 
-def scaled(cov: Covariance, spec: Component, geometry: Geometry) -> Covariance:
+def scaled(cov: Covariance, spec: Scale, geometry: Geometry) -> Covariance:
     """Return the covariance at the size a `scale:` section asks for.
 
     Raises:
-        UserError: If the scale is unknown, the covariance does not fit, or a zero one should grow.
+        UserError: If the covariance does not fit, or is zero and its target is not.
     """
     found = repeats(cov, geometry) * cov.trace
-    wanted = filter_trace(spec, geometry, found)
-    gain = float(getattr(spec, "gain", 1.0))
+    target = float(implementation(spec)(spec, geometry, found))
     if found == 0.0:
-        if wanted == 0.0:
+        if target == 0.0:
             return cov
-        message = f"covariance `{cov.provenance.source}` is zero and cannot be scaled to trace {wanted:.4g}"
-        raise UserError(f"{message}; check what it was measured on, or use `scale: none`")
-    return cov.scale_by(gain if wanted == found else gain * math.sqrt(wanted / found))
+        raise UserError(
+            f"covariance `{cov.provenance.source}` is zero and cannot be scaled to trace {target:.4g}; "
+            "check what it was measured on, or use `scale: none`",
+            code="MIM-V050",
+        )
+    return cov.scale_by(spec.gain if target == found else spec.gain * math.sqrt(target / found))
 
 
-@singledispatch
-def filter_trace(spec: Component, geometry: Geometry, found: float) -> float:  # noqa: ARG001
-    """Return the trace a scale gives one filter before its gain, where the source's own is `found`.
-
-    Other scales join by `filter_trace.register(TheirSpec)`.
-    """
-    raise UserError(f"the scale `{type(spec).type_name()}` is registered but nothing computes it")
-
-
-@filter_trace.register(NoScale)
-@filter_trace.register(Gain)
-@filter_trace.register(Lsuv)  # whose size comes from the outputs, once everything is drawn
-def _(spec: Component, geometry: Geometry, found: float) -> float:  # noqa: ARG001
+def unchanged(_spec: Scale, _geometry: Geometry, found: float) -> float:
+    """Return the source's own trace."""
     return found
 
 
-@filter_trace.register
-def _(spec: Kaiming, geometry: Geometry, found: float) -> float:  # noqa: ARG001
+def kaiming(spec: Kaiming, geometry: Geometry, _found: float) -> float:
+    """Return gain²·d / fan for filters of d weights."""
     fan_in, fan_out = fans(geometry)
     gain = calculate_gain(spec.nonlinearity)
     return gain * gain * geometry.fan_in / (fan_in if spec.mode == "fan_in" else fan_out)
 
 
-@filter_trace.register
-def _(spec: Xavier, geometry: Geometry, found: float) -> float:  # noqa: ARG001
+def xavier(_spec: Xavier, geometry: Geometry, _found: float) -> float:
+    """Return 2·d / (fan_in + fan_out) for filters of d weights."""
     return 2.0 * geometry.fan_in / sum(fans(geometry))
 
 
-@filter_trace.register
-def _(spec: Trace, geometry: Geometry, found: float) -> float:  # noqa: ARG001
+def fixed_trace(spec: Trace, _geometry: Geometry, _found: float) -> float:
+    """Return the section's trace."""
     return spec.trace
 
 
-@filter_trace.register
-def _(spec: MatchDefault, geometry: Geometry, found: float) -> float:  # noqa: ARG001
+def match_default(_spec: MatchDefault, geometry: Geometry, _found: float) -> float:
+    """Return d / (3·fan_in), the energy of a filter of U(±1/√fan_in)."""
     return geometry.fan_in / (3.0 * fans(geometry)[0])
 
 
-@filter_trace.register
-def _(spec: StudyCompat, geometry: Geometry, found: float) -> float:
+def study_compat(spec: StudyCompat, geometry: Geometry, found: float) -> float:
+    """Return the source's trace times √(2/d), over the divisor."""
     return found * math.sqrt(2.0 / geometry.fan_in) / spec.divisor

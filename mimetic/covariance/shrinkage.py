@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mimetic.covariance.algebra import truncated
 from mimetic.covariance.covariance import Covariance, derived
 from mimetic.covariance.linalg import eigh, multiply, one_thread, smaller_gram
 from mimetic.errors import UserError
@@ -68,6 +69,12 @@ def shrunk(cov: Covariance, alpha: float, *, target: Target = "identity") -> Cov
     variance_D = mean if target == "identity" else cov.variance
     factor_RD = torch.cat((math.sqrt(1.0 - alpha) * cov.factor_RD, torch.diag((alpha * variance_D).sqrt())))
     return derived(cov, factor_RD, cov.patch, note=f"shrunk {alpha:.3g} toward its {_NAMES[target]}")
+
+
+def refined(cov: Covariance, *, shrink: float, rank: int | None) -> Covariance:
+    """Return a covariance shrunk toward its mean variance and cut to its leading eigenvectors."""
+    found = shrunk(cov, shrink) if shrink > 0.0 else cov
+    return found if rank is None or rank >= found.rank else truncated(found, rank)
 
 
 _NAMES: dict[Target, str] = {"identity": "mean variance", "diagonal": "diagonal"}

@@ -87,7 +87,12 @@ def save_harvest(path: Path, harvest: Harvest, *, about: Mapping[str, Any] | Non
         message = f"{path}: {harvest.statistic} of {harvest.origin} is not harvested yet; nothing is written"
         raise RunError(message)
     layers = {h.layer: {"kind": h.kind, "depth": h.depth, **asdict(h.geometry)} for h in harvest.layers}
-    told = {"origin": harvest.origin, "statistic": harvest.statistic, "layers": layers}
+    told = {
+        "origin": harvest.origin,
+        "statistic": harvest.statistic,
+        "spatial": harvest.spatial,
+        "layers": layers,
+    }
     save(path, covariances, about={**(about if about is not None else {}), "harvest": told})
 
 
@@ -101,7 +106,8 @@ def load_harvest(path: Path) -> Harvest:
     told = describe(path)["about"].get("harvest")
     try:
         layers = tuple(_harvested(name, told["layers"][name], cov) for name, cov in covariances.items())
-        return Harvest(str(told["origin"]), str(told["statistic"]), layers)
+        spatial = bool(told.get("spatial", told["statistic"] == "filters"))
+        return Harvest(str(told["origin"]), str(told["statistic"]), layers, spatial)
     except (KeyError, TypeError, ValueError) as error:
         message = f"{path}: says nothing of the layers its covariances come from ({error}); "
         raise UserError(message + "harvest it again with `mimetic harvest`") from error

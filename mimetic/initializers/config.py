@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from mimetic.config.base import Count, Fraction, FromList, NonNegative, Positive, validation_error
 from mimetic.config.registry import Component
-from mimetic.covariance.config import Origin, no_text
+from mimetic.covariance.config import TrainedRef, no_text
 
 
 class Init(Component, family="init"):
@@ -19,7 +19,9 @@ class Init(Component, family="init"):
 class FromNetwork(Init):
     """Base of the initializers that take a trained network itself, not its covariances."""
 
-    from_: Annotated[Origin, BeforeValidator(no_text, json_schema_input_type=Origin)] = Field(
+    takes = "network"
+
+    from_: Annotated[TrainedRef, BeforeValidator(no_text, json_schema_input_type=TrainedRef)] = Field(
         alias="from", description="The trained network."
     )
 

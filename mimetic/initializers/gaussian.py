@@ -11,24 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mimetic.config.registry import Component
+from mimetic.config.registry import implementation
 from mimetic.covariance.carry import PendingCovariance
-from mimetic.covariance.config import Lsuv, Mixture, Scale
-from mimetic.covariance.context import NO_HARVESTS, Harvests
+from mimetic.covariance.components import covariance_of
+from mimetic.covariance.config import CovarianceSource, Scale
+from mimetic.covariance.context import NO_HARVESTS, Context, Harvests
 from mimetic.covariance.covariance import Covariance
 from mimetic.covariance.layout import filter_shape, stored, stored_shape
 from mimetic.covariance.scale import repeats, scaled
-from mimetic.covariance.sources import source
 from mimetic.errors import RunError, UserError
 from mimetic.graph.site import Geometry, Site
 from mimetic.initializers.draw import Moments, ResolvedInit, Streams
-from mimetic.initializers.lsuv import lsuv
 
 SLOT = "filters"
 
 
 def gaussian(
-    spec: Component,
+    spec: CovarianceSource,
     scale: Scale,
     site: Site,
     names: tuple[str, ...],
@@ -49,9 +48,9 @@ def gaussian(
     """
     for name in names:
         _check_filters(site, name)
-    unscaled = source(spec, site, harvests)
+    unscaled = covariance_of(spec, site, Context(names, harvests))
     geometry = _geometry(site)
-    arguments: dict[str, Any] = {"covariance": _at(spec, site.depth), "scale": scale.model_dump()}
+    arguments: dict[str, Any] = {"covariance": spec.arguments_at(site.depth), "scale": scale.model_dump()}
     if isinstance(unscaled, PendingCovariance):
         return _pending(unscaled, arguments, site.layer)
     try:
@@ -68,7 +67,10 @@ def gaussian(
         moments=dict.fromkeys(names, gaussian_moments(cov, geometry)),
         notes=_notes(cov, geometry),
     )
-    return lsuv(drawn, scale, site, harvests) if isinstance(scale, Lsuv) else drawn
+    if "last" not in scale.functions:
+        return drawn
+    finished: ResolvedInit = implementation(scale, "last")(drawn, scale, site, harvests)
+    return finished
 
 
 def gaussian_moments(cov: Covariance, geometry: Geometry) -> Moments:
@@ -120,18 +122,6 @@ def _check_filters(site: Site, name: str) -> None:
     if shape != expected:
         message = f"{site.layer}: `{name}` has shape {shape}, its geometry says {expected}; "
         raise UserError(message + "use an `init` by name for this layer")
-
-
-def _at(spec: Component, depth: float) -> dict[str, Any]:
-    """Return what a covariance's arguments come to in one layer: a width over depth is a number there."""
-    arguments = spec.model_dump(by_alias=True, exclude_none=True)
-    width = getattr(spec, "width", None)
-    if width is not None:
-        arguments["width"] = width.at(depth)
-    if isinstance(spec, Mixture):
-        parts = zip(arguments["parts"], spec.parts, strict=True)
-        arguments["parts"] = [{**said, "covariance": _at(part.covariance, depth)} for said, part in parts]
-    return arguments
 
 
 def _notes(cov: Covariance, geometry: Geometry) -> tuple[str, ...]:

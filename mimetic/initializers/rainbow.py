@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mimetic.covariance.context import Harvests
 from mimetic.covariance.harvest import described, harvest_key
-from mimetic.covariance.network import Network
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import RunError, UserError
 from mimetic.graph.site import Site
 from mimetic.initializers.config import Rainbow
@@ -35,7 +35,7 @@ def rainbow(spec: Rainbow, site: Site, names: tuple[str, ...], harvests: Harvest
             layers, both geometries and the repair are named.
     """
     network = harvests.get(harvest_key(spec))
-    if not isinstance(network, Network):
+    if not isinstance(network, TrainedNetwork):
         message = f"{site.layer}: `rainbow` needs a trained network and images, and none are at hand here; "
         message += "`mimetic run` trains what a recipe asks for; in Python, "
         raise UserError(message + "`mimetic.resample(model, trained, images)` takes one of your own")
@@ -60,7 +60,7 @@ def _nothing(_streams: Streams, _layer: nn.Module) -> Mapping[str, Tensor]:
 
 
 def _fill(
-    spec: Rainbow, network: Network, new: nn.Module, layers: Collection[str], streams: Streams
+    spec: Rainbow, network: TrainedNetwork, new: nn.Module, layers: Collection[str], streams: Streams
 ) -> Mapping[str, str]:
     """Resample the claimed layers of a network, and say how well each was aligned."""
     if network.model is None or network.images_NCHW is None:
@@ -70,7 +70,7 @@ def _fill(
     return {done.layer: str(done) for done in resample(pair, spec, layers, streams)}
 
 
-def _counterpart(network: Network, site: Site) -> Site:
+def _counterpart(network: TrainedNetwork, site: Site) -> Site:
     """Return the trained network's layer of the same name, of which ours can be resampled."""
     what = f"{site.layer} ({described(site.kind, site.geometry)})"
     if site.kind != "norm" and site.kind not in DENSE:
@@ -95,7 +95,7 @@ def _counterpart(network: Network, site: Site) -> Site:
     return theirs
 
 
-def _difference(network: Network, site: Site, theirs: Site) -> str | None:
+def _difference(network: TrainedNetwork, site: Site, theirs: Site) -> str | None:
     """Return in what a layer differs beyond its width, in words."""
     if {p.local for p in site.parameters} != {p.local for p in theirs.parameters}:
         return f"with {' and '.join(f'`{p.local}`' for p in theirs.parameters)}"
@@ -124,7 +124,7 @@ def _check_claim(site: Site, names: tuple[str, ...]) -> None:
         raise UserError(message + "match it by another rule above")
 
 
-def _note(network: Network, site: Site, theirs: Site) -> str:
+def _note(network: TrainedNetwork, site: Site, theirs: Site) -> str:
     if site.geometry is None or theirs.geometry is None:
         return f"statistics measured behind the resampled layers of {network.origin}"
     dense = [other.layer for other in network.graph.sites if other.kind in DENSE]

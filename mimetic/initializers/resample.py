@@ -25,10 +25,10 @@ from itertools import zip_longest
 import torch
 from torch import Tensor, nn
 
-from mimetic.covariance.activations import Step, alignment, norms, refresh_statistics, steps
+from mimetic.covariance.activations import LayerCall, alignment, norms, refresh_statistics, steps
 from mimetic.covariance.algebra import truncated
+from mimetic.covariance.capture import eval_mode
 from mimetic.covariance.covariance import Covariance, PatchGeometry, measured
-from mimetic.covariance.gradients import eval_mode
 from mimetic.covariance.layout import filters_of, stored
 from mimetic.covariance.linalg import multiply, one_thread
 from mimetic.covariance.procrustes import Alignment, polar, rotated, width_scale
@@ -130,7 +130,7 @@ class _Work:
         self.dense = {name: g for name, m in self.new.items() if (g := dense_geometry(m)) is not None}
         self.owed: dict[str, Tensor] = {}  # norm layer → shift of the rows behind which it stands
 
-    def order(self) -> tuple[Step, ...]:
+    def order(self) -> tuple[LayerCall, ...]:
         """Return the calls of layers and norms, the same in both networks."""
         few, origin = self.pair.images_NCHW[:2], self.pair.origin
         ours = steps(self.pair.new, {*self.dense, *norms(self.pair.new)}, few, origin="the new network")
@@ -147,7 +147,7 @@ class _Work:
             raise UserError(message + "basis; leave it to another rule")
         return ours
 
-    def plain_norms(self, order: tuple[Step, ...]) -> None:
+    def plain_norms(self, order: tuple[LayerCall, ...]) -> None:
         """Set claimed norms that are not part of a claimed layer to scale 1 and shift 0."""
         part = {s.layer for s in order if s.after in self.claimed and s.after in self.dense}
         for name in self.claimed - set(self.dense) - part:
@@ -155,7 +155,7 @@ class _Work:
             _set(module, "weight", torch.ones(()))
             _set(module, "bias", torch.zeros(()))
 
-    def norm(self, step: Step) -> None:
+    def norm(self, step: LayerCall) -> None:
         """Measure a norm's statistics; one that is part of a filled layer gives back what it divides by."""
         module = self.new[step.layer]
         refresh_statistics(self.pair.new, step.layer, self.pair.images_NCHW, origin="the new network")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mimetic.covariance.context import Harvests
 from mimetic.covariance.harvest import harvest_key
-from mimetic.covariance.network import Network
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import RunError, UserError
 from mimetic.graph.names import canonical_parameters
 from mimetic.graph.site import Parameter, Site
@@ -42,7 +42,7 @@ def transplant(spec: FromNetwork, site: Site, names: tuple[str, ...], harvests: 
         UserError: If the network is not at hand, has no such parameter, or one that cannot be fitted.
     """
     network = harvests.get(harvest_key(spec))
-    if not isinstance(network, Network):
+    if not isinstance(network, TrainedNetwork):
         message = f"{site.layer}: `{spec.type_name()}` needs a trained network, and none is at hand here; "
         raise UserError(message + "`mimetic run` finds or trains what a recipe asks for")
     shapes = {p.name: p.shape for other in network.graph.sites for p in other.parameters}

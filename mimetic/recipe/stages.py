@@ -12,7 +12,7 @@ from typing import Any
 from mimetic.config.base import Section
 from mimetic.config.errors import Step, clipped
 from mimetic.config.suggest import choice
-from mimetic.covariance.config import Origin
+from mimetic.covariance.config import TrainedRef
 from mimetic.recipe.rule import Rule
 
 _LONGEST_CHAIN = 8
@@ -82,9 +82,9 @@ def node_of(*, stage: Any, arm: Any) -> Node | None:
     return ("arms", arm) if isinstance(arm, str) else None
 
 
-def origins(value: Any, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Step, ...], Origin]]:
+def origins(value: Any, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Step, ...], TrainedRef]]:
     """Yield the trained networks that sections speak of, with the keys of the language that lead there."""
-    if isinstance(value, Origin):
+    if isinstance(value, TrainedRef):
         yield path, value
     elif isinstance(value, Section):
         for name, field in type(value).model_fields.items():

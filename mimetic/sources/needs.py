@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel
 
 from mimetic.config.registry import Component
-from mimetic.covariance.config import Carried, Lsuv, Measured, Patches
+from mimetic.covariance.config import Transferred
 from mimetic.covariance.harvest import harvest_key
-from mimetic.initializers.config import FromNetwork
 from mimetic.recipe.recipe import Arm
 
 
@@ -22,9 +21,7 @@ def harvests_needed(arm: Arm) -> dict[str, Component]:
         for part in (rule.covariance, rule.init, rule.scale)
         for spec in _within(part)
     )
-    return {
-        harvest_key(spec): spec for spec in specs if isinstance(spec, Measured | Patches | FromNetwork | Lsuv)
-    }
+    return {harvest_key(spec): spec for spec in specs if spec.takes is not None}
 
 
 def kinds_needed(arm: Arm, spec: Component) -> frozenset[str] | None:
@@ -38,7 +35,7 @@ def kinds_needed(arm: Arm, spec: Component) -> frozenset[str] | None:
         if rule.covariance is None or spec not in _within(rule.covariance):
             continue
         kind = rule.match.kind
-        if isinstance(spec, Carried):
+        if isinstance(spec, Transferred):
             kind = None if spec.layers != "depth" else kind if spec.kind is None else spec.kind
         if kind is None:
             return None

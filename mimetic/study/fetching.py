@@ -9,7 +9,7 @@ from typing import Any
 
 from mimetic.config.base import Section
 from mimetic.config.errors import Issue, RecipeError, Step
-from mimetic.covariance.config import Origin
+from mimetic.covariance.config import TrainedRef
 from mimetic.errors import UserError
 from mimetic.recipe.recipe import Recipe
 from mimetic.recipe.stages import origins
@@ -38,7 +38,7 @@ def with_local_runs(recipe: Recipe, root: Path) -> Recipe:
     if issues:
         raise RecipeError(tuple(issues.values()))
 
-    def local(origin: Origin) -> Origin:
+    def local(origin: TrainedRef) -> TrainedRef:
         if origin.run is None:
             return origin
         return origin.model_copy(update={"run": None, "trial": str(folders[origin.run])})
@@ -57,9 +57,9 @@ def _runs(recipe: Recipe) -> Iterator[tuple[tuple[Step, ...], str]]:
                     yield (at.among, at.name, "init", rule.id, *path, "run"), origin.run
 
 
-def _with(value: Any, change: Callable[[Origin], Origin]) -> Any:
+def _with(value: Any, change: Callable[[TrainedRef], TrainedRef]) -> Any:
     """Return a section with its origins changed, and the very same one where none is."""
-    if isinstance(value, Origin):
+    if isinstance(value, TrainedRef):
         return change(value)
     if isinstance(value, Section):
         fields = {name: getattr(value, name) for name in type(value).model_fields}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
-from mimetic.covariance.config import Origin
+from mimetic.covariance.config import TrainedRef
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.journal import read_journal, status
@@ -67,7 +67,7 @@ def stage_seeds(recipe: Recipe, name: str) -> tuple[int, ...]:
     return recipe.seeds if seeds is None else seeds
 
 
-def harvested_seeds(recipe: Recipe, origin: Origin, *, own: int) -> tuple[int, ...]:
+def harvested_seeds(recipe: Recipe, origin: TrainedRef, *, own: int) -> tuple[int, ...]:
     """Return the seeds of a stage or an arm that a trial of the seed `own` harvests."""
     if isinstance(origin.seeds, tuple):
         return origin.seeds

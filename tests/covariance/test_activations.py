@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic.covariance.activations import Step, alignment, inputs_at, norms, refresh_statistics, steps
+from mimetic.covariance.activations import LayerCall, alignment, inputs_at, norms, refresh_statistics, steps
 from mimetic.errors import UserError
 
 IMAGES = torch.randn(150, 3, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -30,7 +30,7 @@ def test_steps_know_what_stands_right_behind_what(*, inplace: bool) -> None:
     """A norm behind an activation is not behind the layer, even where the activation works in place."""
     found = steps(small(inplace=inplace), ["0", "1", "3", "5", "7"], IMAGES[:2], origin="net")
 
-    assert found == (Step("0"), Step("1", "0"), Step("3"), Step("5"), Step("7"))
+    assert found == (LayerCall("0"), LayerCall("1", "0"), LayerCall("3"), LayerCall("5"), LayerCall("7"))
     assert norms(small()) == ("1", "5")
 
 

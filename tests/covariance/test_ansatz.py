@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mimetic.covariance import ansatz
-from mimetic.covariance.ansatz import MEASURES, ansatz_sites, measure_ansatz, metrics
+from mimetic.covariance.ansatz import MEASURES, AnsatzOptions, ansatz_sites, measure_ansatz, metrics
 from mimetic.covariance.gradients import gradient_grams
-from mimetic.covariance.subject import Subject
+from mimetic.covariance.measure import Task
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.graph.names import canonical_parameters
 from mimetic.graph.sites import find_sites
 
@@ -41,10 +42,10 @@ def images(seed: int, count: int = 3) -> torch.Tensor:
     return torch.randn(count, 2, 5, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def subject(model: nn.Module, images_NCHW: torch.Tensor, **more: Any) -> Subject:
+def subject(model: nn.Module, images_NCHW: torch.Tensor, **more: Any) -> TrainedNetwork:
     """Return the network as a measurement sees it."""
     graph = find_sites(model, images_NCHW[:1])
-    return Subject(model=model, graph=graph, origin="a net", images_NCHW=images_NCHW, **more)
+    return TrainedNetwork("a net", graph, model, images_NCHW, **more)
 
 
 def pearson(left: np.ndarray, right: np.ndarray) -> float:
@@ -72,7 +73,7 @@ def test_the_numbers_are_those_of_the_dense_matrices(seed: int, channels: int, g
     groups = 2 if grouped else 1
     model, before = (network(seed + i, channels=channels, groups=groups) for i in range(2))
     asked = subject(model, images(seed), initial=before)
-    found = measure_ansatz(asked, ansatz_sites(asked.graph))
+    found = measure_ansatz(asked, Task(ansatz_sites(asked.graph)))
     assert [layer.site.layer for layer in found] == ["0", "3", "5"]
     grams = gradient_grams(model, ["0", "3", "5"], [images(seed)])
     for layer in found:
@@ -126,7 +127,7 @@ def test_the_network_is_left_as_it_was() -> None:
     modes = [module.training for module in model.modules()]
     stream = torch.random.get_rng_state()
     asked = subject(model, images(0))
-    measure_ansatz(asked, ansatz_sites(asked.graph), probes=2)
+    measure_ansatz(asked, Task(ansatz_sites(asked.graph)), AnsatzOptions(probes=2))
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert modes == [module.training for module in model.modules()]
     assert torch.equal(stream, torch.random.get_rng_state())
@@ -139,11 +140,11 @@ def test_before_any_change_there_is_no_change_to_speak_of() -> None:
     model = network(1)
     began = {name: value.clone() for name, value in canonical_parameters(model).items()}
     asked = subject(model, images(1), initial=began)
-    (first, *_) = measure_ansatz(asked, ansatz_sites(asked.graph))
+    (first, *_) = measure_ansatz(asked, Task(ansatz_sites(asked.graph)))
     assert first.agreement.rho_init == pytest.approx(1.0)
     assert (first.agreement.rho_change, first.agreement.alignment_change) == (None, None)
     asked = subject(model, images(1))
-    (first, *_) = measure_ansatz(asked, ansatz_sites(asked.graph))
+    (first, *_) = measure_ansatz(asked, Task(ansatz_sites(asked.graph)))
     assert first.agreement.rho_init is None
 
 
@@ -152,7 +153,9 @@ def test_a_layer_without_gradients_has_no_correlation() -> None:
     model = network(2)
     nn.init.zeros_(model[5].weight)
     asked = subject(model, images(2))
-    first, second, third = (layer.agreement for layer in measure_ansatz(asked, ansatz_sites(asked.graph)))
+    first, second, third = (
+        layer.agreement for layer in measure_ansatz(asked, Task(ansatz_sites(asked.graph)))
+    )
     assert (first.rho, second.rho_half, first.rank_agop) == (0.0, 0.0, 0.0)
     assert (third.rho, third.rank_nfm) == (0.0, 0.0)
     assert first.rank_nfm > 1.0
@@ -165,14 +168,14 @@ def test_many_outputs_are_probed_unless_a_number_is_given(monkeypatch: pytest.Mo
     monkeypatch.setattr(ansatz, "gradient_grams", lambda *a, **k: taken.append(k["probes"]) or real(*a, **k))
     for outputs, probes in ((100, None), (101, None), (5, 2)):
         asked = subject(network(3, outputs=outputs), images(3))
-        measure_ansatz(asked, ansatz_sites(asked.graph)[:1], probes=probes)
+        measure_ansatz(asked, Task(ansatz_sites(asked.graph)[:1]), AnsatzOptions(probes=probes))
     assert taken == [None, 4, 2]
 
 
 def test_metrics_are_flat_and_stable() -> None:
     """`ansatz/<layer>/<measure>` and the mean correlation; what was not measured has no name."""
     asked = subject(network(4), images(4))
-    layers = measure_ansatz(asked, ansatz_sites(asked.graph))
+    layers = measure_ansatz(asked, Task(ansatz_sites(asked.graph)))
     found = metrics(layers)
     always = ["rho", "rho_half", "alignment", "rank_nfm", "rank_agop"]
     assert list(found) == [

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimetic.covariance.carry import PendingCovariance, carried
-from mimetic.covariance.config import Carried, CovarianceFile, Filters, Nfm
+from mimetic.covariance.carry import PendingCovariance, transfer_covariance
+from mimetic.covariance.config import CovarianceFile, Filters, Nfm, Transferred
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
 from mimetic.covariance.harvest import Harvest, Harvested
 from mimetic.covariance.transfer import interpolation
@@ -41,13 +41,13 @@ def harvest(
         factor = torch.randn(4, patch.size, generator=stream, dtype=torch.float64) * (1 + index)
         cov = Covariance(factor, patch, Provenance(f"{statistic} of layer", notes=("measured",)))
         layers.append(Harvested("abcdefgh"[index], kind, 0.0, shape, cov))
-    return Harvest("stage small", statistic, tuple(layers))
+    return Harvest("stage small", statistic, tuple(layers), statistic == "filters")
 
 
 def blank(found: Harvest) -> Harvest:
     """Return the same harvest before it was measured."""
     layers = tuple(Harvested(h.layer, h.kind, h.depth, h.geometry) for h in found.layers)
-    return Harvest(found.origin, found.statistic, layers)
+    return Harvest(found.origin, found.statistic, layers, found.spatial)
 
 
 def site(kind: str = "depthwise_conv", side: int = 5, depth: float = 0.0, **options: Any) -> Site:
@@ -82,7 +82,7 @@ def bigger(side: int, source: int, *, align_corners: bool = False) -> torch.Tens
 def test_depth_interpolates(depth: float, shares: tuple[float, ...], place: str) -> None:
     """Linearly between the two neighbors, by the layers' order among those of the kind."""
     source = harvest(5, 5, 5)
-    found = carried(filters(), source, site(depth=depth))
+    found = transfer_covariance(filters(), source, site(depth=depth))
     dense = sum(share * h.covariance.dense() for share, h in zip(shares, source.layers, strict=True))
     torch.testing.assert_close(found.dense(), dense)
     assert found.provenance.notes == ("measured", place)
@@ -93,7 +93,7 @@ def test_depth_interpolates(depth: float, shares: tuple[float, ...], place: str)
 def test_nearest_takes_one_layer(depth: float, name: str) -> None:
     """Whole, without a mixture."""
     source = harvest(5, 5, 5)
-    found = carried(filters(between="nearest"), source, site(depth=depth))
+    found = transfer_covariance(filters(between="nearest"), source, site(depth=depth))
     assert torch.equal(source.layer(name).covariance.factor_RD, found.factor_RD)
     assert found.provenance.notes[-1] == f"depth {depth:.2f} at {name} of stage small"
 
@@ -101,9 +101,9 @@ def test_nearest_takes_one_layer(depth: float, name: str) -> None:
 def test_other_kinds_do_not_count() -> None:
     """Candidates are the layers of our kind, or of the kind asked for."""
     spatial, mixing = harvest(3, 3), harvest(3, kind="conv", statistic="filters")
-    both = Harvest("stage small", "filters", (*mixing.layers, *spatial.layers))
-    plain = carried(filters(), both, site(side=3))
-    other = carried(filters(kind="conv"), both, site(side=3))
+    both = Harvest("stage small", "filters", (*mixing.layers, *spatial.layers), spatial=True)
+    plain = transfer_covariance(filters(), both, site(side=3))
+    other = transfer_covariance(filters(kind="conv"), both, site(side=3))
     assert torch.equal(spatial.layers[0].covariance.factor_RD, plain.factor_RD)
     assert torch.equal(mixing.layers[0].covariance.factor_RD, other.factor_RD)
 
@@ -113,7 +113,7 @@ def test_kernels_are_resized(align_corners: bool) -> None:
     """(R⊗R)Σ(R⊗R)ᵀ, then the energy of a filter is kept, and the note says so."""
     source = harvest(5)
     spec = filters(align_corners=align_corners)
-    found = carried(spec, source, site(side=9))
+    found = transfer_covariance(spec, source, site(side=9))
     matrix = bigger(9, 5, align_corners=align_corners)
     before = source.layers[0].covariance
     dense = matrix @ before.dense() @ matrix.T
@@ -129,20 +129,20 @@ def test_channels_are_repeated_where_asked() -> None:
     """`channels: tile` repeats them in turn and keeps the energy; the default keeps their mean alone."""
     source = harvest(3, kind="conv", width=4, statistic="nfm")
     ours = site("conv", 3, width=8)
-    tiled = carried(Nfm.model_validate({**STAGE, "channels": "tile"}), source, ours)
+    tiled = transfer_covariance(Nfm.model_validate({**STAGE, "channels": "tile"}), source, ours)
     assert tiled.patch == PatchGeometry(8, (3, 3))
     before = source.layers[0].covariance
     torch.testing.assert_close(tiled.dense()[:36, :36], 0.5 * before.dense())
     assert math.isclose(tiled.trace, before.trace)
     assert tiled.provenance.notes[-1] == "4 input channels tiled to 8"
-    marginal = carried(Nfm.model_validate(STAGE), source, ours)
+    marginal = transfer_covariance(Nfm.model_validate(STAGE), source, ours)
     assert marginal.patch == PatchGeometry(1, (3, 3))
 
 
 def test_neighbors_of_other_kernels_are_brought_together() -> None:
     """Each is resized to our kernel first, and keeps its own energy in the mixture."""
     source = harvest(3, 7)
-    found = carried(filters(), source, site(side=5, depth=0.25))
+    found = transfer_covariance(filters(), source, site(side=5, depth=0.25))
     dense = []
     for h in source.layers:
         matrix = bigger(5, h.geometry.kernel_size[0])
@@ -165,7 +165,7 @@ def test_carried_covariances_are_psd_and_follow_the_trace_rule(  # noqa: PLR0917
 ) -> None:
     """Whatever the geometries: the trace is the mixture of the neighbors', as `keep` says."""
     source = harvest(*sides)
-    found = carried(
+    found = transfer_covariance(
         filters(keep=keep, align_corners=align_corners, between=between), source, site(side=side, depth=depth)
     )
     dense = found.dense()
@@ -189,7 +189,10 @@ def test_what_is_pending_says_the_same(depth: float, side: int, layers: int) -> 
     """Before the network is trained, plans show the same notes and the same patch."""
     source = harvest(*[3, 5, 5, 4][:layers])
     ours = site(side=side, depth=depth)
-    found, pending = carried(filters(), source, ours), carried(filters(), blank(source), ours)
+    found, pending = (
+        transfer_covariance(filters(), source, ours),
+        transfer_covariance(filters(), blank(source), ours),
+    )
     assert isinstance(pending, PendingCovariance)
     assert found.provenance.notes[1:] == pending.notes
     assert (found.patch, found.provenance.source) == (pending.patch, pending.source)
@@ -198,7 +201,7 @@ def test_what_is_pending_says_the_same(depth: float, side: int, layers: int) -> 
 def test_whole_filters_stay_whole_where_channels_agree() -> None:
     """An NFM over four channels starts a layer of four channels as it is."""
     source = harvest(3, kind="conv", statistic="nfm", channels=4)
-    found = carried(Nfm.model_validate(STAGE), source, site("conv", 3, channels=4))
+    found = transfer_covariance(Nfm.model_validate(STAGE), source, site("conv", 3, channels=4))
     assert torch.equal(source.layers[0].covariance.factor_RD, found.factor_RD)
     assert found.provenance.notes[1:] == ("depth 0.00 at a of stage small",)
 
@@ -206,7 +209,7 @@ def test_whole_filters_stay_whole_where_channels_agree() -> None:
 def test_other_channels_leave_the_mean_spatial_covariance() -> None:
     """The mean of the diagonal blocks, which every input channel then draws from; the note says so."""
     source = harvest(3, kind="conv", statistic="nfm", channels=4)
-    found = carried(Nfm.model_validate(STAGE), source, site("conv", 3, channels=7))
+    found = transfer_covariance(Nfm.model_validate(STAGE), source, site("conv", 3, channels=7))
     blocks = source.layers[0].covariance.dense().view(4, 9, 4, 9)
     torch.testing.assert_close(found.dense(), sum(blocks[c, :, c] for c in range(4)) / 4)
     assert found.provenance.notes[-1] == "4 input channels to their mean spatial covariance"
@@ -217,7 +220,7 @@ def test_neighbors_agree_on_their_channels() -> None:
     first = harvest(3, kind="conv", statistic="nfm", channels=4).layers[0]
     second = harvest(3, kind="conv", statistic="nfm", channels=5).layers[0]
     source = Harvest("stage small", "nfm", (first, second))
-    found = carried(Nfm.model_validate(STAGE), source, site("conv", 3, channels=5, depth=0.5))
+    found = transfer_covariance(Nfm.model_validate(STAGE), source, site("conv", 3, channels=5, depth=0.5))
     assert found.patch == PatchGeometry(1, (3, 3))
     assert found.provenance.notes[-2:] == (
         "4 input channels to their mean spatial covariance",
@@ -231,7 +234,7 @@ def test_neighbors_agree_on_their_channels() -> None:
 def test_colours_of_first_layers(before: int, after: int, note: str) -> None:
     """A grey filter is the sum of the colours', a colour filter a third of the grey one in each."""
     source = harvest(3, kind="conv", statistic="nfm", channels=before)
-    found = carried(Nfm.model_validate(STAGE), source, site("conv", 3, channels=after))
+    found = transfer_covariance(Nfm.model_validate(STAGE), source, site("conv", 3, channels=after))
     weight = 1.0 if after == 1 else 1.0 / 3.0
     matrix = torch.kron(torch.full((after, before), weight), torch.eye(9)).double()
     torch.testing.assert_close(found.dense(), matrix @ source.layers[0].covariance.dense() @ matrix.T)
@@ -249,8 +252,8 @@ def test_layers_by_name_and_by_map() -> None:
             source.layers[0],
         ),
     )
-    named = carried(filters(layers="name"), renamed, site(side=3))
-    mapped = carried(filters(layers={"blocks.0": "b"}), source, site(side=3))
+    named = transfer_covariance(filters(layers="name"), renamed, site(side=3))
+    mapped = transfer_covariance(filters(layers={"blocks.0": "b"}), source, site(side=3))
     assert torch.equal(source.layer("b").covariance.factor_RD, named.factor_RD)
     assert torch.equal(named.factor_RD, mapped.factor_RD)
     assert named.provenance.notes[-1] == "from blocks.0 of stage small"
@@ -261,7 +264,7 @@ def test_files_are_refined_when_they_are_used() -> None:
     """A file's covariance is shrunk and cut to a rank here, before it is resized."""
     source = harvest(3)
     spec = CovarianceFile(path="x", shrink=0.25, rank=2)
-    found = carried(spec, source, site(side=3))
+    found = transfer_covariance(spec, source, site(side=3))
     before = source.layers[0].covariance
     values, vectors = torch.linalg.eigh(
         0.75 * before.dense() + 0.25 * before.trace / 9 * torch.eye(9, dtype=torch.float64)
@@ -280,14 +283,14 @@ def test_digests_tell_transfers_apart() -> None:
     """What enters the plan's hash depends on the layer, the transfer and the factor."""
     source = harvest(3, 3, 5)
     digests = {
-        carried(spec, source, ours).provenance.digest
+        transfer_covariance(spec, source, ours).provenance.digest
         for spec in (filters(), filters(keep="nothing"), filters(between="nearest"))
         for ours in (site(side=5), site(side=5, depth=0.3), site(side=7, depth=0.3))
     }
     assert len(digests) == 8, "at depth 0 there is nothing between two layers, so `between` does not matter"
 
 
-WRONG: dict[str, tuple[Carried, Harvest, Site, str]] = {
+WRONG: dict[str, tuple[Transferred, Harvest, Site, str]] = {
     "no such kind": (
         filters(),
         harvest(3),
@@ -381,14 +384,14 @@ def test_impossible_transfers_are_refused(name: str, pending: bool) -> None:
     """Both layers, both geometries and the repair, also before anything is trained."""
     spec, source, ours, expected = WRONG[name]
     with pytest.raises(UserError) as raised:
-        carried(spec, blank(source) if pending else source, ours)
+        transfer_covariance(spec, blank(source) if pending else source, ours)
     assert str(raised.value) == expected
 
 
 def test_files_hold_no_samples() -> None:
     """`auto` cannot be estimated from a file."""
     with pytest.raises(UserError) as raised:
-        carried(CovarianceFile(path="x", shrink="auto"), harvest(5), site())
+        transfer_covariance(CovarianceFile(path="x", shrink="auto"), harvest(5), site())
     assert str(raised.value) == (
         "covariance `filters of layer`: a file holds no samples to estimate `shrink` from; give a number, "
         "or shrink where it is harvested"

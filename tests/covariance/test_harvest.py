@@ -9,7 +9,7 @@ from torch import nn
 from mimetic.config.registry import Component
 from mimetic.covariance.config import Agop, CovarianceFile, Filters, Nfm, Patches
 from mimetic.covariance.harvest import Harvest, Harvested, averaged, described, harvest_key
-from mimetic.covariance.prospect import prospect
+from mimetic.covariance.measure import planned_harvest
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
 from mimetic.graph.sites import find_sites
@@ -45,7 +45,7 @@ class Net(nn.Module):
 def names(spec: Component, **options: object) -> list[str]:
     """Return the layers a section can be measured at."""
     graph = find_sites(Net(), torch.zeros(2, 3, 8, 8))
-    return [h.layer for h in prospect(spec, graph, "stage small", **options).layers]
+    return [h.layer for h in planned_harvest(spec, graph, "stage small", **options).layers]
 
 
 def test_each_statistic_has_its_layers() -> None:
@@ -67,8 +67,8 @@ def test_kinds_narrow_the_layers() -> None:
 def test_a_prospect_knows_geometries_and_is_pending() -> None:
     """Patches follow from the statistic: spatial for filters, whole filters else; there is no digest."""
     graph = find_sites(Net(), torch.zeros(2, 3, 8, 8))
-    spatial = prospect(Filters.model_validate(STAGE), graph, "stage small")
-    whole = prospect(Nfm.model_validate(STAGE), graph, "stage small")
+    spatial = planned_harvest(Filters.model_validate(STAGE), graph, "stage small")
+    whole = planned_harvest(Nfm.model_validate(STAGE), graph, "stage small")
     assert [str(spatial.patch(h)) for h in spatial.layers] == ["1×3×3", "1×3×3", "1×3×5"]
     assert [str(whole.patch(h)) for h in whole.layers[:4]] == ["3×3×3", "4×3×3", "1×3×5", "8×1×1"]
     assert (spatial.pending, spatial.digest) == (True, None)
@@ -79,13 +79,11 @@ def test_networks_without_such_layers_are_refused() -> None:
     """The message says what is needed, what there is, and the repair."""
     graph = find_sites(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), torch.zeros(2, 4))
     with pytest.raises(UserError) as raised:
-        prospect(Filters.model_validate(STAGE), graph, "stage small")
-    assert str(raised.value) == (
-        "stage small: `filters` is measured at convolutions with a kernel above 1×1, and this network has "
-        "none (its layers: `linear`, `norm`); choose another network, or `nfm`"
-    )
-    with pytest.raises(UserError, match="has none of kind `conv`"):
-        prospect(Nfm.model_validate(STAGE), graph, "stage small", kinds=["conv"])
+        planned_harvest(Filters.model_validate(STAGE), graph, "stage small")
+    assert raised.value.code == "MIM-V020"
+    assert "(its layers: `linear`, `norm`)" in str(raised.value)
+    with pytest.raises(UserError, match="no layer of kind `conv`"):
+        planned_harvest(Nfm.model_validate(STAGE), graph, "stage small", kinds=["conv"])
 
 
 def test_layers_without_filters_are_described_by_kind() -> None:
@@ -126,7 +124,7 @@ def test_the_mean_of_networks_is_that_of_their_matrices(make: SimpleNamespace) -
 
 def test_means_of_pending_harvests_are_pending(make: SimpleNamespace) -> None:
     """One that is not measured leaves the layer open."""
-    blank = Harvest("seed 1", "filters", (Harvested("a", "depthwise_conv", 0.0, DEPTHWISE),))
+    blank = Harvest("seed 1", "filters", (Harvested("a", "depthwise_conv", 0.0, DEPTHWISE),), spatial=True)
     assert averaged([harvest(make, 0, "a"), blank], origin="both").pending
 
 

@@ -6,8 +6,9 @@ from torch import nn
 from torch.nn import functional
 
 from mimetic.covariance.ansatz import LayerAnsatz, ansatz_sites, measure_ansatz
+from mimetic.covariance.measure import Task
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.covariance.saliency import mappable, saliency_maps
-from mimetic.covariance.subject import Subject
 from mimetic.graph.sites import find_sites
 
 IMAGES = torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -30,8 +31,7 @@ def model() -> nn.Module:
 def measured(model: nn.Module) -> tuple[LayerAnsatz, ...]:
     """Return its layers."""
     graph = find_sites(model, IMAGES)
-    subject = Subject(model=model, graph=graph, origin="a net", images_NCHW=IMAGES)
-    return measure_ansatz(subject, ansatz_sites(graph))
+    return measure_ansatz(TrainedNetwork("a net", graph, model, IMAGES), Task(ansatz_sites(graph)))
 
 
 def test_maps_are_quadratic_forms_of_patches(model: nn.Module) -> None:

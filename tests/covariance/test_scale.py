@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import mimetic.recipe  # noqa: F401  registers the types
-from mimetic.config.registry import Component, registered
+from mimetic.config.registry import registered
 from mimetic.covariance.closed_form import closed_form
 from mimetic.covariance.covariance import Covariance, PatchGeometry
-from mimetic.covariance.scale import fans, filter_trace, repeats, scaled
+from mimetic.covariance.scale import fans, kaiming, repeats, scaled
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
 
@@ -112,18 +112,8 @@ def test_other_filters_are_refused(patch: PatchGeometry) -> None:
         scaled(cov, registered("scale")["none"](), CONV)
 
 
-def test_unknown_scales_are_refused() -> None:
-    """A registered scale that nothing computes is an error."""
-
-    class Strange(Component):
-        type: str = "strange"
-
-    with pytest.raises(UserError, match="strange"):
-        filter_trace(Strange(), CONV, 1.0)
-
-
 def test_nonlinearities_have_torch_gains() -> None:
     """The gain of a nonlinearity enters squared."""
     spec = registered("scale")["kaiming"](nonlinearity="tanh")
-    assert pytest.approx(filter_trace(spec, LINEAR, 1.0)) == (5 / 3) ** 2
-    assert math.isclose(filter_trace(registered("scale")["kaiming"](), LINEAR, 1.0), 2.0)
+    assert pytest.approx(kaiming(spec, LINEAR, 1.0)) == (5 / 3) ** 2
+    assert math.isclose(kaiming(registered("scale")["kaiming"](), LINEAR, 1.0), 2.0)

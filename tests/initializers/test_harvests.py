@@ -34,7 +34,7 @@ def harvested(rule: Rule, *, measured: bool = True, statistic: str = "filters") 
         for index, factor in enumerate(factors)
     )
     assert rule.covariance is not None
-    return {harvest_key(rule.covariance): Harvest("stage small", statistic, layers)}
+    return {harvest_key(rule.covariance): Harvest("stage small", statistic, layers, statistic == "filters")}
 
 
 def test_filters_scatter_as_promised(make: SimpleNamespace) -> None:

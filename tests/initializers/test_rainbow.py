@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mimetic.covariance.harvest import harvest_key
-from mimetic.covariance.network import Network, trained_network
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import RunError, UserError
 from mimetic.graph.site import Site
 from mimetic.graph.sites import find_sites
@@ -43,9 +43,9 @@ def site_of(model: nn.Module, layer: str) -> Site:
 def drawn(layer: str, model: nn.Module, rule: Rule, *, trained: bool = False, **names: Any) -> ResolvedInit:
     """Return a layer's draw from a narrower network, trained or not."""
     old = net()
-    network = Network("stage small", find_sites(old, IMAGES))
+    network = TrainedNetwork("stage small", find_sites(old, IMAGES))
     if trained:
-        network = trained_network("stage small", network.graph, old, IMAGES)
+        network = TrainedNetwork("stage small", network.graph, old, IMAGES)
     site = site_of(model, layer)
     claimed = names.get("names", tuple(parameter.local for parameter in site.parameters))
     return draw(rule, site, claimed, {harvest_key(rule.init): network})
@@ -81,12 +81,12 @@ def test_plans_say_what_becomes_of_each_layer(rule: Rule, layer: str, note: str)
 def test_digests_are_those_of_weights_and_images() -> None:
     """Another weight or image is another network."""
     one, graph = net(), find_sites(net(), IMAGES)
-    first = trained_network("a", graph, one, IMAGES).digest
-    other = trained_network("a", graph, one, IMAGES + 1).digest
+    first = TrainedNetwork("a", graph, one, IMAGES).digest
+    other = TrainedNetwork("a", graph, one, IMAGES + 1).digest
     with torch.no_grad():
         one[0].weight[0, 0, 0, 0] += 1
 
-    assert len({first, other, trained_network("b", graph, one, IMAGES).digest}) == 3
+    assert len({first, other, TrainedNetwork("b", graph, one, IMAGES).digest}) == 3
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_layers_it_does_not_know_are_refused(rule: Rule) -> None:
     """The trained network's layers are listed."""
     model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3)))
     site = find_sites(model, IMAGES).sites[0]
-    network = Network("stage small", find_sites(net(), IMAGES))
+    network = TrainedNetwork("stage small", find_sites(net(), IMAGES))
     with pytest.raises(
         UserError, match=r"0.0 \(conv 4×3×3×3\): stage small has no such layer, but `0`, `1`, "
     ):

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import nn
 
 from mimetic.config.registry import registered
-from mimetic.covariance.sources import source
+from mimetic.covariance.components import covariance_of
 from mimetic.graph.site import Site
 from mimetic.graph.sites import find_sites
 from mimetic.initializers.config import FromNetwork
@@ -147,7 +147,7 @@ def test_every_registered_covariance_has_its_moments_at_every_scale(
 def test_every_registered_covariance_is_that_of_its_filters(make: SimpleNamespace, name: str) -> None:
     """The second moment of many filters is the covariance, entry by entry."""
     settings, site = case(make, name)
-    dense = source(make.rule(**settings).covariance, site).dense()
+    dense = covariance_of(make.rule(**settings).covariance, site).dense()
     found = draw(make.rule(**settings), site, ("weight",))
     weights = [found.sample(make.keyed(seed), nn.Identity())["weight"] for seed in range(40)]
     filters = torch.cat(weights).double().view(-1, len(dense))

@@ -10,7 +10,7 @@ from torch import nn
 
 from mimetic.config.errors import RecipeError
 from mimetic.covariance.harvest import harvest_key
-from mimetic.covariance.network import Network, trained_network
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import RunError
 from mimetic.graph.sites import find_sites
 from mimetic.initializers.transplant import selected, selected_indices, tiled
@@ -82,8 +82,8 @@ def _plan(ours: nn.Module, theirs: nn.Module, kind: str, *, trained: bool = True
     rule = {"id": "take", "match": {"param": ".*"}, "init": {"type": kind, "from": ORIGIN, **settings}}
     arm = load({"recipe": 1, "name": "r", "init": [rule]}).arms["main"]
     graph = find_sites(theirs)
-    network = trained_network("trial somewhere", graph, theirs, None)
-    network = network if trained else Network("trial somewhere", graph)
+    network = TrainedNetwork("trial somewhere", graph, theirs, None)
+    network = network if trained else TrainedNetwork("trial somewhere", graph)
     section = arm.init[0].init
     assert section is not None
     return resolve(arm, find_sites(ours), seed=0, harvests={harvest_key(section): network})

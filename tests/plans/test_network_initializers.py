@@ -8,7 +8,7 @@ from torch import nn
 
 from mimetic.config.address import ConfigPath
 from mimetic.covariance.harvest import harvest_key
-from mimetic.covariance.network import Network, trained_network
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import RunError, UserError
 from mimetic.graph.names import canonical_buffers
 from mimetic.graph.sites import find_sites
@@ -48,7 +48,9 @@ def plan(model: nn.Module, *rules: dict[str, object], trained: nn.Module | None,
     ).arms["a"]
     old = net(4, 0)
     graph = find_sites(old, IMAGES[:2])
-    network = Network("small", graph) if trained is None else trained_network("small", graph, trained, IMAGES)
+    network = (
+        TrainedNetwork("small", graph) if trained is None else TrainedNetwork("small", graph, trained, IMAGES)
+    )
     spec = next(rule.init for rule in arm.init if rule.id == "all")
     assert spec is not None
     return resolve(

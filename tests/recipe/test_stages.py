@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mimetic.config.errors import FilePosition, RecipeError
 from mimetic.config.text.tree import plain, wrapped
-from mimetic.covariance.config import Agop, Filters, Origin
+from mimetic.covariance.config import Agop, Filters, TrainedRef
 from mimetic.recipe.dump import resolved
 from mimetic.recipe.load import load, loads
 from mimetic.recipe.reading.group import ARM
@@ -84,7 +84,7 @@ def test_the_example_of_the_design() -> None:
     recipe = loads(EXAMPLE)
     small, covariance = recipe.stages["small"], recipe.arms["transfer"].init[0].covariance
     assert isinstance(covariance, Filters)
-    assert covariance.from_ == Origin(stage="small")
+    assert covariance.from_ == TrainedRef(stage="small")
     assert small.model is not None
     assert small.model.model_dump(include={"dim", "depth", "kernel_size", "patch_size"}) == {
         "dim": 64,
@@ -262,7 +262,7 @@ def test_recipes_made_by_hand(arm: Any, stages: dict[str, Stage], message: str) 
 def test_origins_that_contradict_themselves(origin: dict[str, Any]) -> None:
     """A trained network is one thing, and what is said beside belongs to it."""
     with pytest.raises(ValidationError):
-        Origin.model_validate(origin)
+        TrainedRef.model_validate(origin)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_origins_that_contradict_themselves(origin: dict[str, Any]) -> None:
 )
 def test_origins(origin: dict[str, Any]) -> None:
     """A stage, a trial, a checkpoint with or without its model, and a published model."""
-    read = Origin.model_validate(origin)
+    read = TrainedRef.model_validate(origin)
     assert origin == read.model_dump(exclude_unset=True, serialize_as_any=True)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mimetic.config.errors import Issue, Step
 from mimetic.config.text.tree import List, Map, find
-from mimetic.covariance.config import Origin
+from mimetic.covariance.config import TrainedRef
 from mimetic.recipe.reading.grammar import Place
 from mimetic.recipe.reading.group import GROUPS
 from mimetic.recipe.recipe import MAX_SEEDS
@@ -74,7 +74,7 @@ def _origins(node: Any, place: Place, path: tuple[Step, ...]) -> Iterator[tuple[
     """Yield the maps that stand where the language has a trained network."""
     place = place.chosen(node)
     if isinstance(node, Map):
-        if place.section is Origin:
+        if place.section is TrainedRef:
             yield path, node
         for key, value in node.items():
             yield from _origins(value, place.below(key), (*path, key))

@@ -9,10 +9,10 @@ from pathlib import Path
 from mimetic.config.address import MAIN, ConfigPath
 from mimetic.config.errors import Issue, RecipeError, Step
 from mimetic.config.registry import Component
-from mimetic.covariance.config import Learned, Lsuv, Measured, Origin
+from mimetic.covariance.config import CovarianceSource, Learned, Lsuv, Measured, TrainedRef
 from mimetic.covariance.harvest import Harvest
-from mimetic.covariance.network import Network, TrainingImages
-from mimetic.covariance.prospect import prospect
+from mimetic.covariance.measure import planned_harvest
+from mimetic.covariance.network import TrainedNetwork, TrainingImages
 from mimetic.covariance.store import load_harvest
 from mimetic.data.load import describe_dataset
 from mimetic.data.shapes import ImageShape
@@ -34,7 +34,7 @@ from mimetic.surgery.network import build_network
 
 def prospects(
     recipe: Recipe, arm: Arm, *, at: ConfigPath = MAIN, allow_code: bool = False
-) -> dict[str, Harvest | Network | TrainingImages]:
+) -> dict[str, Harvest | TrainedNetwork | TrainingImages]:
     """Return what an arm's rules will take, before anything is trained: layers and geometries alone.
 
     Args:
@@ -48,7 +48,7 @@ def prospects(
             which that could be measured, at its place.
         UserError: If the arm's own network has no such layers.
     """
-    found: dict[str, Harvest | Network | TrainingImages] = {}
+    found: dict[str, Harvest | TrainedNetwork | TrainingImages] = {}
     issues: list[Issue] = []
     for key, spec in harvests_needed(arm).items():
         try:
@@ -75,7 +75,7 @@ def _keys(arm: Arm, spec: Component) -> tuple[Step, ...] | None:
 
 def _prospect(
     recipe: Recipe, arm: Arm, spec: Component, *, allow_code: bool
-) -> Harvest | Network | TrainingImages:
+) -> Harvest | TrainedNetwork | TrainingImages:
     if isinstance(spec, Lsuv):
         return TrainingImages()
     if isinstance(spec, Learned):
@@ -83,8 +83,9 @@ def _prospect(
     graph = _meta_graph(recipe, arm, spec, allow_code=allow_code)
     if isinstance(spec, FromNetwork):
         _check_one(recipe, spec)
-        return Network(origin_name(spec), graph)
-    return prospect(spec, graph, origin_name(spec), kinds=kinds_needed(arm, spec))
+        return TrainedNetwork(origin_name(spec), graph)
+    assert isinstance(spec, CovarianceSource)
+    return planned_harvest(spec, graph, origin_name(spec), kinds=kinds_needed(arm, spec))
 
 
 def _check_one(recipe: Recipe, spec: FromNetwork) -> None:
@@ -138,7 +139,7 @@ def _meta_graph(recipe: Recipe, arm: Arm, spec: Component, *, allow_code: bool) 
     return rewritten_sites(model, surgery, source.data, classes=classes, allow_code=allow_code).graph
 
 
-def _where(recipe: Recipe, arm: Arm, origin: Origin) -> tuple[Arm, Model | None]:
+def _where(recipe: Recipe, arm: Arm, origin: TrainedRef) -> tuple[Arm, Model | None]:
     """Return the arm whose data a network was trained on, and the network's section."""
     if origin.stage is not None:
         stage = recipe.stages[origin.stage]

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.config.address import ConfigPath
-from mimetic.config.registry import Component
-from mimetic.covariance.config import Learned, Lsuv, Measured, Origin, Patches
+from mimetic.covariance.config import CovarianceSource, Learned, Lsuv, Measured, Patches, TrainedRef
 from mimetic.covariance.harvest import Harvest, averaged, harvest_key
 from mimetic.covariance.measure import measure
-from mimetic.covariance.network import Network, TrainingImages, trained_network, training_images
+from mimetic.covariance.network import TrainedNetwork, TrainingImages
 from mimetic.covariance.store import load_harvest, save_harvest
 from mimetic.data.dataset import Dataset, example_input
 from mimetic.data.load import load_dataset
@@ -33,7 +32,7 @@ from mimetic.sources.needs import harvests_needed, kinds_needed
 from mimetic.study.layout import Trial
 from mimetic.study.stages import harvested_seeds, stage_folder, trained_weights
 from mimetic.study.trials.learning import learned_file
-from mimetic.study.trials.origins import called, origin_classes, origin_name, trial_network
+from mimetic.study.trials.origins import origin_classes, origin_name, trial_network
 from mimetic.surgery.network import Network as BuiltNetwork
 from mimetic.surgery.network import build_network
 from mimetic.train.batches import decoder
@@ -58,7 +57,7 @@ class _Network:
 
 def gather(
     trial: Trial, recipe: Recipe, arm: Arm, dataset: Dataset
-) -> dict[str, Harvest | Network | TrainingImages]:
+) -> dict[str, Harvest | TrainedNetwork | TrainingImages]:
     """Measure, or read from an earlier trial's file, what an arm's rules take.
 
     Args:
@@ -70,10 +69,10 @@ def gather(
     Raises:
         UserError: If a network is missing, not finished or of another architecture.
     """
-    found: dict[str, Harvest | Network | TrainingImages] = {}
+    found: dict[str, Harvest | TrainedNetwork | TrainingImages] = {}
     for key, spec in harvests_needed(arm).items():
         if isinstance(spec, Lsuv):
-            found[key] = training_images(first_images(dataset, spec.images))
+            found[key] = TrainingImages(first_images(dataset, spec.images))
         elif isinstance(spec, FromNetwork):
             found[key] = _whole(spec, _networks(trial, recipe, arm, spec.from_, dataset), dataset)
         elif isinstance(spec, Patches):
@@ -90,19 +89,19 @@ def gather(
     return found
 
 
-def _whole(spec: FromNetwork, networks: list[_Network], dataset: Dataset) -> Network:
+def _whole(spec: FromNetwork, networks: list[_Network], dataset: Dataset) -> TrainedNetwork:
     """Return a trained network itself, with as many images as its section asks for."""
     (network,) = networks  # `prospects` has refused several
     count = getattr(spec, "images", None)
     images_NCHW = None if count is None else first_images(dataset, count)
     graph = find_sites(network.model, example_input(dataset.shape))
-    return trained_network(network.name, graph, network.model, images_NCHW)
+    return TrainedNetwork(network.name, graph, network.model, images_NCHW)
 
 
-def _learned(trial: Trial, recipe: Recipe, origin: Origin) -> list[Harvest]:
+def _learned(trial: Trial, recipe: Recipe, origin: TrainedRef) -> list[Harvest]:
     """Return what the learners an origin names have learned: one harvest, or one for each of its seeds."""
     if origin.stage is None:
-        return [load_harvest(learned_file(Path(str(origin.trial)), called(origin)))]
+        return [load_harvest(learned_file(Path(str(origin.trial)), origin.display_name))]
     folder, found = stage_folder(trial.study, origin.stage), []
     for seed in harvested_seeds(recipe, origin, own=trial.seed):
         done = Trial(str(folder), origin.stage, seed)
@@ -111,7 +110,7 @@ def _learned(trial: Trial, recipe: Recipe, origin: Origin) -> list[Harvest]:
 
 
 def _measured(
-    spec: Component, network: _Network, dataset: Dataset, *, kinds: frozenset[str] | None
+    spec: CovarianceSource, network: _Network, dataset: Dataset, *, kinds: frozenset[str] | None
 ) -> Harvest:
     """Return a harvest of a network, from its file where one is kept.
 
@@ -125,17 +124,11 @@ def _measured(
     if file is not None and file.is_file():
         return load_harvest(file)
     images_NCHW = None if count is None else first_images(dataset, count)
-    compared = getattr(spec, "of", "weights") == "change"
+    compared = getattr(spec, "needs_initial", False)
     initial = network.initial() if compared and network.initial is not None else None
-    harvest = measure(
-        spec,
-        network.model,
-        find_sites(network.model, example_input(dataset.shape)),
-        origin=network.name,
-        images_NCHW=images_NCHW,
-        initial=initial,
-        kinds=kinds,
-    )
+    graph = find_sites(network.model, example_input(dataset.shape))
+    trained = TrainedNetwork(network.name, graph, network.model, images_NCHW, initial)
+    harvest = measure(spec, trained, kinds=kinds)
     if file is not None:
         save_harvest(file, harvest)
     return harvest
@@ -147,7 +140,7 @@ def first_images(dataset: Dataset, count: int) -> Tensor:
     return decode(dataset.pixels(count))
 
 
-def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: Dataset) -> list[_Network]:
+def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: TrainedRef, dataset: Dataset) -> list[_Network]:
     """Return the trained networks an origin names: one, or one for each of its seeds."""
     name = origin.arm if origin.stage is None else origin.stage
     if name is not None:
@@ -159,10 +152,10 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
         ]
     if origin.trial is not None:
         built, _ = trial_network(Path(origin.trial), allow_code=trial.allow_code)
-        return [_Network(called(origin), built, None, None)]
+        return [_Network(origin.display_name, built, None, None)]
     section = arm.model if origin.model is None else origin.model
     if section is None:
-        raise UserError(f"{called(origin)}: say which network it fits with `model`")
+        raise UserError(f"{origin.display_name}: say which network it fits with `model`")
     if origin.model is None:
         built = _built(arm, dataset, seed=trial.seed, allow_code=trial.allow_code).model
     else:
@@ -173,7 +166,7 @@ def _networks(trial: Trial, recipe: Recipe, arm: Arm, origin: Origin, dataset: D
     else:
         assert origin.weights is not None
         load_published(built, section, origin.weights)
-    return [_Network(called(origin), built, None, None)]
+    return [_Network(origin.display_name, built, None, None)]
 
 
 def _trained_here(folder: Path, name: str, seed: int, *, noun: str, allow_code: bool) -> _Network:

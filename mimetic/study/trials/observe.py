@@ -6,8 +6,9 @@ from torch import nn
 
 from mimetic.config.address import ConfigPath
 from mimetic.config.errors import RecipeError
-from mimetic.covariance.ansatz import ansatz_sites, measure_ansatz, metrics
-from mimetic.covariance.subject import Subject
+from mimetic.covariance.ansatz import AnsatzOptions, ansatz_sites, measure_ansatz, metrics
+from mimetic.covariance.measure import Task
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.data.config import ImageData
 from mimetic.data.dataset import Dataset
 from mimetic.graph.matching import mismatch
@@ -37,23 +38,20 @@ def metrics_hook(
     sites, epochs = chosen_sites(asked, graph), arm.train.epochs
     began = canonical_parameters(model)
     names = [f"{site.layer}.weight" for site in sites]
-    subject = Subject(
-        model=model,
-        graph=graph,
-        origin="the network in training",
-        images_NCHW=first_images(dataset, asked.images),
+    network = TrainedNetwork(
+        "the network in training",
+        graph,
+        model,
+        first_images(dataset, asked.images),
         initial={name: began[name].detach().clone() for name in names},
-        seed=seed,
     )
+    task = Task(sites, seed)
+    options = AnsatzOptions(asked.images, asked.probes, asked.drop_bias)
 
     def observe(_model: nn.Module, epoch: int) -> Mapping[str, float]:
         if epoch % asked.every != 0 and epoch != epochs:
             return {}
-        return metrics(
-            measure_ansatz(
-                subject, sites, images=asked.images, probes=asked.probes, drop_bias=asked.drop_bias
-            )
-        )
+        return metrics(measure_ansatz(network, task, options))
 
     return observe
 

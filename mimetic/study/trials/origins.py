@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from mimetic.config.registry import Component
-from mimetic.covariance.config import Measured, Origin
+from mimetic.covariance.config import Measured
 from mimetic.data.load import describe_dataset
 from mimetic.errors import UserError
 from mimetic.initializers.config import FromNetwork
@@ -17,17 +17,9 @@ from mimetic.surgery.network import build_network
 from mimetic.train.checkpoint import WEIGHTS
 
 
-def called(origin: Origin) -> str:
-    """Return how plans and messages call an origin."""
-    if origin.way != "weights":
-        return f"{origin.way} {getattr(origin, origin.way)}"
-    assert origin.model is not None
-    return f"{getattr(origin.model, 'name', origin.model.type_name())} with weights {origin.weights}"
-
-
 def origin_name(spec: Component) -> str:
     """Return how plans and messages call the network a section takes from."""
-    return called(spec.from_) if isinstance(spec, Measured | FromNetwork) else "the training images"
+    return spec.from_.display_name if isinstance(spec, Measured | FromNetwork) else "the training images"
 
 
 def origin_classes(model: Model, examples: int) -> int:

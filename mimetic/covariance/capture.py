@@ -1,0 +1,71 @@
+"""Observe the layers of a network during one forward."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mimetic.errors import UserError
+
+Capture = Callable[[str, Tensor, Any], Any]
+"""`f(name, input, output)`, called at every call of a layer."""
+
+
+@contextmanager
+def capture(layers: Mapping[str, nn.Module], note: Capture, *, before: bool = False) -> Iterator[None]:
+    """Call a function at every call of some layers inside the block.
+
+    Args:
+        layers: The layers by name.
+        note: `f(name, input, output)`; what it returns, if not None, replaces the output (the input,
+            `before`).
+        before: Whether it is called before the layer runs; its output is None then.
+    """
+    with ExitStack() as stack:
+        for name, module in layers.items():
+            if before:
+                hook = module.register_forward_pre_hook(_before(name, note))
+            else:
+                hook = module.register_forward_hook(_after(name, note))
+            stack.callback(hook.remove)
+        yield
+
+
+def _before(name: str, note: Capture) -> Callable[[nn.Module, tuple[Tensor, ...]], Any]:
+    return lambda _module, inputs: note(name, inputs[0], None)
+
+
+def _after(name: str, note: Capture) -> Callable[[nn.Module, tuple[Tensor, ...], Any], Any]:
+    return lambda _module, inputs, output: note(name, inputs[0], output)
+
+
+def run_forward(model: nn.Module, images_NCHW: Tensor, *, origin: str) -> Any:
+    """Return a model's output in eval mode, without gradients.
+
+    Raises:
+        UserError: If the forward fails on such images.
+    """
+    with torch.no_grad(), eval_mode(model):
+        try:
+            return model(images_NCHW)
+        except (RuntimeError, ValueError, TypeError) as error:
+            shape = "×".join(str(side) for side in images_NCHW.shape[1:])
+            raise UserError(
+                f"{origin}: the network does not take images of {shape}: {error}; "
+                "give the data it was trained on, at its size",
+                code="MIM-V030",
+            ) from error
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode inside the block, and restore every module's mode afterwards."""
+    before = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
