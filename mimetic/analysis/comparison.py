@@ -14,8 +14,9 @@ def comparison_figure(comparison: Mapping[str, Any], *, title: str | None = None
     """Return a figure with two panels: values of all seeds by arm, and paired differences to the baseline.
 
     Args:
-        comparison: What `comparison.json` holds: `metric`, `unit`, `baseline`, `level` and `arms`, each with
-            its name `arm`, its `values` by seed and its `difference` (mean, low, high) or None.
+        comparison: What `comparison.json` holds: `metric`, `unit`, `baseline`, `level`, `comparisons` and
+            `arms`, each with its name `arm`, its `values` by seed and its `difference` (mean, low, high) or
+            None.
         title: Title of the figure.
 
     Raises:
@@ -81,7 +82,7 @@ def _differences_panel(
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
         )  # fmt: skip
     unit = "percent points" if comparison["unit"] == "%" else comparison["metric"]
-    quiet_axes(axes, x=f"difference [{unit}]", title=f"paired by seed, {comparison['level']:.0%} interval")
+    quiet_axes(axes, x=f"difference [{unit}]", title=_heading(comparison))
     _arm_rows(axes, arms)
     axes.set_yticklabels([])
     axes.margins(x=0.12)
@@ -93,6 +94,11 @@ def _arm_rows(axes: "Axes", arms: list[str]) -> None:
     axes.grid(visible=True, axis="x", color=FAINT, linewidth=0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
+
+
+def _heading(comparison: Mapping[str, Any]) -> str:
+    corrected = ", Holm-corrected" if comparison["comparisons"] > 1 else ""
+    return f"paired by seed, {comparison['level']:.0%} interval{corrected}"
 
 
 def _has_mean(difference: Mapping[str, Any] | None) -> bool:

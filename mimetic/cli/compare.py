@@ -11,10 +11,11 @@ from mimetic.study.layout import DEFAULT_ROOT
 
 EPILOG = example(
     """  $ mimetic compare quickstart
-  arm                 n  test/acc [%]  vs default    95% interval          epochs to default's   time
-  default             3  96.76 ± 0.42           –               –            not reached (1/3)  4.7 s
-  closed-form         3  97.78 ± 1.00       +1.02  [−0.58, +2.61]  unclear             4 (2/3)  4.7 s
-  closed-form-frozen  3  98.24 ± 0.64       +1.48  [+0.43, +2.54]   better             4 (3/3)  4.7 s
+  arm                 n  test/acc [%]  vs default    95% interval               epochs to default's   time
+  default             3  96.76 ± 0.42           –               –                 not reached (1/3)  4.7 s
+  closed-form         3  97.78 ± 1.00       +1.02  [−1.28, +3.32]  inconclusive             4 (2/3)  4.7 s
+  closed-form-frozen  3  98.24 ± 0.64       +1.48  [−0.04, +3.00]  inconclusive             4 (3/3)  4.7 s
+  2 comparisons with default: Holm-corrected, 5% family-wise error
   study mlruns/studies/quickstart/20261121-032523
 
   $ mimetic compare mlruns/studies/quickstart/20261121-032523 --metric test/loss --json"""
@@ -33,7 +34,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Compare arms: mean ± std over seeds, paired difference to the baseline with its 95 % interval."""
+    """Compare arms: mean ± std over seeds, paired differences to the baseline with corrected intervals."""
     from mimetic.cli.tables import print_comparison
     from mimetic.study.comparing.comparison import of_study
 

@@ -16,6 +16,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 
 from mimetic.cli.console import counted
+from mimetic.metrics import metric
 from mimetic.study.comparing.rendering import duration
 from mimetic.study.layout import Trial
 
@@ -133,7 +134,7 @@ class Progress:
         seconds = event.get("seconds")
         took = f" in {seconds:.0f} s" if seconds is not None else ""
         finished = event["status"] == "FINISHED" and trial in self._value
-        result = f", {value_text(self._metric, self._value[trial])}" if finished else ""
+        result = f", {self._metric} {metric(self._metric).format(self._value[trial])}" if finished else ""
         reason = f": {event['reason']}" if event.get("reason") else ""
         self._console.print(
             f"[{self._ended}/{self._count}] {trial.name}: {event['status']}{took}{result}{reason}",
@@ -175,8 +176,3 @@ def _columns(width: int) -> tuple[ProgressColumn, ...]:
         TextColumn("{task.fields[note]}"),
         TextColumn("{task.fields[left]}"),
     )
-
-
-def value_text(metric: str, value: float) -> str:
-    """Return a final value as people read it: accuracies in percent."""
-    return f"{metric} {value:.2%}" if metric.rpartition("/")[2] == "acc" else f"{metric} {value:.4g}"

@@ -16,18 +16,20 @@ NARROW = 90
 
 def print_comparison(out: "Console", comparison: "Comparison") -> None:
     """Print the arms side by side, or one below the other where the terminal is narrow."""
-    from mimetic.study.comparing.rendering import cells
+    from mimetic.study.comparing.rendering import cells, correction_note
 
     header, rows = cells(comparison)
     if out.width >= NARROW:
         out.print(comparison_table(header, rows))
-        return
-    for arm, *values in rows:
-        out.print(f"\n{arm}")
-        for name, value in zip(header[1:], values, strict=True):
-            if value not in {"", "–"}:
-                out.print(f"  {name if name else 'verdict':<24} {value}", soft_wrap=True)
-    out.print()
+    else:
+        for arm, *values in rows:
+            out.print(f"\n{arm}")
+            for name, value in zip(header[1:], values, strict=True):
+                if value not in {"", "–"}:
+                    out.print(f"  {name if name else 'verdict':<24} {value}", soft_wrap=True)
+        out.print()
+    if note := correction_note(comparison):
+        out.print(note)
 
 
 def comparison_table(header: list[str], rows: list[list[str]]) -> Table:

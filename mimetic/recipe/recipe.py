@@ -14,6 +14,7 @@ from mimetic.config.suggest import choice
 from mimetic.config.text.tree import find, shown
 from mimetic.data.config import DataSection
 from mimetic.kernels.config import Learner
+from mimetic.metrics import COMPARABLE
 from mimetic.models.config import Model
 from mimetic.recipe.measurements import Measure
 from mimetic.recipe.rule import Rule
@@ -139,7 +140,7 @@ class Study(Section):
     slots: Count = Field(1, description="Trials that share a GPU at a time.")
     metric: str = Field(
         "test/acc",
-        pattern=r"^(train|val|test)/(acc|loss)(_len\d+)?$",
+        pattern=COMPARABLE,
         examples=["test/acc", "val/loss", "test/acc_len64"],
         description="Metric the arms are compared by.",
     )

@@ -7,12 +7,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from mimetic.journal import Follower, read_journal, status
+from mimetic.journal import Follower
 from mimetic.recipe.load import Source, load
 from mimetic.recipe.recipe import Recipe
 from mimetic.study.background import BackgroundTracker, open_tracker
-from mimetic.study.comparing.comparison import Comparison, compare
-from mimetic.study.comparing.report import write_comparison
+from mimetic.study.comparing.comparison import Comparison, compare, read_result
+from mimetic.study.comparing.rendering import write_comparison
 from mimetic.study.display import Display, NullDisplay
 from mimetic.study.executors.executor import Executor
 from mimetic.study.executors.pick import pick_executor
@@ -131,11 +131,11 @@ def conclude(
     recipe: Recipe, folder: Path, trials: Sequence[Trial], tracker: Any, *, interrupted: bool
 ) -> StudyResult:
     """Compare what the journals hold, keep the comparison, and end what the tracker still holds open."""
-    histories = [(trial.arm, trial.seed, read_journal(trial.journal)) for trial in trials]
-    comparison = compare(histories, baseline=baseline(recipe), metric=recipe.study.metric)
-    files = write_comparison(comparison, histories, folder)
+    results = [read_result(trial) for trial in trials]
+    comparison = compare(results, baseline=baseline(recipe), metric=recipe.study.metric)
+    files = write_comparison(comparison, results, folder)
     link = None if tracker is None else tracker.finish(comparison, files, interrupted=interrupted)
-    ended = {trial.name: status(read_journal(trial.journal)) for trial in trials}
+    ended = {trial.name: result.status for trial, result in zip(trials, results, strict=True)}
     return StudyResult(folder, comparison, ended, link, interrupted)
 
 

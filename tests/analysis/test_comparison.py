@@ -22,7 +22,14 @@ def arm(
 def study(*arms: dict[str, Any], unit: str = "%") -> dict[str, Any]:
     """Return a comparison as `comparison.json` holds it."""
     metric = "test/acc" if unit else "test/loss"
-    return {"metric": metric, "unit": unit, "baseline": "default", "level": 0.95, "arms": list(arms)}
+    return {
+        "metric": metric,
+        "unit": unit,
+        "baseline": "default",
+        "level": 0.95,
+        "comparisons": 2,
+        "arms": list(arms),
+    }
 
 
 def test_seeds_means_and_intervals_are_drawn(drawn: ResolvedInit) -> None:

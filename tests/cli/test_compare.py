@@ -18,10 +18,19 @@ def test_table(quickstart: Path, call: Call) -> None:
     result = call("compare", "quickstart", "--root", quickstart)
     assert result.exit_code == 0
     rows = [line.split() for line in result.stdout.splitlines()]
-    # per seed, right of 360: 355 − 348, 355 − 350, 351 − 347 → mean 16/3, std 1.528, t(2) = 4.303
-    assert ["closed-form-frozen", "3", "98.24", "±", "0.64", "+1.48", "[+0.43,", "+2.54]", "better"] in [
-        row[:9] for row in rows
-    ]
+    # per seed, right of 360: 355 − 348, 355 − 350, 351 − 347 → mean 16/3, std 1.528; two arms: t(2) = 6.205
+    assert [
+        "closed-form-frozen",
+        "3",
+        "98.24",
+        "±",
+        "0.64",
+        "+1.48",
+        "[−0.04,",
+        "+3.00]",
+        "inconclusive",
+    ] in [row[:9] for row in rows]
+    assert rows[-2][:4] == ["2", "comparisons", "with", "default:"]
     assert rows[-1] == ["study", str(quickstart / "studies" / "quickstart" / "20261121-032523")]
 
 
@@ -51,7 +60,7 @@ def test_the_latest_study_is_taken(quickstart: Path, call: Call) -> None:
         (["quikstart"], "did you mean `quickstart`?"),
         (["zzz"], "there are quickstart"),
         (["quickstart", "--metric", "test/accuracy"], "no trial has the metric `test/accuracy`"),
-        (["quickstart", "--baseline", "nope"], "no arm is called `nope`"),
+        (["quickstart", "--baseline", "nope"], "there is no arm `nope`"),
     ],
 )
 def test_wrong_requests(words: list[str], said: str, quickstart: Path, call: Call) -> None:

@@ -20,18 +20,20 @@ def test_wide(quickstart: Path) -> None:
     """One row for each arm."""
     rows = [line for line in printed(quickstart, 120) if "closed-form" in line]
     assert len(rows) == 2
-    assert "+1.02   [−0.58, +2.61]   unclear" in rows[0]
+    assert "+1.02   [−1.28, +3.32]   inconclusive" in rows[0]
 
 
 def test_narrow(quickstart: Path) -> None:
     """One block for each arm; no word is broken, and what has no value has no line."""
     lines = printed(quickstart, 60)
-    assert [line for line in lines if line and not line.startswith(" ")] == [
+    assert [line.rstrip() for line in lines if line and not line.startswith(" ")] == [
         "default",
         "closed-form",
         "closed-form-frozen",
+        "2 comparisons with default: Holm-corrected, 5% family-wise",
+        "error",
     ]
-    assert "  verdict                  better" in lines
-    assert "  95% interval             [+0.43, +2.54]" in lines
+    assert "  verdict                  inconclusive" in lines
+    assert "  95% interval             [−0.04, +3.00]" in lines
     assert sum("vs default" in line for line in lines) == 2
     assert max(len(line) for line in lines) < 60

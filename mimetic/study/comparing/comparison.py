@@ -1,52 +1,73 @@
-"""The arms of a study side by side, from their journals.
+"""Compare the arms of a study by the final values of a metric.
 
-Only trials that finished count, at the last epoch that has the metric. Differences to the baseline are
-taken within seeds, over the seeds that finished in both arms. Journals hold accuracies as fractions; here
-and in every table they are percent, and their differences percent points.
+Only finished trials count, at the last epoch that has the metric. Differences to the baseline are taken
+within seeds, over the seeds that finished in both arms. Values are in the metric's display unit: journals
+hold accuracies as fractions, comparisons hold them in percent and their differences in percent points.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimetic.analysis.interval import LEVEL
 from mimetic.errors import UserError
-from mimetic.journal import Event, history, read_journal, status
+from mimetic.journal import Event, Status, history, read_journal, status
+from mimetic.metrics import Metric
+from mimetic.metrics import metric as metric_of
 from mimetic.study.comparing.statistics import (
+    LEVEL,
     Difference,
+    corrected_differences,
     epochs_to_reach,
+    mean,
     median_or_never,
-    paired_difference,
-    summary,
+    std,
 )
 from mimetic.study.layout import Trial, read_record
 
-Journaled = tuple[str, int, Sequence[Event]]
-"""A trial: arm, seed, events of its journal."""
+Curve = Mapping[int, float]
+"""Epoch → value."""
 
-_PERCENT = 100.0
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """The result of a trial, as its journal holds it.
+
+    Attributes:
+        arm: Name of the arm.
+        seed: The seed.
+        status: How the trial ended, or that it did not.
+        curves: Metric → epoch → logged value.
+        seconds: Wall time of training; None if unknown.
+    """
+
+    arm: str
+    seed: int
+    status: Status
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One arm in the comparison; accuracies in percent.
+    """One arm in a comparison, in the metric's display unit.
 
     Attributes:
         arm: Name of the arm.
-        values: Seed → final value of the metric, of trials that finished.
+        values: Seed → final value of the metric, of finished trials.
         mean: Mean over seeds; None if no trial finished.
         std: Standard deviation over seeds (n - 1); None below two.
         difference: Paired difference to the baseline; None for the baseline itself.
-        verdict: `better`, `worse` or `unclear`, by whether the interval excludes zero; None without one.
+        verdict: `better`, `worse` or `inconclusive`, by Holm's corrected test; `higher` or `lower` for a
+            metric without a direction; None if there is no test.
         epochs: Median over seeds of the first epoch as good as the baseline's final mean; None if never.
         reached: How many seeds reached it.
         seconds: Mean wall time of training, in seconds.
-        statuses: How many trials ended FINISHED, FAILED, KILLED, or stand otherwise.
+        statuses: Status → number of trials.
     """
 
     arm: str
-    values: Mapping[int, float]
+    values: Curve
     mean: float | None
     std: float | None
     difference: Difference | None
@@ -63,7 +84,7 @@ class Row:
 
     @property
     def trials(self) -> int:
-        """Return the number of trials, whatever became of them."""
+        """Return the number of trials of any status."""
         return sum(self.statuses.values())
 
 
@@ -72,191 +93,168 @@ class Comparison:
     """The arms compared by one metric.
 
     Attributes:
-        metric: Name of the metric, e.g. `test/acc`.
+        metric: The metric.
         baseline: The arm the others are compared with.
         rows: The arms, in the order of the recipe.
-        level: Coverage of the intervals.
+        level: Coverage of the intervals; 1 - level is the family-wise error rate of the verdicts.
     """
 
-    metric: str
+    metric: Metric
     baseline: str
     rows: tuple[Row, ...]
     level: float = LEVEL
 
     @property
-    def higher_is_better(self) -> bool:
-        """Tell whether more is better: accuracies yes, losses no."""
-        return is_accuracy(self.metric)
-
-    @property
-    def unit(self) -> str:
-        """Return the unit of means: percent for accuracies, none for losses."""
-        return "%" if is_accuracy(self.metric) else ""
+    def comparisons(self) -> int:
+        """Return the number of arms tested against the baseline."""
+        return sum(row.difference is not None and row.difference.p is not None for row in self.rows)
 
     def row(self, arm: str) -> Row:
         """Return the row of an arm."""
         return next(row for row in self.rows if row.arm == arm)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as JSON can hold them."""
+        """Return plain values that JSON can hold."""
         return {
-            "metric": self.metric,
-            "unit": self.unit,
-            "higher_is_better": self.higher_is_better,
+            "metric": self.metric.name,
+            "unit": self.metric.unit,
+            "direction": self.metric.direction,
             "baseline": self.baseline,
             "level": self.level,
-            "arms": [_plain(row) for row in self.rows],
+            "comparisons": self.comparisons,
+            "arms": [
+                {"n": row.n, **asdict(row), "values": {str(seed): x for seed, x in row.values.items()}}
+                for row in self.rows
+            ],
         }
 
     def metrics(self) -> dict[str, float]:
-        """Return the comparison's figures under flat names, e.g. `difference/closed-form`."""
-        figures: dict[str, float | None] = {}
+        """Return the numbers under flat names, e.g. `difference/closed-form`; missing ones are left out."""
+        found: dict[str, float | None] = {}
         for row in self.rows:
-            figures |= {
-                f"mean/{row.arm}": row.mean,
-                f"std/{row.arm}": row.std,
-                f"epochs/{row.arm}": row.epochs,
-            }
+            numbers = {"mean": row.mean, "std": row.std, "epochs": row.epochs}
             if row.difference is not None:
-                figures[f"difference/{row.arm}"] = row.difference.mean
-                figures[f"difference_low/{row.arm}"] = row.difference.low
-                figures[f"difference_high/{row.arm}"] = row.difference.high
-        return {name: value for name, value in figures.items() if value is not None}
+                numbers["difference"] = row.difference.mean
+                numbers["difference_low"] = row.difference.low
+                numbers["difference_high"] = row.difference.high
+                numbers["difference_p_holm"] = row.difference.p_holm
+            found |= {f"{name}/{row.arm}": value for name, value in numbers.items()}
+        return {name: value for name, value in found.items() if value is not None}
 
 
-def compare(trials: Sequence[Journaled], *, baseline: str, metric: str) -> Comparison:
+def compare(
+    results: Sequence[TrialResult], *, baseline: str, metric: str, level: float = LEVEL
+) -> Comparison:
     """Compare arms by a metric.
 
     Args:
-        trials: Arm, seed and journal of each trial; arms keep the order they come in.
+        results: The trials; arms keep the order in which they appear.
         baseline: The arm the others are compared with.
         metric: Name of the metric, e.g. `test/acc`.
+        level: Coverage of the intervals; 1 - level is the family-wise error rate of the verdicts.
 
     Raises:
         UserError: If no trial is of the baseline.
     """
-    arms = list(dict.fromkeys(arm for arm, _, _ in trials))
+    arms = list(dict.fromkeys(result.arm for result in results))
     if baseline not in arms:
         names = ", ".join(f"`{arm}`" for arm in arms)
-        raise UserError(f"no arm is called `{baseline}`, so nothing can be compared with it; arms: {names}")
-    curves = {arm: finished_curves(trials, arm=arm, metric=metric) for arm in arms}
-    finals = {arm: {seed: _last(curve) for seed, curve in curves[arm].items()} for arm in arms}
-    target = summary(list(finals[baseline].values())).mean
-    rows = [
-        _row(
-            arm,
-            finals=finals[arm],
-            partners=None if arm == baseline else finals[baseline],
-            epochs=_epochs(curves[arm], target, metric),
-            journals_of_arm=[events for name, _, events in trials if name == arm],
-            metric=metric,
+        raise UserError(f"there is no arm `{baseline}` to compare with; arms: {names}", code="MIM-Y001")
+    definition = metric_of(metric)
+    curves = {arm: finished_curves(results, arm=arm, metric=definition) for arm in arms}
+    finals = {arm: {seed: curve[max(curve)] for seed, curve in curves[arm].items()} for arm in arms}
+    differences = corrected_differences(
+        {arm: _paired(finals[arm], finals[baseline]) for arm in arms if arm != baseline}, level=level
+    )
+    target = mean(list(finals[baseline].values()))
+    rows = []
+    for arm in arms:
+        own = [result for result in results if result.arm == arm]
+        ended = [result.status for result in own]
+        times = [r.seconds for r in own if r.status == "FINISHED" and r.seconds is not None]
+        epochs = _epochs(curves[arm].values(), target, definition)
+        rows.append(
+            Row(
+                arm=arm,
+                values=finals[arm],
+                mean=mean(list(finals[arm].values())),
+                std=std(list(finals[arm].values())),
+                difference=differences.get(arm),
+                verdict=_verdict(differences.get(arm), definition, alpha=1.0 - level),
+                epochs=median_or_never(epochs),
+                reached=sum(epoch is not None for epoch in epochs),
+                seconds=mean(times),
+                statuses={how: ended.count(how) for how in sorted(set(ended))},
+            )
         )
-        for arm in arms
-    ]
-    return Comparison(metric, baseline, tuple(rows))
+    return Comparison(definition, baseline, tuple(rows), level)
 
 
 def of_study(folder: Path, *, metric: str | None = None, baseline: str | None = None) -> Comparison:
     """Compare the arms of a study on the disk, by its own metric and baseline unless given.
 
+    Args:
+        folder: Folder of the study.
+        metric: Name of the metric.
+        baseline: The arm the others are compared with.
+
     Raises:
-        UserError: If the folder is no study, or it has no such arm or metric.
+        UserError: If the folder holds no study, or the study has no such arm or metric.
     """
     record = read_record(folder)
-    trials = journals(folder, record)
-    wanted = record["metric"] if metric is None else metric
-    known = {name for _, _, events in trials for name in history(events)}
-    if known and wanted not in known:
-        there = ", ".join(f"`{name}`" for name in sorted(known))
-        raise UserError(f"{folder}: no trial has the metric `{wanted}`; there are {there}")
-    return compare(trials, baseline=record["baseline"] if baseline is None else baseline, metric=wanted)
-
-
-def journals(folder: Path, record: Mapping[str, Any]) -> list[Journaled]:
-    """Return arm, seed and journal of every trial of a study."""
-    return [
-        (arm, seed, read_journal(Trial(str(folder), arm, seed).journal))
-        for arm in record["arms"]
-        for seed in record["seeds"]
+    results = [
+        read_result(Trial(str(folder), arm, seed)) for arm in record["arms"] for seed in record["seeds"]
     ]
+    chosen = record["metric"] if metric is None else metric
+    logged = {name for result in results for name in result.curves}
+    if logged and chosen not in logged:
+        names = ", ".join(f"`{name}`" for name in sorted(logged))
+        raise UserError(f"{folder}: no trial has the metric `{chosen}`; there are {names}", code="MIM-Y002")
+    return compare(results, baseline=record["baseline"] if baseline is None else baseline, metric=chosen)
 
 
-def finished_curves(trials: Sequence[Journaled], *, arm: str, metric: str) -> dict[int, dict[int, float]]:
-    """Return seed → epoch → value of a metric, of an arm's trials that finished; accuracies in percent."""
-    factor = _PERCENT if is_accuracy(metric) else 1.0
-    curves = {
-        seed: {epoch: factor * value for epoch, value in history(events).get(metric, {}).items()}
-        for name, seed, events in trials
-        if name == arm and status(events) == "FINISHED"
+def read_result(trial: Trial) -> TrialResult:
+    """Read the result of a trial from its journal."""
+    return trial_result(trial.arm, trial.seed, read_journal(trial.journal))
+
+
+def trial_result(arm: str, seed: int, events: Sequence[Event]) -> TrialResult:
+    """Return the result that a journal's events amount to."""
+    curves = history(events)
+    if "epoch_seconds" in curves:  # an epoch counts once, however often the trial was resumed
+        seconds: float | None = sum(curves["epoch_seconds"].values())
+    else:
+        ends = [event.get("seconds") for event in events if event["event"] == "end"]
+        seconds = ends[-1] if ends else None
+    return TrialResult(arm, seed, status(events), curves, seconds)
+
+
+def finished_curves(results: Iterable[TrialResult], *, arm: str, metric: Metric) -> dict[int, Curve]:
+    """Return seed → epoch → displayed value of a metric, of an arm's finished trials that have it."""
+    return {
+        result.seed: {e: metric.factor * value for e, value in result.curves[metric.name].items()}
+        for result in results
+        if result.arm == arm and result.status == "FINISHED" and result.curves.get(metric.name)
     }
-    return {seed: curve for seed, curve in curves.items() if curve}
 
 
-def is_accuracy(metric: str) -> bool:
-    """Tell whether a metric is an accuracy: a fraction in journals, percent in tables."""
-    return metric.rpartition("/")[2].partition("_")[0] == "acc"
+def _paired(values: Curve, others: Curve) -> tuple[list[float], list[float]]:
+    seeds = [seed for seed in values if seed in others]
+    return [values[seed] for seed in seeds], [others[seed] for seed in seeds]
 
 
-def _row(
-    arm: str,
-    *,
-    finals: Mapping[int, float],
-    partners: Mapping[int, float] | None,
-    epochs: Sequence[int | None],
-    journals_of_arm: Sequence[Sequence[Event]],
-    metric: str,
-) -> Row:
-    whole = summary(list(finals.values()))
-    difference = None
-    if partners is not None:
-        shared = [seed for seed in finals if seed in partners]
-        difference = paired_difference([finals[s] for s in shared], [partners[s] for s in shared])
-    ended = [status(events) for events in journals_of_arm]
-    times = [_seconds(e) for e, how in zip(journals_of_arm, ended, strict=True) if how == "FINISHED"]
-    return Row(
-        arm=arm,
-        values=dict(finals),
-        mean=whole.mean,
-        std=whole.std,
-        difference=difference,
-        verdict=_verdict(difference, higher_is_better=is_accuracy(metric)),
-        epochs=median_or_never(epochs),
-        reached=sum(epoch is not None for epoch in epochs),
-        seconds=summary([time for time in times if time is not None]).mean,
-        statuses={how: ended.count(how) for how in sorted(set(ended))},
-    )
-
-
-def _epochs(curves: Mapping[int, Mapping[int, float]], target: float | None, metric: str) -> list[int | None]:
-    if target is None:
+def _epochs(curves: Iterable[Curve], target: float | None, metric: Metric) -> list[int | None]:
+    if target is None or metric.direction is None:
         return []
-    better = is_accuracy(metric)
-    return [epochs_to_reach(curve, target, higher_is_better=better) for curve in curves.values()]
+    return [epochs_to_reach(curve, target, higher_is_better=metric.higher_is_better) for curve in curves]
 
 
-def _verdict(difference: Difference | None, *, higher_is_better: bool) -> str | None:
-    if difference is None or difference.low is None or difference.high is None:
+def _verdict(difference: Difference | None, metric: Metric, *, alpha: float) -> str | None:
+    if difference is None or difference.mean is None or difference.p_holm is None:
         return None
-    if difference.low <= 0.0 <= difference.high:
-        return "unclear"
-    return "better" if (difference.low > 0.0) == higher_is_better else "worse"
-
-
-def _seconds(events: Sequence[Event]) -> float | None:
-    """Return the time a trial trained: of its epochs, each counted once however often it was resumed."""
-    epochs = history(events).get("epoch_seconds", {})
-    if epochs:
-        return sum(epochs.values())
-    return next(
-        (e["seconds"] for e in reversed(events) if e["event"] == "end" and e.get("seconds") is not None), None
-    )
-
-
-def _last(curve: Mapping[int, float]) -> float:
-    return curve[max(curve)]
-
-
-def _plain(row: Row) -> dict[str, Any]:
-    values = asdict(row)
-    values["values"] = {str(seed): value for seed, value in row.values.items()}
-    return {"arm": row.arm, "n": row.n, **values}
+    if difference.p_holm > alpha:
+        return "inconclusive"
+    is_higher = difference.mean > 0.0
+    if metric.direction is None:
+        return "higher" if is_higher else "lower"
+    return "better" if is_higher == metric.higher_is_better else "worse"

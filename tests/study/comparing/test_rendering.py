@@ -2,8 +2,9 @@
 
 import pytest
 
+from mimetic.metrics import metric
 from mimetic.study.comparing.comparison import Comparison, Row
-from mimetic.study.comparing.rendering import cells, duration, to_markdown
+from mimetic.study.comparing.rendering import cells, correction_note, duration, to_markdown
 from mimetic.study.comparing.statistics import Difference
 
 
@@ -39,7 +40,7 @@ BETTER = row(
     mean=95.5,
     std=0.70711,
     difference=Difference(2, 4.5, -1.85, 10.85, p=0.07),
-    verdict="unclear",
+    verdict="inconclusive",
     reached=0,
     seconds=3723.0,
     statuses={"FINISHED": 2, "FAILED": 1},
@@ -53,7 +54,8 @@ SINGLE = row(
     reached=1,
     statuses={"FINISHED": 1},
 )
-STUDY = Comparison("test/acc", "default", (DEFAULT, BETTER, SINGLE, row("dead")))
+NOTE = "2 comparisons with default: Holm-corrected, 5% family-wise error"
+STUDY = Comparison(metric("test/acc"), "default", (DEFAULT, BETTER, SINGLE, row("dead")))
 
 
 def test_cells_say_what_is_known_and_what_is_not() -> None:
@@ -69,7 +71,7 @@ def test_cells_say_what_is_known_and_what_is_not() -> None:
             "95.50 ± 0.71",
             "+4.50",
             "[−1.85, +10.85]",
-            "unclear",
+            "inconclusive",
             "not reached (0/2)",
             "1 h 02 min",
         ],
@@ -80,7 +82,7 @@ def test_cells_say_what_is_known_and_what_is_not() -> None:
 
 def test_losses_have_no_unit_and_more_digits() -> None:
     """A loss of 0.0123 would be 0.01 otherwise."""
-    loss = Comparison("test/loss", "default", (row("default", mean=0.01234, std=0.5, statuses={}),))
+    loss = Comparison(metric("test/loss"), "default", (row("default", mean=0.01234, std=0.5, statuses={}),))
 
     header, rows = cells(loss)
 
@@ -96,6 +98,16 @@ def test_markdown_is_a_table_with_a_legend() -> None:
     assert lines[1] == "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     assert lines[2] == "| default | 2 | 91.00 ± 1.41 | – | – |  | 9.5 (2/2) | 42 s |"
     assert "higher is better" in lines[7]
+
+
+def test_the_number_of_comparisons_is_stated() -> None:
+    """One needs no correction; several are corrected, and the note says how."""
+    several = Comparison(STUDY.metric, "default", (DEFAULT, BETTER, BETTER))
+
+    assert correction_note(Comparison(STUDY.metric, "default", (DEFAULT, SINGLE))) == ""
+    assert correction_note(STUDY) == "1 comparison with default, tested at 5%"
+    assert correction_note(several) == NOTE
+    assert f"{NOTE}." in to_markdown(several).splitlines()
 
 
 @pytest.mark.parametrize(
