@@ -20,9 +20,9 @@ from mimetic.study.executors.team import team_size
 from mimetic.study.fetching import with_local_runs
 from mimetic.study.layout import DEFAULT_ROOT, Trial, is_finished
 from mimetic.study.locks import holding_study, wait_for_workers
-from mimetic.study.opening import baseline, find_to_continue, start
 from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.stages import prepare_stages, stage_trials, write_folders
+from mimetic.study.study_folder import baseline, find_to_continue, start
 from mimetic.train.devices import pick_device
 
 

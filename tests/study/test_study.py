@@ -207,7 +207,7 @@ def test_second_run_is_a_new_study(straight: Path, tmp_path: Path) -> None:
 def test_resume_refuses_a_changed_recipe(straight: Path) -> None:
     """A study continues only as what it was; the first difference is shown."""
     changed = {**TINY, "train": {"epochs": 3, "batch_size": 32}}
-    with pytest.raises(UserError, match=r"the recipe changed since .*`epochs: 2` and now says `epochs: 3`"):
+    with pytest.raises(UserError, match=r"the recipe changed since .*`epochs: 2` is now `epochs: 3`"):
         run(load(changed), root=straight.parents[2], offline=True, resume=True)
 
 

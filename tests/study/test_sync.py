@@ -17,8 +17,8 @@ from mimetic.recipe.load import load
 from mimetic.study import study as studying
 from mimetic.study.layout import Trial
 from mimetic.study.locks import holding_study
-from mimetic.study.opening import start
 from mimetic.study.planning.arms import plan_arms
+from mimetic.study.study_folder import start
 from mimetic.study.sync import sync
 from mimetic.tracking import store as stores
 

@@ -1,1 +1,1 @@
-"""What a study would do, found out before it starts: every arm's plan, and everything a recipe gets wrong."""
+"""Plan a study before it starts: every arm's plan, and every mistake of the recipe."""

@@ -1,20 +1,26 @@
-"""Everything a recipe can get wrong, found before the first trial starts.
+"""Plan every arm and stage of a recipe, so that all its mistakes are found before the first trial starts.
 
-Every arm and stage is planned against its model on the meta device, and each data set is opened once.
+Each is planned against its model on the meta device, and each data set is opened once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mimetic.config.address import Among, ConfigPath
 from mimetic.config.errors import Issue, RecipeError
 from mimetic.data.load import load_dataset
 from mimetic.errors import UserError
-from mimetic.graph.site import Graph
 from mimetic.models.config import Model
 from mimetic.plans.plan import Plan
 from mimetic.plans.resolve import resolve
 from mimetic.recipe.recipe import Arm, Recipe
-from mimetic.study.planning.checks import check_learner, check_metric, check_pairing, check_parts, check_size
+from mimetic.study.planning.checks import (
+    check_learner,
+    check_metric,
+    check_pairing,
+    check_size,
+    required_data,
+    runnable,
+)
 from mimetic.study.planning.prospects import prospects
 from mimetic.study.planning.sites import Sites, rewritten_sites
 from mimetic.study.trials.observe import check_measurements
@@ -22,24 +28,22 @@ from mimetic.study.trials.observe import check_measurements
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """How the arms of a recipe begin.
+    """What the arms and stages of a recipe will do.
 
     Attributes:
         plans: The plan of each arm that has a network.
-        graphs: The sites it was made for.
-        learners: What each arm and stage that learns without one will do.
+        learners: What each arm and stage without a network will do.
     """
 
-    plans: dict[str, Plan]
-    graphs: dict[str, Graph]
-    learners: dict[tuple[Among, str], tuple[str, ...]]
+    plans: dict[str, Plan] = field(default_factory=dict)
+    learners: dict[tuple[Among, str], tuple[str, ...]] = field(default_factory=dict)
 
 
 def plan_arms(recipe: Recipe, *, allow_code: bool = False) -> dict[str, Plan]:
     """Return the plans of a recipe that is to be run; see `plan_recipe`.
 
     Raises:
-        RecipeError: With the mistakes of all arms and stages at once, missing parts among them.
+        RecipeError: With the mistakes of all arms and stages at once, missing parts included.
     """
     return plan_recipe(recipe, to_run=True, allow_code=allow_code).plans
 
@@ -57,9 +61,9 @@ def plan_recipe(
 
     Args:
         recipe: The recipe.
-        to_run: Whether model, data and training must be there, as they need not to look at a plan.
-        arm: Plan this one alone.
-        model: Stands for the models of the arms; looked at without their data.
+        to_run: Whether model, data and training must be present, which a plan alone does not need.
+        arm: Plan only this one.
+        model: Replaces the models of the arms; planned without their data.
         seed: Seed of the plans; the recipe's first unless given.
         allow_code: Let `type: python` models run.
 
@@ -69,11 +73,9 @@ def plan_recipe(
     Raises:
         RecipeError: With the mistakes of all arms and stages at once.
     """
-    planned, issues = Planned({}, {}, {}), list[Issue]()
-    chosen = recipe.seeds[0] if seed is None else seed
+    planned, issues = Planned(), list[Issue]()
     for at in recipe.addresses() if arm is None else (recipe.address(arm),):
         section = recipe.section(at)
-        other = model if at.among == "arms" else None
         try:
             if at.among == "arms":
                 check_metric(recipe, at.name)
@@ -81,33 +83,41 @@ def plan_recipe(
                 planned.learners[at.among, at.name] = check_learner(section, at)
                 continue
             if to_run:
-                check_parts(section, at)
+                runnable(section, at)
+            other = model if at.among == "arms" else None
             sites = _sites(section, at, model=other, allow_code=allow_code)
-            plan = _plan(recipe, section, at, sites, seed=chosen, allow_code=allow_code)
+            plan = resolve(
+                section,
+                sites.graph,
+                seed=recipe.seeds[0] if seed is None else seed,
+                at=at,
+                harvests=prospects(recipe, section, at=at, allow_code=allow_code),
+                rewrites=sites.rewrites,
+            )
+            if at.among == "arms":
+                planned.plans[at.name] = plan
         except RecipeError as error:
             issues += error.issues
         except UserError as error:
-            issues.append(at.issue(str(error), "model" if section.learner is None else "learner"))
-        else:
-            if at.among == "arms":
-                planned.plans[at.name], planned.graphs[at.name] = plan, sites.graph
+            key = "model" if section.learner is None else "learner"
+            issues.append(at.issue(str(error), key, code=error.code))
     if issues:
         raise RecipeError(issues)
     return planned
 
 
 def _sites(arm: Arm, at: ConfigPath, *, model: Model | None, allow_code: bool) -> Sites:
-    """Return the sites of the network of an arm or a stage, or of another one in its place."""
+    """Return the sites of the network of an arm or a stage, or of the model that replaces it."""
     if model is not None:
         try:
             return rewritten_sites(model, arm.surgery, None, allow_code=allow_code, at=at)
         except RecipeError:
             raise
-        except UserError as error:  # what stands in the recipe is not at fault
-            raise RecipeError([Issue(str(error))]) from error
+        except UserError as error:  # the model is not the recipe's, so there is no position to show
+            raise RecipeError([Issue(str(error), code=error.code)]) from error
     if arm.model is None:
         hint = "; give one with --model, e.g. --model timm:convmixer_768_32" if at.among == "arms" else ""
-        raise UserError(f"{at} names no model{hint}")
+        raise UserError(f"{at} has no model{hint}", code="MIM-Y310")
     check_pairing(arm, at)
     sites = rewritten_sites(arm.model, arm.surgery, arm.data, allow_code=allow_code, at=at)
     if arm.data is not None:
@@ -116,30 +126,24 @@ def _sites(arm: Arm, at: ConfigPath, *, model: Model | None, allow_code: bool) -
     return sites
 
 
-def _plan(recipe: Recipe, arm: Arm, at: ConfigPath, sites: Sites, *, seed: int, allow_code: bool) -> Plan:
-    harvests = prospects(recipe, arm, at=at, allow_code=allow_code)
-    return resolve(arm, sites.graph, seed=seed, at=at, harvests=harvests, rewrites=sites.rewrites)
-
-
 def open_data(recipe: Recipe) -> dict[str, str]:
-    """Load each data set once, so that a missing one is said before anything starts.
+    """Load each data set once, so that missing or damaged data is reported before anything starts.
 
     Returns:
         The digest of the images of each arm and stage, by `arms/name` and `stages/name`.
 
     Raises:
-        RecipeError: If a set is missing or damaged; says where to put it.
+        RecipeError: If a data set is missing or damaged, with where to put it.
     """
     digests: dict[str, str] = {}
     opened: dict[str, str] = {}
     for at in recipe.addresses():
-        examples = recipe.section(at).data
-        assert examples is not None  # `check_parts` has seen to it
-        key = examples.model_dump_json()
+        data = required_data(recipe.section(at), at)
+        key = data.model_dump_json()
         if key not in opened:
             try:
-                opened[key] = load_dataset(examples).digest
+                opened[key] = load_dataset(data).digest
             except UserError as error:
-                raise RecipeError([at.issue(str(error), "data")]) from None
+                raise RecipeError([at.issue(str(error), "data", code=error.code)]) from None
         digests[f"{at.among}/{at.name}"] = opened[key]
     return digests

@@ -1,87 +1,130 @@
-"""What of an arm or a stage does not go together, before its rules are looked at.
+"""Check whether the parts of an arm or a stage fit together, before its rules are resolved.
 
-Each check raises a `RecipeError` with the place and a repair. What is left open is not checked: an arm may
-be planned without data or training.
+Each check raises a `RecipeError` with the position and a repair. An arm may be planned without data or
+training, so missing parts are an error only where it is to be run.
 """
 
 import re
+from dataclasses import dataclass
 
 from mimetic.config.address import ConfigPath
 from mimetic.config.errors import Issue, RecipeError
-from mimetic.data.config import ImageData
+from mimetic.data.config import DataSection, ImageData
 from mimetic.data.load import describe_dataset
 from mimetic.data.shapes import ImageShape
 from mimetic.kernels.outline import outline
+from mimetic.models.config import Model
 from mimetic.recipe.recipe import Arm, Recipe
+from mimetic.train.config import Train
 
-_SIZE = re.compile(
+_WRONG_SIZE = re.compile(
     r"AssertionError: (Input (height|width|image)|Wrong image (height|width))"
     r"|RuntimeError: (Given input size|Calculated padded input size)"
     r"|ValueError: Input images are"
 )
-"""How torch, torchvision, timm and our ViT say that an image is too small or of another size."""
+"""How torch, torchvision, timm and our ViT report an image that is too small or of another size."""
 
 
-def check_parts(arm: Arm, at: ConfigPath) -> None:
-    """Refuse to run what lacks a model, data or training, or data to learn from without them."""
-    parts = ("model", "data", "train") if arm.learner is None else ("data",)
-    missing = [part for part in parts if getattr(arm, part) is None]
-    if missing:
-        said = " and ".join(f"`{part}`" for part in missing)
-        raise RecipeError([at.issue(f"to be run, {at} needs {said}")])
+@dataclass(frozen=True, slots=True)
+class RunnableArm:
+    """An arm or a stage with everything that training a network needs.
+
+    Attributes:
+        section: The whole arm.
+        model: Its model.
+        data: Its data.
+        train: Its training.
+    """
+
+    section: Arm
+    model: Model
+    data: DataSection
+    train: Train
+
+
+def runnable(arm: Arm, at: ConfigPath) -> RunnableArm:
+    """Return an arm with its model, data and training.
+
+    Raises:
+        RecipeError: If one of them is missing.
+    """
+    if arm.model is None or arm.data is None or arm.train is None:
+        raise _missing(arm, at, ("model", "data", "train"))
+    return RunnableArm(arm, arm.model, arm.data, arm.train)
+
+
+def required_data(arm: Arm, at: ConfigPath) -> DataSection:
+    """Return the data of an arm that is to be run.
+
+    Raises:
+        RecipeError: If it has none.
+    """
+    if arm.data is None:
+        raise _missing(arm, at, ("data",))
+    return arm.data
+
+
+def _missing(arm: Arm, at: ConfigPath, parts: tuple[str, ...]) -> RecipeError:
+    names = " and ".join(f"`{part}`" for part in parts if getattr(arm, part) is None)
+    return RecipeError([at.issue(f"to be run, {at} needs {names}", code="MIM-Y301")])
 
 
 def check_metric(recipe: Recipe, name: str) -> None:
-    """Refuse to compare an arm by validation images that are not held out."""
-    examples, metric = recipe.arms[name].data, recipe.study.metric
-    if metric.startswith("val/") and examples is not None and examples.num_validation == 0:
-        message = f"`{metric}` needs validation images, and arm `{name}` holds none out"
+    """Refuse to compare an arm by validation images if it has none."""
+    data, metric = recipe.arms[name].data, recipe.study.metric
+    if metric.startswith("val/") and data is not None and data.num_validation == 0:
+        text = f"`{metric}` needs validation images, and arm `{name}` has none"
         place = ("study", "metric")
-        raise RecipeError([Issue(message, place, recipe.where(*place), "set `data.val_size`")])
+        issue = Issue(text, place, recipe.where(*place), "set `data.val_size`", code="MIM-Y302")
+        raise RecipeError([issue])
 
 
 def check_pairing(arm: Arm, at: ConfigPath) -> None:
-    """Refuse a model of images on tokens, one of tokens on images, and images' augmentation on tokens."""
+    """Refuse a model of images on tokens, one of tokens on images, and image augmentation on tokens."""
     if arm.model is None or arm.data is None:
         return
     holds = arm.data.holds
     if arm.model.reads not in {None, holds}:
-        message = f"{at}: `{arm.model.type_name()}` reads {arm.model.reads}, "
-        message += f"and `{arm.data.type_name()}` holds {holds}"
-        raise RecipeError([at.issue(message, "model", hint="choose another model or other data")])
+        text = (
+            f"{at}: `{arm.model.type_name()}` reads {arm.model.reads}, "
+            f"but `{arm.data.type_name()}` provides {holds}"
+        )
+        raise RecipeError(
+            [at.issue(text, "model", hint="choose another model or other data", code="MIM-Y303")]
+        )
     if holds != "images" and arm.train is not None and (arm.train.mixup or arm.train.cutmix):
-        message = f"{at}: `mixup` and `cutmix` mix images, not {holds}"
-        raise RecipeError([at.issue(message, "train", hint="remove them")])
+        text = f"{at}: `mixup` and `cutmix` mix images, not {holds}"
+        raise RecipeError([at.issue(text, "train", hint="remove them", code="MIM-Y304")])
 
 
 def check_size(note: str | None, at: ConfigPath) -> None:
-    """Refuse a model whose forward says, in the note of its graph, that the data's images are none for it.
+    """Refuse a model whose forward cannot take the data's images, according to the note of its graph.
 
-    Other forwards that cannot be traced may still run, and their plan says so.
+    Other forwards that cannot be traced may still run, and their plan shows the note.
     """
-    if note is not None and _SIZE.search(note) is not None:
-        message = f"{at}: the model cannot take the data's images: {note.rpartition('Error: ')[2]}"
-        raise RecipeError([at.issue(message, "model", hint="set `data.image_size`, or change the model")])
+    if note is not None and _WRONG_SIZE.search(note) is not None:
+        text = f"{at}: the model cannot take the data's images: {note.rpartition('Error: ')[2]}"
+        hint = "set `data.image_size`, or change the model"
+        raise RecipeError([at.issue(text, "model", hint=hint, code="MIM-Y305")])
 
 
 def check_learner(arm: Arm, at: ConfigPath) -> tuple[str, ...]:
-    """Check an arm or stage that learns without backpropagation, and say what it will do.
+    """Check an arm or stage that learns without backpropagation, and describe what it will do.
 
     Raises:
-        RecipeError: If it lacks data, or images to choose on.
-        UserError: If its images are too small for it.
+        RecipeError: If it lacks data, or validation images to choose on.
+        UserError: If its images are too small.
     """
-    check_parts(arm, at)
+    data = required_data(arm, at)
     assert arm.learner is not None
-    if not isinstance(arm.data, ImageData):
-        assert arm.data is not None
-        message = f"{at}: a `learner` learns from images, and `{arm.data.type_name()}` holds {arm.data.holds}"
-        raise RecipeError([at.issue(message, "learner", hint="choose other data")])
-    decided = arm.learner.held_out
-    if decided is not None and arm.data.num_validation == 0:
-        message = f"{decided} looks at validation images, and {at} holds none out"
-        hint = "set `data.val_size`; test images are not for choosing"
-        raise RecipeError([at.issue(message, "learner", hint=hint)])
-    shape = describe_dataset(arm.data)
+    if not isinstance(data, ImageData):
+        text = f"{at}: a `learner` learns from images, but `{data.type_name()}` provides {data.holds}"
+        raise RecipeError([at.issue(text, "learner", hint="choose other data", code="MIM-Y306")])
+    selection = arm.learner.held_out
+    if selection is not None and data.num_validation == 0:
+        text = f"{selection} needs validation images, and {at} has none"
+        hint = "set `data.val_size`; test images are not for selection"
+        raise RecipeError([at.issue(text, "learner", hint=hint, code="MIM-Y307")])
+    shape = describe_dataset(data)
     assert isinstance(shape, ImageShape)
     return outline(arm.learner, shape)

@@ -1,4 +1,4 @@
-"""The sites of a recipe's network before anything is built: on the meta device, for its data's shape."""
+"""Find the sites of an arm's network on the meta device, for the shape of its data."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,11 +17,11 @@ from mimetic.surgery.network import build_network
 from mimetic.surgery.replacement import Rewritten
 
 IMAGENET = ImageShape(3, 224, 224, 1000)
-"""The shape a network is built for where its data are not named."""
+"""The shape for which a network is built where no data is given."""
 
 
 class Sites(NamedTuple):
-    """The sites of a network, and what surgery replaced in it before."""
+    """The sites of a network, and what surgery replaced in it."""
 
     graph: Graph
     rewrites: tuple[Rewritten, ...]
@@ -36,15 +36,15 @@ def rewritten_sites(
     allow_code: bool = False,
     at: ConfigPath = MAIN,
 ) -> Sites:
-    """Return the sites of a network after its surgery, built and traced without values.
+    """Return the sites of a network after its surgery, built and traced without allocating weights.
 
     Args:
         model: The network.
         surgery: The arm's rewrites.
-        examples: Its data, of which only the shape is looked at; None where no data are named.
+        examples: Its data, of which only the shape is read; None where none is given.
         classes: Number of outputs; the data's unless given.
         allow_code: Let a `type: python` model run.
-        at: Where the arm stands in its recipe, for messages.
+        at: Position of the arm in its recipe, for messages.
 
     Raises:
         RecipeError: With every mistake of the rewrites at once.

@@ -1,4 +1,4 @@
-"""The folder of a study: made for a new one, found again for one that goes on."""
+"""Create the folder of a new study, or find that of one to resume."""
 
 import json
 import shutil
@@ -16,12 +16,12 @@ from mimetic.study.layout import new_folder, read_record, studies, write_record
 
 
 def baseline(recipe: Recipe) -> str:
-    """Return the arm the others are compared with."""
+    """Return the arm that the others are compared with."""
     return next(iter(recipe.arms)) if recipe.baseline is None else recipe.baseline
 
 
 def start(root: Path, recipe: Recipe, plans: Mapping[str, Plan], digests: Mapping[str, str]) -> Path:
-    """Make the folder of a new study and write down what is known of it; return the folder."""
+    """Create the folder of a new study with its recipe, plans and record; return the folder."""
     folder = new_folder(root, recipe.name)
     try:
         for index, (file, text) in enumerate(recipe.sources.items()):
@@ -48,15 +48,16 @@ def start(root: Path, recipe: Recipe, plans: Mapping[str, Plan], digests: Mappin
 
 
 def find_to_continue(root: Path, recipe: Recipe) -> Path:
-    """Return the folder of the latest study of a recipe.
+    """Return the folder of the latest study of a recipe, to be resumed.
 
     Raises:
-        UserError: If there is none, or it is of another recipe; shows the first difference.
+        UserError: If there is none, or its recipe differs; shows the first difference.
     """
     found = list(studies(root, recipe.name))
     if not found:
         raise UserError(
-            f"there is no study of `{recipe.name}` below {root} to resume; run it without --resume"
+            f"there is no study of `{recipe.name}` below {root} to resume; run it without --resume",
+            code="MIM-Y320",
         )
     folder = found[-1].resolve()
     read_record(folder)
@@ -66,7 +67,8 @@ def find_to_continue(root: Path, recipe: Recipe) -> Path:
     if changed or len(before) != len(now):
         old, new = changed[0] if changed else (f"{len(before)} lines", f"{len(now)} lines")
         raise UserError(
-            f"the recipe changed since {folder}: it said `{old.strip()}` and now says `{new.strip()}`; "
-            "take the change back, or run it without --resume as a new study"
+            f"the recipe changed since {folder}: `{old.strip()}` is now `{new.strip()}`; "
+            "undo the change, or run it without --resume as a new study",
+            code="MIM-Y321",
         )
     return folder
