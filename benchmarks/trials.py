@@ -33,9 +33,9 @@ from common import head, parser, row, timed
 from mimetic.journal import Event, Journal, read_journal
 from mimetic.recipe.load import load
 from mimetic.study.layout import Trial, studies
-from mimetic.study.study_folder import start
 from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.study import run
+from mimetic.study.study_folder import start
 from mimetic.study.tracker import Tracker
 
 FILTERS = {
