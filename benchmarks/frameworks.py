@@ -48,7 +48,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
 from mimetic.data.dataset import Dataset
 from mimetic.models.build import build
-from mimetic.models.libraries import import_library
+from mimetic.models.published import import_library
 from mimetic.train.devices import pick_device, pick_precision
 
 Window = Callable[[], float]

@@ -30,7 +30,7 @@ from mimetic.covariance.linalg import symmetric_root
 from mimetic.covariance.measure import measure
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.graph.sites import find_sites
-from mimetic.models.libraries import import_library
+from mimetic.models.published import import_library
 from mimetic.plans.resolve import resolve
 from mimetic.recipe.load import load
 

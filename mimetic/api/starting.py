@@ -16,7 +16,7 @@ from mimetic.plans.resolve import resolve
 from mimetic.recipe.load import Source, load
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.sources.needs import harvests_needed
-from mimetic.surgery.operate import operate
+from mimetic.surgery.rewrite import rewrite_network
 
 
 def plan(
@@ -111,7 +111,7 @@ def _operated(
 ) -> Plan:
     """Rewrite a model as an arm says, and plan it."""
     arm, at = recipe.arms[name], recipe.address(name)
-    rewrites = operate(model, arm.surgery, seed=seed, example=example, at=at)
+    rewrites = rewrite_network(model, arm.surgery, seed=seed, example=example, at=at)
     return resolve(
         arm,
         find_sites(model, example),

@@ -27,7 +27,7 @@ def planned(
         RecipeError: With the mistakes of the arm, or of all arms and stages, at once.
     """
     from mimetic.api import choose_arm
-    from mimetic.models.argument import parse_model_argument
+    from mimetic.models.config import parse_model_argument
     from mimetic.study.fetching import with_local_runs
     from mimetic.study.planning.arms import plan_recipe
 

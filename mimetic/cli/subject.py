@@ -64,7 +64,7 @@ def asked(
     Raises:
         UserError: If there is no network, or two, or a name is unknown.
     """
-    from mimetic.models.argument import parse_model_argument
+    from mimetic.models.config import parse_model_argument
 
     if (model is None) == (recipe is None):
         raise UserError("which network? give either --model SOURCE:NAME or --recipe FILE")
@@ -167,7 +167,8 @@ def network(subject: Asked, dataset: "Dataset | None") -> "nn.Module":
     Raises:
         UserError: If weights are named twice or not at all, are missing, or are of another network.
     """
-    from mimetic.models.checkpoint import load_published, load_weights
+    from mimetic.models.checkpoint import load_weights
+    from mimetic.models.published import load_published
 
     if (subject.checkpoint is None) == (subject.weights is None):
         raise UserError("which weights? give either --checkpoint FILE or --weights NAME, e.g. DEFAULT")

@@ -15,7 +15,7 @@ from mimetic.data.load import ROOT_HINT, data_root
 from mimetic.data.pictures import SUFFIXES, picture_size, picture_source
 from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
-from mimetic.models.libraries import import_library
+from mimetic.models.published import import_library
 from mimetic.streams import generator
 
 _TEST_FOLDERS = ("test", "val")

@@ -19,7 +19,7 @@ from mimetic.data.dataset import ImageSet, ImageSource
 from mimetic.data.load import ROOT_HINT, data_root
 from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
-from mimetic.models.libraries import import_library
+from mimetic.models.published import import_library
 
 
 @dataclass(frozen=True, slots=True)

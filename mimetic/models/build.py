@@ -1,17 +1,16 @@
-"""From a model's section of a recipe to a module with the model's own initialization.
+"""From a model section of a recipe to a module with the model's own initialization.
 
-Each type of model has one function registered with `construct`; plugins register theirs in the same way.
-What it needs to know beside the section comes in a `Request`.
+A model is one section in `mimetic.models.config` and one function (protocol `ModelBuilder`).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import singledispatch
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from mimetic.errors import UserError
+from mimetic.config.registry import implementation
 from mimetic.models.config import Model
 from mimetic.models.reset import reset_keyed
 from mimetic.streams import keyed_global_rng
@@ -19,14 +18,14 @@ from mimetic.streams import keyed_global_rng
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a model is built for.
+    """What to build a model for, beside its section.
 
     Attributes:
-        in_channels: Channels of the images.
+        in_channels: Channels of the images, or size of the vocabulary.
         num_classes: Number of outputs.
         seed: Seed of the run.
         allow_code: Whether code named in the recipe may run.
-        meta: Whether the model is only looked at: it then lies on the meta device and holds no values.
+        meta: Whether to build on the meta device, without values.
     """
 
     in_channels: int
@@ -36,17 +35,29 @@ class Request:
     meta: bool = False
 
 
+class ModelBuilder(Protocol):
+    """Function behind a model section: `def convmixer(spec: ConvMixer, request: Request) -> nn.Module`.
+
+    It returns a new module with its own initialization, most simply by `build_layerwise` or `seeded_build`.
+    Raises UserError if the section cannot be built.
+    """
+
+    def __call__(self, spec: Any, request: Request, /) -> nn.Module:
+        """Build the model."""
+        ...
+
+
 def build(
     spec: Model, *, in_channels: int, num_classes: int, seed: int, allow_code: bool = False
 ) -> nn.Module:
     """Build a model on the CPU with its own initialization.
 
-    The initial values depend on `seed` and on nothing else. Our own models draw each layer under its own
-    name (see `reset`), so that a layer's values do not depend on other layers. Those of torchvision, timm
-    and the user initialize themselves as a whole under a stream of the run's seed.
+    The initial values depend on `seed` only. Built-in models draw each layer under its own name (see
+    `reset`), independently of other layers. Models of torchvision, timm and the user initialize themselves as
+    a whole, under a random stream of the run's seed.
 
     Args:
-        spec: Model section of a recipe; its `in_channels` and `num_classes`, where given, override.
+        spec: Model section of a recipe; overrides `in_channels` and `num_classes` if it gives them.
         in_channels: Channels of the images.
         num_classes: Number of classes.
         seed: Seed of the run.
@@ -55,21 +66,31 @@ def build(
     Raises:
         UserError: If the name is unknown, the arguments do not fit, or code may not run.
     """
-    request = Request(in_channels=in_channels, num_classes=num_classes, seed=seed, allow_code=allow_code)
-    return _construct(spec, request)
+    return _build(spec, in_channels, num_classes, seed, allow_code=allow_code, meta=False)
 
 
 def build_meta(
     spec: Model, *, in_channels: int, num_classes: int, seed: int = 0, allow_code: bool = False
 ) -> nn.Module:
-    """Build a model on the meta device: names and shapes in milliseconds, no values, no memory.
+    """Build a model on the meta device: names and shapes in milliseconds, without values or memory.
 
     Arguments and errors are those of `build`.
     """
+    return _build(spec, in_channels, num_classes, seed, allow_code=allow_code, meta=True)
+
+
+def _build(
+    spec: Model, in_channels: int, num_classes: int, seed: int, *, allow_code: bool, meta: bool
+) -> nn.Module:
+    make: ModelBuilder = implementation(spec)
     request = Request(
-        in_channels=in_channels, num_classes=num_classes, seed=seed, allow_code=allow_code, meta=True
+        in_channels=in_channels if spec.in_channels is None else spec.in_channels,
+        num_classes=num_classes if spec.num_classes is None else spec.num_classes,
+        seed=seed,
+        allow_code=allow_code,
+        meta=meta,
     )
-    return _construct(spec, request)
+    return make(spec, request)
 
 
 def reinitialize(
@@ -81,13 +102,13 @@ def reinitialize(
     seed: int,
     allow_code: bool = False,
 ) -> nn.Module:
-    """Bring a model in place to the state in which `build` returns it, and return it.
+    """Restore a model in place to the state in which `build` returns it, and return it.
 
     Tensors keep their identity, device, dtype and memory format, so a compiled graph stays valid; values,
     buffers and `requires_grad` are those of a new model, bit for bit.
 
     Args:
-        model: What `build` returned for the same section and shapes, however it was trained since.
+        model: Result of `build` for the same section and shapes, possibly trained since.
         spec: Model section of a recipe.
         in_channels: Channels of the images.
         num_classes: Number of classes.
@@ -105,48 +126,26 @@ def reinitialize(
     return model
 
 
-@singledispatch
-def construct(spec: Model, request: Request) -> nn.Module:  # noqa: ARG001 - its registered kin use it
-    """Return a new initialized model; one registered function per section.
-
-    Raises:
-        UserError: If the section cannot be carried out.
-    """
-    raise UserError(f"model type `{spec.type_name()}` is known to the language but nothing here builds it")
-
-
-def by_layer(make: Callable[[], nn.Module], request: Request) -> nn.Module:
+def build_layerwise(make: Callable[..., nn.Module], request: Request, **arguments: Any) -> nn.Module:
     """Build a model whose layers all have `reset_parameters`, and initialize each under its own name.
 
-    `make` runs on the meta device: no value is drawn that would be overwritten.
+    Args:
+        make: The class or a factory; called with `in_channels`, `num_classes` and `arguments`, on the meta
+            device, so no value is drawn twice.
+        request: What to build it for.
+        **arguments: Further keyword arguments of `make`.
     """
     with torch.device("meta"):
-        model = make()
+        model = make(in_channels=request.in_channels, num_classes=request.num_classes, **arguments)
     return model if request.meta else reset_keyed(model.to_empty(device="cpu"), request.seed)
 
 
-def as_whole(make: Callable[[], nn.Module], request: Request) -> nn.Module:
-    """Build a model with an initialization of its own, under the key (seed, "model")."""
+def seeded_build(make: Callable[[], nn.Module], request: Request) -> nn.Module:
+    """Build a model that initializes itself, under the key (seed, "model")."""
     with keyed_global_rng(request.seed, "model"), torch.device("meta" if request.meta else "cpu"):
         return make()
 
 
-def _construct(spec: Model, request: Request) -> nn.Module:
-    return construct(
-        spec,
-        Request(
-            in_channels=request.in_channels if spec.in_channels is None else spec.in_channels,
-            num_classes=request.num_classes if spec.num_classes is None else spec.num_classes,
-            seed=request.seed,
-            allow_code=request.allow_code,
-            meta=request.meta,
-        ),
-    )
-
-
 def _tensors(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """List parameters and all buffers, those outside the state dict included, in order of registration."""
+    """List parameters and all buffers, including non-persistent ones, in order of registration."""
     return [*model.named_parameters(), *model.named_buffers()]
-
-
-from mimetic.models import own, python, zoo  # noqa: E402, F401 - temporary: registers

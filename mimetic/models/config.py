@@ -1,11 +1,16 @@
-"""Which network: one of ours, anything of torchvision or timm by name, or the user's own code."""
+"""Sections of `model`: built-in models, those of torchvision and timm by name, and the user's own code.
 
-from typing import Annotated, ClassVar, Literal, Self
+A model is a section here and one function (`impl`, protocol `mimetic.models.build.ModelBuilder`). No torch.
+"""
 
-from pydantic import AfterValidator, Field, model_validator
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from mimetic.config.base import Arguments, Count, FromList, Positive, validation_error
-from mimetic.config.registry import Component
+from mimetic.config.registry import Component, registered
+from mimetic.config.suggest import choice
+from mimetic.errors import UserError
 
 
 def _odd(value: int) -> int:
@@ -23,13 +28,23 @@ class Model(Component, family="model"):
     """Base of the models; channels and classes come from the data unless given."""
 
     reads: ClassVar[Literal["images", "tokens"] | None] = "images"
-    """What it can be trained on; None where only its code knows."""
+    """Kind of input; None if only its code knows."""
 
-    num_classes: Count | None = Field(None, description="Outputs; the data's number of classes unless given.")
-    in_channels: Count | None = Field(None, description="Input channels; the data's unless given.")
+    argument: ClassVar[str | None] = None
+    """Field that the text after a colon sets on the command line, as in `timm:convmixer_768_32`."""
+
+    num_classes: Count | None = Field(None, description="Outputs; default: the data's number of classes.")
+    in_channels: Count | None = Field(None, description="Input channels; default: the data's.")
+
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the section's own fields, without those every model has."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in _COMMON}
 
 
-class ConvMixer(Model, type="convmixer"):
+_COMMON = frozenset({"type", "num_classes", "in_channels"})
+
+
+class ConvMixer(Model, type="convmixer", impl="mimetic.models.builtin:convmixer"):
     """ConvMixer (Trockman and Kolter, arXiv 2201.09792)."""
 
     dim: Count = Field(256, description="Width.")
@@ -38,7 +53,7 @@ class ConvMixer(Model, type="convmixer"):
     patch_size: Count = Field(2, description="Side and stride of the patch embedding.")
 
 
-class CifarResNet(Model, type="cifar_resnet"):
+class CifarResNet(Model, type="cifar_resnet", impl="mimetic.models.builtin:cifar_resnet"):
     """ResNet for 32-pixel images, 6n+2 layers in three stages (He et al., arXiv 1512.03385, §4.2)."""
 
     depth: Literal[8, 14, 20, 32, 44, 56, 110] = Field(20, description="Number of layers, 6n+2.")
@@ -46,8 +61,10 @@ class CifarResNet(Model, type="cifar_resnet"):
     kernel_size: OddSide = Field(3, description="Side of the spatial filters; odd.")
 
 
-class CifarResNetLC(Model, type="cifar_resnet_lc"):
+class CifarResNetLC(Model, type="cifar_resnet_lc", impl="mimetic.models.builtin:cifar_resnet_lc"):
     """CIFAR-ResNet whose k×k convolutions are linear combinations of filters (arXiv 2301.11360)."""
+
+    argument = "name"
 
     name: str = Field(
         "ResNet-LC-20-16x1",
@@ -65,7 +82,7 @@ class CifarResNetLC(Model, type="cifar_resnet_lc"):
         return int(depth), int(width), int(expansion)
 
 
-class Vgg11(Model, type="vgg11"):
+class Vgg11(Model, type="vgg11", impl="mimetic.models.builtin:vgg11"):
     """VGG-11 (Simonyan and Zisserman, arXiv 1409.1556), with a small head for small images."""
 
     width: Count = Field(64, description="Channels of the first stage.")
@@ -75,7 +92,7 @@ class Vgg11(Model, type="vgg11"):
     )
 
 
-class PlainCnn(Model, type="plain_cnn"):
+class PlainCnn(Model, type="plain_cnn", impl="mimetic.models.builtin:plain_cnn"):
     """Convolutions, each followed by ReLU and standardization, and a linear classifier (arXiv 2305.18512)."""
 
     widths: Annotated[tuple[Count, ...], FromList, Field(min_length=1)] = Field(
@@ -90,7 +107,7 @@ class PlainCnn(Model, type="plain_cnn"):
     pool: bool = Field(True, description="Average over the pixels before the classifier.")
 
 
-class Mamba(Model, type="mamba"):
+class Mamba(Model, type="mamba", impl="mimetic.models.builtin:mamba"):
     """Mamba or Mamba-2 for sequences of tokens (Gu and Dao, arXiv 2312.00752; Dao and Gu, 2405.21060)."""
 
     reads = "tokens"
@@ -116,19 +133,19 @@ VIT_SIZES = {"ti": (192, 12, 3), "s": (384, 12, 6), "b": (768, 12, 12)}
 """Width, depth and heads of the sizes of DeiT."""
 
 
-class Vit(Model, type="vit"):
+class Vit(Model, type="vit", impl="mimetic.models.builtin:vit"):
     """Vision transformer (Dosovitskiy et al., arXiv 2010.11929) in the sizes of DeiT, for small images."""
 
     size: Literal["ti", "s", "b"] = Field("ti", description="Width, depth and heads by name.")
-    width: Count | None = Field(None, description="Width of the tokens; that of the size unless given.")
-    depth: Count | None = Field(None, description="Number of blocks; that of the size unless given.")
-    heads: Count | None = Field(None, description="Attention heads; those of the size unless given.")
+    width: Count | None = Field(None, description="Width of the tokens; default: by size.")
+    depth: Count | None = Field(None, description="Number of blocks; default: by size.")
+    heads: Count | None = Field(None, description="Attention heads; default: by size.")
     patch_size: Count = Field(2, description="Side and stride of the patch embedding.")
     image_size: Count = Field(32, description="Side of the images.")
-    mlp_ratio: Positive = Field(4.0, description="Hidden width of the MLPs over the width.")
+    mlp_ratio: Positive = Field(4.0, description="Hidden width of the MLPs relative to the width.")
     pool: Literal["mean", "cls"] = Field("mean", description="Mean of the tokens, or a class token.")
     positions: Literal["learned", "sincos"] = Field(
-        "learned", description="A learned table, or sines and cosines that are not trained."
+        "learned", description="A learned table, or fixed sines and cosines."
     )
 
     @property
@@ -156,24 +173,33 @@ class Vit(Model, type="vit"):
         return self
 
 
-class Torchvision(Model, type="torchvision"):
+class Torchvision(Model, type="torchvision", impl="mimetic.models.published:torchvision"):
     """A classification model of torchvision by name, e.g. resnet18."""
 
-    name: str = Field(min_length=1, description="Name in `torchvision.models.list_models()`.")
+    argument = "name"
+
+    name: str = Field(
+        min_length=1, description="Name in `torchvision.models.list_models()`.", examples=["resnet18"]
+    )
     args: Arguments = Field(default_factory=dict, description="Arguments of its constructor.")
 
 
-class Timm(Model, type="timm"):
+class Timm(Model, type="timm", impl="mimetic.models.published:timm"):
     """A model of timm by name, e.g. convmixer_768_32."""
 
-    name: str = Field(min_length=1, description="Name in `timm.list_models()`.")
+    argument = "name"
+
+    name: str = Field(
+        min_length=1, description="Name in `timm.list_models()`.", examples=["convmixer_768_32"]
+    )
     args: Arguments = Field(default_factory=dict, description="Arguments of `timm.create_model`.")
 
 
-class PythonModel(Model, type="python"):
+class PythonModel(Model, type="python", impl="mimetic.models.python:python"):
     """The user's own factory; runs code, so it needs `--allow-code` on the command line."""
 
     reads = None
+    argument = "call"
 
     call: str = Field(
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
@@ -181,3 +207,34 @@ class PythonModel(Model, type="python"):
         description="Module and function, 'package.module:function'.",
     )
     args: Arguments = Field(default_factory=dict, description="Keyword arguments of the function.")
+
+
+def parse_model_argument(text: str) -> Model:
+    """Return the model section that `--model TEXT` names.
+
+    `TEXT` is a registered type with its defaults (`convmixer`), or a type and its `argument`
+    (`timm:convmixer_768_32`, `torchvision:resnet18`, `python:package.module:function`).
+
+    Raises:
+        UserError: If there is no such type, or its argument is missing or wrong.
+    """
+    kind, _, argument = text.partition(":")
+    types = registered("model")
+    section = types.get(kind)
+    if section is None:
+        raise UserError(
+            f"--model: there is no model type `{kind}`; {choice(kind, types, label='types')}", code="MIM-M040"
+        )
+    assert issubclass(section, Model)
+    if argument and section.argument is None:
+        raise UserError(
+            f"--model: `{kind}` takes nothing after a colon, got `{text}`; write `{kind}`", code="MIM-M041"
+        )
+    if not argument and section.argument is not None:
+        example = (section.model_fields[section.argument].examples or ["NAME"])[0]
+        raise UserError(f"--model: `{kind}` needs a name, e.g. `{kind}:{example}`", code="MIM-M042")
+    try:
+        return section.model_validate({} if section.argument is None else {section.argument: argument})
+    except ValidationError as error:
+        details = "; ".join(f"`{detail['loc'][-1]}`: {detail['msg']}" for detail in error.errors())
+        raise UserError(f"--model: `{text}` does not describe a model: {details}", code="MIM-M043") from error

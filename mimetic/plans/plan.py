@@ -13,7 +13,7 @@ from mimetic.graph.site import Site
 from mimetic.plans.apply import Progress, WrittenTensor, apply
 from mimetic.plans.entry import Action, Entry
 from mimetic.plans.matching import Matching
-from mimetic.surgery.replacement import Rewritten
+from mimetic.surgery.rewrite import Rewritten
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from mimetic.plans.matching import Matching, match_rules
 from mimetic.plans.plan import Plan
 from mimetic.recipe.recipe import Arm
 from mimetic.streams import key
-from mimetic.surgery.replacement import Rewritten
+from mimetic.surgery.rewrite import Rewritten
 
 
 def resolve(

@@ -1,8 +1,8 @@
-"""Rewrites of a network, applied before its sites are found: what a recipe says under `surgery`.
+"""Sections of `surgery`: rewrites of a network, applied before its sites are found. No torch.
 
-Each replaces the layers it matches by layers of another form. How is in `mimetic.surgery`; how the new
-layers' weights begin, and which of them stay frozen beside what the rewrite freezes itself, is the
-business of rules, which see the network as it is after surgery.
+A rewrite is a section here and one function (`impl`, protocol `mimetic.surgery.rewrite.ReplaceLayers`). It
+replaces the layers that it matches. Rules see the rewritten network; they initialize the new layers and may
+freeze more of them.
 """
 
 from typing import Literal
@@ -14,11 +14,11 @@ from mimetic.config.registry import Component
 from mimetic.graph.config import Match, MatchField
 
 MAX_EXPANSION = 1024
-"""Largest expansion; the study goes to 128, from where the filters outnumber their own coordinates."""
+"""Largest expansion; the paper's largest is 128."""
 
 
 class Rewrite(Component, family="surgery"):
-    """Base of the rewrites: which layers, and an id by which rewrites merge, like rules."""
+    """Base of the rewrites: the layers to replace, and an id by which rewrites merge, like rules."""
 
     id: Name = Field(description="Name of the rewrite: rewrites merge, and are overridden, by it.")
     match: MatchField = Field(description="Conditions, or a plain string for the layer's name.")
@@ -30,18 +30,21 @@ class Rewrite(Component, family="surgery"):
     @classmethod
     def _whole_layers(cls, value: Match) -> Match:
         if value.param is not None:
-            message = "a rewrite replaces whole layers, so it has no `param`"
-            raise validation_error(message, at=("param",), hint="remove it; rules choose parameters")
+            raise validation_error(
+                "a rewrite replaces whole layers, so it has no `param`",
+                at=("param",),
+                hint="remove it; rules select parameters",
+            )
         return value
 
 
 class _Freezing(Rewrite):
-    freeze: bool = Field(
-        default=True, description="Whether the filters stay as they begin; a rule may freeze them as well."
-    )
+    freeze: bool = Field(default=True, description="Freeze the filters; a rule may freeze them as well.")
 
 
-class LinearCombination(_Freezing, type="linear_combination"):
+class LinearCombination(
+    _Freezing, type="linear_combination", impl="mimetic.surgery.linear_combination:linear_combination"
+):
     """Replace a k×k convolution by expansion times as many filters and a 1×1 convolution of their outputs.
 
     Gavrikov and Keuper, "The Power of Linear Combinations", arXiv 2301.11360.
@@ -51,29 +54,29 @@ class LinearCombination(_Freezing, type="linear_combination"):
         1, ge=1, le=MAX_EXPANSION, description="Filters per output channel of the layer that is replaced."
     )
     norm: bool = Field(
-        default=False, description="Batch normalization between the two; then they cannot be folded."
+        default=False, description="Batch normalization between the two, which prevents folding."
     )
     activation: Literal["none", "relu"] = Field(
-        "none", description="Nonlinearity between the two, after the norm; then they cannot be folded."
+        "none", description="Nonlinearity between the two, after the norm; prevents folding."
     )
 
 
-class Fold(Rewrite, type="fold"):
-    """Multiply the two layers of a linear combination out into one convolution of the same outputs.
+class Fold(Rewrite, type="fold", impl="mimetic.surgery.linear_combination:fold"):
+    """Replace a linear combination by the one convolution with the same outputs.
 
-    Matches the k×k filters of linear combinations that the model itself has.
+    Matches the k×k filters of linear combinations in the model itself.
     """
 
 
-class SharedFilters(_Freezing, type="shared_filters"):
-    """Let convolutions take their filters from one tensor, each at a scale 1/sqrt(C_in·k²) of its own.
+class SharedFilters(_Freezing, type="shared_filters", impl="mimetic.surgery.shared_filters:shared_filters"):
+    """Share one tensor of filters among convolutions, each at its scale 1/sqrt(C_in·k²).
 
     Gavrikov and Keuper, arXiv 2301.11360, version 1.
     """
 
 
-class Factorised(_Freezing, type="factorised"):
-    """Give a convolution frozen Gaussian filters and learned triangular factors, of channels and of pixels.
+class Factorised(_Freezing, type="factorised", impl="mimetic.surgery.factorised:factorised"):
+    """Replace a convolution by frozen Gaussian filters with learned factors for channels and pixels.
 
     White et al., "Learning and aligning structured random feature networks", Re-Align 2024.
     """

@@ -1,10 +1,10 @@
-"""`factorised`: frozen Gaussian filters with learned triangular factors of channels and of pixels.
+"""`factorised`: frozen Gaussian filters with learned triangular factors for channels and pixels.
 
     W_eff[o, c', t'] = Σ_{c,t} W[o, c, t] · U1[c, c'] · U2[t, t']
 
 White et al., Re-Align 2024 (their `FactConv2d`): the filters of a unit have the covariance
-(U1ᵀU1) ⊗ (U2ᵀU2), so only the covariance is learned and the randomness stays. U1 (C_in × C_in) and
-U2 (k² × k²) are upper triangular with exp(parameter) on the diagonal; all parameters begin at zero, U = I.
+(U1ᵀU1) ⊗ (U2ᵀU2), so only the covariance is learned. U1 (C_in × C_in) and U2 (k² × k²) are upper triangular
+with exp(parameter) on the diagonal; all parameters are initially zero, U = I.
 """
 
 import math
@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mimetic.errors import UserError
-from mimetic.surgery.config import Factorised as Component
-from mimetic.surgery.replacement import Replacement, replacements, size, spatial_conv, unset
+from mimetic.surgery.config import Factorised
+from mimetic.surgery.rewrite import Replacement, empty_like, kernel_text, spatial_conv
 
 
 class FactorisedConv2d(nn.Module):
-    """A convolution of filters W whose channel and spatial covariances are learned.
+    """A convolution with random filters W whose channel and spatial covariances are learned.
 
     Attributes:
         weight: The filters W (O, I, k, k); Gaussian, kaiming normal.
@@ -39,7 +38,7 @@ class FactorisedConv2d(nn.Module):
         self.bias = None if conv.bias is None else nn.Parameter(torch.empty(conv.out_channels))
 
     def reset_parameters(self) -> None:
-        """Draw the filters and begin with factors of one."""
+        """Draw the filters and set both factors to the identity."""
         nn.init.kaiming_normal_(self.weight)
         nn.init.zeros_(self.channels)
         nn.init.zeros_(self.pixels)
@@ -77,19 +76,19 @@ def _entries(side: int) -> int:
     return side * (side + 1) // 2
 
 
-@replacements.register
-def _(spec: Component, layers: Sequence[str], modules: Mapping[str, nn.Module]) -> list[Replacement]:
-    return [_factorised(spec, layer, modules) for layer in layers]
+def factorised(
+    spec: Factorised, layers: Sequence[str], modules: Mapping[str, nn.Module]
+) -> list[Replacement]:
+    """Replace convolutions by factorised ones."""
+    return [_factorise(spec, layer, modules) for layer in layers]
 
 
-def _factorised(spec: Component, layer: str, modules: Mapping[str, nn.Module]) -> Replacement:
-    conv = spatial_conv(layer, modules, does="factorised replaces")
-    if conv.padding_mode != "zeros":
-        raise UserError(f"`{layer}` pads with `{conv.padding_mode}`, and factorised with zeros only")
+def _factorise(spec: Factorised, layer: str, modules: Mapping[str, nn.Module]) -> Replacement:
+    conv = spatial_conv(layer, modules, by="factorised", zeros=True)
     frozen = " frozen" if spec.freeze else ""
     return Replacement(
         layer=layer,
-        module=unset(lambda: FactorisedConv2d(conv), conv),
-        becomes=f"{conv.out_channels}{frozen} filters {size(conv)} with triangular factors",
+        module=empty_like(lambda: FactorisedConv2d(conv), conv),
+        becomes=f"{conv.out_channels}{frozen} filters {kernel_text(conv)} with triangular factors",
         frozen=("weight",) if spec.freeze else (),
     )

@@ -1,4 +1,4 @@
-"""An arm's network: its model, then its surgery. The one place where both meet."""
+"""Build the network of an arm: its model, then its surgery."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +11,16 @@ from mimetic.data.shapes import DataShape
 from mimetic.models.build import build, build_meta
 from mimetic.models.config import Model
 from mimetic.surgery.config import Rewrite
-from mimetic.surgery.operate import operate
-from mimetic.surgery.replacement import Rewritten
+from mimetic.surgery.rewrite import Rewritten, rewrite_network
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network and what was rewritten in it.
+    """A network and its rewrites.
 
     Attributes:
-        model: With its own initialization; without values where it lies on the meta device.
-        rewrites: What surgery replaced.
+        model: The network with its own initialization; without values on the meta device.
+        rewrites: The layers that surgery replaced.
     """
 
     model: nn.Module
@@ -39,27 +38,27 @@ def build_network(
     traced: bool = True,
     at: ConfigPath = MAIN,
 ) -> Network:
-    """Build a model on the CPU, or look at it on the meta device, and rewrite it.
+    """Build a model on the CPU or the meta device, and rewrite it.
 
-    The values depend on `seed` alone; see `mimetic.models.build` and `mimetic.surgery.operate`.
+    The values depend on `seed` only; see `mimetic.models.build` and `mimetic.surgery.rewrite`.
 
     Args:
         spec: The model's section.
         surgery: The arm's rewrites.
-        shape: Shape of the images or sequences it is for.
+        shape: Shape of the images or sequences.
         seed: Seed of the run.
         allow_code: Whether a `type: python` model may run.
-        meta: Whether the network is only looked at.
-        traced: Whether rewrites find the order of layers with an example of that shape; else guessed.
-        at: Where the arm stands in its recipe, for messages.
+        meta: Whether to build on the meta device, without values.
+        traced: Whether to trace the order of layers with an example of that shape, instead of a guessed one.
+        at: Path of the arm in its recipe, for messages.
 
     Raises:
         UserError: If the model cannot be built.
-        RecipeError: With every mistake of the rewrites at once.
+        RecipeError: With all errors of the rewrites.
     """
     make = build_meta if meta else build
     model = make(
         spec, in_channels=shape.channels, num_classes=shape.num_classes, seed=seed, allow_code=allow_code
     )
     example = example_input(shape) if traced else None
-    return Network(model, operate(model, surgery, seed=seed, example=example, at=at))
+    return Network(model, rewrite_network(model, surgery, seed=seed, example=example, at=at))

@@ -1,8 +1,9 @@
-"""`shared_filters`: convolutions take their filters from one tensor, each at a scale of its own.
+"""`shared_filters`: convolutions share one tensor of filters, each at its own scale.
 
 Gavrikov and Keuper, "Rethinking 1×1 Convolutions", arXiv 2301.11360 version 1. The tensor holds
-U[−1, 1]; layer l uses s_l·W with s_l = 1/sqrt(C_in·k²), which gives its default initialization's deviation
-(App. B of version 2). Which part a smaller layer takes is not published; here it is the leading block.
+values from U[−1, 1]; layer l uses s_l·W with s_l = 1/sqrt(C_in·k²), the standard deviation of its default
+initialization (App. B of version 2). Which part a smaller layer uses is not published; here it is the
+leading block.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mimetic.errors import UserError
-from mimetic.surgery.config import SharedFilters as Component
-from mimetic.surgery.replacement import Replacement, replacements, size, spatial_conv
+from mimetic.surgery import config
+from mimetic.surgery.rewrite import Replacement, kernel_text, spatial_conv
 
 
 class SharedFilters(nn.Module):
-    """A convolution whose filters are the leading block of a tensor that other layers use, too.
+    """A convolution whose filters are the leading block of a tensor shared with other layers.
 
     Attributes:
-        bank: The tensor (O, I, k, k), as large as the largest of the layers needs.
+        bank: The shared tensor (O, I, k, k), as large as the largest layer needs.
         scale: Factor on the filters, 1/sqrt(C_in·k²).
     """
 
@@ -34,7 +35,7 @@ class SharedFilters(nn.Module):
         self.scale = conv.weight[0].numel() ** -0.5
 
     def reset_parameters(self) -> None:
-        """Draw the bank from U[−1, 1] and the bias by the default law of a convolution."""
+        """Draw the bank from U[−1, 1] and the bias from the default distribution of a convolution."""
         nn.init.uniform_(self.bank, -1.0, 1.0)
         if self.bias is not None:
             nn.init.uniform_(self.bias, -self.scale, self.scale)
@@ -45,14 +46,19 @@ class SharedFilters(nn.Module):
         return functional.conv2d(x, weight_OIHW, self.bias, self.stride, self.padding, self.dilation)
 
 
-@replacements.register
-def _(spec: Component, layers: Sequence[str], modules: Mapping[str, nn.Module]) -> list[Replacement]:
-    convs = {layer: _checked(layer, modules) for layer in layers}
+def shared_filters(
+    spec: config.SharedFilters, layers: Sequence[str], modules: Mapping[str, nn.Module]
+) -> list[Replacement]:
+    """Replace convolutions by ones that share their filters."""
+    convs = {layer: spatial_conv(layer, modules, by="shared_filters", zeros=True) for layer in layers}
     sizes = {conv.kernel_size: layer for layer, conv in convs.items()}
     if len(sizes) > 1:
-        shown = " and ".join(f"{size(convs[layer])} (`{layer}`)" for layer in list(sizes.values())[:2])
-        message = f"one tensor cannot hold kernels of {shown}; "
-        raise UserError(f"{message}write a rewrite for each size, e.g. with `kernel_size: 3` in `match`")
+        shown = " and ".join(f"{kernel_text(convs[layer])} (`{layer}`)" for layer in list(sizes.values())[:2])
+        raise UserError(
+            f"one tensor cannot contain kernels of {shown}; "
+            "write one rewrite per size, e.g. with `kernel_size: 3` in `match`",
+            code="MIM-U030",
+        )
     first = next(iter(convs.values()))
     shape_OIHW = (
         max(conv.out_channels for conv in convs.values()),
@@ -65,15 +71,8 @@ def _(spec: Component, layers: Sequence[str], modules: Mapping[str, nn.Module]) 
         Replacement(
             layer=layer,
             module=SharedFilters(conv, bank).train(conv.training),
-            becomes=f"{conv.out_channels} of {shape_OIHW[0]} shared{frozen} filters {size(conv)}",
+            becomes=f"{conv.out_channels} of {shape_OIHW[0]} shared{frozen} filters {kernel_text(conv)}",
             frozen=("bank",) if spec.freeze else (),
         )
         for layer, conv in convs.items()
     ]
-
-
-def _checked(layer: str, modules: Mapping[str, nn.Module]) -> nn.Conv2d:
-    conv = spatial_conv(layer, modules, does="shared_filters replaces")
-    if conv.padding_mode != "zeros":
-        raise UserError(f"`{layer}` pads with `{conv.padding_mode}`, and shared_filters with zeros only")
-    return conv

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic.errors import UserError
 from mimetic.models import config as recipe
 from mimetic.models.build import build, build_meta, reinitialize
 from mimetic.models.config import Model
@@ -89,18 +88,6 @@ def test_golden_bits() -> None:
     actual = digest.hexdigest()
 
     assert expected == actual
-
-
-class Unbuilt(Model):
-    """A section nobody builds."""
-
-    type: str = "unbuilt"
-
-
-def test_unknown_section_is_told() -> None:
-    """A type the language knows and nothing builds is a user's mistake."""
-    with pytest.raises(UserError, match="`unbuilt` is known to the language but nothing here builds it"):
-        made(Unbuilt())
 
 
 def test_reinitialize_refuses_another_model() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mimetic.models.libraries import import_library
+from mimetic.models.published import import_library
 from mimetic.models.vgg11 import Vgg11
 
 

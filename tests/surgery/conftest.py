@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.recipe.load import load
-from mimetic.surgery.operate import operate
-from mimetic.surgery.replacement import Rewritten
+from mimetic.surgery.rewrite import Rewritten, rewrite_network
 
 EXAMPLE = torch.zeros(2, 3, 8, 8)
 
@@ -43,4 +42,6 @@ def operated(model: nn.Module, *rewrites: dict[str, Any], seed: int = 0) -> tupl
     """Rewrite a network by rewrites given as mappings, each called by its position."""
     named = [{"id": f"rewrite-{index}", **rewrite} for index, rewrite in enumerate(rewrites)]
     recipe = load({"recipe": 1, "surgery": named})
-    return operate(model, recipe.arms["main"].surgery, seed=seed, example=EXAMPLE, at=recipe.address("main"))
+    return rewrite_network(
+        model, recipe.arms["main"].surgery, seed=seed, example=EXAMPLE, at=recipe.address("main")
+    )

@@ -12,7 +12,7 @@ from mimetic.models.config import CifarResNet, CifarResNetLC
 from mimetic.models.linear_combination import LinearCombination
 from mimetic.surgery.config import Fold
 from mimetic.surgery.config import LinearCombination as Combine
-from mimetic.surgery.fold import fold_combinations, folded
+from mimetic.surgery.linear_combination import fold_combinations, folded
 from mimetic.surgery.network import build_network
 
 from .conftest import EXAMPLE, Small, operated
@@ -100,7 +100,7 @@ def test_what_stands_between_forbids_folding(between: str, culprit: str) -> None
     model = nn.ModuleDict({"a": LinearCombination(nn.Conv2d(3, 4, 3), 2, bias=False, **{between: True})})
     before = repr(model)
 
-    with pytest.raises(UserError, match=f"`a` cannot be folded: a {culprit} stands between its two layers"):
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-U022"):
         fold_combinations(model)
     assert before == repr(model)
 

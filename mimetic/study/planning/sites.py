@@ -14,7 +14,7 @@ from mimetic.graph.sites import find_sites
 from mimetic.models.config import Model
 from mimetic.surgery.config import Rewrite
 from mimetic.surgery.network import build_network
-from mimetic.surgery.replacement import Rewritten
+from mimetic.surgery.rewrite import Rewritten
 
 IMAGENET = ImageShape(3, 224, 224, 1000)
 """The shape for which a network is built where no data is given."""

@@ -24,7 +24,8 @@ from mimetic.data.load import load_dataset
 from mimetic.errors import UserError
 from mimetic.graph.sites import find_sites
 from mimetic.initializers.config import FromNetwork
-from mimetic.models.checkpoint import load_published, load_weights
+from mimetic.models.checkpoint import load_weights
+from mimetic.models.published import load_published
 from mimetic.plans.resolve import resolve
 from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Arm, Recipe

@@ -17,8 +17,7 @@ from mimetic.models.linear_combination import LinearCombination
 from mimetic.recipe.load import load
 from mimetic.surgery.config import LinearCombination as Combine
 from mimetic.surgery.network import build_network
-from mimetic.surgery.operate import operate
-from mimetic.surgery.replacement import Rewritten
+from mimetic.surgery.rewrite import Rewritten, rewrite_network
 
 from .conftest import EXAMPLE, Small, operated
 
@@ -121,31 +120,32 @@ def test_outputs_keep_their_shape_on_any_device(kind: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rewrites", "message"),
+    ("rewrites", "code"),
     [
-        ([{**COMBINE, "match": "stam"}], "rewrite `rewrite-0` matches nothing in this model"),
+        ([{**COMBINE, "match": "stam"}], "MIM-U002"),
         (
             [COMBINE, COMBINE],
-            "rewrite `rewrite-1` never applies: everything it matches is",
+            "MIM-U003",
         ),
-        ([{**COMBINE, "expect": 3}], "rewrite `rewrite-0` expects 3 layers and replaces 2: `stem`, `body`"),
-        ([{**COMBINE, "match": "grouped"}], "`grouped` is a convolution of 2 groups"),
-        ([{**COMBINE, "match": "point"}], "`point` is a 1×1 convolution and has no spatial filters"),
-        ([{**COMBINE, "match": "head"}], "`head` is a Linear, and linear_combination replaces torch's own"),
+        ([{**COMBINE, "expect": 3}], "MIM-U004"),
+        ([{**COMBINE, "match": "grouped"}], "MIM-U007"),
+        ([{**COMBINE, "match": "point"}], "MIM-U008"),
+        ([{**COMBINE, "match": "head"}], "MIM-U006"),
         (
             [{"match": "stem|body", "type": "shared_filters"}],
-            r"one tensor cannot hold kernels of 3×3",
+            "MIM-U030",
         ),
-        ([{"match": "stem", "type": "fold"}], "`stem` is not the filters of a linear combination"),
+        ([{"match": "stem", "type": "fold"}], "MIM-U021"),
     ],
 )
-def test_mistakes_change_nothing(small: Small, rewrites: list[dict[str, Any]], message: str) -> None:
-    """Each is told with its rewrite, and the network is as it was."""
+def test_mistakes_change_nothing(small: Small, rewrites: list[dict[str, Any]], code: str) -> None:
+    """Each error names its rewrite, and the network is unchanged."""
     before = repr(small)
 
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(RecipeError) as caught:
         operated(small, *rewrites)
 
+    assert [code] == [issue.code for issue in caught.value.issues]
     assert before == repr(small)
 
 
@@ -159,7 +159,7 @@ def test_mistakes_are_told_together_at_their_lines(small: Small, tmp_path: Path)
     recipe = load(tmp_path / "wrong.yaml")
 
     with pytest.raises(RecipeError) as caught:
-        operate(small, recipe.arms["main"].surgery, seed=0, at=recipe.address("main"))
+        rewrite_network(small, recipe.arms["main"].surgery, seed=0, at=recipe.address("main"))
 
     expected = [(3, ("arms", "main", "surgery", "a")), (4, ("arms", "main", "surgery", "b"))]
     assert expected == [(issue.mark.line, issue.path) for issue in caught.value.issues]
@@ -176,7 +176,7 @@ def test_too_large_a_bank_is_refused() -> None:
     wide = nn.Sequential(nn.Conv2d(1024, 1024, 7, device="meta"))
 
     with pytest.raises(RecipeError, match="would get 1,048,576 filters, more than 536,870,912 values"):
-        operate(wide, combine(1024), seed=0)
+        rewrite_network(wide, combine(1024), seed=0)
 
 
 def test_a_class_of_its_own_is_refused(small: Small) -> None:
