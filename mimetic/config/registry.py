@@ -50,6 +50,9 @@ class Component(Section):
     """What it is made from beside its own fields: covariances of a trained network, what a learner learned,
     a trained network itself, or training images."""
 
+    example: ClassVar[Mapping[str, Any]] = {}
+    """Values of the required fields, with which tests and documentation build the component."""
+
     type: str = ""
 
     def __init_subclass__(cls, *, family: str | None = None, **functions: str) -> None:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from mimetic.covariance.covariance import Covariance, Provenance, derived
-from mimetic.covariance.linalg import eigh, multiply, one_thread, smaller_gram
+from mimetic.covariance.linalg import eigh, multiply, smaller_gram
 from mimetic.errors import UserError
+from mimetic.threads import one_thread
 
 _NEGLIGIBLE = 1e-12
 

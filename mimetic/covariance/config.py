@@ -1,5 +1,6 @@
 """Sections of the covariances and scales of a rule. No torch."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -107,6 +108,10 @@ class Part(Section):
 class Mixture(CovarianceSource, type="mixture", impl="mimetic.covariance.components:mixture"):
     """Weighted mean of covariances, each brought to trace 1 first, so that a share is one of the energy."""
 
+    example: ClassVar[Mapping[str, Any]] = {
+        "parts": ({"covariance": "closed_form"}, {"covariance": "identity"})
+    }
+
     parts: Annotated[tuple[Part, ...], Field(min_length=2, max_length=8), FromList] = Field(
         description="The covariances that are mixed."
     )
@@ -174,7 +179,7 @@ class StudyCompat(Scale, type="study_compat", impl="mimetic.covariance.scale:stu
     divisor: Positive = Field(1.0, description="Divides the covariance; 100 for the study's AGOP.")
 
 
-class Lsuv(Scale, type="lsuv", last="mimetic.initializers.lsuv:lsuv"):
+class Lsuv(Scale, type="lsuv", finish="mimetic.initializers.lsuv:lsuv"):
     """Give each layer's outputs on training images the deviation `gain`, in order (arXiv 1511.06422).
 
     The last step of all: it sees the network with every other parameter in place.

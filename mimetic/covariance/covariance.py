@@ -14,8 +14,9 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from mimetic.covariance.linalg import compact, eigvalsh, one_thread, smaller_gram
+from mimetic.covariance.linalg import compact, eigvalsh, smaller_gram
 from mimetic.errors import UserError
+from mimetic.threads import one_thread
 
 _CHUNK = 2**20
 _RELATIVE_RANK = 1e-12

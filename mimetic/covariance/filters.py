@@ -11,11 +11,11 @@ from torch import Tensor
 
 from mimetic.covariance.config import Filters
 from mimetic.covariance.covariance import Covariance, PatchGeometry, measured
-from mimetic.covariance.linalg import one_thread
 from mimetic.covariance.measure import Task, refine
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.covariance.shrinkage import Target, intensity, shrunk
 from mimetic.errors import UserError
+from mimetic.threads import one_thread
 
 
 @one_thread()

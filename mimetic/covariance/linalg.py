@@ -1,33 +1,13 @@
-"""Linear algebra whose bits do not depend on the number of threads.
+"""Linear algebra whose bits do not depend on the number of threads, see `mimetic.threads`."""
 
-LAPACK's `eigh` and `qr` give other last bits with one thread than with eight (measured with MKL 2024.2),
-and a value that lies close to a rounding boundary of float32 then moves. Initial values may not depend
-on that, so whatever enters a draw runs in `one_thread`, sums over many entries included.
-"""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import RLock
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-_LOCK = RLock()
+from mimetic.threads import one_thread
 
 Repair = Literal["abs", "clip"]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch's CPU kernels in one thread inside the block, and restore the number afterwards."""
-    with _LOCK:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
 
 def multiply(left_NR: Tensor, right_RD: Tensor) -> Tensor:

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from mimetic.covariance.config import Nfm
 from mimetic.covariance.covariance import Covariance, PatchGeometry, derived, measured
-from mimetic.covariance.linalg import eigh, multiply, one_thread
+from mimetic.covariance.linalg import eigh, multiply
 from mimetic.covariance.measure import Task, refine
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import UserError
+from mimetic.threads import one_thread
 
 Normalize = Literal["sum", "mean"]
 

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from mimetic.covariance import config
 from mimetic.covariance.covariance import Covariance, PatchGeometry, derived, measured
 from mimetic.covariance.harvest import described
-from mimetic.covariance.linalg import eigh, multiply, one_thread, smaller_gram, symmetric_root
+from mimetic.covariance.linalg import eigh, multiply, smaller_gram, symmetric_root
 from mimetic.covariance.measure import Task
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import UserError
 from mimetic.graph.site import Site
+from mimetic.threads import one_thread
 
 EPSILON = 5e-4
 """Added to the eigenvalues before whitening, as airbench does for images scaled to unit deviation."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mimetic.covariance.linalg import multiply, one_thread
+from mimetic.covariance.linalg import multiply
+from mimetic.threads import one_thread
 
 _NEGLIGIBLE = 1e-10
 """Singular values below this share of the largest belong to channels that never fire."""

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from mimetic.covariance.algebra import truncated
 from mimetic.covariance.covariance import Covariance, derived
-from mimetic.covariance.linalg import eigh, multiply, one_thread, smaller_gram
+from mimetic.covariance.linalg import eigh, multiply, smaller_gram
 from mimetic.errors import UserError
+from mimetic.threads import one_thread
 
 Target = Literal["identity", "diagonal"]
 

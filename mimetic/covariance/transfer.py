@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from mimetic.covariance.covariance import Covariance, PatchGeometry, derived
-from mimetic.covariance.linalg import one_thread
 from mimetic.errors import UserError
+from mimetic.threads import one_thread
 
 Keep = Literal["nothing", "trace", "pixel"]
 """What a resize keeps: `nothing` (plain interpolation), the trace (a filter's energy), or the mean

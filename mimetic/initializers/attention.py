@@ -1,158 +1,169 @@
-"""Maps of attention that act as trained ones do: near the identity, or well conditioned.
+"""Initializers of attention: from their sections to maps of queries, keys, values and the projection."""
 
-Row-vector convention: W_Q, W_K are (d, k) and act as Q = X·W_Q; a stored linear weight is the transpose.
-All functions are pure, in float64; streams are keyed by what a map is, not by how it is stored.
-
-Trockman and Kolter, *Mimetic Initialization of Self-Attention Layers*, arXiv 2305.09828, §3 (products,
-signs and the split by singular values); Saratchandran and Lucey, ICLR 2026 (conditioned).
-"""
-
-import math
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
+from torch.nn import functional
 
-from mimetic.covariance.linalg import one_thread
+from mimetic.covariance.context import Context
+from mimetic.errors import UserError
+from mimetic.graph.site import Site
 from mimetic.graph.structure import Attention
-from mimetic.initializers.factors import balanced
-from mimetic.initializers.parallel import side_by_side
+from mimetic.initializers import config
+from mimetic.initializers.attention_maps import (
+    OFFSETS,
+    NearIdentity,
+    impulse_factors,
+    impulse_logits,
+    principal,
+    query_key_maps,
+    semi_orthogonal_heads,
+    value_out_maps,
+)
+from mimetic.initializers.composite import MapStreams, composite_init
+from mimetic.initializers.positions import check_sincos_width
+from mimetic.initializers.resolved import Moments, ResolvedInit
+from mimetic.models.sincos import sincos2d
+from mimetic.threads import one_thread, side_by_side
 
-Noise = Literal["uniform", "normal"]
-Stream = Callable[[str], Generator]
-"""`stream("qk.head0")`: the generator of one piece."""
 
+def mimetic_attention(spec: config.MimeticAttention, site: Site, context: Context) -> ResolvedInit:
+    """Resolve W_Q·W_Kᵀ ≈ αZ + βI by head and W_V·W_out ≈ αZ − βI (arXiv 2305.09828).
 
-def near_identity(
-    rows: int, columns: int, *, noise: float, diagonal: float, law: Noise, stream: Generator
-) -> Tensor:
-    """Return A = noise·Z + diagonal·I (M, N), the entries of Z independent with variance 1/√(MN).
-
-    Uniform on ±√(3/d) as the public helper has it, or normal as the paper. Where A is not square, I has
-    ones along its diagonal.
+    Raises:
+        UserError: If `legacy_layout` is given where values are not square.
     """
-    shape = (rows, columns)
-    if law == "uniform":
-        unit = (2.0 * torch.rand(shape, generator=stream, dtype=torch.float64) - 1.0) * math.sqrt(3.0)
-    else:
-        unit = torch.randn(shape, generator=stream, dtype=torch.float64)
-    eye = torch.eye(rows, columns, dtype=torch.float64)
-    size: float = noise / math.sqrt(math.sqrt(rows * columns))
-    return size * unit + diagonal * eye
-
-
-def query_key_maps(
-    attention: Attention,
-    widths: tuple[int, int],
-    *,
-    noise: float,
-    diagonal: float,
-    law: Noise,
-    stream: Stream,
-) -> tuple[Tensor, Tensor]:
-    """Return maps q (H·k, d_q) and k (G·k, d_k) with W_Q·W_Kᵀ the best rank-k approximation of A by head.
-
-    A = noise·Z + diagonal·I is drawn anew for every head. Heads that share a key (an extension of ours)
-    have the keys that serve all of them best: their targets are stacked, [A_1; …; A_r], and factored
-    together, the sizes shared out so that a query head and a key head are as large as each other.
-
-    Args:
-        attention: Heads and their widths.
-        widths: Inputs d_q and d_k of queries and keys.
-        noise: Size of Z.
-        diagonal: Factor of I.
-        law: Law of Z.
-        stream: Streams by head, `qk.head<h>`.
-    """
-    shared = attention.heads // attention.kv_heads
-
-    def group(first: int) -> tuple[Tensor, Tensor]:
-        target = query_key_target(
-            range(first, first + shared), widths, noise=noise, diagonal=diagonal, law=law, stream=stream
+    attention = _attention(site)
+    if spec.legacy_layout and site.slot_shape("v") != site.slot_shape("out")[::-1]:
+        raise UserError(
+            f"{site.layer}: `legacy_layout` needs as many values as inputs, but their map is "
+            f"{site.slot_shape('v')}; leave it out",
+            code="MIM-I031",
         )
-        left_MK, right_KN = balanced(target, attention.head_dim)
-        size = shared**0.25
-        queries = [part_DK.T for part_DK in (left_MK * size).chunk(shared)]
-        return torch.cat(queries), right_KN / size
+    queries, values = _widths(site)
+    query_key = NearIdentity(spec.qk_noise, spec.qk_diag, spec.noise)
+    value_out = NearIdentity(spec.vp_noise, -spec.vp_diag, spec.noise)
 
-    pairs = list(side_by_side(group, range(0, attention.heads, shared)))
-    return torch.cat([q for q, _ in pairs]), torch.cat([k for _, k in pairs])
+    def maps(stream: MapStreams) -> dict[str, Tensor]:
+        q, k = query_key_maps(attention, queries, query_key, stream)
+        v, out = value_out_maps(attention, values, value_out, stream, legacy_layout=spec.legacy_layout)
+        return {"q": q, "k": k, "v": v, "out": out}
 
-
-def query_key_target(
-    heads: Sequence[int],
-    widths: tuple[int, int],
-    *,
-    noise: float,
-    diagonal: float,
-    law: Noise,
-    stream: Stream,
-) -> Tensor:
-    """Return A of heads that share their keys, one above the other."""
-    return torch.cat(
-        [
-            near_identity(*widths, noise=noise, diagonal=diagonal, law=law, stream=stream(f"qk.head{head}"))
-            for head in heads
-        ]
-    )
+    return _attention_init(spec, site, context, maps)
 
 
-def value_out_maps(
-    attention: Attention,
-    widths: tuple[int, int],
-    *,
-    noise: float,
-    diagonal: float,
-    law: Noise,
-    stream: Stream,
-    legacy_layout: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Return maps v (G·m, d_v) and out (d, H·m) with W_V·W_out = A = noise·Z − diagonal·I.
+def impulse_attention(spec: config.ImpulseAttention, site: Site, context: Context) -> ResolvedInit:
+    """Resolve heads that attend to neighbours (arXiv 2505.19985).
 
-    Where attention is the identity (every head returns its own values), the layer then is x ↦ x·A, exactly
-    where G·m is at least the rank of A, else its best approximation. Heads that share values (an extension
-    of ours) have a projection each, of which every one gives an equal part.
-
-    Args:
-        attention: Heads and their widths.
-        widths: Inputs d_v of the values, outputs d of the projection.
-        noise: Size of Z.
-        diagonal: Factor of I, subtracted.
-        law: Law of Z.
-        stream: Stream of the layer, `vp`.
-        legacy_layout: Return the factors untransposed, as five of six public copies of the helper store
-            them: the layer is then x ↦ x·(R·L)ᵀ, of the same trace, with a diagonal ordered by coordinate.
+    Raises:
+        UserError: If the grid of the tokens is not known, or heads share keys.
     """
-    target = near_identity(*widths, noise=noise, diagonal=-diagonal, law=law, stream=stream("vp"))
-    shared = attention.heads // attention.kv_heads
-    with one_thread():
-        left_MK, right_KN = balanced(target, attention.kv_heads * attention.value_dim)
-    if legacy_layout:
-        return left_MK, right_KN
-    size = math.sqrt(shared)
-    by_group_GMN = right_KN.view(attention.kv_heads, attention.value_dim, -1)
-    by_head_HMN = by_group_GMN.repeat_interleave(shared, dim=0)
-    return left_MK.T / size, by_head_HMN.flatten(0, 1).T / size
+    attention = _attention(site)
+    grid = attention.grid if spec.grid is None else spec.grid
+    if grid is None:
+        raise UserError(
+            f"{site.layer}: impulse_attention needs the grid of the tokens, and the model has no position "
+            "table with one; give it, e.g. `grid: [8, 8]`",
+            code="MIM-I032",
+        )
+    if attention.kv_heads < attention.heads:
+        raise UserError(
+            f"{site.layer}: impulse_attention gives each head another neighbour, but here {attention.heads} "
+            f"heads share {attention.kv_heads} keys",
+            code="MIM-I033",
+        )
+    (inputs, keys), values = _widths(site)
+    if inputs != keys:
+        raise UserError(
+            f"{site.layer}: impulse_attention needs keys of the width of the queries", code="MIM-I034"
+        )
+    check_sincos_width(site, inputs, spec.layout)
+    value_out = NearIdentity(spec.vp_noise, -spec.vp_diag, spec.noise)
+
+    def maps(stream: MapStreams) -> dict[str, Tensor]:
+        table_ND = sincos2d(grid, inputs, layout=spec.layout, temperature=spec.temperature)
+        with one_thread():
+            basis = principal(functional.layer_norm(table_ND, (inputs,)), attention.head_dim)
+
+        def head(index: int) -> tuple[Tensor, Tensor]:
+            logits_NN = impulse_logits(grid, OFFSETS[index % len(OFFSETS)], stream(f"impulse.head{index}"))
+            return impulse_factors(basis, logits_NN, rank=attention.head_dim, norm=spec.norm)
+
+        pairs = side_by_side(head, range(attention.heads))
+        v, out = value_out_maps(attention, values, value_out, stream)
+        q, k = (torch.cat([pair[i].T for pair in pairs]) for i in range(2))
+        return {"q": q, "k": k, "v": v, "out": out}
+
+    rows, columns = grid if attention.grid is None else attention.grid
+    differs = (
+        f"the rule takes the tokens as {grid[0]}×{grid[1]}, where the table of positions has {rows}×{columns}"
+    )
+    notes = () if grid == (rows, columns) else (differs,)
+    return _attention_init(spec, site, context, maps, notes=notes, grid=list(grid))
 
 
-def semi_orthogonal(rows: int, columns: int, stream: Generator) -> Tensor:
-    """Return W (M, N) with WᵀW = I, or WWᵀ = I where it is wide, distributed uniformly."""
-    tall = torch.randn((max(rows, columns), min(rows, columns)), generator=stream, dtype=torch.float64)
-    q, r = torch.linalg.qr(tall)
-    signed: Tensor = q * r.diagonal().sign()
-    return signed if rows >= columns else signed.T
+def conditioned_attention(spec: config.ConditionedAttention, site: Site, context: Context) -> ResolvedInit:
+    """Resolve semi-orthogonal queries and keys, and values that are the identity.
+
+    The paper (Saratchandran and Lucey, ICLR 2026) does not mention the projection; it is left as it is.
+    """
+    attention = _attention(site)
+    (queries, keys), _ = _widths(site)
+
+    def maps(stream: MapStreams) -> dict[str, Tensor]:
+        def heads(name: str, count: int, inputs: int) -> Tensor:
+            return semi_orthogonal_heads(
+                count, attention.head_dim, inputs, lambda head: stream(f"{name}.head{head}")
+            )
+
+        return {
+            "q": heads("q", attention.heads, queries),
+            "k": heads("k", attention.kv_heads, keys),
+            "v": torch.eye(*site.slot_shape("v"), dtype=torch.float64),
+        }
+
+    return _attention_init(spec, site, context, maps)
 
 
-def semi_orthogonal_heads(heads: int, head_dim: int, inputs: int, *, name: str, stream: Stream) -> Tensor:
-    """Return a map (H·k, d) of which each head's W (d, k) is semi-orthogonal, from `<name>.head<h>`."""
+def _attention_init(
+    spec: config.AttentionInit,
+    site: Site,
+    context: Context,
+    sample_maps: Callable[[MapStreams], Mapping[str, Tensor]],
+    *,
+    notes: tuple[str, ...] = (),
+    **resolved: Any,
+) -> ResolvedInit:
+    """Return an initializer that draws maps; biases become zeros where the section says so."""
+    biases = sorted(slot for slot in spec.filled_slots - spec.maps if site.slot(slot) is not None)
+    only_biases = {
+        local
+        for local in context.parameters
+        if all(slot.name.endswith("_bias") for slot in _attention(site).slots if slot.parameter == local)
+    }
 
-    def one(head: int) -> Tensor:
-        return semi_orthogonal(inputs, head_dim, stream(f"{name}.head{head}")).T
+    def sample(stream: MapStreams) -> dict[str, Tensor]:
+        zeros = {name: torch.zeros(site.slot_shape(name)) for name in biases}
+        if only_biases.issuperset(context.parameters):  # the maps take seconds to factor
+            return zeros
+        return {**sample_maps(stream), **zeros}
 
-    return torch.cat(list(side_by_side(one, range(heads))))
+    moments = dict.fromkeys(only_biases, Moments(0.0, 0.0, 0.0))
+    return composite_init(spec, site, context, sample, moments=moments, notes=notes, **resolved)
 
 
-def zeros_of(slots: Sequence[str], shapes: Callable[[str], tuple[int, ...]]) -> dict[str, Tensor]:
-    """Return zeros for slots, by name."""
-    return {name: torch.zeros(shapes(name)) for name in slots}
+def _attention(site: Site) -> Attention:
+    if not isinstance(site.structure, Attention):
+        raise UserError(
+            f"{site.layer}: this initializer is for attention, and this is a {site.kind} site",
+            code="MIM-I035",
+        )
+    return site.structure
+
+
+def _widths(site: Site) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the inputs of queries and keys, and the inputs of values with the outputs of the projection."""
+    shapes = {name: site.slot_shape(name) for name in ("q", "k", "v", "out")}
+    return (shapes["q"][1], shapes["k"][1]), (shapes["v"][1], shapes["out"][0])

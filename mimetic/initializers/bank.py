@@ -1,9 +1,9 @@
 """Banks of simple filters: impulses, boxes, Gaussian bumps, derivatives of a Gaussian.
 
-Random features for frozen banks. Each channel of each filter has a shape of its own, a random sign, and the
-squared norm 1/(3·C_in), so that a filter has the energy of PyTorch's default U(±1/sqrt(C_in·k²)), exactly.
-Impulse, box and bump are those of the frozen-filter ConvMixers of Zheng, Li and Lucey (arXiv 2401.12511),
-there depthwise and without the sign; derivatives of a Gaussian are the basis of structured receptive fields
+Random features for frozen banks. Each channel of each filter draws its own shape and sign, and has the
+squared norm 1/(3·C_in): a filter has exactly the energy of PyTorch's default U(±1/sqrt(C_in·k²)). Impulse,
+box and bump are those of the frozen-filter ConvMixers of Zheng, Li and Lucey (arXiv 2401.12511), there
+depthwise and without the sign; derivatives of a Gaussian are the basis of structured receptive fields
 (Jacobsen et al., arXiv 1605.02971).
 """
 
@@ -15,9 +15,9 @@ import torch
 from torch import Generator, Tensor
 
 from mimetic.errors import UserError
-from mimetic.initializers import config as spec_of
-from mimetic.initializers.draw import Moments
-from mimetic.initializers.laws import Law, Shape, law
+from mimetic.initializers import config
+from mimetic.initializers.distributions import Distribution, Shape, per_tensor
+from mimetic.initializers.resolved import Moments
 
 ENERGY = 1.0 / 3.0
 """Squared norm of a filter under PyTorch's default initialization."""
@@ -28,22 +28,27 @@ Shapes = Callable[[Generator], Tensor]
 """Draws the shapes of all slices (slices, taps), of any norm."""
 
 
-@law.register
-def _(spec: spec_of.Impulse, shape: Shape) -> Law:
+@per_tensor
+def impulse(spec: config.Impulse, shape: Shape) -> Distribution:
+    """One random tap."""
     slices, taps = _counts(spec, shape)
     return _bank(spec, shape, lambda stream: _taps(slices, taps, 1, stream), sharing=1)
 
 
-@law.register
-def _(spec: spec_of.Box, shape: Shape) -> Law:
+@per_tensor
+def box(spec: config.Box, shape: Shape) -> Distribution:
+    """Several random taps of equal height."""
     slices, taps = _counts(spec, shape)
     if spec.taps > taps:
-        raise UserError(f"box with {spec.taps} taps does not fit into kernels of {taps}; choose fewer")
+        raise UserError(
+            f"box with {spec.taps} taps does not fit into kernels of {taps}; choose fewer", code="MIM-I011"
+        )
     return _bank(spec, shape, lambda stream: _taps(slices, taps, spec.taps, stream), sharing=spec.taps)
 
 
-@law.register
-def _(spec: spec_of.GaussianBump, shape: Shape) -> Law:
+@per_tensor
+def gaussian_bump(spec: config.GaussianBump, shape: Shape) -> Distribution:
+    """A Gaussian bump around a random pixel."""
     slices, taps = _counts(spec, shape)
     pixels_TD = _pixels(shape[2:])
 
@@ -55,10 +60,11 @@ def _(spec: spec_of.GaussianBump, shape: Shape) -> Law:
     return _bank(spec, shape, shapes, sharing=taps)
 
 
-@law.register
-def _(spec: spec_of.GaussianDerivatives, shape: Shape) -> Law:
+@per_tensor
+def gaussian_derivatives(spec: config.GaussianDerivatives, shape: Shape) -> Distribution:
+    """A random derivative of a centred Gaussian."""
     slices, taps = _counts(spec, shape)
-    members_MT = gaussian_derivatives(shape[2:], sigma=spec.sigma, order=spec.order)
+    members_MT = derivative_basis(shape[2:], sigma=spec.sigma, order=spec.order)
 
     def shapes(stream: Generator) -> Tensor:
         return members_MT[torch.randint(len(members_MT), (slices,), generator=stream)]
@@ -66,11 +72,11 @@ def _(spec: spec_of.GaussianDerivatives, shape: Shape) -> Law:
     return _bank(spec, shape, shapes, sharing=taps)
 
 
-def gaussian_derivatives(kernel_size: Shape, *, sigma: float, order: int) -> Tensor:
+def derivative_basis(kernel_size: Shape, *, sigma: float, order: int) -> Tensor:
     """Return the derivatives of a centred Gaussian up to an order, flattened (M, taps), of norm 1.
 
     ∂^n exp(−x²/2σ²) ∝ He_n(x/σ)·exp(−x²/2σ²) in each dimension, He the probabilists' Hermite polynomials.
-    Members that vanish on the kernel's pixels (odd orders on a single one) are left out.
+    Members that are zero on the kernel's pixels (odd orders on a single one) are left out.
     """
     profiles = [
         [_hermite((torch.arange(side).double() - (side - 1) / 2) / sigma, n) for n in range(order + 1)]
@@ -95,14 +101,14 @@ def _hermite(x: Tensor, n: int) -> Tensor:
     return now * torch.exp(-0.5 * x * x)
 
 
-def _bank(spec: spec_of.Bank, shape: Shape, shapes: Shapes, *, sharing: int) -> Law:
-    """Return the law of slices of given shapes, of equal energy and random sign.
+def _bank(spec: config.Bank, shape: Shape, shapes: Shapes, *, sharing: int) -> Distribution:
+    """Return the distribution of slices of given shapes, of equal energy and random sign.
 
     Args:
-        spec: The section; its gain.
+        spec: The section.
         shape: Stored shape of the weight.
         shapes: Draws the shapes (slices, taps), of any norm.
-        sharing: Most taps that have one sign: so many fewer values are independent.
+        sharing: Largest number of taps with one sign; it divides the number of independent values.
     """
     slices, taps = _counts(spec, shape)
     norm = spec.gain * math.sqrt(ENERGY / max(shape[1], 1))
@@ -113,7 +119,7 @@ def _bank(spec: spec_of.Bank, shape: Shape, shapes: Shapes, *, sharing: int) -> 
         lengths_S1 = shapes_ST.square().sum(1, keepdim=True).sqrt()
         tensor.copy_((signs_S1 * norm * shapes_ST / lengths_S1).view(tensor.shape))
 
-    return Law(fill, Moments(0.0, norm / math.sqrt(taps), slices * taps / sharing))
+    return Distribution(fill, Moments(0.0, norm / math.sqrt(taps), slices * taps / sharing))
 
 
 def _taps(slices: int, taps: int, count: int, stream: Generator) -> Tensor:
@@ -122,11 +128,14 @@ def _taps(slices: int, taps: int, count: int, stream: Generator) -> Tensor:
     return (order_ST < count).to(torch.float64)
 
 
-def _counts(spec: spec_of.Bank, shape: Shape) -> tuple[int, int]:
+def _counts(spec: config.Bank, shape: Shape) -> tuple[int, int]:
     """Return the number of slices, a channel of a filter each, and of taps in one."""
     if len(shape) not in _SIDES:
-        message = f"{spec.type_name()} fills the filters of convolutions, and this tensor has shape {shape}; "
-        raise UserError(message + "narrow `match`, e.g. `kind: conv`")
+        raise UserError(
+            f"{spec.type_name()} fills the filters of convolutions, and this tensor has shape {shape}; "
+            "narrow `match`, e.g. `kind: conv`",
+            code="MIM-I012",
+        )
     return shape[0] * shape[1], math.prod(shape[2:])
 
 

@@ -1,6 +1,10 @@
-"""Named initializers: those of `torch.nn.init` under their own names, `default` and `keep`."""
+"""Sections of the named initializers; each names the function that carries it out.
 
-from typing import Annotated, ClassVar, Literal, Self
+The functions have the signature `initializers.resolved.InitFunction`.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -13,11 +17,16 @@ class Init(Component, family="init"):
     """Base of the initializers."""
 
     acts_on: ClassVar[str | None] = None
-    """Kind of the composite sites it fills; None where it fills layers' own parameters."""
+    """Kind of the composite sites it initializes; None where it initializes single layers."""
+
+    @property
+    def filled_slots(self) -> frozenset[str] | None:
+        """Return the slots of a composite site that it fills; None for all of them."""
+        return None
 
 
 class FromNetwork(Init):
-    """Base of the initializers that take a trained network itself, not its covariances."""
+    """Base of the initializers that need a trained network itself, not its covariances."""
 
     takes = "network"
 
@@ -31,76 +40,80 @@ Nonlinearity = Literal[
 ]
 
 
-class Keep(Init, type="keep"):
-    """Leave the values that are there."""
+class Keep(Init, type="keep", impl="mimetic.initializers.default:keep"):
+    """Leave the values as they are."""
 
 
-class Default(Init, type="default"):
-    """Draw from the layer's own default law (its `reset_parameters`), keyed by seed and name."""
+class Default(Init, type="default", impl="mimetic.initializers.default:default"):
+    """Draw as the layer's own `reset_parameters` does, keyed by seed and layer name."""
 
 
-class Uniform(Init, type="uniform"):
+class Uniform(Init, type="uniform", impl="mimetic.initializers.univariate:uniform"):
     """Draw from U(a, b)."""
 
     a: float = Field(0.0, description="Lower bound.")
     b: float = Field(1.0, description="Upper bound.")
 
 
-class Normal(Init, type="normal"):
+class Normal(Init, type="normal", impl="mimetic.initializers.univariate:normal"):
     """Draw from N(mean, std²)."""
 
     mean: float = Field(0.0, description="Mean.")
     std: NonNegative = Field(1.0, description="Standard deviation.")
 
 
-class ScaledResidual(Init, type="scaled_residual"):
+class ScaledResidual(Init, type="scaled_residual", impl="mimetic.initializers.univariate:scaled_residual"):
     """Draw from N(0, std² / (branches·layers)): for the last layer of each residual branch, as in GPT-2."""
+
+    example: ClassVar[Mapping[str, Any]] = {"layers": 12}
 
     layers: Count = Field(description="Number of blocks that add to the residual stream.")
     branches: Count = Field(2, description="Branches of a block: attention and MLP.")
     std: Positive = Field(0.02, description="Standard deviation without the factor.")
 
 
-class TruncNormal(Init, type="trunc_normal"):
+class TruncNormal(Init, type="trunc_normal", impl="mimetic.initializers.univariate:trunc_normal"):
     """Draw from N(mean, std²) cut at the absolute bounds a and b (not at multiples of std)."""
 
-    mean: float = Field(0.0, description="Mean of the uncut law.")
-    std: Positive = Field(1.0, description="Standard deviation of the uncut law.")
+    mean: float = Field(0.0, description="Mean before truncation.")
+    std: Positive = Field(1.0, description="Standard deviation before truncation.")
     a: float = Field(-2.0, description="Lower bound.")
     b: float = Field(2.0, description="Upper bound.")
 
 
-class Constant(Init, type="constant"):
+class Constant(Init, type="constant", impl="mimetic.initializers.univariate:constant"):
     """Fill with one value."""
+
+    example: ClassVar[Mapping[str, Any]] = {"value": 0.3}
 
     value: float = Field(description="The value.")
 
 
-class Ones(Init, type="ones"):
+class Ones(Init, type="ones", impl="mimetic.initializers.univariate:ones"):
     """Fill with ones."""
 
 
-class Zeros(Init, type="zeros"):
+class Zeros(Init, type="zeros", impl="mimetic.initializers.univariate:zeros"):
     """Fill with zeros."""
 
 
-class Eye(Init, type="eye"):
+class Eye(Init, type="eye", impl="mimetic.initializers.univariate:eye"):
     """Fill a matrix with the identity."""
 
 
-class Dirac(Init, type="dirac"):
+class Dirac(Init, type="dirac", impl="mimetic.initializers.univariate:dirac"):
     """Fill convolution filters with the Dirac delta, so that channels pass through."""
 
     groups: int = Field(1, ge=1, description="Groups of output channels that each pass through.")
 
 
-class XavierUniform(Init, type="xavier_uniform"):
+class XavierUniform(Init, type="xavier_uniform", impl="mimetic.initializers.univariate:xavier_uniform"):
     """Draw from U(±gain·sqrt(6 / (fan_in + fan_out))) (Glorot and Bengio, 2010)."""
 
     gain: Positive = Field(1.0, description="Factor on the weights.")
 
 
-class XavierNormal(Init, type="xavier_normal"):
+class XavierNormal(Init, type="xavier_normal", impl="mimetic.initializers.univariate:xavier_normal"):
     """Draw from N(0, gain²·2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
 
     gain: Positive = Field(1.0, description="Factor on the weights.")
@@ -112,42 +125,60 @@ class _Kaiming(Init):
     nonlinearity: Nonlinearity = Field("leaky_relu", description="Nonlinearity whose gain is used.")
 
 
-class KaimingUniform(_Kaiming, type="kaiming_uniform"):
+class KaimingUniform(
+    _Kaiming, type="kaiming_uniform", impl="mimetic.initializers.univariate:kaiming_uniform"
+):
     """Draw from U(±gain·sqrt(3 / fan)) (He et al., arXiv 1502.01852)."""
 
 
-class KaimingNormal(_Kaiming, type="kaiming_normal"):
+class KaimingNormal(_Kaiming, type="kaiming_normal", impl="mimetic.initializers.univariate:kaiming_normal"):
     """Draw from N(0, gain² / fan) (He et al., arXiv 1502.01852)."""
 
 
-class Orthogonal(Init, type="orthogonal"):
+class Orthogonal(Init, type="orthogonal", impl="mimetic.initializers.univariate:orthogonal"):
     """Draw a (semi-)orthogonal matrix (Saxe et al., arXiv 1312.6120)."""
 
     gain: Positive = Field(1.0, description="Factor on the weights.")
 
 
-class Sparse(Init, type="sparse"):
+class Sparse(Init, type="sparse", impl="mimetic.initializers.univariate:sparse"):
     """Draw columns from N(0, std²) and set a fraction of each to zero (Martens, 2010)."""
 
+    example: ClassVar[Mapping[str, Any]] = {"sparsity": 0.7}
+
     sparsity: Fraction = Field(description="Fraction of zeros in each column.")
-    std: Positive = Field(0.01, description="Standard deviation of what is not zero.")
+    std: Positive = Field(0.01, description="Standard deviation of the other entries.")
 
 
 Bias = Literal["zeros", "keep"]
 Grid = Annotated[tuple[Count, Count], FromList]
 
 
-class _ValueProjection(Init):
-    """The value–projection product A = vp_noise·Z − vp_diag·I that several initializers share."""
+class AttentionInit(Init):
+    """Base of the initializers of attention."""
 
     acts_on: ClassVar[str | None] = "attention"
+    maps: ClassVar[frozenset[str]] = frozenset({"q", "k", "v", "out"})
+
+    bias: Bias = Field("keep", description="Whether the biases become zeros or stay as they are.")
+
+    @property
+    def filled_slots(self) -> frozenset[str]:
+        """Return the maps, and their biases where these become zeros."""
+        return self.maps if self.bias == "keep" else self.maps | {f"{name}_bias" for name in self.maps}
+
+
+class _ValueProjection(AttentionInit):
+    """The value–projection product A = vp_noise·Z − vp_diag·I that several initializers share."""
 
     vp_noise: NonNegative = Field(0.4, description="Size of the noise in the value–projection product.")
     vp_diag: float = Field(
         0.4,
         description="The identity subtracted there; negative for a positive diagonal, as in language models.",
     )
-    noise: Literal["uniform", "normal"] = Field("uniform", description="Law of the noise, of variance 1/d.")
+    noise: Literal["uniform", "normal"] = Field(
+        "uniform", description="Distribution of the noise, of variance 1/d."
+    )
 
     @model_validator(mode="after")
     def _not_dead(self) -> Self:
@@ -157,19 +188,27 @@ class _ValueProjection(Init):
         return self
 
 
-class MimeticAttention(_ValueProjection, type="mimetic_attention"):
-    """Begin attention with W_Q·W_Kᵀ ≈ αZ + βI by head and W_V·W_out ≈ αZ − βI (arXiv 2305.09828)."""
+class MimeticAttention(
+    _ValueProjection,
+    type="mimetic_attention",
+    impl="mimetic.initializers.attention:mimetic_attention",
+):
+    """Initialize attention with W_Q·W_Kᵀ ≈ αZ + βI by head and W_V·W_out ≈ αZ − βI (arXiv 2305.09828)."""
 
     qk_noise: Positive = Field(0.7, description="Size of the noise in the query–key product of a head.")
     qk_diag: float = Field(0.7, description="The identity in it.")
-    bias: Bias = Field("zeros", description="What becomes of the biases.")
+    bias: Bias = Field("zeros", description="Whether the biases become zeros or stay as they are.")
     legacy_layout: bool = Field(
         False, description="Store values and projection untransposed, as the public helpers did by mistake."
     )
 
 
-class ImpulseAttention(_ValueProjection, type="impulse_attention"):
-    """Begin each head looking at one neighbour of a token, in closed form (arXiv 2505.19985)."""
+class ImpulseAttention(
+    _ValueProjection,
+    type="impulse_attention",
+    impl="mimetic.initializers.attention:impulse_attention",
+):
+    """Initialize each head to attend to one neighbour of a token, in closed form (arXiv 2505.19985)."""
 
     grid: Grid | None = Field(
         None, description="Rows and columns of the tokens; those of the model's position table unless given."
@@ -179,18 +218,19 @@ class ImpulseAttention(_ValueProjection, type="impulse_attention"):
     )
     temperature: Positive = Field(10000.0, description="Longest wavelength of the sinusoids, over 2π.")
     norm: Positive = Field(7.0, description="Frobenius norm of each head's queries and keys.")
-    bias: Bias = Field("keep", description="What becomes of the biases.")
 
 
-class ConditionedAttention(Init, type="conditioned_attention"):
-    """Begin attention well conditioned: semi-orthogonal queries and keys by head, values the identity."""
+class ConditionedAttention(
+    AttentionInit,
+    type="conditioned_attention",
+    impl="mimetic.initializers.attention:conditioned_attention",
+):
+    """Initialize attention with semi-orthogonal queries and keys by head, and identity values."""
 
-    acts_on: ClassVar[str | None] = "attention"
-
-    bias: Bias = Field("keep", description="What becomes of the biases of queries, keys and values.")
+    maps: ClassVar[frozenset[str]] = frozenset({"q", "k", "v"})
 
 
-class Sincos2d(Init, type="sincos2d"):
+class Sincos2d(Init, type="sincos2d", impl="mimetic.initializers.positions:sincos2d_table"):
     """Fill a position table with sines and cosines of row and column; tokens before the grid with zeros."""
 
     acts_on: ClassVar[str | None] = "position"
@@ -202,7 +242,7 @@ class Sincos2d(Init, type="sincos2d"):
     )
     scale: Positive = Field(1.0, description="Amplitude.")
     temperature: Positive = Field(10000.0, description="The T of the bands.")
-    grid: Grid | None = Field(None, description="Rows and columns, where the model does not tell them.")
+    grid: Grid | None = Field(None, description="Rows and columns; those of the model unless given.")
 
 
 class Bank(Init):
@@ -211,35 +251,37 @@ class Bank(Init):
     gain: Positive = Field(1.0, description="Factor on the weights.")
 
 
-class Impulse(Bank, type="impulse"):
+class Impulse(Bank, type="impulse", impl="mimetic.initializers.bank:impulse"):
     """One random tap in each channel of a filter (Zheng, Li and Lucey, arXiv 2401.12511)."""
 
 
-class Box(Bank, type="box"):
+class Box(Bank, type="box", impl="mimetic.initializers.bank:box"):
     """Several random taps of equal height in each channel of a filter (arXiv 2401.12511)."""
 
     taps: Count = Field(3, description="Number of taps.")
 
 
-class GaussianBump(Bank, type="gaussian_bump"):
+class GaussianBump(Bank, type="gaussian_bump", impl="mimetic.initializers.bank:gaussian_bump"):
     """A Gaussian bump around a random pixel in each channel of a filter (arXiv 2401.12511)."""
 
     sigma: Positive = Field(1.0, description="Standard deviation of the bump in pixels.")
 
 
-class GaussianDerivatives(Bank, type="gaussian_derivatives"):
+class GaussianDerivatives(
+    Bank, type="gaussian_derivatives", impl="mimetic.initializers.bank:gaussian_derivatives"
+):
     """A random derivative of a centred Gaussian in each channel of a filter (arXiv 1605.02971)."""
 
     sigma: Positive = Field(1.0, description="Standard deviation of the Gaussian in pixels.")
     order: int = Field(2, ge=0, le=4, description="Highest order; in two dimensions 2 makes six filters.")
 
 
-class MimeticSsm(Init, type="mimetic_ssm"):
-    """Start Mamba's layer as linear attention, in four components (arXiv 2410.11135)."""
+class MimeticSsm(Init, type="mimetic_ssm", impl="mimetic.initializers.mimetic_ssm:mimetic_ssm"):
+    """Initialize Mamba's layer as linear attention, in four components (arXiv 2410.11135)."""
 
     acts_on = "ssm"
 
-    decay: bool = Field(True, description="A close to 0, so that the state keeps what it was given.")
+    decay: bool = Field(True, description="A close to 0: the state forgets little.")
     step: bool = Field(True, description="Δ = 1 for every token: its weights 0, its bias softplus⁻¹(1).")
     recall: bool = Field(True, description="Correlate c with b, as queries with keys.")
     convolution: bool = Field(True, description="Let the short convolution pass its input on.")
@@ -252,27 +294,43 @@ class MimeticSsm(Init, type="mimetic_ssm"):
             raise validation_error("all four components are switched off", hint=hint)
         return self
 
+    @property
+    def filled_slots(self) -> frozenset[str]:
+        """Return the slots of the components that are switched on."""
+        components = {
+            "decay": ("decay",),
+            "step": ("step", "step_bias"),
+            "recall": ("write", "read"),
+            "convolution": ("conv", "conv_bias"),
+        }
+        return frozenset(slot for name, slots in components.items() if getattr(self, name) for slot in slots)
 
-class MimeticMlp(Init, type="mimetic_mlp"):
+
+class MimeticMlp(Init, type="mimetic_mlp", impl="mimetic.initializers.mimetic_mlp:mimetic_mlp"):
     """Give the first layer of an MLP pair a mean that is not zero (arXiv 2602.07156)."""
 
     acts_on = "mlp"
 
     shift: float = Field(
         0.5,
-        description="Mean, in units of the law's standard deviation; to be swept.",
+        description="Mean, in units of the standard deviation; a hyperparameter to sweep.",
     )
     std: Positive | None = Field(
-        None, description="Draw from a normal law of this standard deviation; torch's own law unless given."
+        None, description="Draw from N(0, std²); torch's default distribution unless given."
     )
 
+    @property
+    def filled_slots(self) -> frozenset[str]:
+        """Return the first layer's weight."""
+        return frozenset({"fc1"})
 
-class Rainbow(FromNetwork, type="rainbow"):
+
+class Rainbow(FromNetwork, type="rainbow", impl="mimetic.initializers.rainbow:rainbow"):
     """Resample a trained network of the same layers, of any widths (arXiv 2305.18512).
 
     Layer by layer, filters are drawn from the covariance of the trained layer's filters and rotated to the
-    channels of the layers drawn before; the norm layers' statistics are measured anew, and the last layer is
-    carried over.
+    channels of the layers drawn before; the norm layers' statistics are measured again, and the last layer is
+    copied in the new basis.
     """
 
     images: Count = Field(1000, description="Training images the networks are aligned on.")
@@ -288,11 +346,13 @@ class Rainbow(FromNetwork, type="rainbow"):
     rank: Count | None = Field(None, description="Keep only this many leading eigenvectors.")
 
 
-class WeightSelection(FromNetwork, type="weight_selection"):
+class WeightSelection(
+    FromNetwork, type="weight_selection", impl="mimetic.initializers.transplant:weight_selection"
+):
     """Take evenly spaced entries of a larger network's weights of the same name (arXiv 2311.18823)."""
 
 
-class WeightTiling(FromNetwork, type="weight_tiling"):
+class WeightTiling(FromNetwork, type="weight_tiling", impl="mimetic.initializers.transplant:weight_tiling"):
     """Repeat a smaller network's weights cyclically, at the same norm (arXiv 2609.37631)."""
 
     blocks: Count | None = Field(
@@ -300,9 +360,7 @@ class WeightTiling(FromNetwork, type="weight_tiling"):
         description="Number of blocks of our network: its first and last are those of the other, the ones "
         "between repeat its middle blocks in turn. Blocks of the same number correspond unless given.",
     )
-    parts: Count = Field(
-        1, description="Maps a tensor's outputs stand for, tiled apart: 3 for a fused `qkv`."
-    )
-    keep: Literal["norm", "entries"] = Field(
-        "norm", description="What tiling keeps of a weight: its Frobenius norm, or each entry."
+    chunks: Count = Field(1, description="Number of maps in a tensor's outputs: 3 for a fused `qkv`.")
+    preserve: Literal["norm", "entries"] = Field(
+        "norm", description="What tiling preserves of a weight: its Frobenius norm, or each entry."
     )

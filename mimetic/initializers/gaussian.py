@@ -1,7 +1,7 @@
 """Filters drawn from a Gaussian with a given covariance: f = ε·F, ε ~ N(0, I).
 
-Every filter is an independent draw; where the covariance is spatial (one channel), every input channel
-of every filter is. Means are zero and biases are never touched (arXiv 2210.03651).
+Every filter is an independent draw; where the covariance is spatial (one channel), every input channel of
+every filter is one. Means are zero, and biases are never touched (arXiv 2210.03651).
 """
 
 import math
@@ -15,66 +15,64 @@ from mimetic.config.registry import implementation
 from mimetic.covariance.carry import PendingCovariance
 from mimetic.covariance.components import covariance_of
 from mimetic.covariance.config import CovarianceSource, Scale
-from mimetic.covariance.context import NO_HARVESTS, Context, Harvests
+from mimetic.covariance.context import Context
 from mimetic.covariance.covariance import Covariance
 from mimetic.covariance.layout import filter_shape, stored, stored_shape
 from mimetic.covariance.scale import repeats, scaled
 from mimetic.errors import RunError, UserError
 from mimetic.graph.site import Geometry, Site
-from mimetic.initializers.draw import Moments, ResolvedInit, Streams
+from mimetic.initializers.resolved import Moments, ResolvedInit, Streams
 
 SLOT = "filters"
 
 
-def gaussian(
-    spec: CovarianceSource,
-    scale: Scale,
-    site: Site,
-    names: tuple[str, ...],
-    harvests: Harvests = NO_HARVESTS,
-) -> ResolvedInit:
-    """Return the draw of a layer's filters from a covariance and a scale.
+def gaussian(spec: CovarianceSource, scale: Scale, site: Site, context: Context) -> ResolvedInit:
+    """Resolve a layer's filters, drawn from a covariance at a scale.
+
+    A plan from a network that is not trained yet can be shown, but not applied.
 
     Args:
         spec: The covariance.
-        scale: How large the filters are.
+        scale: Size of the filters.
         site: The layer.
-        names: Local names of the parameters a rule claims there; only `weight` holds filters.
-        harvests: What trained networks and data gave. Of a network that is not trained yet the draw can
-            be shown, but not sampled.
+        context: The claimed parameters, of which only `weight` contains filters, and the harvests.
 
     Raises:
-        UserError: If the layer has no filters, or the covariance is not one of such filters.
+        UserError: If the layer has no filters, or the covariance is one of other filters.
     """
+    names = context.parameters
     for name in names:
         _check_filters(site, name)
-    unscaled = covariance_of(spec, site, Context(names, harvests))
     geometry = _geometry(site)
+    unscaled = covariance_of(spec, site, context)
     arguments: dict[str, Any] = {"covariance": spec.arguments_at(site.depth), "scale": scale.model_dump()}
     if isinstance(unscaled, PendingCovariance):
         return _pending(unscaled, arguments, site.layer)
     try:
         cov = scaled(unscaled, scale, geometry)
     except UserError as error:
-        message = f"{site.layer}: {error}"
-        raise UserError(message) from error
+        raise UserError(f"{site.layer}: {error}", code=error.code) from error
     if cov.provenance.digest is not None:
         arguments["digest"] = cov.provenance.digest
-    drawn = ResolvedInit(
+
+    def sample(streams: Streams, _layer: nn.Module) -> Mapping[str, Tensor]:
+        return {name: draw_filters(cov, geometry, streams(name, SLOT)) for name in names}
+
+    resolved = ResolvedInit(
         name="gaussian",
         arguments=arguments,
-        sample=lambda streams, layer: _sample(cov, geometry, names, streams),  # noqa: ARG005
+        sample=sample,
         moments=dict.fromkeys(names, gaussian_moments(cov, geometry)),
         notes=_notes(cov, geometry),
     )
-    if "last" not in scale.functions:
-        return drawn
-    finished: ResolvedInit = implementation(scale, "last")(drawn, scale, site, harvests)
+    if "finish" not in scale.functions:
+        return resolved
+    finished: ResolvedInit = implementation(scale, "finish")(resolved, scale, site, context)
     return finished
 
 
 def gaussian_moments(cov: Covariance, geometry: Geometry) -> Moments:
-    """Return what the entries of filters drawn from a covariance are expected to be.
+    """Return the expected moments of the entries of filters drawn from a covariance.
 
     std = √(tr Σ / d), the root mean square over the coordinates.
     """
@@ -90,45 +88,51 @@ def draw_filters(cov: Covariance, geometry: Geometry, generator: torch.Generator
 
 
 def _pending(pending: PendingCovariance, arguments: dict[str, Any], layer: str) -> ResolvedInit:
-    """Return a draw that can be shown but not sampled: its network is not trained yet."""
+    """Return an initializer that can be shown but not sampled: its network is not trained yet."""
 
-    def sample(_streams: Streams, _module: nn.Module) -> Mapping[str, Tensor]:
-        message = f"{layer}: {pending.source} is not harvested yet, so there is nothing to draw from; "
-        raise RunError(message + "train its network and resolve the plan again (`mimetic run` does)")
+    def sample(_streams: Streams, _layer: nn.Module) -> Mapping[str, Tensor]:
+        raise RunError(
+            f"{layer}: {pending.source} is not harvested yet, so there is nothing to draw from; train its "
+            "network and resolve the plan again (`mimetic run` does)",
+            code="MIM-I071",
+        )
 
     return ResolvedInit("gaussian", {**arguments, "harvest": "pending"}, sample, notes=pending.notes)
 
 
-def _sample(
-    cov: Covariance, geometry: Geometry, names: tuple[str, ...], streams: Streams
-) -> Mapping[str, Tensor]:
-    return {name: draw_filters(cov, geometry, streams(name, SLOT)) for name in names}
-
-
 def _geometry(site: Site) -> Geometry:
     if site.geometry is None:
-        message = f"{site.layer}: a {site.kind} layer has no filters to draw from a covariance; "
-        raise UserError(message + "match convolution or linear layers, or use an `init` by name")
+        raise UserError(
+            f"{site.layer}: a {site.kind} layer has no filters to draw from a covariance; match convolution "
+            "or linear layers, or use an `init` by name",
+            code="MIM-I072",
+        )
     return site.geometry
 
 
 def _check_filters(site: Site, name: str) -> None:
-    """Refuse parameters that do not hold the layer's filters."""
-    shape = next(parameter.shape for parameter in site.parameters if parameter.local == name)
+    """Refuse parameters that do not contain the layer's filters."""
+    shape = site.parameter(name).shape
     if name != "weight" or len(shape) < 2:  # noqa: PLR2004
-        message = f"{site.layer}: covariance rules draw filters, and `{name}` of shape {shape} is not one; "
-        raise UserError(message + "leave `param` at `weight`, or use an `init` by name for it")
+        raise UserError(
+            f"{site.layer}: covariance rules draw filters, and `{name}` of shape {shape} contains none; "
+            "leave `param` at `weight`, or use an `init` by name for it",
+            code="MIM-I073",
+        )
     expected = stored_shape(_geometry(site))
     if shape != expected:
-        message = f"{site.layer}: `{name}` has shape {shape}, its geometry says {expected}; "
-        raise UserError(message + "use an `init` by name for this layer")
+        raise UserError(
+            f"{site.layer}: `{name}` has shape {shape}, its geometry {expected}; use an `init` "
+            "by name for this layer",
+            code="MIM-I074",
+        )
 
 
 def _notes(cov: Covariance, geometry: Geometry) -> tuple[str, ...]:
-    told = cov.provenance
-    notes = list(told.notes)
-    if told.repair is not None:
-        notes.append(told.repair)
-    if repeats(cov, geometry) > 1 and cov.patch.size > 1 and told.source != "identity":
+    provenance = cov.provenance
+    notes = list(provenance.notes)
+    if provenance.repair is not None:
+        notes.append(provenance.repair)
+    if repeats(cov, geometry) > 1 and cov.patch.size > 1 and provenance.source != "identity":
         notes.append(f"a spatial covariance: {geometry.patch_channels} input channels drawn independently")
     return tuple(notes)

@@ -8,11 +8,12 @@ code. For each layer j in the order of execution:
 
 with Â times √(R/N) where the widths differ, and the statistics of the norm layers behind it are measured
 before the next layer is aligned. The inputs of the first layer are the images, whose basis is shared; the
-last layer is carried over, W_J·Â.
+last layer is copied in the new basis, W_J·Â.
 
 Beyond the paper: a norm layer right behind a layer is read as part of it. Its scale γ/σ enters the rows, and
 their shift enters as one more coordinate, as a bias does; so the new layer computes γ'·(z − μ')/σ' + β' with
-σ' = γ', which is the resampled map, whatever its statistics. Norms elsewhere begin at scale 1 and shift 0.
+σ' = γ', which is the resampled map, whatever its statistics. Other norms are initialized with scale 1 and
+shift 0.
 
 Shapes: R channels of the trained network, N of the new one, O filters, I inputs, K kernel, D coordinates.
 """
@@ -30,7 +31,7 @@ from mimetic.covariance.algebra import truncated
 from mimetic.covariance.capture import eval_mode
 from mimetic.covariance.covariance import Covariance, PatchGeometry, measured
 from mimetic.covariance.layout import filters_of, stored
-from mimetic.covariance.linalg import multiply, one_thread
+from mimetic.covariance.linalg import multiply
 from mimetic.covariance.procrustes import Alignment, polar, rotated, width_scale
 from mimetic.covariance.shrinkage import denoised
 from mimetic.errors import UserError
@@ -38,7 +39,8 @@ from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.names import canonical_modules
 from mimetic.graph.site import Geometry
 from mimetic.initializers.config import Rainbow
-from mimetic.initializers.draw import Streams
+from mimetic.initializers.resolved import NetworkStreams
+from mimetic.threads import one_thread
 
 SLOT = "filters"
 ROTATION = "rotation"
@@ -46,35 +48,38 @@ ROTATION = "rotation"
 
 @dataclass(frozen=True, slots=True)
 class Resampled:
-    """What became of one layer.
+    """The result of one layer.
 
     Attributes:
         layer: Its canonical name.
-        explained: Share of the trained network's features at its input that the rotated new ones meet; None
+        explained: Fraction of the trained network's features at its input that the rotated new ones explain;
+        None
             where the inputs are the images.
-        carried: Whether its weights were carried over instead of drawn, as the classifier's are.
-        notes: What was done to the covariance.
+        copied: Whether its weights were copied instead of drawn, as the classifier's are.
+        notes: Changes of the covariance.
     """
 
     layer: str
     explained: float | None
-    carried: bool
+    copied: bool
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return it in a few words."""
-        how = "carried over" if self.carried else "resampled"
-        met = "" if self.explained is None else f", {self.explained:.1%} of the features at its input met"
+        """Describe it in a few words."""
+        how = "copied" if self.copied else "resampled"
+        met = (
+            "" if self.explained is None else f", {self.explained:.1%} of the features at its input explained"
+        )
         return f"{how}{met}{''.join(f', {note}' for note in self.notes)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """The trained network, the new one, and what both are shown.
+    """The trained network, the new one, and the images of both.
 
     Attributes:
         trained: The reference; unchanged.
-        new: The network to be filled, in place, on the CPU.
+        new: The network to fill, in place, on the CPU.
         images_NCHW: Images as both see them in training: floating point, normalized.
         origin: The trained network's name for messages.
     """
@@ -86,18 +91,20 @@ class Pair:
 
 
 @one_thread()
-def resample(pair: Pair, spec: Rainbow, claimed: Collection[str], streams: Streams) -> tuple[Resampled, ...]:
+def resample(
+    pair: Pair, spec: Rainbow, claimed: Collection[str], streams: NetworkStreams
+) -> tuple[Resampled, ...]:
     """Fill layers of a network from a trained one, in the order of execution, in place.
 
     Args:
         pair: Both networks, of the same layers; widths may differ.
-        spec: Alignment, rows, shrinkage and rank; what it says of `from` and `images` is not looked at.
-        claimed: Canonical names of the layers to fill; the others keep what they hold, and the alignment
-            goes on behind them.
+        spec: Alignment, rows, shrinkage and rank; `from` and `images` are not used.
+        claimed: Canonical names of the layers to fill; the others keep their values, and the alignment
+            continues behind them.
         streams: `streams(parameter, slot)`, by canonical names.
 
     Returns:
-        What became of each filled layer of weights, in order.
+        The result of each filled layer with filters, in order.
 
     Raises:
         UserError: If the networks' layers are not called in the same order, a layer is called twice, or a
@@ -122,13 +129,13 @@ def resample(pair: Pair, spec: Rainbow, claimed: Collection[str], streams: Strea
 
 
 class _Work:
-    """One resampling on its way: the layers of both networks, and the shifts their norms are owed."""
+    """A resampling in progress: the layers of both networks, and shifts that norms have yet to receive."""
 
-    def __init__(self, pair: Pair, spec: Rainbow, claimed: frozenset[str], streams: Streams) -> None:
+    def __init__(self, pair: Pair, spec: Rainbow, claimed: frozenset[str], streams: NetworkStreams) -> None:
         self.pair, self.spec, self.claimed, self.streams = pair, spec, claimed, streams
         self.old, self.new = canonical_modules(pair.trained), canonical_modules(pair.new)
         self.dense = {name: g for name, m in self.new.items() if (g := dense_geometry(m)) is not None}
-        self.owed: dict[str, Tensor] = {}  # norm layer → shift of the rows behind which it stands
+        self.pending_shifts: dict[str, Tensor] = {}  # norm layer → shift of the filters before it
 
     def order(self) -> tuple[LayerCall, ...]:
         """Return the calls of layers and norms, the same in both networks."""
@@ -138,13 +145,19 @@ class _Work:
         theirs = steps(self.pair.trained, {*dense, *norms(self.pair.trained)}, few, origin=origin)
         if ours != theirs:
             odd = next(o if o is not None else t for o, t in zip_longest(ours, theirs) if o != t)
-            message = f"{origin}: `{odd.layer}` is not called at the same place in the "
-            raise UserError(message + "new network; rainbow resamples a network of the same layers")
+            raise UserError(
+                f"{origin}: `{odd.layer}` is not called at the same place in the new network; rainbow "
+                "resamples a network of the same layers",
+                code="MIM-I091",
+            )
         called = [step.layer for step in ours]
         twice = next((name for name in called if called.count(name) > 1), None)
         if twice is not None:
-            message = f"{origin}: `{twice}` is called more than once in a forward, so its inputs have no one "
-            raise UserError(message + "basis; leave it to another rule")
+            raise UserError(
+                f"{origin}: `{twice}` is called more than once in a forward, so its inputs have no single "
+                "basis; leave it to another rule",
+                code="MIM-I092",
+            )
         return ours
 
     def plain_norms(self, order: tuple[LayerCall, ...]) -> None:
@@ -156,17 +169,17 @@ class _Work:
             _set(module, "bias", torch.zeros(()))
 
     def norm(self, step: LayerCall) -> None:
-        """Measure a norm's statistics; one that is part of a filled layer gives back what it divides by."""
+        """Measure a norm's statistics; one that is part of a filled layer multiplies by its divisor."""
         module = self.new[step.layer]
         refresh_statistics(self.pair.new, step.layer, self.pair.images_NCHW, origin="the new network")
-        if step.layer not in self.owed:
+        if step.layer not in self.pending_shifts:
             return
         deviation = (module.running_var.double() + module.eps).sqrt()  # type: ignore[operator]
         _set(module, "weight", deviation)
-        _set(module, "bias", self.owed[step.layer] + module.running_mean.double())  # type: ignore[operator]
+        _set(module, "bias", self.pending_shifts[step.layer] + module.running_mean.double())  # type: ignore[operator]
 
     def layer(self, name: str, before: str | None, norm: str | None, *, last: bool) -> Resampled:
-        """Draw a layer's filters, or carry them over, in the basis of the new network's channels."""
+        """Draw a layer's filters, or copy them, in the basis of the new network's channels."""
         positions = self._positions(name, before)
         found = None if before is None else self._alignment(name, positions)
         geometry, trained = self.dense[name], self.old[name]
@@ -179,7 +192,7 @@ class _Work:
         module = self.new[name]
         _set(module, "weight", stored(weight_OIK, geometry))
         if norm is not None and norm in self.claimed:
-            self.owed[norm] = shift_O
+            self.pending_shifts[norm] = shift_O
             shift_O = torch.zeros_like(shift_O)
         _set(module, "bias", shift_O)
         return Resampled(name, None if found is None else found.explained, last, notes)
@@ -200,7 +213,7 @@ class _Work:
     def _drawn(
         self, name: str, weight_OIK: Tensor, shift_O: Tensor
     ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-        """Return as many filters, and shifts, as the new layer has, of the trained layer's covariance."""
+        """Return the new layer's filters and shifts, drawn from the trained layer's covariance."""
         shifted = bool(shift_O.any())
         rows_OD = weight_OIK.flatten(1)
         rows_OD = torch.cat((rows_OD, shift_O[:, None]), dim=1) if shifted else rows_OD
@@ -231,13 +244,12 @@ class _Work:
             return 1
         positions, rest = divmod(new.in_channels, channels_new)
         if rest or old.in_channels != positions * channels_old:
-            message = (
-                f"`{name}` sees {old.in_channels} features behind {channels_old} channels of `{before}` "
+            raise UserError(
+                f"`{name}` sees {old.in_channels} features behind {channels_old} channels of `{before}` in "
+                f"{self.pair.origin}, and {new.in_channels} behind {channels_new} in the new network; "
+                "rainbow needs the same number of pixels per channel",
+                code="MIM-I093",
             )
-            message += (
-                f"in {self.pair.origin}, and {new.in_channels} behind {channels_new} in the new network"
-            )
-            raise UserError(message + "; rainbow needs the same number of pixels per channel")
         return positions
 
     def _channels(self, name: str) -> tuple[int, int]:
@@ -268,7 +280,7 @@ def _gaussian_rows(cov: Covariance, count: int, stream: torch.Generator) -> Tens
 
 
 def _folded(module: nn.Module, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
-    """Return a layer's filters and shifts, those of a norm right behind it taken in; float64."""
+    """Return a layer's filters and shifts with a norm right behind it folded in; float64."""
     geometry = dense_geometry(module)
     assert geometry is not None
     weight_OIK = filters_of(_values(module, "weight"), geometry)
@@ -291,7 +303,7 @@ def _values(module: nn.Module, name: str, absent: Tensor | None = None) -> Tenso
 
 @torch.no_grad()
 def _set(module: nn.Module, name: str, values: Tensor) -> None:
-    """Write a parameter where the layer has it."""
+    """Write a parameter if the layer has it."""
     found = getattr(module, name, None)
     if isinstance(found, Tensor):
         found.copy_(values)

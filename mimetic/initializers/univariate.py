@@ -1,96 +1,188 @@
-"""Draws by a named law of `torch.nn.init`, one tensor and one stream per parameter.
+"""The initializers of `torch.nn.init` under their own names, each with the moments of its entries.
 
-Tensors are filled in float64 and cast to float32 at the end: torch's float32 kernels give other last bits
-with other instruction sets (measured: AVX2 against none), its float64 ones and the rounding do not.
+A distribution pairs torch's own implementation with the mean and the standard deviation in closed form. Fans
+are torch's: the second and the first side of the stored shape, each times the pixels of the kernel.
 """
 
-from collections.abc import Mapping
+import math
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor
+from torch.nn import init
 
-from mimetic.config.registry import Component
-from mimetic.covariance.layout import stored_shape
 from mimetic.errors import UserError
-from mimetic.graph.site import Site
-from mimetic.initializers.draw import Moments, ResolvedInit, Streams
-from mimetic.initializers.laws import Law, law
-
-SLOT = "values"
-
-_PIECE = 1 << 15
-"""Entries drawn in float64 at once, a multiple of the sixteen that torch's normal law draws together: so the
-values are those of one long draw, the float64 ones stay in a core's cache, and no second thread is taken."""
+from mimetic.initializers import config
+from mimetic.initializers.distributions import Distribution, Shape, check_dimensions, independent, per_tensor
+from mimetic.initializers.normal import normal_, trunc_normal_, trunc_normal_moments
+from mimetic.initializers.resolved import Moments
+from mimetic.streams import keyed_global_rng
+from mimetic.threads import one_thread
 
 
-def univariate(spec: Component, site: Site, names: tuple[str, ...]) -> ResolvedInit:
-    """Return the draw of parameters by a named law, each from its own stream.
+@per_tensor
+def uniform(spec: config.Uniform, shape: Shape) -> Distribution:
+    """U(a, b)."""
+    if spec.a > spec.b:
+        raise UserError(f"uniform needs a ≤ b, but a is {spec.a} and b is {spec.b}", code="MIM-I002")
+    return _uniform(shape, spec.a, spec.b)
 
-    A matrix stored input first (GPT-2's Conv1D) is drawn as the equivalent linear layer's and turned, so
-    it has the same fans, and the same values.
 
-    Raises:
-        UserError: If the law cannot fill one of the parameters.
-    """
-    laws: dict[str, tuple[Law, tuple[int, ...], bool]] = {}
-    moments: dict[str, Moments] = {}
-    for parameter in site.parameters:
-        if parameter.local not in names:
-            continue
-        turned = _input_first(site, parameter.shape)
-        shape = parameter.shape[::-1] if turned else parameter.shape
-        try:
-            found = law(spec, shape)
-        except UserError as error:
-            message = f"{parameter.name}: {error}"
-            raise UserError(message) from error
-        laws[parameter.local] = (found, shape, turned)
-        moments[parameter.local] = found.moments
+@per_tensor
+def normal(spec: config.Normal, shape: Shape) -> Distribution:
+    """N(mean, std²)."""
+    return _normal(shape, spec.std, mean=spec.mean)
 
-    def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:  # noqa: ARG001
-        return {name: _fill(*drawn, streams(name, SLOT)) for name, drawn in laws.items()}
 
-    return ResolvedInit(
-        name=spec.type_name(),
-        arguments=spec.model_dump(exclude={"type"}),
-        sample=sample,
-        moments=moments,
-        apart=all(found.piecewise for found, _, _ in laws.values()),
+@per_tensor
+def scaled_residual(spec: config.ScaledResidual, shape: Shape) -> Distribution:
+    """N(0, std² / (branches·layers))."""
+    return _normal(shape, spec.std / math.sqrt(spec.branches * spec.layers))
+
+
+@per_tensor
+def trunc_normal(spec: config.TruncNormal, shape: Shape) -> Distribution:
+    """N(mean, std²) cut at a and b."""
+    mean, std = trunc_normal_moments(spec.mean, spec.std, lower=spec.a, upper=spec.b)
+
+    def fill(tensor: Tensor, stream: Generator) -> None:
+        trunc_normal_(tensor, spec.mean, spec.std, lower=spec.a, upper=spec.b, generator=stream)
+
+    return Distribution(fill, independent(shape, std, mean=mean), elementwise=True)
+
+
+@per_tensor
+def constant(spec: config.Constant, _shape: Shape) -> Distribution:
+    """One value."""
+    return _constant(spec.value)
+
+
+@per_tensor
+def ones(_spec: config.Ones, _shape: Shape) -> Distribution:
+    """Ones."""
+    return _constant(1.0)
+
+
+@per_tensor
+def zeros(_spec: config.Zeros, _shape: Shape) -> Distribution:
+    """Zeros."""
+    return _constant(0.0)
+
+
+@per_tensor
+def eye(spec: config.Eye, shape: Shape) -> Distribution:
+    """The identity."""
+    check_dimensions(spec, shape, (2,))
+    return Distribution(lambda tensor, _: init.eye_(tensor), _ones_among(math.prod(shape), min(shape)))
+
+
+@per_tensor
+def dirac(spec: config.Dirac, shape: Shape) -> Distribution:
+    """Filters that pass their channel through."""
+    check_dimensions(spec, shape, (3, 4, 5))
+    if shape[0] % spec.groups:
+        raise UserError(
+            f"dirac with groups {spec.groups} needs output channels divisible by it, not {shape[0]}",
+            code="MIM-I003",
+        )
+    count = spec.groups * min(shape[0] // spec.groups, shape[1])
+    return Distribution(
+        lambda tensor, _: init.dirac_(tensor, spec.groups), _ones_among(math.prod(shape), count)
     )
 
 
-def _fill(found: Law, shape: tuple[int, ...], turned: bool, stream: torch.Generator) -> Tensor:
-    tensor = _in_pieces(found, shape, stream) if found.piecewise else _at_once(found, shape, stream)
-    return (tensor.t() if turned else tensor).to(torch.float32).contiguous()
+@per_tensor
+def xavier_uniform(spec: config.XavierUniform, shape: Shape) -> Distribution:
+    """U(±gain·√(6 / (fan_in + fan_out)))."""
+    bound = math.sqrt(3.0) * (spec.gain * math.sqrt(2.0 / sum(fans(spec, shape))))
+    return _uniform(shape, -bound, bound)
 
 
-def _at_once(found: Law, shape: tuple[int, ...], stream: torch.Generator) -> Tensor:
-    tensor = torch.empty(shape, dtype=torch.float64, device="cpu")
-    if tensor.numel() > 0:
-        found.fill(tensor, stream)
-    return tensor
+@per_tensor
+def xavier_normal(spec: config.XavierNormal, shape: Shape) -> Distribution:
+    """N(0, gain²·2 / (fan_in + fan_out))."""
+    return _normal(shape, spec.gain * math.sqrt(2.0 / sum(fans(spec, shape))))
 
 
-def _in_pieces(found: Law, shape: tuple[int, ...], stream: torch.Generator) -> Tensor:
-    """Draw independent entries piece by piece; the last piece is the longest, so never below sixteen."""
-    # numpy asks the system for large pages: touching small ones takes a sixth of the time of a normal draw.
-    tensor = torch.from_numpy(np.empty(shape, dtype=np.float32))
-    flat = tensor.view(-1)
-    count = flat.numel()
-    piece = torch.empty(min(count, 2 * _PIECE), dtype=torch.float64, device="cpu")
-    start = 0
-    while start < count:
-        stop = count if count - start < 2 * _PIECE else start + _PIECE
-        drawn = piece[: stop - start]
-        found.fill(drawn, stream)
-        flat[start:stop].copy_(drawn)
-        start = stop
-    return tensor
+@per_tensor
+def kaiming_uniform(spec: config.KaimingUniform, shape: Shape) -> Distribution:
+    """U(±gain·√(3 / fan))."""
+    bound = math.sqrt(3.0) * _kaiming_std(spec, shape)
+    return _uniform(shape, -bound, bound)
 
 
-def _input_first(site: Site, shape: tuple[int, ...]) -> bool:
-    """Tell whether a parameter is a linear layer's matrix stored input first, as GPT-2's Conv1D does."""
-    geometry = site.geometry
-    linear = geometry is not None and geometry.transposed and not geometry.kernel_size
-    return linear and len(shape) > 1 and geometry is not None and shape == stored_shape(geometry)
+@per_tensor
+def kaiming_normal(spec: config.KaimingNormal, shape: Shape) -> Distribution:
+    """N(0, gain² / fan)."""
+    return _normal(shape, _kaiming_std(spec, shape))
+
+
+@per_tensor
+def orthogonal(spec: config.Orthogonal, shape: Shape) -> Distribution:
+    """A matrix whose shorter side is orthonormal, times the gain."""
+    check_dimensions(spec, shape, range(2, 9))
+    long = max(shape[0], math.prod(shape[1:]))
+    short = math.prod(shape) // max(long, 1)
+    # The degrees of freedom of `short` orthonormal vectors in `long` dimensions.
+    draws = max(1.0, long * short - short * (short + 1) / 2)
+
+    def fill(tensor: Tensor, stream: Generator) -> None:
+        with one_thread():  # the bits of a QR decomposition depend on the number of threads
+            init.orthogonal_(tensor, spec.gain, generator=stream)
+
+    return Distribution(fill, Moments(0.0, spec.gain / math.sqrt(max(long, 1)), draws))
+
+
+@per_tensor
+def sparse(spec: config.Sparse, shape: Shape) -> Distribution:
+    """Columns of N(0, std²), a fraction of whose entries is zero."""
+    check_dimensions(spec, shape, (2,))
+    nonzero = 1.0 - math.ceil(spec.sparsity * shape[0]) / max(shape[0], 1)
+
+    def fill(tensor: Tensor, stream: Generator) -> None:
+        # torch places the zeros by the global stream, whatever generator it is given.
+        with keyed_global_rng(stream.initial_seed(), "zeros"):
+            init.sparse_(tensor, spec.sparsity, spec.std, generator=stream)
+
+    return Distribution(fill, Moments(0.0, spec.std * math.sqrt(nonzero), nonzero * math.prod(shape)))
+
+
+def fans(spec: config.Init, shape: Shape) -> tuple[int, int]:
+    """Return torch's (fan_in, fan_out) of a stored shape.
+
+    Raises:
+        UserError: If the tensor has fewer than two dimensions.
+    """
+    check_dimensions(spec, shape, range(2, 9))
+    pixels = math.prod(shape[2:])
+    return shape[1] * pixels, shape[0] * pixels
+
+
+def _kaiming_std(spec: config.KaimingUniform | config.KaimingNormal, shape: Shape) -> float:
+    fan_in, fan_out = fans(spec, shape)
+    gain = init.calculate_gain(spec.nonlinearity, spec.a)
+    return gain / math.sqrt(max(1, fan_in if spec.mode == "fan_in" else fan_out))
+
+
+def _uniform(shape: Shape, low: float, high: float) -> Distribution:
+    return Distribution(
+        lambda tensor, stream: init.uniform_(tensor, low, high, generator=stream),
+        independent(shape, (high - low) / math.sqrt(12.0), mean=0.5 * (low + high)),
+        elementwise=True,
+    )
+
+
+def _normal(shape: Shape, std: float, *, mean: float = 0.0) -> Distribution:
+    return Distribution(
+        lambda tensor, stream: normal_(tensor, mean, std, generator=stream),
+        independent(shape, std, mean=mean),
+        elementwise=True,
+    )
+
+
+def _constant(value: float) -> Distribution:
+    return Distribution(lambda tensor, _: tensor.fill_(value), Moments(value, 0.0, 0.0), elementwise=True)
+
+
+def _ones_among(count: int, ones: int) -> Moments:
+    """Return the moments of a fixed number of ones among zeros."""
+    mean = ones / max(count, 1)
+    return Moments(mean, math.sqrt(mean * (1.0 - mean)), 0.0)

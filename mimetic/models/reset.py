@@ -1,29 +1,28 @@
 """The model's own initialization, layer by layer, from streams keyed by the layers' names.
 
-A layer's law is its `reset_parameters`. It knows no generators, so it runs under a seeded global stream; and
-because a draw depends on memory format, dtype and device, it runs on a fresh contiguous float32 twin of the
-layer on the CPU, whose values are then copied. The same model built or reset anywhere, at any time, beside
-any other layers, has the same bits.
+A layer's default distribution is its `reset_parameters`. That method takes no generator, so it runs under a
+seeded global stream; and because a draw depends on memory format, dtype and device, it runs on a contiguous
+float32 copy of the layer on the CPU, whose values are then copied. The same layer under the same name gets
+the same bits in any model, on any device, at any time, also by a rule with `init: default`.
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
+from mimetic.errors import UserError
+from mimetic.graph.names import canonical_name, walk
 from mimetic.streams import keyed_global_rng
-
-_WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-"""Name segments put in front by DataParallel and DDP, torch.compile, FSDP and activation checkpointing."""
+from mimetic.threads import one_thread
 
 
 def reset_keyed(model: nn.Module, seed: int) -> nn.Module:
     """Re-initialize a model in place: every parameter and buffer, by its layer's own `reset_parameters`.
 
-    The layer of canonical name n draws under the key (seed, "default", n). Parameters train again
-    (`requires_grad`), buffers such as batch-norm statistics start anew. A tensor that several layers
-    share is drawn by the first.
+    Parameters train again (`requires_grad`), buffers such as batch-norm statistics start anew. A tensor that
+    several layers share is drawn by the first. Layers are keyed by canonical name, see `draw_default`.
 
     Args:
         model: A model all of whose tensors belong to layers with `reset_parameters`; on any real device,
@@ -34,9 +33,9 @@ def reset_keyed(model: nn.Module, seed: int) -> nn.Module:
         The model itself.
 
     Raises:
-        TypeError: If a layer owns tensors but cannot reset them, or leaves one of them unset.
+        UserError: If a layer owns tensors but cannot reset them, or leaves one of them unset.
     """
-    reset_layers(model.named_modules(), seed)
+    _reset_all(((name, layer) for _, name, layer in walk(model)), seed)
     return model
 
 
@@ -44,19 +43,66 @@ def reset_layers(layers: Iterable[tuple[str, nn.Module]], seed: int) -> None:
     """Re-initialize layers in place, each under its name in the network; see `reset_keyed`.
 
     Args:
-        layers: Names and layers. Only tensors a layer owns itself are drawn, so modules below it are
-            layers of their own.
+        layers: Names and layers. Only tensors a layer owns itself are drawn: modules below it are layers of
+            their own.
         seed: Seed of the run.
     """
+    _reset_all(((canonical_name(name), layer) for name, layer in layers), seed)
+
+
+@one_thread()
+def draw_default(layer: nn.Module, *, seed: int, name: str, wanted: Iterable[str]) -> dict[str, Tensor]:
+    """Return new values of tensors that a layer owns, as its `reset_parameters` draws them.
+
+    The stream has the key (seed, "default", name). The layer, its children and the global stream are left as
+    they are; the layer may be on any device, the meta device included.
+
+    Args:
+        layer: The layer. `nn.MultiheadAttention`, with a private `_reset_parameters`, will do as well.
+        seed: Seed of the run.
+        name: Canonical name of the layer.
+        wanted: Local names of the tensors.
+
+    Returns:
+        Contiguous tensors on the CPU by local name, floating-point ones in float32.
+
+    Raises:
+        UserError: If the layer cannot be reset, or leaves one of the tensors unset.
+    """
+    blank = _blank_copy(layer)
+    reset = _reset_method(blank)
+    if reset is None:
+        raise UserError(
+            f"{name}: a {type(layer).__name__} has no `reset_parameters`, so no default initialization; "
+            "use `init: keep`, or another `init` by name",
+            code="MIM-M101",
+        )
+    with keyed_global_rng(seed, "default", name), torch.no_grad():
+        reset()
+    tensors = _own_tensors(blank)
+    for local in wanted:
+        if tensors[local].is_floating_point() and bool(tensors[local].isnan().any()):
+            raise UserError(
+                f"{name}: `reset_parameters` of {type(layer).__name__} does not set all of `{local}`; "
+                "use `init: keep` for it, or another `init` by name",
+                code="MIM-M102",
+            )
+    return {local: tensors[local].detach().contiguous() for local in wanted}
+
+
+def _reset_all(layers: Iterable[tuple[str, nn.Module]], seed: int) -> None:
     written: set[int] = set()
     for name, layer in layers:
-        tensors = _own_tensors(layer)
-        if tensors:
-            drawn = _draw(layer, seed=seed, name=_canonical(name))
-            for local, tensor in tensors.items():
-                if id(tensor) not in written:
-                    _write(tensor, drawn[local])
-                    written.add(id(tensor))
+        tensors = {local: t for local, t in _own_tensors(layer).items() if id(t) not in written}
+        drawn = draw_default(layer, seed=seed, name=name, wanted=tensors) if tensors else {}
+        for local, values in drawn.items():
+            _write(tensors[local], values)
+            written.add(id(tensors[local]))
+
+
+def _reset_method(layer: nn.Module) -> Callable[[], object] | None:
+    methods = (getattr(layer, name, None) for name in ("reset_parameters", "_reset_parameters"))
+    return next((method for method in methods if callable(method)), None)
 
 
 def _own_tensors(layer: nn.Module) -> dict[str, Tensor]:
@@ -64,31 +110,28 @@ def _own_tensors(layer: nn.Module) -> dict[str, Tensor]:
     return {local: tensor for local, tensor in own.items() if tensor is not None}
 
 
-def _draw(layer: nn.Module, *, seed: int, name: str) -> dict[str, Tensor]:
-    """Return new values of the layer's tensors: contiguous, on the CPU, floats in float32."""
-    twin = copy.copy(layer)
-    twin._parameters = {  # noqa: SLF001
-        local: None if tensor is None else nn.Parameter(_unset(tensor), requires_grad=False)
-        for local, tensor in layer._parameters.items()  # noqa: SLF001
-    }
-    twin._buffers = {  # noqa: SLF001
-        local: None if tensor is None else _unset(tensor)
-        for local, tensor in layer._buffers.items()  # noqa: SLF001
-    }
-    reset = getattr(twin, "reset_parameters", None)
-    if reset is None:
-        raise TypeError(f"layer `{name}` ({type(layer).__name__}) owns tensors but has no `reset_parameters`")
-    with keyed_global_rng(seed, "default", name):
-        reset()
-    drawn = _own_tensors(twin)
-    for local, values in drawn.items():
-        if values.is_floating_point() and values.isnan().any():
-            raise TypeError(f"`reset_parameters` of layer `{name}` does not set `{local}`")
-    return drawn
+def _blank_copy(layer: nn.Module) -> nn.Module:
+    """Return a copy of a layer and its children on the CPU, without values and with its own storage."""
+    blank = copy.copy(layer)
+    vars(blank).update(
+        _parameters={
+            local: None if tensor is None else nn.Parameter(_unset(tensor), requires_grad=False)
+            for local, tensor in layer._parameters.items()  # noqa: SLF001
+        },
+        _buffers={
+            local: None if tensor is None else _unset(tensor)
+            for local, tensor in layer._buffers.items()  # noqa: SLF001
+        },
+        _modules={
+            local: None if child is None else _blank_copy(child)
+            for local, child in layer._modules.items()  # noqa: SLF001
+        },
+    )
+    return blank
 
 
 def _unset(tensor: Tensor) -> Tensor:
-    """Return a tensor of the same shape whose values, if they stay, are found out."""
+    """Return a tensor of the same shape, NaN where values that are never set can be recognized."""
     if tensor.is_floating_point():
         return torch.full(tensor.shape, torch.nan, dtype=torch.float32, device="cpu")
     return torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
@@ -99,7 +142,3 @@ def _write(tensor: Tensor, values: Tensor) -> None:
     tensor.copy_(values)
     if isinstance(tensor, nn.Parameter):
         tensor.requires_grad_(tensor.is_floating_point())
-
-
-def _canonical(name: str) -> str:
-    return ".".join(segment for segment in name.split(".") if segment not in _WRAPPERS)

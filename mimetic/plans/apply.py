@@ -4,18 +4,18 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, count
 
 import torch
 from torch import Tensor, nn
 
 from mimetic.errors import RunError, UserError
 from mimetic.graph.names import canonical_buffers, canonical_modules, canonical_parameters
-from mimetic.initializers.draw import Moments, Streams
-from mimetic.initializers.parallel import side_by_side
+from mimetic.initializers.resolved import Moments, Streams
 from mimetic.plans.declared import listing
 from mimetic.plans.entry import Action, Entry
 from mimetic.streams import generator
+from mimetic.threads import side_by_side
 
 SIGMAS = 7.0
 """Standard errors by which a measured moment may differ from its prediction: about one false alarm in
@@ -63,7 +63,7 @@ def apply(
 
     Raises:
         UserError: If the model's parameters are not those of the plan; nothing is written then.
-        RunError: If values are not finite, differ from the plan's prediction or fail a draw's own check.
+        RunError: If values are not finite, or differ from the plan's prediction.
     """
     # 1. The model must be the one that was planned.
     parameters = canonical_parameters(model)
@@ -80,14 +80,11 @@ def apply(
         mean, std = _verify(name, parameters[name], expected[name])
         return WrittenTensor(name, mean, std, network.remarks.get(name))
 
-    written = list(side_by_side(write_and_verify, list((drawn | network.parameters).items())))
+    written = side_by_side(write_and_verify, list((drawn | network.parameters).items()))
     buffers = canonical_buffers(model) if network.buffers else {}
     for name, tensor in network.buffers.items():
         buffers[name].copy_(tensor)
-    # 4. Initializers check what they promise beyond moments.
-    for action in actions:
-        _check_promise(action, parameters, seed)
-    # 5. Frozen parameters take no gradient.
+    # 4. Frozen parameters take no gradient.
     for entry in entries:
         if entry.frozen:
             parameters[entry.parameter].requires_grad_(False)
@@ -117,29 +114,25 @@ def _draw_all(
     actions: Sequence[Action], modules: Mapping[str, nn.Module], seed: int, progress: Progress | None
 ) -> dict[str, Tensor]:
     """Return what all actions draw, by canonical parameter name; thread-safe draws run on several threads."""
+    done = count(1)
 
     def draw(action: Action) -> dict[str, Tensor]:
-        sampled = action.init.sample(_streams(action, seed), modules[action.layer])
+        streams = Streams(seed, action.site, action.parameters)
+        sampled = action.init.sample(streams, modules[action.layer])
         return {action.parameters[local]: tensor for local, tensor in sampled.items()}
 
-    threaded = [action for action in actions if action.init.apart]
-    others = [action for action in actions if not action.init.apart]
-    results = chain(side_by_side(draw, threaded), map(draw, others))
-    drawn: dict[int, dict[str, Tensor]] = {}
-    for action, result in zip((*threaded, *others), results, strict=True):
-        drawn[id(action)] = result
+    def report() -> None:
         if progress is not None:
-            progress(len(drawn), len(actions))
+            progress(next(done), len(actions))
+
+    threaded = [action for action in actions if action.init.thread_safe]
+    results = side_by_side(draw, threaded, on_result=report)
+    drawn = dict(zip(map(id, threaded), results, strict=True))
+    for action in actions:
+        if not action.init.thread_safe:
+            drawn[id(action)] = draw(action)
+            report()
     return {name: tensor for action in actions for name, tensor in drawn[id(action)].items()}
-
-
-def _streams(action: Action, seed: int) -> Streams:
-    """Return the random streams of an action, keyed by canonical parameter names, or by that of the site."""
-
-    def streams(local: str, slot: str) -> torch.Generator:
-        return generator(seed, action.parameters[local] if local else action.site, slot)
-
-    return streams
 
 
 @dataclass(slots=True)
@@ -162,8 +155,10 @@ def _apply_network_initializers(
     # Layers of one initializer are filled together; those that must see the result of the others come last.
     groups: dict[tuple[bool, str], list[Action]] = {}
     for action in actions:
-        if action.init.joint is not None:
-            groups.setdefault((action.init.joint.last, action.init.joint.key), []).append(action)
+        if action.init.network_init is not None:
+            groups.setdefault((action.init.network_init.last, action.init.network_init.key), []).append(
+                action
+            )
     values = _NetworkValues()
     if not groups:
         return values
@@ -171,11 +166,11 @@ def _apply_network_initializers(
     parameters, buffers = canonical_parameters(network), canonical_buffers(network)
     before = {name: buffer.clone() for name, buffer in buffers.items()}
     for _, group in sorted(groups.items(), key=lambda item: item[0][0]):
-        inits = {action.layer: action.init.joint for action in group}
-        shares = {layer: init.share for layer, init in inits.items() if init is not None}
-        first = group[0].init.joint
+        inits = {action.layer: action.init.network_init for action in group}
+        arguments = {layer: init.argument for layer, init in inits.items() if init is not None}
+        first = group[0].init.network_init
         assert first is not None
-        remarks = first.fill(network, shares, lambda name, slot: generator(seed, name, slot))
+        remarks = first.fill(network, arguments, lambda name, slot: generator(seed, name, slot))
         names = {action.layer: list(action.parameters.values()) for action in group}
         values.remarks |= {names[layer][0]: remark for layer, remark in remarks.items()}
         for name in chain.from_iterable(names.values()):
@@ -227,24 +222,6 @@ def _full_tensor(parameter: nn.Parameter) -> Tensor:
     values = parameter.detach()
     gather = getattr(values, "full_tensor", None)
     return values if gather is None else gather()
-
-
-@torch.no_grad()
-def _check_promise(action: Action, parameters: Mapping[str, nn.Parameter], seed: int) -> None:
-    """Let an initializer check what it promises beyond moments on the tensors that were written."""
-    if action.init.check is None:
-        return
-    owned = {local: parameters[name] for local, name in action.parameters.items()}
-    stored = {local: _full_tensor(parameter).to("cpu", torch.float64) for local, parameter in owned.items()}
-    dtypes = {torch.float32, *(parameter.dtype for parameter in owned.values())}  # draws are float32
-    rounding = max(torch.finfo(dtype).eps for dtype in dtypes)
-    failed = action.init.check(_streams(action, seed), stored, rounding)
-    if failed:
-        raise RunError(
-            f"`{action.site}`: initializer `{action.init.name}` failed its self-check: {'; '.join(failed)}; "
-            "this is a bug in the initializer",
-            code="MIM-P034",
-        )
 
 
 @torch.no_grad()

@@ -1,59 +1,64 @@
-"""From a rule and a site to the initializer that carries it out."""
+"""From a rule and a site to the initializer that carries the rule out."""
 
-from mimetic.covariance.context import NO_HARVESTS, Harvests
+from mimetic.config.registry import implementation
+from mimetic.covariance.context import Context
 from mimetic.errors import UserError
 from mimetic.graph.site import Site
-from mimetic.initializers.config import FromNetwork, Keep
-from mimetic.initializers.dispatch import from_network, made, named
-from mimetic.initializers.draw import ResolvedInit
+from mimetic.initializers.config import Keep
 from mimetic.initializers.gaussian import gaussian
-from mimetic.initializers.keep import keep
+from mimetic.initializers.resolved import InitFunction, ResolvedInit
 from mimetic.recipe.rule import Rule
 
 
-def draw(rule: Rule, site: Site, names: tuple[str, ...], harvests: Harvests = NO_HARVESTS) -> ResolvedInit:
-    """Return the draw by which a rule fills the parameters it claims of one layer; samples nothing.
+def resolve_init(rule: Rule, site: Site, context: Context) -> ResolvedInit:
+    """Return the initializer by which a rule fills the parameters it claims of one site; nothing is drawn.
 
     Args:
-        rule: The rule.
-        site: The layer.
-        names: Local names of the claimed parameters.
-        harvests: What trained networks and data gave, or will give, by `harvest_key`.
+        rule: The rule. One that only freezes keeps the values.
+        site: The layer or composite site.
+        context: Local names of the claimed parameters, and harvests of trained networks and data.
 
     Raises:
-        UserError: If the rule's initializer cannot fill them.
+        UserError: If the rule's initializer does not fit the site.
     """
     _check_kind(rule, site)
     if rule.covariance is not None:
-        return gaussian(rule.covariance, rule.scale, site, names, harvests)
-    if isinstance(rule.init, FromNetwork):
-        return from_network(rule.init, site, names, harvests)
-    if rule.init is not None:
-        return named(rule.init, site, names)
-    return keep()
+        return gaussian(rule.covariance, rule.scale, site, context)
+    spec = Keep() if rule.init is None else rule.init
+    function: InitFunction = implementation(spec)
+    return function(spec, site, context)
 
 
-def fills(rule: Rule, site: Site) -> frozenset[str]:
-    """Return the local names of the parameters of a composite site that a rule begins.
+def filled_parameters(rule: Rule, site: Site) -> frozenset[str]:
+    """Return the local names of the parameters of a composite site that a rule fills.
 
-    They are those of the slots its initializer makes; of a rule that only freezes, or keeps, all.
+    They are those of the slots its initializer fills; of a rule that only freezes, or keeps, all.
     """
     if site.structure is None:
         return frozenset(parameter.local for parameter in site.parameters)
-    wanted = None if rule.init is None else made(rule.init)
+    wanted = None if rule.init is None else rule.init.filled_slots
     return frozenset(slot.parameter for slot in site.structure.slots if wanted is None or slot.name in wanted)
 
 
 def _check_kind(rule: Rule, site: Site) -> None:
     """Refuse an initializer of layers for a composite site, and the reverse."""
     if rule.covariance is not None and site.structure is not None:
-        message = f"{site.layer}: a covariance is one of a layer's filters, and this is a site of several; "
-        raise UserError(message + "match its layers by name or by their own kind")
+        raise UserError(
+            f"{site.layer}: a covariance is one of a layer's filters, and this is a composite site; match "
+            "its layers by name or by their own kind",
+            code="MIM-P041",
+        )
     if rule.init is None or isinstance(rule.init, Keep) or rule.init.acts_on == rule.acts_on:
         return
     name = rule.init.type_name()
     if rule.init.acts_on is None:
-        message = f"{site.layer}: `{name}` fills one tensor at a time, and this is a site of several; "
-        raise UserError(message + "match its layers by name or by their own kind")
-    message = f"{site.layer}: `{name}` begins sites of kind `{rule.init.acts_on}`, and this is "
-    raise UserError(message + f"`{site.kind}`; leave `kind` out or name that kind")
+        raise UserError(
+            f"{site.layer}: `{name}` fills one tensor at a time, and this is a composite site; match its "
+            "layers by name or by their own kind",
+            code="MIM-P042",
+        )
+    raise UserError(
+        f"{site.layer}: `{name}` initializes sites of kind `{rule.init.acts_on}`, and this is `{site.kind}`; "
+        "leave `kind` out or name that kind",
+        code="MIM-P043",
+    )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mimetic.initializers.draw import Moments, ResolvedInit
+from mimetic.initializers.resolved import Moments, ResolvedInit
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from mimetic.config.patterns import fullmatch
 from mimetic.errors import UserError
 from mimetic.graph.matching import mismatch
 from mimetic.graph.site import Graph, Parameter, Site
-from mimetic.plans.choose import fills
+from mimetic.plans.choose import filled_parameters
 from mimetic.plans.declared import declared_sites
 from mimetic.recipe.rule import Rule
 
@@ -151,7 +151,7 @@ def _excluded(rule: Rule, site: Site, local: str) -> str | None:
     param = rule.match.param
     if site.structure is None:
         param = "weight" if param is None else param
-    elif local not in fills(rule, site):
+    elif local not in filled_parameters(rule, site):
         return f"its initializer does not fill `{local}`"
     if param is None or param == local or fullmatch(param, local) is not None:
         return None

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from mimetic.collector import paused_collector
 from mimetic.config.address import MAIN, ConfigPath
 from mimetic.config.errors import Issue, RecipeError
-from mimetic.covariance.context import NO_HARVESTS, Harvests
+from mimetic.covariance.context import NO_HARVESTS, Context, Harvests
 from mimetic.errors import UserError
 from mimetic.graph.site import Graph, Parameter, Site
-from mimetic.plans.choose import draw, fills
+from mimetic.plans.choose import filled_parameters, resolve_init
 from mimetic.plans.declared import listing
 from mimetic.plans.diagnose import Message, explain_no_match
 from mimetic.plans.entry import Action, Entry
@@ -88,7 +88,8 @@ def _resolve_inits(matching: Matching, harvests: Harvests) -> tuple[list[Action]
     failed: dict[int, list[UserError]] = {}
     for index, site, parameters in _claimed(matching):
         try:
-            init = draw(matching.rules[index], site, tuple(p.local for p in parameters), harvests)
+            context = Context(tuple(p.local for p in parameters), harvests)
+            init = resolve_init(matching.rules[index], site, context)
         except UserError as error:
             failed.setdefault(index, []).append(error)
             continue
@@ -216,7 +217,7 @@ def _site_notes(matching: Matching, site: Site, parameter: Parameter) -> Iterato
     if described is not None:
         yield described
     yield from structure.notes
-    filled = fills(rule, site)
+    filled = filled_parameters(rule, site)
     for other in site.parameters:
         owner = matching.owner(other.name)
         if other.local in filled and owner is not rule:

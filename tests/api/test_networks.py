@@ -54,7 +54,7 @@ def test_mistakes_are_said_before_anything_is_written() -> None:
     with pytest.raises(UserError, match="`rows`"):
         mimetic.resample(model, trained, IMAGES, rows="square")
     model[5] = nn.Linear(6, 7)
-    with pytest.raises(RecipeError, match="the last layer is carried over"):
+    with pytest.raises(RecipeError, match="the last layer is copied"):
         mimetic.resample(model, trained, IMAGES)
 
     assert torch.equal(before, model[0].weight)

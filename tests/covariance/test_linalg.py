@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mimetic.covariance.linalg import one_thread, smaller_gram, symmetric_root
+from mimetic.covariance.linalg import smaller_gram, symmetric_root
+from mimetic.threads import one_thread
 
 
 def test_threads_are_restored_also_after_an_error() -> None:

@@ -1,13 +1,13 @@
 """Layers by hand, rules and keyed streams, for tests of initializers that need no model."""
 
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
-import torch
 
-from mimetic import streams
+from mimetic.covariance.context import NO_HARVESTS, Context, Harvests
 from mimetic.graph.site import Geometry, Parameter, Site
+from mimetic.initializers.resolved import ResolvedInit, Streams
+from mimetic.plans.choose import resolve_init
 from mimetic.recipe.rule import Rule
 
 LAYER = "blocks.1"
@@ -53,13 +53,30 @@ def rule(**settings: object) -> Rule:
     return Rule.model_validate({"id": "rule", "match": {"layer": ".*", "param": ".*"}, **settings})
 
 
-def keyed(seed: int = 0, layer: str = LAYER) -> Callable[[str, str], torch.Generator]:
+class Names(dict[str, str]):
+    """Canonical names of all parameters of a layer."""
+
+    def __init__(self, layer: str) -> None:
+        self.layer = layer
+
+    def __missing__(self, local: str) -> str:
+        return f"{self.layer}.{local}"
+
+
+def keyed(seed: int = 0, layer: str = LAYER) -> Streams:
     """Return the streams of a layer's parameters."""
-    return lambda local, slot: streams.generator(seed, f"{layer}.{local}", slot)
+    return Streams(seed, layer, Names(layer))
+
+
+def resolve(
+    rule: Rule, site: Site, parameters: tuple[str, ...] = ("weight",), harvests: Harvests = NO_HARVESTS
+) -> ResolvedInit:
+    """Return the initializer of a rule for parameters of a site."""
+    return resolve_init(rule, site, Context(parameters, harvests))
 
 
 @pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
     """Return the functions that make layers, rules and streams."""
-    makers = (site, linear, conv1d_of_gpt2, conv, conv_transpose, norm, rule, keyed)
+    makers = (site, linear, conv1d_of_gpt2, conv, conv_transpose, norm, rule, keyed, resolve)
     return SimpleNamespace(**{maker.__name__: maker for maker in makers})

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,13 +16,19 @@ from mimetic.config.errors import RecipeError
 from mimetic.graph.site import Site
 from mimetic.graph.sites import find_sites
 from mimetic.graph.structure import Attention
-from mimetic.initializers.assembly import read_maps
-from mimetic.initializers.attention import near_identity, query_key_maps, semi_orthogonal, value_out_maps
-from mimetic.initializers.factors import balanced
+from mimetic.initializers.attention_maps import (
+    NearIdentity,
+    balanced,
+    query_key_maps,
+    semi_orthogonal,
+    value_out_maps,
+)
+from mimetic.initializers.composite import read_maps
 from mimetic.streams import generator
 
 WIDTH, HEADS = 24, 4
-QK, VP = {"noise": 0.7, "diagonal": 0.7}, {"noise": 0.4, "diagonal": 0.4}
+QK, VP = NearIdentity(0.7, 0.7, "uniform"), NearIdentity(0.4, -0.4, "uniform")
+NORMAL_QK, NORMAL_VP = replace(QK, distribution="normal"), replace(VP, distribution="normal")
 
 
 def helper_target(alpha: float, beta: float, size: int = 8) -> Tensor:
@@ -63,7 +70,7 @@ def test_balanced_factors(alpha: float, beta: float, row: list[float], values: l
 @pytest.mark.parametrize("rank", [6, 20])
 def test_truncated_factors_are_the_best_approximation(shape: tuple[int, int], rank: int) -> None:
     """The product is that of the leading singular vectors, whichever way they are computed."""
-    target = near_identity(*shape, noise=0.7, diagonal=0.7, law="normal", stream=generator(0))
+    target = NORMAL_QK.sample(*shape, generator(0))
     left, right = balanced(target, rank)
     u, s, v = torch.linalg.svd(target, full_matrices=False)
 
@@ -73,7 +80,7 @@ def test_truncated_factors_are_the_best_approximation(shape: tuple[int, int], ra
 
 def test_ranks_beyond_the_matrix_leave_nothing_dead() -> None:
     """More components than there are: repeated with shared weight, the product stays."""
-    target = near_identity(5, 5, noise=0.4, diagonal=-0.4, law="uniform", stream=generator(0))
+    target = VP.sample(5, 5, generator(0))
     left, right = balanced(target, 12)
 
     assert torch.allclose(left @ right, target, atol=1e-10, rtol=0)
@@ -81,10 +88,10 @@ def test_ranks_beyond_the_matrix_leave_nothing_dead() -> None:
     assert float(right.norm(dim=1).min()) > 0.0
 
 
-@pytest.mark.parametrize("law", ["uniform", "normal"])
-def test_noise_has_variance_one_over_the_width(law: str) -> None:
+@pytest.mark.parametrize("distribution", ["uniform", "normal"])
+def test_noise_has_variance_one_over_the_width(distribution: str) -> None:
     """The noise's singular values reach 2, whatever the width."""
-    target = near_identity(300, 300, noise=1.0, diagonal=0.0, law=law, stream=generator(1))
+    target = NearIdentity(1.0, 0.0, distribution).sample(300, 300, generator(1))
 
     assert float(target.std()) * math.sqrt(300) == pytest.approx(1.0, abs=0.01)
     assert float(torch.linalg.matrix_norm(target, 2)) == pytest.approx(2.0, abs=0.05)
@@ -97,8 +104,8 @@ def test_truncation_weakens_the_identity(width: int, full: float, truncated: flo
     """The diagonal of the product, and the size of the entries, are those of the reference's table."""
     attention = Attention((), 1, 1, 64, 64)
     stream = generator(0, "qk.head0")
-    target = near_identity(width, width, **QK, law="uniform", stream=stream)
-    q, k = query_key_maps(attention, (width, width), **QK, law="uniform", stream=lambda s: generator(0, s))
+    target = QK.sample(width, width, stream)
+    q, k = query_key_maps(attention, (width, width), QK, lambda s: generator(0, s))
 
     assert float(target.diagonal().mean()) == pytest.approx(full, abs=0.01)
     assert float((q.T @ k).diagonal().mean()) == pytest.approx(truncated, abs=0.01)
@@ -109,7 +116,7 @@ def test_truncation_weakens_the_identity(width: int, full: float, truncated: flo
 def test_size_of_values_and_projection(width: int, entry: float) -> None:
     """The entries' deviation is that of the reference's table (methods-structured-init.md §2.7)."""
     attention = Attention((), 3, 3, width // 3, width // 3)
-    maps = value_out_maps(attention, (width, width), **VP, law="uniform", stream=lambda s: generator(0, s))
+    maps = value_out_maps(attention, (width, width), VP, lambda s: generator(0, s))
 
     assert [float(factor.std()) for factor in maps] == pytest.approx([entry, entry], rel=0.02)
 
@@ -118,9 +125,7 @@ def test_size_of_values_and_projection(width: int, entry: float) -> None:
 def test_diagonals_of_both_layouts(legacy: bool, spread: float) -> None:
     """Mean −0.401 either way; untransposed, it runs from −0.91 to 0 (methods-structured-init.md §2.2)."""
     attention = Attention((), 3, 3, 64, 64)
-    v, out = value_out_maps(
-        attention, (192, 192), **VP, law="uniform", stream=lambda s: generator(0, s), legacy_layout=legacy
-    )
+    v, out = value_out_maps(attention, (192, 192), VP, lambda s: generator(0, s), legacy_layout=legacy)
     diagonal = (v.T @ out.T).diagonal()
 
     assert float(diagonal.mean()) == pytest.approx(-0.401, abs=0.01)
@@ -133,18 +138,16 @@ def test_grouped_queries_share_keys_and_values() -> None:
     """Shared keys serve their heads best together; all heads' values and projections make A."""
     attention = Attention((), 4, 2, 3, 3)
     streams = lambda slot: generator(7, slot)  # noqa: E731
-    q, k = query_key_maps(attention, (12, 12), **QK, law="normal", stream=streams)
-    v, out = value_out_maps(attention, (12, 12), **VP, law="normal", stream=streams)
-    targets = torch.cat(
-        [near_identity(12, 12, **QK, law="normal", stream=streams(f"qk.head{h}")) for h in (0, 1)]
-    )
+    q, k = query_key_maps(attention, (12, 12), NORMAL_QK, streams)
+    v, out = value_out_maps(attention, (12, 12), NORMAL_VP, streams)
+    targets = torch.cat([NORMAL_QK.sample(12, 12, streams(f"qk.head{h}")) for h in (0, 1)])
     u, s, w = torch.linalg.svd(targets, full_matrices=False)
     realised = torch.cat([q[:3].T @ k[:3], q[3:6].T @ k[:3]])
     assert (q.shape, k.shape, v.shape, out.shape) == ((12, 12), (6, 12), (6, 12), (12, 12))
     assert torch.allclose(realised, (u[:, :3] * s[:3]) @ w[:3], atol=1e-10, rtol=0)
     assert float(q[:6].norm()) / math.sqrt(2) == pytest.approx(float(k[:3].norm()))
 
-    target = near_identity(12, 12, noise=0.4, diagonal=-0.4, law="normal", stream=streams("vp"))
+    target = NORMAL_VP.sample(12, 12, streams("vp"))
     u, s, w = torch.linalg.svd(target)
     whole = sum(v[h // 2 * 3 :][:3].T @ out.T[h * 3 :][:3] for h in range(4))
     assert torch.allclose(whole, (u[:, :6] * s[:6]) @ w[:6], atol=1e-10, rtol=0)
@@ -323,9 +326,7 @@ def test_orientation_by_running_the_module(name: str) -> None:
     """With attention forced to the identity the layer is x ↦ x·A, A near −0.4·I; no transpose is lost."""
     layer, _ = begun(LAYERS[name])
     x = torch.randn(50, WIDTH, generator=generator("x"))
-    target = near_identity(
-        WIDTH, WIDTH, noise=0.4, diagonal=-0.4, law="uniform", stream=generator(3, "attn", "vp")
-    )
+    target = VP.sample(WIDTH, WIDTH, generator(3, "attn", "vp"))
     with torch.no_grad():
         result = with_identity(layer.eval(), x)
 
@@ -336,9 +337,7 @@ def test_grouped_queries_by_running_the_module() -> None:
     """With two keys for four heads the layer still is the best approximation of x ↦ x·A."""
     layer, _ = begun(lambda: llama_layer(2))
     x = torch.randn(50, WIDTH, generator=generator("x"))
-    target = near_identity(
-        WIDTH, WIDTH, noise=0.4, diagonal=-0.4, law="uniform", stream=generator(3, "attn", "vp")
-    )
+    target = VP.sample(WIDTH, WIDTH, generator(3, "attn", "vp"))
     left, right = balanced(target, WIDTH // 2)
     with torch.no_grad():
         result = with_identity(layer.eval(), x)
@@ -351,9 +350,7 @@ def test_heads_are_truncated_products() -> None:
     maps = maps_of(torch_layer)
     for head in range(HEADS):
         stream = generator(3, "attn", f"qk.head{head}")
-        left, right = balanced(
-            near_identity(WIDTH, WIDTH, **QK, law="uniform", stream=stream), WIDTH // HEADS
-        )
+        left, right = balanced(QK.sample(WIDTH, WIDTH, stream), WIDTH // HEADS)
         rows = slice(head * 6, head * 6 + 6)
 
         assert torch.allclose(maps["q"][rows].T @ maps["k"][rows], (left @ right).float(), atol=1e-5, rtol=0)

@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mimetic.errors import UserError
-from mimetic.initializers.bank import gaussian_derivatives
-from mimetic.plans.choose import draw
+from mimetic.initializers.bank import derivative_basis
 
 BANKS = ["impulse", "box", "gaussian_bump", "gaussian_derivatives"]
 
 
 def bank(make: SimpleNamespace, spec: dict[str, object], *sizes: int) -> Tensor:
     """Return the weight a bank draws for a convolution."""
-    found = draw(make.rule(init=spec), make.conv(*sizes), ("weight",))
+    found = make.resolve(make.rule(init=spec), make.conv(*sizes), ("weight",))
     return found.sample(make.keyed(), nn.Identity())["weight"].double()
 
 
@@ -61,7 +60,7 @@ def test_bump_is_a_gaussian_around_a_pixel(make: SimpleNamespace) -> None:
 
 def test_derivatives_are_those_of_a_gaussian() -> None:
     """Orders up to two make six members: even, odd and mixed, as finite differences of the Gaussian show."""
-    members = gaussian_derivatives((41, 41), sigma=6.0, order=2).view(6, 41, 41)
+    members = derivative_basis((41, 41), sigma=6.0, order=2).view(6, 41, 41)
     gaussian = members[0]
 
     def unit(x: Tensor) -> Tensor:
@@ -79,7 +78,7 @@ def test_derivatives_are_those_of_a_gaussian() -> None:
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
 def test_members_that_vanish_are_left_out(order: int) -> None:
     """On a single pixel only even orders are something."""
-    assert order // 2 + 1 == len(gaussian_derivatives((1,), sigma=1.0, order=order))
+    assert order // 2 + 1 == len(derivative_basis((1,), sigma=1.0, order=order))
 
 
 @pytest.mark.parametrize(
@@ -92,4 +91,4 @@ def test_members_that_vanish_are_left_out(order: int) -> None:
 def test_what_does_not_fit(make: SimpleNamespace, spec: dict[str, object], site: str, message: str) -> None:
     """A layer without a kernel, or with too small a one, is refused by name."""
     with pytest.raises(UserError, match=f"^blocks.1.weight: {message}"):
-        draw(make.rule(init=spec), getattr(make, site)(), ("weight",))
+        make.resolve(make.rule(init=spec), getattr(make, site)(), ("weight",))

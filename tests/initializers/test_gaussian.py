@@ -12,7 +12,6 @@ from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
 from mimetic.initializers.gaussian import draw_filters, gaussian_moments
-from mimetic.plans.choose import draw
 
 CLOSED = {"covariance": {"type": "closed_form", "width": 0.7}}
 IDENTITY = {"covariance": "identity"}
@@ -20,7 +19,7 @@ IDENTITY = {"covariance": "identity"}
 
 def test_filters_are_draws_of_the_factor(make: SimpleNamespace) -> None:
     """The weight is ε·F of the keyed generator, reshaped row-major to (outputs, channels, rows, columns)."""
-    found = draw(make.rule(**CLOSED), make.conv(12, 64, 5), ("weight",))
+    found = make.resolve(make.rule(**CLOSED), make.conv(12, 64, 5), ("weight",))
     weight = found.sample(make.keyed(), nn.Identity())["weight"]
     noise = torch.randn(64 * 12, 25, generator=make.keyed()("weight", "filters"), dtype=torch.float64)
     expected = (noise @ closed_form((5, 5), 0.7).factor_RD).view(64, 12, 5, 5).float()
@@ -29,19 +28,19 @@ def test_filters_are_draws_of_the_factor(make: SimpleNamespace) -> None:
 
 def test_channels_are_independent_and_notes_say_so(make: SimpleNamespace) -> None:
     """A spatial covariance is drawn per input channel; the plan's reader is told, and of the repair."""
-    dense = draw(make.rule(**CLOSED), make.conv(12, 64, 5), ("weight",))
-    depthwise = draw(make.rule(**CLOSED), make.conv(16, 16, 5, 16), ("weight",))
+    dense = make.resolve(make.rule(**CLOSED), make.conv(12, 64, 5), ("weight",))
+    depthwise = make.resolve(make.rule(**CLOSED), make.conv(16, 16, 5, 16), ("weight",))
     assert dense.notes[-1] == "a spatial covariance: 12 input channels drawn independently"
     assert len(dense.notes) == 2
     assert dense.notes[0].endswith("taken by absolute value")
     assert dense.notes[:1] == depthwise.notes
-    assert draw(make.rule(**IDENTITY), make.conv(), ("weight",)).notes == ()
+    assert make.resolve(make.rule(**IDENTITY), make.conv(), ("weight",)).notes == ()
 
 
 def test_arguments_hold_the_resolved_width(make: SimpleNamespace) -> None:
     """What enters the plan's hash are the rule's arguments and the width at this layer's depth."""
     settings = {"covariance": {"type": "closed_form", "width": {"start": 0.1, "linear": 0.4}}}
-    arguments = draw(make.rule(**settings), make.conv(), ("weight",)).arguments
+    arguments = make.resolve(make.rule(**settings), make.conv(), ("weight",)).arguments
     assert arguments["covariance"]["width"] == pytest.approx(0.1 + 0.2 + 0.5 * 0.25 * 0.25)
     assert arguments["covariance"]["padding"] == "wrap"
     assert arguments["scale"] == {"type": "none", "gain": 1.0}
@@ -50,8 +49,8 @@ def test_arguments_hold_the_resolved_width(make: SimpleNamespace) -> None:
 def test_input_first_matrices_are_turned(make: SimpleNamespace) -> None:
     """GPT-2's Conv1D gets the weights of the equivalent linear layer, transposed."""
     settings = {**IDENTITY, "scale": "kaiming"}
-    plain = draw(make.rule(**settings), make.linear(), ("weight",))
-    turned = draw(make.rule(**settings), make.conv1d_of_gpt2(), ("weight",))
+    plain = make.resolve(make.rule(**settings), make.linear(), ("weight",))
+    turned = make.resolve(make.rule(**settings), make.conv1d_of_gpt2(), ("weight",))
     weight = turned.sample(make.keyed(), nn.Identity())["weight"]
     assert torch.equal(plain.sample(make.keyed(), nn.Identity())["weight"].T, weight)
     assert weight.is_contiguous()
@@ -71,7 +70,7 @@ def test_transposed_convolutions_store_inputs_first() -> None:
 
 def test_large_layers_are_drawn_in_blocks(make: SimpleNamespace) -> None:
     """A linear layer of 2100 × 1000 scatters alike at its start and its end."""
-    found = draw(make.rule(**IDENTITY), make.linear(1000, 2100), ("weight",))
+    found = make.resolve(make.rule(**IDENTITY), make.linear(1000, 2100), ("weight",))
     weight = found.sample(make.keyed(), nn.Identity())["weight"]
     assert pytest.approx([1.0, 1.0], abs=0.01) == [float(weight[:500].std()), float(weight[-500:].std())]
     assert found.moments["weight"].draws == 2_100_000.0
@@ -101,31 +100,31 @@ def test_moments_govern_how_far_measured_ones_scatter() -> None:
 def test_only_weights_are_filters(make: SimpleNamespace) -> None:
     """A rule that also claims the bias is refused by name."""
     with pytest.raises(UserError, match=r"blocks\.1: covariance rules draw filters, and `bias`"):
-        draw(make.rule(**CLOSED), make.conv(), ("weight", "bias"))
+        make.resolve(make.rule(**CLOSED), make.conv(), ("weight", "bias"))
 
 
 def test_norm_weights_are_not_filters(make: SimpleNamespace) -> None:
     """The weight of a norm has one side only."""
     with pytest.raises(UserError, match=r"`weight` of shape \(64,\)"):
-        draw(make.rule(**IDENTITY), make.norm(), ("weight",))
+        make.resolve(make.rule(**IDENTITY), make.norm(), ("weight",))
 
 
 def test_layers_without_geometry_are_refused(make: SimpleNamespace) -> None:
     """An embedding is a matrix, but not of filters."""
     embedding = make.site("embedding", None, weight=(100, 8))
     with pytest.raises(UserError, match="embedding layer has no filters"):
-        draw(make.rule(**IDENTITY), embedding, ("weight",))
+        make.resolve(make.rule(**IDENTITY), embedding, ("weight",))
 
 
 def test_other_layouts_are_refused(make: SimpleNamespace) -> None:
     """A weight that is not what its geometry says is an error, not a wrong reshape."""
     strange = make.site("conv", Geometry(3, 8, (3, 3), (1, 1)), weight=(8, 3, 9))
-    with pytest.raises(UserError, match=r"shape \(8, 3, 9\), its geometry says \(8, 3, 3, 3\)"):
-        draw(make.rule(**IDENTITY), strange, ("weight",))
+    with pytest.raises(UserError, match=r"shape \(8, 3, 9\), its geometry \(8, 3, 3, 3\)"):
+        make.resolve(make.rule(**IDENTITY), strange, ("weight",))
 
 
 def test_scale_errors_name_the_layer(make: SimpleNamespace) -> None:
     """A width of which nothing is left cannot be scaled, and the layer is named."""
     settings = {**CLOSED, "scale": {"type": "trace"}}
     with pytest.raises(UserError, match=r"blocks\.1: .*single pixel"):
-        draw(make.rule(**settings), make.conv(side=1), ("weight",))
+        make.resolve(make.rule(**settings), make.conv(side=1), ("weight",))

@@ -12,7 +12,6 @@ from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.harvest import Harvest, Harvested, harvest_key
 from mimetic.errors import RunError
 from mimetic.graph.site import Geometry
-from mimetic.plans.choose import draw
 from mimetic.recipe.rule import Rule
 
 FILTERS = {"covariance": {"type": "filters", "from": {"stage": "small"}}}
@@ -40,7 +39,7 @@ def harvested(rule: Rule, *, measured: bool = True, statistic: str = "filters") 
 def test_filters_scatter_as_promised(make: SimpleNamespace) -> None:
     """Moments hold at the depth of the layer, in the middle between the two of the harvest."""
     rule, site = make.rule(**FILTERS), make.conv(400, 400, 5, 400)
-    found = draw(rule, site, ("weight",), harvested(rule))
+    found = make.resolve(rule, site, ("weight",), harvested(rule))
     weight = found.sample(make.keyed(), nn.Identity())["weight"]
     moments = found.moments["weight"]
     error = 5.0 * moments.std / math.sqrt(moments.draws)
@@ -55,7 +54,7 @@ def test_filters_scatter_as_promised(make: SimpleNamespace) -> None:
 def test_what_was_measured_enters_the_plan(make: SimpleNamespace) -> None:
     """The digest of the factor stands among the arguments, so another harvest is another plan."""
     rule, site = make.rule(**FILTERS), make.conv(8, 8, 3, 8)
-    found = draw(rule, site, ("weight",), harvested(rule)).arguments
+    found = make.resolve(rule, site, ("weight",), harvested(rule)).arguments
     assert found["covariance"]["from"] == {"stage": "small", "seeds": "own"}
     assert len(found["digest"]) == 32
     assert "harvest" not in found
@@ -64,8 +63,8 @@ def test_what_was_measured_enters_the_plan(make: SimpleNamespace) -> None:
 def test_pending_covariances_are_shown_and_not_drawn(make: SimpleNamespace) -> None:
     """Before the network is trained there are notes and no moments, and sampling says what to do."""
     rule, site = make.rule(**FILTERS, scale="kaiming"), make.conv(8, 8, 5, 8)
-    pending = draw(rule, site, ("weight",), harvested(rule, measured=False))
-    ready = draw(rule, site, ("weight",), harvested(rule))
+    pending = make.resolve(rule, site, ("weight",), harvested(rule, measured=False))
+    ready = make.resolve(rule, site, ("weight",), harvested(rule))
     assert (pending.name, pending.notes, dict(pending.moments)) == ("gaussian", ready.notes, {})
     assert pending.arguments["harvest"] == "pending"
     assert "digest" not in pending.arguments
@@ -82,7 +81,7 @@ def test_spatial_covariances_fit_any_number_of_channels(make: SimpleNamespace, c
     """Each input channel draws on its own, and the plan says so."""
     settings: dict[str, Any] = {"covariance": {**FILTERS["covariance"], "kind": "depthwise_conv"}}
     rule = make.rule(**settings)
-    found = draw(rule, make.conv(channels, 16, 3), ("weight",), harvested(rule))
+    found = make.resolve(rule, make.conv(channels, 16, 3), ("weight",), harvested(rule))
     drawn = [note for note in found.notes if note.startswith("a spatial covariance")]
     assert len(drawn) == (channels > 1)
     assert found.sample(make.keyed(), nn.Identity())["weight"].shape == (16, channels, 3, 3)

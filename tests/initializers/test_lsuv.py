@@ -130,6 +130,6 @@ def test_recipes_scale_last_of_all() -> None:
 
 def test_images_must_be_at_hand() -> None:
     """Without them the rule says what to do."""
-    with pytest.raises(RecipeError, match="the scale `lsuv` needs training images, and none are at hand"):
+    with pytest.raises(RecipeError, match="the scale `lsuv` needs training images, and none are available"):
         mimetic.initialize(network(), {"init": [rule("0", "first")]}, seed=0)
     assert issubclass(RecipeError, UserError)

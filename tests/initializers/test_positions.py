@@ -15,9 +15,15 @@ from mimetic import initialize, plan
 from mimetic.config.errors import RecipeError
 from mimetic.errors import UserError
 from mimetic.graph.sites import find_sites
-from mimetic.initializers.assembly import read_maps
-from mimetic.initializers.factors import balanced
-from mimetic.initializers.impulse import OFFSETS, impulse_factors, impulse_logits, impulse_matrix, principal
+from mimetic.initializers.attention_maps import (
+    OFFSETS,
+    balanced,
+    impulse_factors,
+    impulse_logits,
+    impulse_matrix,
+    principal,
+)
+from mimetic.initializers.composite import read_maps
 from mimetic.models.sincos import sincos2d
 from mimetic.streams import generator
 
@@ -73,7 +79,7 @@ def test_a_table_is_filled_behind_its_class_token() -> None:
         (
             lambda: nn.ModuleDict({"wpe": nn.Embedding(16, 8)}),
             "sincos2d",
-            r"its 16 positions have no grid; say it, e.g. `grid: \[4, 4\]`",
+            r"its 16 positions have no grid; give it, e.g. `grid: \[4, 4\]`",
         ),
         (
             vit,
@@ -109,11 +115,7 @@ def test_another_grid_than_the_models_is_told(grid: list[int], said: list[str]) 
     init = {"type": "sincos2d", "grid": grid}
     notes = plan({"recipe": 1, "init": [{**TABLE, "init": init}]}, vit()).entry("pos_embed").notes
 
-    assert list(notes) == [
-        "a grid of 4×4 positions after 1 other",
-        *said,
-        "checked after writing: every entry",
-    ]
+    assert list(notes) == ["a grid of 4×4 positions after 1 other", *said]
 
 
 def test_another_grid_of_impulses_is_told() -> None:

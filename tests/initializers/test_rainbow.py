@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from mimetic.covariance.context import Context
 from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import RunError, UserError
 from mimetic.graph.site import Site
 from mimetic.graph.sites import find_sites
-from mimetic.initializers.draw import ResolvedInit
-from mimetic.plans.choose import draw
+from mimetic.initializers.resolved import ResolvedInit
+from mimetic.plans.choose import resolve_init
 from mimetic.recipe.rule import Rule
 
 RAINBOW = {"type": "rainbow", "from": {"stage": "small"}}
@@ -48,7 +49,7 @@ def drawn(layer: str, model: nn.Module, rule: Rule, *, trained: bool = False, **
         network = TrainedNetwork("stage small", network.graph, old, IMAGES)
     site = site_of(model, layer)
     claimed = names.get("names", tuple(parameter.local for parameter in site.parameters))
-    return draw(rule, site, claimed, {harvest_key(rule.init): network})
+    return resolve_init(rule, site, Context(claimed, {harvest_key(rule.init): network}))
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def rule(make: SimpleNamespace) -> Rule:
     [
         ("0", "6 filters resampled from 4 of stage small"),
         ("1", "statistics measured behind the resampled layers of stage small"),
-        ("6", "carried over from stage small, in the new channels' basis"),
+        ("6", "copied from stage small, in the new channels' basis"),
     ],
 )
 def test_plans_say_what_becomes_of_each_layer(rule: Rule, layer: str, note: str) -> None:
@@ -73,9 +74,9 @@ def test_plans_say_what_becomes_of_each_layer(rule: Rule, layer: str, note: str)
     assert pending.arguments["harvest"] == "pending"
     assert len(ready.arguments["digest"]) == 32
     assert ready.notes == pending.notes
-    assert pending.joint is not None
+    assert pending.network_init is not None
     with pytest.raises(RunError, match="stage small is not trained yet, so there is nothing to resample"):
-        pending.joint.fill(net(6), [layer], lambda *_: torch.Generator())
+        pending.network_init.fill(net(6), [layer], lambda *_: torch.Generator())
 
 
 def test_digests_are_those_of_weights_and_images() -> None:
@@ -125,7 +126,7 @@ def test_digests_are_those_of_weights_and_images() -> None:
         (
             "6",
             {"classes": 7},
-            r"6 \(linear 7×6\): in stage small it is linear 5×4, and the last layer is carried",
+            r"6 \(linear 7×6\): in stage small it is linear 5×4, and the last layer is copied",
         ),
     ],
 )
@@ -146,12 +147,12 @@ def test_layers_it_does_not_know_are_refused(rule: Rule) -> None:
     with pytest.raises(
         UserError, match=r"0.0 \(conv 4×3×3×3\): stage small has no such layer, but `0`, `1`, "
     ):
-        draw(rule, site, ("weight", "bias"), {harvest_key(rule.init): network})
+        resolve_init(rule, site, Context(("weight", "bias"), {harvest_key(rule.init): network}))
 
 
 def test_parameters_are_filled_together(rule: Rule) -> None:
     """A rule that leaves the bias out is told how to claim it."""
-    with pytest.raises(UserError, match=r"the rule leaves out `bias`; match `param: '\.\*'`"):
+    with pytest.raises(UserError, match=r"the rule omits `bias`; match `param: '\.\*'`"):
         drawn("0", net(6), rule, names=("weight",))
 
 
@@ -160,4 +161,4 @@ def test_without_a_network_the_way_to_one_is_said(rule: Rule) -> None:
     with pytest.raises(
         UserError, match=r"`mimetic\.resample\(model, trained, images\)` takes one of your own"
     ):
-        draw(rule, site_of(net(), "0"), ("weight", "bias"))
+        resolve_init(rule, site_of(net(), "0"), Context(("weight", "bias")))

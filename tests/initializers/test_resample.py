@@ -85,8 +85,8 @@ def test_a_permuted_copy_gets_the_same_function(monkeypatch: pytest.MonkeyPatch)
     assert [d.explained for d in done[1:]] == pytest.approx([1.0, 1.0], abs=1e-6)
     assert [str(d) for d in done] == [
         "resampled",
-        "resampled, 100.0% of the features at its input met",
-        "carried over, 100.0% of the features at its input met",
+        "resampled, 100.0% of the features at its input explained",
+        "copied, 100.0% of the features at its input explained",
     ]
 
 
@@ -128,7 +128,7 @@ def test_narrower_networks_are_possible() -> None:
     done = filled(new, trained)
 
     assert bool(torch.isfinite(outputs(new)).all())
-    assert [d.carried for d in done] == [False, False, True]
+    assert [d.copied for d in done] == [False, False, True]
 
 
 def test_filters_have_the_covariance_they_are_drawn_from() -> None:

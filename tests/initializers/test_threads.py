@@ -4,23 +4,32 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+from mimetic.threads import one_thread, side_by_side
 
 SCRIPT = """
 import hashlib
 import sys
 import torch
-import mimetic.recipe
-from mimetic.covariance import Covariance, PatchGeometry, closed_form, scaled
+from mimetic.covariance.closed_form import closed_form
+from mimetic.covariance.context import Context
+from mimetic.covariance.covariance import Covariance, PatchGeometry
+from mimetic.covariance.scale import scaled
 from mimetic.covariance.algebra import powered
 from mimetic.covariance.filters import filter_covariance
 from mimetic.covariance.nfm import entry_centered_nfm, nfm
 from mimetic.covariance.transfer import marginal, resized
-from mimetic.recipe.scale import Trace
+from mimetic.covariance.config import Trace
 from mimetic.graph.site import Geometry, Parameter, Site
-from mimetic.initializers import draw, draw_filters
+from mimetic.initializers.gaussian import draw_filters
+from mimetic.initializers.resolved import Streams
+from mimetic.plans.choose import resolve_init
 from mimetic.recipe.rule import Rule
 from mimetic.streams import generator
 
@@ -40,7 +49,7 @@ for side in (5, 7, 9, 11):
 for name, shape in (("orthogonal", (256, 576)), ("normal", (300, 300)), ("trunc_normal", (300, 300))):
     site = Site("l", "linear", (), None, (Parameter("l.weight", "weight", shape, "float32"),))
     rule = Rule.model_validate({"id": "a", "match": ".*", "init": name})
-    drawn = draw(rule, site, ("weight",)).sample(lambda local, slot: generator(0, local, slot), None)
+    drawn = resolve_init(rule, site, Context()).sample(Streams(0, "l", {"weight": "weight"}), None)
     digest.update(drawn["weight"].numpy().tobytes())
 print(torch.get_num_threads(), digest.hexdigest())
 """
@@ -68,3 +77,43 @@ def test_draws_do_not_depend_on_the_number_of_threads() -> None:
     assert threads == ("1", "3")
     assert len(set(digests)) == 1
     assert len(digests[0]) == hashlib.sha256().digest_size * 2
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    """Let torch compute in three threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_work_side_by_side_may_ask_for_one_thread() -> None:
+    """Decompositions inside such work, as a plug-in may have, do not wait for each other for ever."""
+
+    def work(index: int) -> tuple[int, int]:
+        with one_thread():
+            return index, sum(side_by_side(lambda item: item * torch.get_num_threads(), range(4)))
+
+    results: list[tuple[int, int]] = []
+    thread = threading.Thread(target=lambda: results.extend(side_by_side(work, range(8))), daemon=True)
+    thread.start()
+    thread.join(timeout=30.0)
+
+    assert not thread.is_alive()
+    assert results == [(index, 6) for index in range(8)]
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_threads_are_restored_after_a_failure() -> None:
+    """Work that fails, or a progress callback that raises, leaves torch's threads as they were."""
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda item: 1 // item, range(8))
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(lambda item: item, range(8), on_result=stop)
+    assert torch.get_num_threads() == 3

@@ -71,7 +71,7 @@ def test_tiling_repeats_each_part() -> None:
     tensor = torch.arange(6.0).view(3, 2)
 
     assert tiled(tensor, (5, 3))[4].tolist() == [2.0, 3.0, 2.0]
-    assert tiled(tensor, (6, 2), parts=3).tolist() == [[0, 1], [0, 1], [2, 3], [2, 3], [4, 5], [4, 5]]
+    assert tiled(tensor, (6, 2), chunks=3).tolist() == [[0, 1], [0, 1], [2, 3], [2, 3], [4, 5], [4, 5]]
 
 
 def _network(width: int, depth: int) -> nn.Module:
@@ -133,8 +133,8 @@ def test_what_is_not_trained_is_pending() -> None:
     ("ours", "theirs", "kind", "message"),
     [
         (_network(4, 3), _network(8, 2), "weight_selection", "has no parameter `blocks.2.weight`"),
-        (_network(9, 2), _network(8, 2), "weight_selection", "take `weight_tiling` for these layers"),
-        (_network(7, 2), _network(8, 2), "weight_tiling", "take `weight_selection` for these layers"),
+        (_network(9, 2), _network(8, 2), "weight_selection", "use `weight_tiling` for these layers"),
+        (_network(7, 2), _network(8, 2), "weight_tiling", "use `weight_selection` for these layers"),
         (
             nn.ModuleDict({"blocks": nn.Sequential(nn.Conv1d(4, 4, 1))}),
             _network(8, 1),
@@ -158,3 +158,14 @@ def test_equal_weights_give_equal_plans() -> None:
     other = _plan(ours, theirs, "weight_selection")
 
     assert first.hash == again.hash != other.hash
+
+
+def test_resolving_reads_no_tensor() -> None:
+    """Weights are copied when they are drawn: a plan does not hold a second network."""
+    ours, theirs = _network(4, 2), _network(8, 5)
+    made = _plan(ours, theirs, "weight_selection")
+    with torch.no_grad():
+        theirs.get_parameter("blocks.0.weight").fill_(3.0)
+    made.apply(ours)
+
+    assert bool((ours.get_parameter("blocks.0.weight") == 3.0).all())

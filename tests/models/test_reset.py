@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from mimetic.models.reset import reset_keyed
+from mimetic.errors import UserError
+from mimetic.graph.names import canonical_parameters
+from mimetic.models.reset import draw_default, reset_keyed
 
 
 def small() -> nn.Sequential:
@@ -105,6 +107,33 @@ def test_wrappers_do_not_matter() -> None:
     assert_same(expected, actual)
 
 
+class Wrapping(nn.Module):
+    """A network whose layer is honestly called `module`, at the front and further inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Linear(3, 3)
+        self.inner = nn.ModuleDict({"module": nn.Linear(3, 3)})
+
+
+def test_layers_called_module_keep_their_name() -> None:
+    """Streams are keyed by the names that plans show, also for a layer that is not a wrapper's."""
+    model = reset_keyed(Wrapping(), 0)
+    for name, parameter in canonical_parameters(model).items():
+        layer, _, local = name.rpartition(".")
+        expected = draw_default(nn.Linear(3, 3), seed=0, name=layer, wanted=[local])[local]
+        assert torch.equal(expected, parameter), name
+
+
+def test_children_of_a_layer_are_left_alone() -> None:
+    """A reset that reaches into children changes copies of them only."""
+    layer = nn.MultiheadAttention(8, 2)
+    before = layer.out_proj.bias.detach().fill_(3.0).clone()
+    drawn = draw_default(layer, seed=0, name="attn", wanted=["in_proj_weight"])
+    assert set(drawn) == {"in_proj_weight"}
+    assert torch.equal(before, layer.out_proj.bias)
+
+
 def test_global_stream_is_left_alone() -> None:
     """Torch's global generator continues as if nothing had happened."""
     model = small()
@@ -139,7 +168,7 @@ class Stubborn(nn.Module):
 
 def test_unresettable_layer_is_refused() -> None:
     """A layer that owns tensors and has no `reset_parameters` is named."""
-    with pytest.raises(TypeError, match=r"layer `0` .Stubborn. owns tensors"):
+    with pytest.raises(UserError, match=r"^0: a Stubborn has no `reset_parameters`"):
         reset_keyed(nn.Sequential(Stubborn()), 0)
 
 
@@ -147,5 +176,5 @@ def test_forgotten_tensor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A `reset_parameters` that leaves a tensor unset is found out."""
     monkeypatch.setattr(Stubborn, "reset_parameters", nn.Module.eval, raising=False)
 
-    with pytest.raises(TypeError, match="does not set `gain`"):
+    with pytest.raises(UserError, match="does not set all of `gain`"):
         reset_keyed(Stubborn(), 0)

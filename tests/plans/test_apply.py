@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mimetic.errors import RunError, UserError
-from mimetic.initializers.draw import Moments, ResolvedInit
+from mimetic.initializers.resolved import Moments, ResolvedInit
 
 from .conftest import Small, plan_of
 

@@ -128,7 +128,7 @@ def test_initializers_of_one_tensor_are_refused() -> None:
     rule = {"id": "attention", "match": {"kind": "attention"}, "init": "zeros"}
 
     assert mistakes(vit(), rule)[0][0] == (
-        "blocks.0.attn: `zeros` fills one tensor at a time, and this is a site of several; "
+        "blocks.0.attn: `zeros` fills one tensor at a time, and this is a composite site; "
         "match its layers by name or by their own kind (and 2 more of its layers)"
     )
 

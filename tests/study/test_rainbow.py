@@ -46,9 +46,7 @@ def test_alignment_keeps_what_was_learned(tmp_path: Path) -> None:
 
     assert result.complete
     assert found["aligned"] > found["unaligned"] + 0.3
-    assert notes == [
-        "blocks.0.conv.weight resampled; blocks.1.conv.weight resampled; head.weight carried over"
-    ]
+    assert notes == ["blocks.0.conv.weight resampled; blocks.1.conv.weight resampled; head.weight copied"]
     assert {entry["initializer"] for entry in plan["entries"]} == {"rainbow"}
     assert plan["entries"][0]["notes"] == ["16 filters resampled from 16 of stage trained, seed 0"]
 
