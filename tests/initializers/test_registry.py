@@ -68,7 +68,7 @@ ARGUMENTS: dict[str, dict[str, object]] = {
 }
 LINEAR = {"uniform", "normal", "trunc_normal", "sparse", "default"}
 DEPTHWISE = ("closed_form", "mixture")
-"""Cases of a linear layer, and of a depthwise convolution: values are pinned. The others are tried in turn."""
+"""Cases of a linear layer, and of a depthwise convolution: values are pinned. Others are tried in turn."""
 
 # The first eight bytes of sha256 over the float32 values of seed 0.
 GOLDEN = {
