@@ -9,16 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mimetic.covariance.sources import source
 from scipy import stats
 from torch import nn
 
 from mimetic.config.registry import registered
-from mimetic.covariance.config import Carried, Patches
+from mimetic.covariance.components import covariance_of
 from mimetic.errors import UserError
 from mimetic.graph.site import Site
 from mimetic.graph.sites import find_sites
-from mimetic.initializers.config import FromNetwork
 from mimetic.initializers.resolved import ResolvedInit
 from mimetic.models.build import build
 from mimetic.models.config import Mamba, Vit
@@ -26,19 +24,16 @@ from mimetic.plans.choose import filled_parameters
 from mimetic.recipe.rule import Rule
 
 INITS = registered("init")
-LAYERWISE = [
-    n for n, section in INITS.items() if section.acts_on is None and not issubclass(section, FromNetwork)
-]
+LAYERWISE = [name for name, s in INITS.items() if s.acts_on is None and s.takes is None]
 """Those that fill layers; initializers from a trained network have separate tests."""
 
 COMPOSITE = [name for name, section in INITS.items() if section.acts_on is not None]
 SILENT = {"keep", "default"}
 """Built-in ones without moments: nothing is drawn, or the distribution is the layer's own."""
 
-HARVESTED = (Carried, Patches)
-"""Covariances that come from a harvest; `test_harvests` draws from them."""
+COVARIANCES = [name for name, s in registered("covariance").items() if s.takes is None and name != "file"]
+"""Those that need no harvest; `test_harvests` draws from the others."""
 
-COVARIANCES = [n for n, section in registered("covariance").items() if not issubclass(section, HARVESTED)]
 SCALES = [name for name, section in registered("scale").items() if "finish" not in section.functions]
 """Those that fix the size of the filters; what runs the network has separate tests."""
 
@@ -149,7 +144,7 @@ def test_every_registered_covariance_has_its_moments_at_every_scale(
 def test_every_registered_covariance_is_that_of_its_filters(make: SimpleNamespace, name: str) -> None:
     """The second moment of many filters is the covariance, entry by entry."""
     rule, site = case(make, name)
-    dense = source(rule.covariance, site).dense()
+    dense = covariance_of(rule.covariance, site).dense()
     found = make.resolve(rule, site)
     weights = [found.sample(make.keyed(seed), nn.Identity())["weight"] for seed in range(40)]
     filters = torch.cat(weights).double().view(-1, len(dense))
