@@ -1,4 +1,4 @@
-"""The command line: one file per verb, each parses, calls the library and prints.
+"""The command line: one file per verb, which parses, calls the library and prints.
 
 Exit codes: 0 ok, 1 a run failed, 2 the recipe or the request is wrong, 130 stopped by Ctrl-C.
 """
@@ -22,8 +22,7 @@ from mimetic.cli import (
     ui,
     validate,
 )
-from mimetic.cli.console import example
-from mimetic.cli.guard import guarded
+from mimetic.cli.console import example, guarded
 from mimetic.collector import end_quickly
 
 VERBS = (
@@ -46,8 +45,8 @@ VERBS = (
 
 app = typer.Typer(
     name="mimetic",
-    help="Start networks where training would have taken them: initialization recipes in YAML, "
-    "compiled against any model, compared in MLflow.",
+    help="Initialize networks with the structure that training would give them: recipes in YAML, "
+    "resolved against any model, compared in MLflow.",
     epilog=example("""  $ mimetic new first.yaml
   $ mimetic plan first.yaml
   $ mimetic run first.yaml
@@ -61,12 +60,12 @@ app = typer.Typer(
 for verb in VERBS:
     verb.register(app)
 for _command in app.registered_commands:
-    assert _command.callback is not None
-    _command.callback = guarded(_command.callback)
+    if _command.callback is not None:
+        _command.callback = guarded(_command.callback)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         from mimetic import __version__
 
         typer.echo(f"mimetic {__version__}")
@@ -79,7 +78,7 @@ def _main(
         False, "--version", callback=_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
-    """Take the options that stand before a verb."""
+    """Parse the options before the verb."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import AllowCode, check_places, console, counted, example, write_file
+from mimetic.cli.console import AllowCode, check_writable, console, example, pluralize, progress, write_file
 from mimetic.cli.options import (
     Checkpoint,
     Classes,
@@ -21,7 +21,6 @@ from mimetic.cli.options import (
     Std,
     Weights,
 )
-from mimetic.cli.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +96,7 @@ def ansatz(
     from mimetic.cli.subject import asked, load_images, network, normalized, untrained
     from mimetic.train.devices import pick_device
 
-    check_places(csv, None if figures is None else figures / "depth.png")
+    check_writable(csv, None if figures is None else figures / "depth.png")
     subject = asked(
         model,
         recipe,
@@ -180,7 +179,7 @@ def _summary(layers: "Sequence[LayerAnsatz]", untrained: "Sequence[LayerAnsatz]"
     rhos = [[layer.agreement.rho for layer in of] for of in (layers, untrained)]
     now, before = (sum(values) / len(values) for values in rhos)
     higher = sum(after > start for after, start in zip(*rhos, strict=True))
-    counts = f"{counted(len(layers), 'layer')}, {counted(images, 'image')}"
+    counts = f"{pluralize(len(layers), 'layer')}, {pluralize(images, 'image')}"
     return f"{counts}: mean ρ {now:.3f}, untrained {before:.3f}, higher in {higher} of {len(layers)}"
 
 

@@ -1,12 +1,12 @@
-"""`mimetic compare`: the arms of a study side by side."""
+"""`mimetic compare`: compare the arms of a study."""
 
 import json
 from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import Root, console, example
-from mimetic.cli.studies import StudyName, find_study
+from mimetic.cli.console import Root, console, example, print_comparison
+from mimetic.cli.inputs import StudyName, find_study
 from mimetic.study.layout import DEFAULT_ROOT
 
 EPILOG = example(
@@ -26,7 +26,7 @@ def compare(
     study: StudyName = None,
     metric: Annotated[
         str | None,
-        typer.Option("--metric", metavar="NAME", help="What to compare by; the study's own unless given."),
+        typer.Option("--metric", metavar="NAME", help="Metric to compare by; the study's by default."),
     ] = None,
     baseline: Annotated[
         str | None, typer.Option("--baseline", metavar="ARM", help="Arm to compare with.")
@@ -35,17 +35,16 @@ def compare(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Compare arms: mean ± std over seeds, paired differences to the baseline with corrected intervals."""
-    from mimetic.cli.tables import print_comparison
     from mimetic.study.comparing.comparison import of_study
 
     folder = find_study(study, root)
-    made = of_study(folder, metric=metric, baseline=baseline)
+    comparison = of_study(folder, metric=metric, baseline=baseline)
     if as_json:
-        typer.echo(json.dumps(made.to_dict(), indent=1))
+        typer.echo(json.dumps(comparison.to_dict(), indent=1))
         return
     out = console()
-    print_comparison(out, made)
-    out.print(f"study {folder}")
+    print_comparison(out, comparison)
+    out.print(f"study {folder}", soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:

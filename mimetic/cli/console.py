@@ -1,21 +1,37 @@
-"""What the verbs share: the console, and the options that several of them take."""
+"""Shared by the verbs: common options, output to the terminal, files, error messages and exit codes."""
 
+import functools
+import os
 import sys
-from contextlib import suppress
+import tempfile
+import textwrap
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from mimetic.config.errors import RecipeError
 from mimetic.errors import UserError
 from mimetic.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mimetic.covariance.network import Progress
+    from mimetic.study.comparing.comparison import Comparison
+
+FAILED = 1
+WRONG = 2
+INTERRUPTED = 130
+
+DEBUG = "MIMETIC_DEBUG"
+"""Environment variable that lets tracebacks through, for developers of mimetic."""
+
 PIPE_WIDTH = 140
-"""Columns where the output is no terminal, so that a table in a file is not cut."""
+"""Columns where the output is not a terminal."""
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="Path of the recipe.", show_default=False)]
 Overrides = Annotated[
@@ -26,27 +42,41 @@ Overrides = Annotated[
 ]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let a `type: python` model run its code.")]
 Root = Annotated[Path, typer.Option("--root", metavar="FOLDER", help="Folder of the runs.")]
-ArmName = Annotated[
-    str | None, typer.Option("--arm", metavar="NAME", help="The arm; all of them unless given.")
-]
+ArmName = Annotated[str | None, typer.Option("--arm", metavar="NAME", help="The arm; all arms by default.")]
 ModelName = Annotated[
     str | None,
     typer.Option("--model", metavar="SOURCE:NAME", help="Another model, e.g. timm:convmixer_768_32."),
 ]
 
 
-class _Patient:
-    """A stream whose reader may go away: what is written then is lost, and nothing stops for it."""
+def example(text: str) -> str:
+    """Return the worked example at the end of a verb's help, with its lines unwrapped."""
+    unwrapped = "\n\n".join(f"\b\n{paragraph}" for paragraph in text.split("\n\n"))
+    return f"Example:\n\n{unwrapped}"
+
+
+def pluralize(number: int, thing: str) -> str:
+    """Return a number with its noun: `1 trial`, `9 trials`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+# Output
+
+
+class RetryingStream:
+    """A stream that ignores failed writes, so that a study outlives the terminal it was started in."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
+        """Write, or drop the text."""
         with suppress(OSError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
+        """Flush, or do nothing."""
         with suppress(OSError):
             self._stream.flush()
 
@@ -55,60 +85,209 @@ class _Patient:
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Return a console that does not cut tables where nobody looks at a terminal.
-
-    Messages on stderr never stop what they tell of: a study outlives the terminal it was started in.
-    """
+    """Return a console for stdout or stderr; writes to stderr never fail."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPE_WIDTH
-    file = cast("IO[str]", _Patient(stream)) if stderr else stream
+    file = cast("IO[str]", RetryingStream(stream)) if stderr else stream
     made = Console(file=file, width=width, highlight=False, markup=False)
-    made.on_broken_pipe = _reader_gone  # type: ignore[method-assign] # Rich would exit with 1: a failed run
+    made.on_broken_pipe = _raise_broken_pipe  # type: ignore[method-assign] # Rich would exit with 1: a failed run
     return made
 
 
-def _reader_gone() -> None:
+def _raise_broken_pipe() -> None:
     raise BrokenPipeError
 
 
-def counted(number: int, thing: str) -> str:
-    """Return a number with its noun: `1 trial`, `9 trials`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+def print_table(
+    out: "Console", header: Sequence[str], rows: Sequence[Sequence[str]], *, right: bool = False
+) -> None:
+    """Print rows as a table where it fits the terminal, else one block of lines per row.
+
+    Args:
+        out: The console.
+        header: Names of the columns.
+        rows: Their cells; empty ones are left out of blocks.
+        right: Whether all columns but the first are aligned to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    if out.is_terminal and sum(widths) + 2 * (len(widths) - 1) > out.width:
+        for row in rows:
+            _print_block(out, header, row)
+        return
+    rule = ["─" * width for width in widths]
+    for row in (header, rule, *rows):
+        cells = [
+            cell.rjust(width) if right and index > 0 else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        out.print("  ".join(cells).rstrip(), soft_wrap=True)
 
 
-def check_places(*paths: Path | None) -> None:
-    """Refuse places that cannot take a file before the work is done that would fill it.
+def _print_block(out: "Console", header: Sequence[str], row: Sequence[str]) -> None:
+    """Print a row as its first cell and, below it, the other columns with their names."""
+    pairs = [f"{n} {c}".lstrip() for n, c in zip(header[1:], row[1:], strict=True) if c not in {"", "–"}]
+    # Non-breaking blanks keep a name beside its value.
+    text = ", ".join(pair.replace(" ", "\xa0") for pair in pairs)
+    lines = textwrap.wrap(
+        text,
+        out.width,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    out.print("\n".join((row[0], *lines)).replace("\xa0", " "), soft_wrap=True)
+
+
+def print_comparison(out: "Console", comparison: "Comparison") -> None:
+    """Print the arms of a study side by side."""
+    from mimetic.study.comparing.rendering import cells, correction_note
+
+    header, rows = cells(comparison)
+    print_table(out, header, rows, right=True)
+    if note := correction_note(comparison):
+        out.print(note)
+
+
+def print_item(out: "Console", name: str, text: str, *, width: int) -> None:
+    """Print a name and its description, the description wrapped beside the name on a terminal."""
+    head = f"  {name:<{width}} "
+    columns = out.width if out.is_terminal else sys.maxsize
+    out.print(textwrap.fill(head + text, columns, subsequent_indent=" " * len(head)), soft_wrap=True)
+
+
+@contextmanager
+def progress(what: str) -> "Iterator[Progress]":
+    """Show a progress bar on a terminal, nothing on a pipe; yields `update(done, total)`."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    out = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=out, transient=True, auto_refresh=False, disable=not out.is_terminal
+    ) as bars:
+        task = bars.add_task(what, total=None)
+
+        def update(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+            bars.refresh()
+
+        yield update
+
+
+# Files
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Refuse output files that cannot be written, before the work is done.
 
     Raises:
-        UserError: If one is a folder, or lies where nothing can be written.
+        UserError: If one is a folder, or lies in a folder that cannot be written to.
     """
     for path in (path for path in paths if path is not None):
         if path.is_dir():
-            raise UserError(f"{path} is a folder; give the name of a file, e.g. {path / 'out'}{path.suffix}")
+            raise UserError(
+                f"{path} is a folder; give the name of a file, e.g. {path / 'out'}{path.suffix}",
+                code="MIM-X002",
+            )
         nearest = next(folder for folder in path.absolute().parents if folder.exists())
         try:
-            with TemporaryFile(dir=nearest):
+            with tempfile.TemporaryFile(dir=nearest):
                 pass
         except OSError as error:
-            said = f"{path} cannot be written ({nearest}: {error.strerror}); choose another place"
-            raise UserError(said) from None
+            raise UserError(
+                f"{path} cannot be written ({nearest}: {error.strerror}); choose another place",
+                code="MIM-X003",
+            ) from None
 
 
 def write_file(path: Path, text: str) -> None:
     """Write a file the user asked for.
 
     Raises:
-        UserError: If the place does not take it.
+        UserError: If it cannot be written.
     """
     try:
         write_text(path, text)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another place") from None
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); choose another place", code="MIM-X004"
+        ) from None
 
 
-def example(text: str) -> str:
-    """Return the worked example that ends a verb's help; its lines are kept as they are."""
-    kept = "\n\n".join(f"\b\n{paragraph}" for paragraph in text.split("\n\n"))
-    return f"Example:\n\n{kept}"
+# Errors
+
+
+def guarded(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return a verb whose failures end in a message and an exit code, never in a traceback."""
+
+    @functools.wraps(verb)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            verb(*args, **options)
+            sys.stdout.flush()  # notice a pipe without a reader here, not at exit
+        except UserError as error:
+            _exit(error_text(error), error.exit_code, error)
+        except BrokenPipeError:
+            raise typer.Exit from None
+        except KeyboardInterrupt:
+            _exit("interrupted", INTERRUPTED, None)
+        except (typer.Exit, typer.Abort):
+            raise
+        except OSError as error:
+            _exit(_system_error(error), WRONG, error)
+        except Exception as error:  # noqa: BLE001 - the last resort: a traceback is no message to a user
+            _exit(_internal_error(error), FAILED, error)
+        finally:
+            _silence_stdout()
+
+    return run
+
+
+def error_text(error: UserError) -> str:
+    """Return an error's message, with its code at the end of the first line."""
+    if isinstance(error, RecipeError) or not error.code:
+        return str(error)  # each issue of a recipe has its own code
+    first, *rest = str(error).split("\n")
+    return "\n".join([f"{first} [{error.code}]", *rest])
+
+
+def _exit(message: str, code: int, error: BaseException | None) -> None:
+    if error is not None and os.environ.get(DEBUG):
+        raise error
+    try:
+        typer.echo(message, err=True)
+    except BrokenPipeError:
+        _silence_stdout()
+    raise typer.Exit(code) from None
+
+
+def _silence_stdout() -> None:
+    """Redirect an output without a reader (`mimetic ls | head`), or Python would complain at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _system_error(error: OSError) -> str:
+    """Return an error of the operating system in one line, with the files it names."""
+    text = error.strerror if error.strerror is not None else str(error)
+    named = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return f"{' → '.join(named) if named else 'system error'}: {text} [MIM-X001]"
+
+
+def _internal_error(error: Exception) -> str:
+    """Save the traceback to a file, and return a message that names it."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="mimetic-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write("".join(traceback.format_exception(error)))
+    text = " ".join(str(error).split())
+    return (
+        f"internal error: {type(error).__name__}{f': {text}' if text else ''} (please report) [MIM-X000]\n"
+        f"    hint: the traceback is in {file.name} ({DEBUG}=1 shows it here)"
+    )

@@ -1,12 +1,11 @@
 """`mimetic diff`: which parameters are initialized differently in two plans."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import AllowCode, ModelName, Root, console, example
+from mimetic.cli.console import AllowCode, ModelName, Root, console, example, print_table
 from mimetic.errors import UserError
 from mimetic.recipe.load import load
 from mimetic.study.layout import DEFAULT_ROOT
@@ -24,12 +23,6 @@ EPILOG = example(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
-    name: str
-    plan: "Plan"
-
-
 def diff(
     one: Annotated[
         str, typer.Argument(metavar="RECIPE[#ARM]", show_default=False, help="A recipe, and its arm.")
@@ -42,37 +35,31 @@ def diff(
     allow_code: AllowCode = False,
 ) -> None:
     """Compare two plans parameter by parameter: not the text of the recipes, but what they mean."""
-    left, right = (_side(text, model=model, root=root, allow_code=allow_code) for text in (one, other))
-    from rich import box
-    from rich.table import Table
-
+    (left_name, left), (right_name, right) = (
+        _plan(text, model=model, root=root, allow_code=allow_code) for text in (one, other)
+    )
     from mimetic.plans.plan import differences
 
-    rows = differences(left.plan.entries, right.plan.entries)
+    rows = differences(left.entries, right.entries)
     out = console()
-    names = (left.name, right.name) if left.name != right.name else (one, other)
     if rows:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in ("parameter", *names):
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        out.print(table)
-    total = len({entry.parameter for entry in (*left.plan.entries, *right.plan.entries)})
+        names = (left_name, right_name) if left_name != right_name else (one, other)
+        print_table(out, ("parameter", *names), rows)
+    total = len({entry.parameter for entry in (*left.entries, *right.entries)})
     out.print(f"{len(rows)} of {total} parameters differ")
 
 
-def _side(text: str, *, model: str | None, root: Path, allow_code: bool) -> _Side:
+def _plan(text: str, *, model: str | None, root: Path, allow_code: bool) -> "tuple[str, Plan]":
+    """Return the arm that `RECIPE#ARM` names, and its plan."""
     path, _, arm = text.partition("#")
     recipe = load(path)
     if not arm and len(recipe.arms) > 1:
-        shown = ", ".join(f"{path}#{name}" for name in recipe.arms)
-        raise UserError(f"{path} has several arms; say which one: {shown}")
-    from mimetic.cli.plans import plans_of
+        names = ", ".join(f"{path}#{name}" for name in recipe.arms)
+        raise UserError(f"{path} has several arms; name one of {names}", code="MIM-X020")
+    from mimetic.cli.inputs import plans_of
 
     plans = plans_of(recipe, arm=arm or None, seed=0, model=model, root=root, allow_code=allow_code)
-    ((name, plan),) = plans.items()
-    return _Side(name, plan)
+    return next(iter(plans.items()))
 
 
 def register(app: typer.Typer) -> None:

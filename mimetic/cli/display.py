@@ -15,7 +15,7 @@ from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
 
-from mimetic.cli.console import counted
+from mimetic.cli.console import pluralize
 from mimetic.metrics import metric
 from mimetic.study.comparing.rendering import duration
 from mimetic.study.layout import Trial
@@ -65,7 +65,7 @@ class Progress:
     def begin(self, study: Path, trials: Sequence[Trial]) -> None:
         """Take in the trials about to run."""
         self._count = len(trials)
-        what = f"{counted(len(trials), 'trial')} to run" if trials else "every trial has finished already"
+        what = f"{pluralize(len(trials), 'trial')} to run" if trials else "every trial has finished already"
         self._console.print(f"{study}: {what}", soft_wrap=True)
         self._bars.update(self._whole, description="study", total=len(trials), completed=0)
         self._count_up()

@@ -38,7 +38,7 @@ def explain(
 ) -> None:
     """Show the verdict of every rule on a parameter or on all parameters of a layer."""
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
-    from mimetic.cli.plans import plans_of
+    from mimetic.cli.inputs import plans_of
     from mimetic.plans.explain import explain as verdicts
 
     out = console()

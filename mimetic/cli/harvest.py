@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mimetic.cli.console import AllowCode, check_places, console, counted, example
+from mimetic.cli.console import AllowCode, check_writable, console, example, pluralize, progress
 from mimetic.cli.options import (
     Checkpoint,
     Classes,
@@ -21,7 +21,6 @@ from mimetic.cli.options import (
     Std,
     Weights,
 )
-from mimetic.cli.progress import progress
 from mimetic.cli.show import Picture, check_picture, draw, harvest_table
 from mimetic.errors import UserError
 
@@ -98,7 +97,7 @@ def harvest(
     from mimetic.train.devices import pick_device
 
     check_picture(picture)
-    check_places(output, picture)
+    check_writable(output, picture)
     if checkpoint is not None and output.resolve() == checkpoint.resolve():
         raise UserError(f"--output: {output} holds the weights that are measured; choose another name")
     given = {"count": images, "outputs": outputs, "probes": probes, "power": power, "shrink": shrink}
@@ -133,7 +132,7 @@ def harvest(
     out = console()
     out.print(harvest_table(found))
     size = output.stat().st_size / 2**20
-    out.print(f"{statistic} of {subject.origin}, {counted(len(found.layers), 'layer')}", soft_wrap=True)
+    out.print(f"{statistic} of {subject.origin}, {pluralize(len(found.layers), 'layer')}", soft_wrap=True)
     out.print(f"covariances {output} ({size:.1f} MiB)", soft_wrap=True)
     if picture is not None:
         draw(found, picture)

@@ -1,11 +1,12 @@
-"""`mimetic ls`: what there is: recipes, types a recipe may name, studies."""
+"""`mimetic ls`: list recipes, the types a recipe may name, and studies."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import Root, console, counted, example
+from mimetic.cli.console import Root, console, example, pluralize, print_item
+from mimetic.cli.inputs import suggestion
 from mimetic.config.registry import families, registered
 from mimetic.errors import UserError
 from mimetic.study.layout import DEFAULT_ROOT
@@ -14,7 +15,7 @@ EPILOG = example(
     """  $ mimetic ls recipes
   recipes (mimetic new FILE --from NAME)
   …
-    quickstart                   The first run: three beginnings of a small ConvMixer …
+    quickstart                   The first run: three …
 
   $ mimetic ls match_default
   scale `match_default`: Give a filter the energy of PyTorch's own default, …
@@ -32,37 +33,29 @@ def ls(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """List shipped recipes, the types a recipe may name with their arguments, and studies."""
-    if what is None or what == "recipes":
-        _recipes()
-    if what is None or what == "studies":
-        _studies(root)
-    if what in ("recipes", "studies"):
-        return
-    if what is None:
-        for family in families():
-            _family(family)
-    elif what in families():
-        _family(what)
-    elif not _type(what):
-        from difflib import get_close_matches
-
-        names = ["recipes", "studies", *families(), *(n for f in families() for n in registered(f))]
-        close = get_close_matches(what, names, n=3)
-        hint = (
-            f"; did you mean {' or '.join(f'`{n}`' for n in close)}?"
-            if close
-            else f": try {', '.join(names[:9])}"
-        )
-        raise UserError(f"nothing is called `{what}`{hint}")
+    known = families()
+    if what in {None, "recipes"}:
+        _list_recipes()
+    if what in {None, "studies"}:
+        _list_studies(root)
+    for family in known if what is None else [what] if what in known else []:
+        _list_family(family)
+    owners = [family for family in known if what in registered(family)]
+    for family in owners:
+        _list_type(family, str(what))
+    if what not in {None, "recipes", "studies", *known} and not owners:
+        names = ["recipes", "studies", *known, *(name for family in known for name in registered(family))]
+        hint = suggestion(str(what), names, count=3) or f"try {', '.join(names[:9])}"
+        raise UserError(f"nothing is called `{what}`; {hint}", code="MIM-X030")
 
 
-def _recipes() -> None:
+def _list_recipes() -> None:
     from mimetic.recipe.shipped import shipped
 
     out = console()
     out.print("recipes (mimetic new FILE --from NAME)")
     for name, path in shipped().items():
-        out.print(f"  {name:<28} {_headline(path)}")
+        print_item(out, name, _headline(path), width=28)
 
 
 def _headline(path: Path) -> str:
@@ -74,47 +67,40 @@ def _headline(path: Path) -> str:
     return ""
 
 
-def _studies(root: Path) -> None:
+def _list_studies(root: Path) -> None:
     from mimetic.study.layout import read_record, studies
 
     out = console()
     found = list(studies(root))
-    out.print(f"studies below {root}" if found else f"no studies below {root}")
+    out.print(f"studies below {root}" if found else f"no studies below {root}", soft_wrap=True)
     for folder in found:
         try:
             record = read_record(folder)
         except UserError as error:  # one damaged study hides no other
             out.print(f"  {error}", soft_wrap=True)
             continue
-        arms, seeds = counted(len(record["arms"]), "arm"), counted(len(record["seeds"]), "seed")
-        out.print(f"  {folder}  {arms} × {seeds}")
+        arms, seeds = pluralize(len(record["arms"]), "arm"), pluralize(len(record["seeds"]), "seed")
+        out.print(f"  {folder}  {arms} × {seeds}", soft_wrap=True)
 
 
-def _family(family: str) -> None:
+def _list_family(family: str) -> None:
     out = console()
     out.print(family)
     for name, section in registered(family).items():
-        out.print(f"  {name:<18} {_first_line(section.__doc__)}")
+        print_item(out, name, _first_line(section.__doc__), width=18)
 
 
-def _type(name: str) -> bool:
+def _list_type(family: str, name: str) -> None:
+    """Print a type with its arguments and their defaults."""
     out = console()
-    found = False
-    for family in families():
-        section = registered(family).get(name)
-        if section is None:
-            continue
-        found = True
-        out.print(f"{family} `{name}`: {_first_line(section.__doc__)}")
-        for key, field in section.model_fields.items():
-            if key != "type":
-                default = (
-                    "required"
-                    if field.is_required()
-                    else f"default {field.get_default(call_default_factory=True)!r}"
-                )
-                out.print(f"  {key:<16} {field.description} ({default})")
-    return found
+    section = registered(family)[name]
+    out.print(f"{family} `{name}`: {_first_line(section.__doc__)}")
+    for key, field in section.model_fields.items():
+        if key != "type":
+            default = "" if field.is_required() else repr(field.get_default(call_default_factory=True))
+            print_item(
+                out, key, f"{field.description} ({f'default {default}' if default else 'required'})", width=16
+            )
 
 
 def _first_line(text: str | None) -> str:

@@ -1,14 +1,14 @@
-"""`mimetic new`: start a recipe of one's own from a shipped one."""
+"""`mimetic new`: start a new recipe from a shipped one."""
 
 import re
 import shlex
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mimetic.cli.console import example, write_file
+from mimetic.cli.inputs import suggestion
 from mimetic.errors import UserError
 from mimetic.recipe.shipped import shipped
 
@@ -24,23 +24,22 @@ def new(
         str, typer.Option("--from", metavar="NAME", help="Shipped recipe to copy; see `mimetic ls recipes`.")
     ] = "quickstart",
 ) -> None:
-    """Copy a shipped recipe as the start of one's own; an existing file is never overwritten."""
+    """Copy a shipped recipe to start from; an existing file is never overwritten."""
     recipes = shipped()
     if source not in recipes:
-        close = get_close_matches(source, recipes, n=1)
-        hint = f"did you mean `{close[0]}`?" if close else f"there are {', '.join(recipes)}"
-        raise UserError(f"no shipped recipe is called `{source}`; {hint}")
+        hint = suggestion(source, recipes) or f"there are {', '.join(recipes)}"
+        raise UserError(f"no shipped recipe is called `{source}`; {hint}", code="MIM-X040")
     if path.exists() or path.is_symlink():
-        raise UserError(f"{path} exists and is left as it is; choose another name")
+        raise UserError(f"{path} exists and is not overwritten; choose another name", code="MIM-X041")
     write_file(path, copied(recipes[source], path))
     typer.echo(f"{path}: copied from {source}; next: mimetic plan {shlex.quote(str(path))}")
 
 
 def copied(source: Path, target: Path) -> str:
-    """Return the text of a recipe as it stands in another place.
+    """Return the text of a recipe for a copy elsewhere.
 
-    Its name becomes the file's, its example names the file, what it extends is found from anywhere, and
-    the editor's modeline, which points beside the original, goes.
+    The recipe takes the file's name, its example names the file, paths it extends become absolute, and the
+    editor's modeline, which is relative to the original, is removed.
     """
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", target.stem).strip("._-")
     text = source.read_text(encoding="utf-8")

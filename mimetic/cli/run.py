@@ -7,15 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import AllowCode, Overrides, RecipePath, Root, console, example
-from mimetic.cli.guard import FAILED, INTERRUPTED
+from mimetic.cli.console import (
+    FAILED,
+    INTERRUPTED,
+    AllowCode,
+    Overrides,
+    RecipePath,
+    Root,
+    console,
+    example,
+    print_comparison,
+)
 from mimetic.errors import UserError
 from mimetic.recipe.load import load
 from mimetic.study.layout import DEFAULT_ROOT
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EPILOG = example(
     """  $ mimetic run recipes/quickstart.yaml
@@ -64,12 +76,10 @@ def run(
 ) -> None:
     """Train every arm on every seed, track all of it in MLflow, and compare the arms."""
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
-    _must_be_writable(root)
+    _check_root(root)
     from mimetic.cli.display import Progress
-    from mimetic.cli.tables import print_comparison
     from mimetic.study.executors.team import follow, is_follower, launcher, leading
     from mimetic.study.study import run as run_study
-    from mimetic.train.profiling import SUMMARY, TRACE
 
     if is_follower():
         follow()
@@ -93,22 +103,17 @@ def run(
         )
     out = console()
     if profile:
-        summaries = sorted(result.folder.rglob(SUMMARY))
-        if not summaries:
-            out.print("profile  nothing was recorded: that takes two steps at least")
-        for summary in summaries:
-            out.print(summary.read_text(encoding="utf-8"), soft_wrap=True)
-            out.print(f"trace    {summary.with_name(TRACE)}", soft_wrap=True)
+        _print_profiles(out, result.folder)
     print_comparison(out, result.comparison)
     out.print(f"study    {result.folder}", soft_wrap=True)
     if result.link is not None:
         out.print(f"look     {_command('ui', root=root)}   then   {result.link}", soft_wrap=True)
     if not result.complete:
-        named = {"--workers": workers, "--device": device, "--address": address}
-        given: list[tuple[str, ...]] = [("--set", text) for text in overrides or ()]
-        given += [(name, str(value)) for name, value in named.items() if value is not None]
-        given += [(name,) for name, on in (("--offline", offline), ("--allow-code", allow_code)) if on]
-        again = _command("run", str(recipe), *(word for words in given for word in words), root=root)
+        options = {"--workers": workers, "--device": device, "--address": address}
+        words = [word for text in overrides or () for word in ("--set", text)]
+        words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
+        words += [name for name, on in (("--offline", offline), ("--allow-code", allow_code)) if on]
+        again = _command("run", str(recipe), *words, root=root)
         out.print(f"continue {launcher()}{again} --resume", soft_wrap=True)
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -116,28 +121,40 @@ def run(
         raise typer.Exit(FAILED)
 
 
+def _print_profiles(out: "Console", folder: Path) -> None:
+    """Print the summaries of the profiled steps, and where their traces are."""
+    from mimetic.train.profiling import SUMMARY, TRACE
+
+    summaries = sorted(folder.rglob(SUMMARY))
+    if not summaries:
+        out.print("profile  nothing was recorded: profiling needs at least two steps")
+    for summary in summaries:
+        out.print(summary.read_text(encoding="utf-8"), soft_wrap=True)
+        out.print(f"trace    {summary.with_name(TRACE)}", soft_wrap=True)
+
+
 def _command(*words: str, root: Path) -> str:
-    """Return a command line to copy; the folder of the runs is named only where it is not the usual one."""
+    """Return a command line to copy; it names the folder of the runs where that is not the default."""
     place = () if root == DEFAULT_ROOT else ("--root", str(root))
     return shlex.join(("mimetic", *words, *place))
 
 
-def _must_be_writable(root: Path) -> None:
-    """Say that the runs cannot be kept before anything is computed."""
+def _check_root(root: Path) -> None:
+    """Refuse a folder for the runs that cannot be written to, before anything is computed."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=root):
             pass
     except OSError as error:
         raise UserError(
-            f"{root}: the runs cannot be kept there ({error.strerror}); "
-            "choose a folder you may write to with --root"
+            f"{root}: runs cannot be written there ({error.strerror}); choose another folder with --root",
+            code="MIM-X050",
         ) from None
 
 
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """Let a terminal that closes, or a `kill`, end the study as Ctrl-C does: runs end as KILLED."""
+    """Let SIGTERM, and SIGHUP of a closed terminal, end the study as Ctrl-C does: trials end as KILLED."""
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {name: signal.signal(getattr(signal, name), _interrupt) for name in names}
     try:

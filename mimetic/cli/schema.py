@@ -19,17 +19,19 @@ EPILOG = example(
 
 def schema(
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to a file.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the schema to a file.")
     ] = None,
     check: Annotated[
         Path | None, typer.Option("--check", metavar="FILE", help="Fail if this file is not up to date.")
     ] = None,
 ) -> None:
-    """Print the JSON Schema of recipes; registered types are in it, plugins' too."""
+    """Print the JSON Schema of recipes, with all registered types, plug-ins included."""
     text = json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
     if check is not None:
         if not check.is_file() or check.read_text(encoding="utf-8") != text:
-            raise UserError(f"{check} is not up to date; run `mimetic schema --output {check}`")
+            raise UserError(
+                f"{check} is not up to date; run `mimetic schema --output {check}`", code="MIM-X060"
+            )
         typer.echo(f"{check}: up to date")
     elif output is not None:
         write_file(output, text)

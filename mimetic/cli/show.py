@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import check_places, console, counted, example
+from mimetic.cli.console import check_writable, console, example, pluralize
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,10 +37,10 @@ def show(
     from mimetic.covariance.store import load_harvest
 
     check_picture(picture)
-    check_places(picture)
+    check_writable(picture)
     found = load_harvest(file)
     out = console()
-    told = f"{found.statistic} of {found.origin}, {counted(len(found.layers), 'layer')}"
+    told = f"{found.statistic} of {found.origin}, {pluralize(len(found.layers), 'layer')}"
     out.print(f"{file}: {told}, digest {found.digest}", soft_wrap=True)
     out.print(harvest_table(found))
     for note, layers in _notes(found).items():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import AllowCode, check_places, console, counted, example, write_file
+from mimetic.cli.console import AllowCode, check_writable, console, example, pluralize, write_file
 from mimetic.cli.options import (
     Classes,
     DataFolder,
@@ -75,7 +75,7 @@ def similarity(
     from mimetic.errors import UserError
     from mimetic.study.trials.origins import trial_network
 
-    check_places(csv)
+    check_writable(csv)
     folders = [Path(text) for text in (one, other) if Path(text).is_dir()]
     if len(folders) == 2 and model is None and recipe is None:  # noqa: PLR2004 - trials know their networks
         images_of = None if data is None else data_section(data, path)
@@ -92,8 +92,8 @@ def similarity(
     rows = similarities(networks[0], networks[1], shown, names=(one, other))
     out = console()
     out.print(_table(rows))
-    told = "weights alone" if shown is None else f"{counted(len(shown), 'image')}"
-    out.print(f"{one} and {other}, {counted(len(rows), 'layer')}, {told}", soft_wrap=True)
+    told = "weights alone" if shown is None else f"{pluralize(len(shown), 'image')}"
+    out.print(f"{one} and {other}, {pluralize(len(rows), 'layer')}, {told}", soft_wrap=True)
     if csv is not None:
         write_file(csv, _csv(rows))
         out.print(f"table {csv}", soft_wrap=True)

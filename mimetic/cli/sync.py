@@ -4,9 +4,8 @@ from pathlib import Path
 
 import typer
 
-from mimetic.cli.console import Root, console, counted, example
-from mimetic.cli.studies import StudyName, find_study
-from mimetic.errors import UserError
+from mimetic.cli.console import Root, console, example, pluralize
+from mimetic.cli.inputs import StudyName, find_study, no_study
 from mimetic.study.layout import DEFAULT_ROOT
 
 EPILOG = example(
@@ -19,30 +18,30 @@ EPILOG = example(
 
 
 def sync(study: StudyName = None, root: Root = DEFAULT_ROOT) -> None:
-    """Copy a study's journals into the MLflow store, all studies' below the root unless one is named.
+    """Copy a study's journals into the MLflow store, or those of all studies below the root.
 
-    For studies that ran with --offline, or whose store was away. What the store has is not sent again.
+    For studies that ran with --offline, or whose store was unreachable. Only what is missing is sent.
     """
-    folders = _every(root) if study is None else [find_study(study, root)]
+    folders = _all_studies(root) if study is None else [find_study(study, root)]
     from mimetic.cli.display import Progress
     from mimetic.study.sync import sync as mirror
 
     out = console()
-    display = Progress(console(stderr=True), metric="")  # its messages alone: there is nothing to wait for
+    display = Progress(console(stderr=True), metric="")  # for its messages only; nothing is trained
     for folder in folders:
         result = mirror(folder, root=root, display=display)
         ended = list(result.statuses.values())
-        told = ", ".join(f"{ended.count(status)} {status}" for status in sorted(set(ended)))
-        out.print(f"{folder}: {counted(len(ended), 'trial')}, {told}", soft_wrap=True)
+        statuses = ", ".join(f"{ended.count(status)} {status}" for status in sorted(set(ended)))
+        out.print(f"{folder}: {pluralize(len(ended), 'trial')}, {statuses}", soft_wrap=True)
         out.print(f"look     mimetic ui   then   {result.link}", soft_wrap=True)
 
 
-def _every(root: Path) -> list[Path]:
+def _all_studies(root: Path) -> list[Path]:
     from mimetic.study.layout import studies
 
     found = list(studies(root))
     if not found:
-        raise UserError(f"there is no study below {root} yet; run one with `mimetic run RECIPE`")
+        raise no_study(root)
     return found
 
 

@@ -1,4 +1,4 @@
-"""`mimetic ui`: MLflow's own interface on the runs, with one worker and no job runner."""
+"""`mimetic ui`: serve MLflow's interface for the runs, with one worker and no job runner."""
 
 import os
 from typing import Annotated
@@ -23,7 +23,7 @@ def ui(
 ) -> None:
     """Open MLflow's interface on the runs: two processes and half a gigabyte instead of fifteen and three."""
     if not root.is_dir() and not os.environ.get("MLFLOW_TRACKING_URI"):
-        raise UserError(f"there are no runs below {root}; `mimetic run RECIPE` makes some")
+        raise UserError(f"there are no runs below {root}; `mimetic run RECIPE` creates some", code="MIM-X070")
     from mimetic.tracking.ui import prepare
 
     server = prepare(root, port=port)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import Overrides, counted, example
+from mimetic.cli.console import WRONG, Overrides, error_text, example, pluralize
 from mimetic.errors import UserError
 from mimetic.recipe.load import load
 
@@ -28,18 +28,20 @@ def validate(
     ],
     overrides: Overrides = None,
 ) -> None:
-    """Check recipes for mistakes; every one is shown with its place and a repair."""
+    """Check recipes for mistakes; each is shown with its position and a repair."""
     wrong = 0
     for path in _recipes(paths):
         try:
             recipe = load(path, overrides=overrides if overrides is not None else ())
         except UserError as error:
-            typer.echo(str(error), err=True)
+            typer.echo(error_text(error), err=True)
             wrong += 1
             continue
-        typer.echo(f"{path}: ok, {counted(len(recipe.arms), 'arm')} × {counted(len(recipe.seeds), 'seed')}")
+        typer.echo(
+            f"{path}: ok, {pluralize(len(recipe.arms), 'arm')} × {pluralize(len(recipe.seeds), 'seed')}"
+        )
     if wrong:
-        raise typer.Exit(2)
+        raise typer.Exit(WRONG)
 
 
 def _recipes(paths: list[Path]) -> list[Path]:
@@ -47,13 +49,13 @@ def _recipes(paths: list[Path]) -> list[Path]:
     for path in paths:
         below = _below(path) if path.is_dir() else [path]
         if not below:
-            raise UserError(f"{path} holds no recipe (*.yaml)")
+            raise UserError(f"{path} contains no recipe (*.yaml)", code="MIM-X080")
         found += below
     return found
 
 
 def _below(folder: Path) -> list[Path]:
-    """Return the recipes below a folder; hidden folders (`.venv`) hold none."""
+    """Return the recipes below a folder, hidden folders (`.venv`) excluded."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in {".yaml", ".yml"} and path.is_file())
     return [p for p in files if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
 

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mimetic.cli.guard import guarded
+from mimetic.cli.console import guarded
 from mimetic.errors import RunError, UserError
 
 Variables = dict[str, str]
@@ -33,10 +33,15 @@ def ended(error: BaseException) -> tuple[int, str, str]:
     [
         (UserError("a.yaml: no"), 2, "a.yaml: no\n"),
         (RunError("the disk is full"), 1, "the disk is full\n"),
+        (UserError("no\n    hint: yes", code="MIM-X099"), 2, "no [MIM-X099]\n    hint: yes\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
-        (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "/x: Permission denied\n"),
-        (OSError(errno.EXDEV, "Cross-device link", "/x", None, "/y"), 2, "/x → /y: Cross-device link\n"),
-        (OSError("odd"), 2, "the system refused: odd\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "/x: Permission denied [MIM-X001]\n"),
+        (
+            OSError(errno.EXDEV, "Cross-device link", "/x", None, "/y"),
+            2,
+            "/x → /y: Cross-device link [MIM-X001]\n",
+        ),
+        (OSError("odd"), 2, "system error: odd [MIM-X001]\n"),
         (BrokenPipeError(), 0, ""),
         (typer.Exit(7), 7, ""),
     ],
@@ -53,8 +58,8 @@ def test_a_mistake_of_ours_is_kept_in_a_file(tmp_path: Path, monkeypatch: pytest
     (kept,) = tmp_path.glob("mimetic-*.txt")
     assert code == 1
     assert said == (
-        "a mistake in mimetic itself: ZeroDivisionError: division by zero\n"
-        f"    hint: please report it with the traceback in {kept} (MIMETIC_DEBUG=1 shows it here)\n"
+        "internal error: ZeroDivisionError: division by zero (please report) [MIM-X000]\n"
+        f"    hint: the traceback is in {kept} (MIMETIC_DEBUG=1 shows it here)\n"
     )
     assert "Traceback" in kept.read_text(encoding="utf-8")
 

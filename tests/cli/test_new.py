@@ -44,7 +44,7 @@ def test_nothing_is_overwritten(tiny: Path, call: Call) -> None:
     for path in (tiny, tiny.parent, link):
         result = call("new", path)
         assert result.exit_code == 2
-        assert result.stderr == f"{path} exists and is left as it is; choose another name\n"
+        assert "[MIM-X041]" in result.stderr
     assert tiny.read_bytes() == before
     assert link.is_symlink()
 
@@ -62,7 +62,7 @@ def test_wrong_requests(tmp_path: Path, call: Call) -> None:
     result = call("new", tmp_path / "a.yaml", "--from", "quikstart")
     assert (result.exit_code, result.stderr) == (
         2,
-        "no shipped recipe is called `quikstart`; did you mean `quickstart`?\n",
+        "no shipped recipe is called `quikstart`; did you mean `quickstart`? [MIM-X040]\n",
     )
     result = call("new", "/dev/null/a.yaml")
     assert result.exit_code == 2

@@ -193,7 +193,7 @@ def test_resume_with_a_damaged_checkpoint(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--root", "/dev/null/x"], "/dev/null/x: the runs cannot be kept there"),
+        (["--root", "/dev/null/x"], "/dev/null/x: runs cannot be written there"),
         (["--device", "gpu"], "train.device: no device is called `gpu`"),
         (["--device", "cuda:99"], "`cuda:99` is not available: "),
         (["--set", "data=cifar10"], "data: `cifar10` is not in "),

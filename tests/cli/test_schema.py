@@ -24,10 +24,8 @@ def test_written_and_checked(tmp_path: Path, call: Call) -> None:
     assert (result.exit_code, result.output) == (0, f"{path}: up to date\n")
     path.write_text("{}", encoding="utf-8")
     result = call("schema", "--check", path)
-    assert (result.exit_code, result.stderr) == (
-        2,
-        f"{path} is not up to date; run `mimetic schema --output {path}`\n",
-    )
+    assert result.exit_code == 2
+    assert "[MIM-X060]" in result.stderr
     assert call("schema", "--check", tmp_path / "none.json").exit_code == 2
 
 

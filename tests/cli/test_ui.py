@@ -43,10 +43,8 @@ def test_prepared(tmp_path: Path, call: Call, started: Started, empty_store: Cal
 def test_before_any_run(tmp_path: Path, call: Call, started: Started) -> None:
     """A root that is not there is not made."""
     result = call("ui", "--root", tmp_path / "none")
-    assert (result.exit_code, result.stderr) == (
-        2,
-        f"there are no runs below {tmp_path / 'none'}; `mimetic run RECIPE` makes some\n",
-    )
+    assert result.exit_code == 2
+    assert "[MIM-X070]" in result.stderr
     assert not (tmp_path / "none").exists()
     assert started == []
 

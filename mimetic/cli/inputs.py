@@ -1,0 +1,113 @@
+"""Find what a verb works on: the plans of a recipe, the folder of a study."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mimetic.errors import UserError
+from mimetic.recipe.load import load
+
+if TYPE_CHECKING:
+    from mimetic.plans.plan import Plan
+    from mimetic.recipe.recipe import Recipe
+    from mimetic.study.planning.arms import Planned
+
+StudyName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[STUDY]",
+        help="Folder of a study; or a recipe or its name, for its latest study.",
+        show_default=False,
+    ),
+]
+
+
+def planned(
+    recipe: "Recipe",
+    *,
+    arm: str | None,
+    model: str | None,
+    root: Path,
+    allow_code: bool,
+    seed: int | None = None,
+) -> "Planned":
+    """Plan one arm, or all, as `mimetic run` with the same root would.
+
+    Raises:
+        UserError: If there is no such arm or model.
+        RecipeError: With the mistakes of the arm, or of all arms and stages, at once.
+    """
+    from mimetic.api import choose_arm
+    from mimetic.models.config import parse_model_argument
+    from mimetic.study.fetching import with_local_runs
+    from mimetic.study.planning.arms import plan_recipe
+
+    return plan_recipe(
+        with_local_runs(recipe, root),
+        to_run=False,
+        arm=None if arm is None else choose_arm(recipe, arm),
+        model=None if model is None else parse_model_argument(model),
+        seed=seed,
+        allow_code=allow_code,
+    )
+
+
+def plans_of(
+    recipe: "Recipe",
+    *,
+    arm: str | None,
+    model: str | None,
+    root: Path,
+    allow_code: bool,
+    seed: int | None = None,
+) -> "dict[str, Plan]":
+    """Return the plans of one arm, or of all; see `planned`.
+
+    Raises:
+        UserError: If no arm has a network.
+    """
+    plans = planned(recipe, arm=arm, model=model, root=root, seed=seed, allow_code=allow_code).plans
+    if not plans:
+        raise UserError(
+            f"arm `{next(iter(recipe.arms)) if arm is None else arm}` learns without a network and has no "
+            "parameters to initialize; see `mimetic plan`",
+            code="MIM-X010",
+        )
+    return plans
+
+
+def find_study(study: str | None, root: Path) -> Path:
+    """Return the folder of a study; the latest of all unless one is named.
+
+    Raises:
+        UserError: If there is none.
+    """
+    from mimetic.study.layout import studies
+
+    if study is not None and Path(study).is_dir():
+        return Path(study)
+    name = load(study).name if study is not None and Path(study).is_file() else study
+    found = list(studies(root, name))
+    if found:
+        return found[-1]
+    names = sorted({folder.parent.name for folder in studies(root)})
+    if not names or name is None:
+        raise no_study(root)
+    hint = suggestion(name, names) or f"there are {', '.join(names)}"
+    raise UserError(f"there is no study of `{name}` below {root}; {hint}", code="MIM-X012")
+
+
+def no_study(root: Path) -> UserError:
+    """Return the error of a root without studies."""
+    return UserError(
+        f"there is no study below {root} yet; run one with `mimetic run RECIPE`", code="MIM-X011"
+    )
+
+
+def suggestion(word: str, names: Iterable[str], count: int = 1) -> str | None:
+    """Return "did you mean …?" with the nearest names; None where none is near."""
+    close = get_close_matches(word, list(names), n=count)
+    return f"did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else None
