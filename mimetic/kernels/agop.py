@@ -1,18 +1,18 @@
-"""Patch AGOP of a CNTK predictor, folded by hand: no graph over pairs, no gradient per output.
+"""Patch AGOP of a CNTK predictor, differentiated by hand: no autograd graph, no gradient per output.
 
 The predictor is f_o(x) = Σ_j α_jo·K(x_j, x). Its gradient at a patch of x comes from two maps of each pair,
-∂K/∂Σ[p] and ∂K/∂Q[p], which no output enters (reference: the chain rule of `cntk`):
+∂K/∂Σ[p] and ∂K/∂Q[p], which are independent of the outputs (chain rule of `cntk`):
 
     g_o(p) = F·[ Σ_j α_jo (∂K/∂Σ)_j[p]·u_jp + 2·Σ_j α_jo (∂K/∂Q)_j[p]·u_p ]/c,   G = (1/s) Σ_x Σ_o Σ_p g gᵀ
 
-so the outputs are products of matrices. With κ(ρ) = √(1−ρ²)/π + a·ρ and a = (π−θ)/π, κ' = a; going down a
+so the outputs are matrix products. With κ(ρ) = √(1−ρ²)/π + a·ρ and a = (π−θ)/π, κ' = a; going down a
 layer, with Σ̄ and Θ̄ the derivatives by the layer's outputs:
 
     t = Θ̄·Θ/(π√(1−ρ²)),   Q̄ += Σ̄·√(Q'/Q)·√(1−ρ²)/2π − t·ρ/2Q,   Σ̄ ← a·Σ̄ + t/√(QQ'),   Θ̄ ← a·Θ̄
 
-The term t is left out where ρ is 1 to rounding (an image and itself): its two parts cancel there.
+The term t is omitted where ρ is 1 up to rounding (an image with itself): its two parts cancel there.
 
-Shapes: S images the gradient is taken at, M training images, K outputs, P positions, D patch coordinates.
+Shapes: S images at which gradients are taken, M training images, K outputs, P positions, D patch coordinates.
 """
 
 import math
@@ -21,11 +21,9 @@ import torch
 from torch import Tensor
 
 from mimetic.kernels.cntk import (
-    Tick,
     angle_share,
     block_side,
     correlations,
-    no_tick,
     scaled,
     sine,
     tile_of,
@@ -35,6 +33,8 @@ from mimetic.kernels.patches import (
     Architecture,
     Features,
     Patches,
+    Progress,
+    no_progress,
     prepare,
     spread_windows,
     tiles,
@@ -42,7 +42,7 @@ from mimetic.kernels.patches import (
 )
 
 GRADIENT_ELEMENTS = {"cpu": 2**25, "cuda": 2**28}
-"""Positions × images × outputs × patch coordinates of the gradients that are kept at once."""
+"""Positions × images × outputs × patch coordinates of the gradients in memory at once."""
 
 _ROUNDING = {torch.float32: 1e-6, torch.float64: 1e-14}
 """1 − ρ² below which ρ counts as 1."""
@@ -56,18 +56,18 @@ def patch_agop(
     *,
     features: Features,
     factor_DD: Tensor | None = None,
-    tick: Tick = no_tick,
+    progress: Progress = no_progress,
 ) -> Tensor:
     """Return G = (1/S) Σ_x Σ_o Σ_p g gᵀ of the predictor's gradients by raw patches, (D, D) float64.
 
     Args:
-        images_SCHW: Images the gradients are taken at, as they are stored.
+        images_SCHW: Images at which gradients are taken, as stored.
         others_MCHW: The training images.
         alpha_MK: Coefficients of the predictor, float64.
         architecture: The kernel's network.
-        features: Brings stored images to what the kernel reads; its dtype and device are computed in.
-        factor_DD: The matrix F of the kernel, symmetric; the identity unless given.
-        tick: Told the share that is done.
+        features: Converts them to the kernel's input; determines dtype and device of the computation.
+        factor_DD: The symmetric matrix F of the kernel; the identity if None.
+        progress: Called with the fraction that is done.
     """
     one = prepare(features(images_SCHW[:1]), architecture)
     positions, _, coordinates = one.unit_PND.shape
@@ -84,7 +84,7 @@ def patch_agop(
         for j, bounds in enumerate(others):
             there = tile_of(others_MCHW, features, architecture, factor_DD, bounds)
             gradients.add(there, alpha[slice(*bounds)])
-            tick((i + (j + 1) / len(others)) / len(runs))
+            progress((i + (j + 1) / len(others)) / len(runs))
         total_DD += gradients.outer_products().double().cpu()
     if factor_DD is not None:
         root_DD = factor_DD.double().cpu()
@@ -93,7 +93,7 @@ def patch_agop(
 
 
 class _Gradients:
-    """Sums over training images of what the gradients at some images are made of."""
+    """Accumulates the terms of the gradients at some images over training images."""
 
     def __init__(self, here: Patches, outputs: int, architecture: Architecture) -> None:
         positions, count, coordinates = here.unit_PND.shape
@@ -102,7 +102,7 @@ class _Gradients:
         self.own = [here.unit_PND.new_zeros(rows * columns, count, outputs) for rows, columns in here.grids]
 
     def add(self, there: Patches, alpha_MK: Tensor) -> None:
-        """Take in more training images, a block of pairs at a time."""
+        """Add training images, one block of pairs at a time."""
         positions, count, _ = self.here.unit_PND.shape
         pairs = block_side(positions, self.here.unit_PND.device) ** 2
         for bounds in tiles(len(there), max(1, pairs // count)):
@@ -110,7 +110,7 @@ class _Gradients:
             slope_PSM, own = _pair_slopes(self.here, part, self.architecture)
             for total_PSK, slopes in zip(self.own, own, strict=True):
                 total_PSK.add_(slopes @ alpha)
-            # Outputs go to the smaller side: as many rows as outputs × images, not outputs × coordinates.
+            # Multiply outputs into the smaller side: outputs × images rows, not outputs × coordinates.
             weighted = slope_PSM[:, None] * (alpha.T[None, :, None, :])
             patches_PMD = part.unit_PND * part.roots[0][:, :, None] * math.sqrt(part.channels)
             self.cross_PBD.baddbmm_(weighted.flatten(1, 2), patches_PMD)
@@ -159,7 +159,7 @@ def _pair_slopes(left: Patches, right: Patches, architecture: Architecture) -> t
 
 
 def _forward(left: Patches, right: Patches, architecture: Architecture) -> tuple[list[Tensor], list[Tensor]]:
-    """Return ρ and Θ that enter each layer, as `cntk.pair_block` has them on its way."""
+    """Return the ρ and Θ that enter each layer, the intermediates of `cntk.pair_block`."""
     correlation = correlations(left, right)
     tangent = scaled(correlation.clone(), left.roots[0], right.roots[0])
     correlations_, tangents = [correlation], [tangent]

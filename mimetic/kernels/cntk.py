@@ -10,20 +10,29 @@ padding, no pooling, no biases, W_std = s for convolutions and 1 for the dense l
         Θ ← Θ·(π − θ)/π,   Σ ← √(QQ')·[√(1−ρ²) + (π−θ)·ρ]/π
     K(x, x') = mean_p Θ[p] + mean_p Σ[p]
 
-Only equal positions meet, so the work is elementwise on one map for each pair. Pairs are taken in blocks
-that fit a cache: memory depends neither on the number of pairs nor on pairs × positions. Where both sides
-are the same images, half of the pairs are enough, and the diagonal, where ρ = 1, is exact.
+Only equal positions interact, so the work is elementwise on one map per pair. Pairs are processed in blocks
+that fit a cache: memory depends neither on the number of pairs nor on pairs × positions. If both sides
+are the same images, half of the pairs are computed, and the diagonal, where ρ = 1, is exact.
 
 Shapes: N, M images; P positions; D patch coordinates.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from mimetic.kernels.patches import Architecture, Features, Patches, prepare, tiles, window_sums
+from mimetic.kernels.patches import (
+    Architecture,
+    Features,
+    Patches,
+    Progress,
+    no_progress,
+    prepare,
+    tiles,
+    window_sums,
+)
 
 MAP_ELEMENTS = {"cpu": 2**18, "cuda": 2**25}
 """Pairs × positions of one block: a megabyte of float32 stays in a core's cache."""
@@ -31,21 +40,14 @@ MAP_ELEMENTS = {"cpu": 2**18, "cuda": 2**25}
 TILE_ELEMENTS = {"cpu": 2**22, "cuda": 2**27}
 """Images × positions × patch coordinates that are unfolded at once."""
 
-Tick = Callable[[float], None]
-"""Told the share of the work that is done; it may raise to end it."""
-
-
-def no_tick(share: float) -> None:
-    """Tell nobody."""
-
 
 def block_side(positions: int, device: torch.device) -> int:
-    """Return the images on each side of a block of pairs."""
+    """Return the number of images on each side of a block of pairs."""
     return max(1, math.isqrt(MAP_ELEMENTS.get(device.type, 2**18) // positions))
 
 
 def tile_size(positions: int, coordinates: int, device: torch.device) -> int:
-    """Return the images that are unfolded at once."""
+    """Return the number of images that are unfolded at once."""
     return max(1, TILE_ELEMENTS.get(device.type, 2**22) // (positions * coordinates))
 
 
@@ -56,7 +58,7 @@ def tile_of(
     factor_DD: Tensor | None,
     bounds: tuple[int, int],
 ) -> Patches:
-    """Return the patches of a run of images."""
+    """Return the patches of a range of images."""
     return prepare(features(images_NCHW[bounds[0] : bounds[1]]), architecture, factor_DD)
 
 
@@ -66,16 +68,16 @@ def kernel(
     *,
     features: Features,
     factor_DD: Tensor | None = None,
-    tick: Tick = no_tick,
+    progress: Progress = no_progress,
 ) -> Tensor:
     """Return K(X, X) as (N, N) in float64 on the CPU, exactly symmetric.
 
     Args:
-        images_NCHW: The images as they are stored.
+        images_NCHW: Images as stored.
         architecture: The kernel's network.
-        features: Brings some of them to what the kernel reads; its dtype and device are computed in.
-        factor_DD: The matrix F each patch is multiplied by; the identity unless given.
-        tick: Told the share that is done.
+        features: Converts them to the kernel's input; determines dtype and device of the computation.
+        factor_DD: The matrix F that multiplies each patch; the identity if None.
+        progress: Called with the fraction that is done.
     """
     count = len(images_NCHW)
     found_NN = torch.empty(count, count, dtype=torch.float64)
@@ -89,7 +91,7 @@ def kernel(
             block_NM = _tile_pairs(left, right, architecture, symmetric=same)
             found_NN[slice(*rows), slice(*columns)] = block_NM
             found_NN[slice(*columns), slice(*rows)] = block_NM.T
-            tick((i + (j - i + 1) / (len(runs) - i)) / len(runs))
+            progress((i + (j - i + 1) / (len(runs) - i)) / len(runs))
     return found_NN
 
 
@@ -100,9 +102,9 @@ def kernel_rows(
     *,
     features: Features,
     factor_DD: Tensor | None = None,
-    tick: Tick = no_tick,
+    progress: Progress = no_progress,
 ) -> Iterator[Tensor]:
-    """Yield K(X, X') in runs of its rows, float64 on the CPU; the arguments are those of `kernel`."""
+    """Yield K(X, X') in blocks of rows, float64 on the CPU; the arguments are those of `kernel`."""
     size = _tile_size(images_NCHW, architecture, features)
     runs, against = tiles(len(images_NCHW), size), tiles(len(others_MCHW), size)
     for i, rows in enumerate(runs):
@@ -111,7 +113,7 @@ def kernel_rows(
         for j, columns in enumerate(against):
             right = tile_of(others_MCHW, features, architecture, factor_DD, columns)
             parts.append(_tile_pairs(left, right, architecture, symmetric=False))
-            tick((i + (j + 1) / len(against)) / len(runs))
+            progress((i + (j + 1) / len(against)) / len(runs))
         yield torch.cat(parts, dim=1)
 
 
@@ -133,7 +135,7 @@ def _tile_pairs(left: Patches, right: Patches, architecture: Architecture, *, sy
                 continue
             found_NM[slice(*rows), slice(*others)] = pair_block(one, right.part(*others), architecture).cpu()
     if symmetric:
-        lower_NN = found_NM.tril(-1)  # both halves of the blocks on the diagonal were computed: keep one
+        lower_NN = found_NM.tril(-1)  # diagonal blocks were computed twice: use one half
         found_NM = lower_NN + lower_NN.T
         found_NM.diagonal().copy_(diagonal(left, architecture))
     return found_NM
@@ -158,7 +160,7 @@ def pair_block(left: Patches, right: Patches, architecture: Architecture) -> Ten
 
 
 def diagonal(patches: Patches, architecture: Architecture) -> Tensor:
-    """Return K(x, x) of each image, float64: there ρ = 1 in every layer, and nothing is lost to arccos.
+    """Return K(x, x) of each image, float64: ρ = 1 in every layer, without the rounding of arccos.
 
     With ρ = 1, Θ of a layer is its window sum plus Q, and Σ is Q.
     """
@@ -176,7 +178,7 @@ def correlations(left: Patches, right: Patches) -> Tensor:
 
 
 def scaled(maps_PNM: Tensor, left_PN: Tensor, right_PM: Tensor) -> Tensor:
-    """Multiply maps in place by a number for each image of either side."""
+    """Scale maps in place by one factor per image of either side."""
     return maps_PNM.mul_(left_PN[:, :, None]).mul_(right_PM[:, None, :])
 
 

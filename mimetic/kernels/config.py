@@ -1,4 +1,7 @@
-"""Learners without backpropagation: kernel machines that learn a covariance of features, or none."""
+"""Sections of `learner`: kernel machines, which learn a covariance of features or none. No torch.
+
+A learner is a section here and two functions, `impl` and `plan_impl` (protocols in `mimetic.kernels.learn`).
+"""
 
 from typing import Annotated, Literal
 
@@ -14,56 +17,56 @@ Ridges = Annotated[
 
 
 class Learner(Component, family="learner"):
-    """Base of the learners: which images they see, and the ridge of their regression."""
+    """Base of the learners: their images, and the ridge of their regression."""
 
     images: Count | None = Field(
         None,
-        description="Training images, drawn by the trial's seed; all of the training split unless given.",
+        description="Training images, drawn by the trial's seed; default: the whole training split.",
     )
     inputs: Literal["pixels", "standardized", "unit"] = Field(
         "pixels",
-        description="What is learned from: pixels in [0, 1], pixels less mean over deviation per channel as "
-        "networks see them, or whole images of length one.",
+        description="Inputs: pixels in [0, 1], pixels standardized per channel as for networks, "
+        "or whole images of unit norm.",
     )
     ridge: Ridges = Field(
         (1e-8, 1e-5, 1e-3),
-        description="Ridges to choose from on validation images, relative to the kernel's largest entry; "
-        "with one there is no choice.",
+        description="Ridges to select from on validation images, relative to the kernel's largest entry; "
+        "with one, nothing is selected.",
     )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         examples=["auto", "cpu", "cuda:0"],
-        description="Where to compute.",
+        description="Device.",
     )
 
     @property
-    def held_out(self) -> str | None:
-        """Return what is decided on validation images; None where nothing is."""
-        return "choosing among several ridges" if len(self.ridge) > 1 else None
+    def validation_use(self) -> str | None:
+        """Return what validation images are needed for; None if they are not."""
+        return "selecting among several ridges" if len(self.ridge) > 1 else None
 
 
 class Iterated(Learner):
     """Base of the learners that refit their kernel round by round."""
 
     rounds: Annotated[int, Field(ge=0)] = Field(
-        4, description="Times the features are learned anew and the kernel refitted."
+        4, description="Number of times that features are learned and the kernel is refitted."
     )
     select: Literal["validation", "last"] = Field(
         "validation",
-        description="The round that counts: the most accurate on validation images, or the last.",
+        description="The round that counts: the most accurate on validation images, or the last one.",
     )
     power: Annotated[float, AfterValidator(one_or_half)] = Field(
         1.0,
-        description="Features are multiplied by AGOP to this power: 1, or 0.5 for its square root.",
+        description="Power of the AGOP that features are multiplied by: 1, or 0.5 for its square root.",
         json_schema_extra={"enum": [0.5, 1.0]},
     )
 
     @property
-    def held_out(self) -> str | None:
-        """Return what is decided on validation images; None where nothing is."""
-        chosen = "`select: validation`" if self.rounds > 0 and self.select == "validation" else None
-        return chosen if super().held_out is None else super().held_out
+    def validation_use(self) -> str | None:
+        """Return what validation images are needed for; None if they are not."""
+        by_round = "`select: validation`" if self.rounds > 0 and self.select == "validation" else None
+        return super().validation_use or by_round
 
 
 class Convolutional(Learner):
@@ -71,46 +74,65 @@ class Convolutional(Learner):
 
     patch_size: Annotated[int, Field(ge=1)] = Field(3, description="Side of its convolutions.")
     depth: Count = Field(3, description="Number of its convolutions.")
-    padding: bool = Field(False, description="Pad the images by zeros before the first convolution.")
+    padding: bool = Field(False, description="Zero-pad the images before the first convolution.")
     precision: Literal["fp32", "fp64"] = Field("fp32", description="Arithmetic of the kernel.")
 
 
-class Rfm(Iterated, type="rfm"):
+class Rfm(Iterated, type="rfm", impl="mimetic.kernels.rfm:rfm", plan_impl="mimetic.kernels.rfm:plan_rfm"):
     """Recursive feature machine: Laplace kernel, metric learned over whole images (arXiv 2212.13881)."""
 
     bandwidth: Positive = Field(10.0, description="Length L of the kernel exp(−distance/L).")
-    centered: bool = Field(True, description="Take the mean gradient out of the AGOP.")
+    centered: bool = Field(True, description="Subtract the mean gradient in the AGOP.")
     scaling: Literal["mean", "max"] = Field(
         "mean", description="The AGOP is the mean over images, or divided by its largest entry."
     )
-    diagonal: bool = Field(False, description="Keep the diagonal of the AGOP alone.")
+    diagonal: bool = Field(False, description="Use only the diagonal of the AGOP.")
 
 
-class Cntk(Convolutional, type="cntk"):
+class Cntk(
+    Convolutional,
+    type="cntk",
+    impl="mimetic.kernels.convrfm:cntk",
+    plan_impl="mimetic.kernels.convrfm:plan_cntk",
+):
     """Fixed convolutional neural tangent kernel: ConvRFM before it learns features (arXiv 2309.00570)."""
 
 
-class ConvRfm(Convolutional, Iterated, type="convrfm"):
+class ConvRfm(
+    Convolutional,
+    Iterated,
+    type="convrfm",
+    impl="mimetic.kernels.convrfm:convrfm",
+    plan_impl="mimetic.kernels.convrfm:plan_convrfm",
+):
     """Convolutional recursive feature machine: CNTK, patches weighted by their AGOP (arXiv 2309.00570)."""
 
     power: Annotated[float, AfterValidator(one_or_half)] = Field(
         0.5,
-        description="Patches are multiplied by AGOP to this power: 0.5, the published `sqrtM`, or 1.",
+        description="Power of the AGOP that patches are multiplied by: 0.5, the published `sqrtM`, or 1.",
         json_schema_extra={"enum": [0.5, 1.0]},
     )
-    agop_images: Count = Field(20, description="Training images the gradients are taken at, the first ones.")
+    agop_images: Count = Field(
+        20, description="Number of training images, the first ones, at which gradients are taken."
+    )
     threshold: Fraction = Field(
-        0.0, description="Share of the lowest eigenvalues of the AGOP set to zero; published with 0.75."
+        0.0, description="Fraction of the lowest eigenvalues of the AGOP set to zero; published with 0.75."
     )
     compat: bool = Field(
-        False, description="Take gradients with the last ridge, as the paper's code does, not the chosen one."
+        False,
+        description="Take gradients with the last ridge, as the paper's code does, not the selected one.",
     )
 
 
-class DeepConvRfm(ConvRfm, type="deep_convrfm"):
+class DeepConvRfm(
+    ConvRfm,
+    type="deep_convrfm",
+    impl="mimetic.kernels.convrfm:deep_convrfm",
+    plan_impl="mimetic.kernels.convrfm:plan_deep_convrfm",
+):
     """Deep ConvRFM: layer by layer, random convolutions with the learned covariance (arXiv 2309.00570)."""
 
     width: Count = Field(64, description="Filters of each random convolution.")
     unit_trace: bool = Field(
-        False, description="Draw filters from M over its trace, the published `sampleM`; else from M itself."
+        False, description="Draw filters from M divided by its trace, the published `sampleM`, not from M."
     )

@@ -1,64 +1,123 @@
 """ConvRFM and Deep ConvRFM: features of patches learned by a kernel machine (arXiv 2309.00570).
 
-A round of ConvRFM fits the CNTK on patches times F, takes the patch AGOP G of the predictor at a few
-training images, and goes on with
+A round of ConvRFM fits the CNTK on patches times F, computes the patch AGOP G of the predictor at a few
+training images, and continues with
 
     F = G^½, M = G   (power ½, published as `sqrtM`)      F = G, M = G²   (power 1)
 
 each divided by its Frobenius norm.
 
-Deep ConvRFM does so for a kernel of depth L, then replaces the images by a linear random convolution whose
-filters are drawn with the best M, and begins again with a kernel of depth L − 1.
+Deep ConvRFM does this for a kernel of depth L, then replaces the images by a linear random convolution whose
+filters have the covariance M of the best round, and repeats it with a kernel of depth L − 1.
 
 Shapes: D patch coordinates, O filters.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mimetic.covariance.harvest import Harvested
 from mimetic.covariance.linalg import eigh, multiply, symmetric_root
 from mimetic.data.dataset import Images
+from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
+from mimetic.graph.site import Geometry
 from mimetic.kernels.agop import patch_agop
-from mimetic.kernels.cntk import Tick, kernel, kernel_rows, no_tick
-from mimetic.kernels.config import Convolutional, ConvRfm, DeepConvRfm
-from mimetic.kernels.patches import Architecture, Features
-from mimetic.kernels.problem import Problem, with_features
-from mimetic.kernels.rounds import Fitted, Round, fitted, selected
+from mimetic.kernels.cntk import kernel, kernel_rows
+from mimetic.kernels.config import Cntk, Convolutional, ConvRfm, DeepConvRfm
+from mimetic.kernels.learn import LearnerPlan, Round, selected
+from mimetic.kernels.patches import Architecture, Features, Progress
+from mimetic.kernels.problem import Problem
+from mimetic.kernels.ridge import Fitted, fit_and_score
 from mimetic.streams import generator
 
 
-def architecture_of(spec: Convolutional, given: Problem, *, less: int = 0) -> Architecture:
-    """Return the kernel's network.
+def cntk(spec: Cntk, problem: Problem) -> Iterator[Round]:
+    """Yield the one round of the fixed kernel."""
+    yield Round(0, cntk_round(spec, problem, architecture_of(spec, problem), None).metrics, ())
+
+
+def plan_cntk(spec: Cntk, shape: ImageShape) -> LearnerPlan:
+    """Describe the fixed kernel, which learns no features."""
+    return LearnerPlan((_kernel_text(spec, shape, spec.depth),))
+
+
+def plan_convrfm(spec: ConvRfm, shape: ImageShape) -> LearnerPlan:
+    """Describe ConvRFM, which gives the covariance of patches."""
+    layers = (_patch_layer(0, 1, spec, channels=shape.channels, filters=shape.channels * spec.patch_size**2),)
+    return LearnerPlan((_kernel_text(spec, shape, spec.depth), _rounds_text(spec)), layers)
+
+
+def plan_deep_convrfm(spec: DeepConvRfm, shape: ImageShape) -> LearnerPlan:
+    """Describe Deep ConvRFM, which gives the covariance of patches at every level."""
+    kernels, layers = [], []
+    for level in range(spec.depth):
+        channels = shape.channels if level == 0 else spec.width
+        less = 0 if spec.padding else (spec.patch_size - 1) * level
+        inputs = ImageShape(channels, shape.height - less, shape.width - less, shape.num_classes)
+        kernels.append(f"level {level}: {_kernel_text(spec, inputs, spec.depth - level)}")
+        layers.append(_patch_layer(level, spec.depth, spec, channels=channels, filters=spec.width))
+    between = f"between levels a random convolution of {spec.width} filters with the learned covariance"
+    return LearnerPlan((*kernels, _rounds_text(spec), between), tuple(layers))
+
+
+def _patch_layer(level: int, count: int, spec: Convolutional, *, channels: int, filters: int) -> Harvested:
+    geometry = Geometry(channels, filters, (spec.patch_size, spec.patch_size), (1, 1))
+    return Harvested(f"patches.{level}", "conv", level / max(count - 1, 1), geometry)
+
+
+def _kernel_text(spec: Convolutional, shape: ImageShape, depth: int) -> str:
+    grids = _checked_grids(Architecture(spec.patch_size, depth, spec.padding), shape.height, shape.width)
+    positions = " → ".join(f"{rows}×{columns}" for rows, columns in grids)
+    plural = "" if depth == 1 else "s"
+    patch = f"{shape.channels}×{spec.patch_size}×{spec.patch_size}"
+    return f"CNTK of {depth} convolution{plural} over patches of {patch}, positions {positions}"
+
+
+def _rounds_text(spec: ConvRfm) -> str:
+    root = ", its square root" if spec.power != 1.0 else ""
+    cut = f", its lowest {spec.threshold:.0%} of eigenvalues zero" if spec.threshold > 0.0 else ""
+    agop = f"the AGOP at {spec.agop_images} images{root}{cut}"
+    return f"{spec.rounds} rounds, patches then multiplied by {agop}"
+
+
+def _checked_grids(architecture: Architecture, height: int, width: int) -> tuple[tuple[int, int], ...]:
+    grids = architecture.grids(height, width)
+    if not grids:
+        raise UserError(
+            f"images of {height}×{width} are too small for {architecture.depth} convolutions of side "
+            f"{architecture.patch_size}; lower `depth` or `patch_size`, or set `padding: true`",
+            code="MIM-K030",
+        )
+    return grids
+
+
+def architecture_of(spec: Convolutional, problem: Problem, *, less: int = 0) -> Architecture:
+    """Return the kernel's network, with `less` convolutions less than configured.
 
     Raises:
         UserError: If the images are too small for it.
     """
-    found = Architecture(spec.patch_size, spec.depth - less, spec.padding)
-    _, _, height, width = given.features(given.train.pixels_NCHW[:1]).shape
-    if not found.grids(height, width):
-        message = f"learner: images of {height}×{width} are too small for {found.depth} convolutions of side "
-        raise UserError(message + f"{spec.patch_size}; lower `depth` or `patch_size`, or set `padding: true`")
-    return found
+    architecture = Architecture(spec.patch_size, spec.depth - less, spec.padding)
+    _, _, height, width = problem.features(problem.train.pixels_NCHW[:1]).shape
+    _checked_grids(architecture, height, width)
+    return architecture
 
 
 def cntk_round(
-    spec: Convolutional,
-    given: Problem,
-    architecture: Architecture,
-    factor_DD: Tensor | None,
-    tick: Tick = no_tick,
+    spec: Convolutional, problem: Problem, architecture: Architecture, factor_DD: Tensor | None
 ) -> Fitted:
     """Fit the CNTK on patches times F."""
-    images = given.train.pixels_NCHW
-    features = given.features
-    counts = [len(images) / 2.0, *(float(len(split)) for split in given.held_out().values())]
-    ticks = _shares(counts, tick)
-    kernel_NN = kernel(images, architecture, features=features, factor_DD=factor_DD, tick=next(ticks))
+    images, features = problem.train.pixels_NCHW, problem.features
+    # Half of the pairs of training images are computed, and all pairs with other images.
+    pairs = [len(images) / 2.0, *(float(len(split)) for split in problem.evaluation_splits().values())]
+    parts = _split_progress(problem.progress, pairs)
+    kernel_NN = kernel(images, architecture, features=features, factor_DD=factor_DD, progress=next(parts))
 
     def rows(split: Images) -> Iterator[Tensor]:
         return kernel_rows(
@@ -67,61 +126,67 @@ def cntk_round(
             architecture,
             features=features,
             factor_DD=factor_DD,
-            tick=next(ticks),
+            progress=next(parts),
         )
 
-    return fitted(kernel_NN, given, rows, spec.ridge)
+    return fit_and_score(kernel_NN, problem, rows, spec.ridge)
 
 
-def convrfm(spec: ConvRfm, given: Problem, *, tick: Tick = no_tick) -> Iterator[Round]:
+def _split_progress(progress: Progress, sizes: list[float]) -> Iterator[Progress]:
+    """Yield a progress callback for each part of the work, by its relative size."""
+    total, before = sum(sizes), 0.0
+    for size in sizes:
+        yield partial(_report_part, progress, before / total, size / total)
+        before += size
+
+
+def _report_part(progress: Progress, start: float, part: float, fraction: float) -> None:
+    progress(start + part * fraction)
+
+
+def convrfm(spec: ConvRfm, problem: Problem) -> Iterator[Round]:
     """Yield the rounds of ConvRFM, the fixed kernel first."""
-    architecture = architecture_of(spec, given)
-    for number, (found, matrix_DD) in enumerate(_rounds_of_a_level(spec, given, architecture, tick)):
-        yield Round(number, found.metrics, (matrix_DD,))
+    architecture = architecture_of(spec, problem)
+    for number, (fitted, matrix_DD) in enumerate(_level(spec, problem, architecture)):
+        yield Round(number, fitted.metrics, (matrix_DD,))
 
 
-def deep_convrfm(spec: DeepConvRfm, given: Problem, *, seed: int, tick: Tick = no_tick) -> Iterator[Round]:
-    """Yield the rounds of Deep ConvRFM, level by level.
-
-    Args:
-        spec: Its section.
-        given: Images and labels.
-        seed: Seed of the random convolutions.
-        tick: Told the share of a round that is done.
-    """
+def deep_convrfm(spec: DeepConvRfm, problem: Problem) -> Iterator[Round]:
+    """Yield the rounds of Deep ConvRFM, level by level; the random convolutions are drawn by the seed."""
     matrices: list[Tensor | None] = []
     number = 0
     for level in range(spec.depth):
-        architecture = architecture_of(spec, given, less=level)
+        architecture = architecture_of(spec, problem, less=level)
         rounds = []
-        for found, matrix_DD in _rounds_of_a_level(spec, given, architecture, tick):
-            rounds.append(Round(number, found.metrics, (*matrices, matrix_DD)))
+        for fitted, matrix_DD in _level(spec, problem, architecture):
+            rounds.append(Round(number, fitted.metrics, (*matrices, matrix_DD)))
             number += 1
             yield rounds[-1]
-        matrices.append(selected(rounds, spec.select).covariances[-1])
-        channels = given.features(given.train.pixels_NCHW[:1]).shape[1]
-        weight = random_filters(spec, matrices[-1], channels=channels, seed=seed, level=level)
-        given = with_features(given, _convolved(given.features, weight, spec))
+        matrices.append(selected(spec, rounds).covariances[-1])
+        # The next level learns from these images after a random convolution.
+        channels = problem.features(problem.train.pixels_NCHW[:1]).shape[1]
+        weight = random_filters(spec, matrices[-1], channels=channels, seed=problem.seed, level=level)
+        problem = replace(problem, features=_convolved(problem.features, weight, spec))
 
 
-def _rounds_of_a_level(
-    spec: ConvRfm, given: Problem, architecture: Architecture, tick: Tick
+def _level(
+    spec: ConvRfm, problem: Problem, architecture: Architecture
 ) -> Iterator[tuple[Fitted, Tensor | None]]:
-    """Yield each round's predictor with the M its kernel has."""
+    """Yield each round's predictor and the M of its kernel."""
     factor_DD: Tensor | None = None
     matrix_DD: Tensor | None = None
     for number in range(spec.rounds + 1):
-        found = cntk_round(spec, given, architecture, factor_DD, tick)
-        yield found, matrix_DD
+        fitted = cntk_round(spec, problem, architecture, factor_DD)
+        yield fitted, matrix_DD
         if number < spec.rounds:
             agop_DD = patch_agop(
-                given.train.pixels_NCHW[: spec.agop_images],
-                given.train.pixels_NCHW,
-                found.alpha_RNK[-1 if spec.compat else found.chosen],
+                problem.train.pixels_NCHW[: spec.agop_images],
+                problem.train.pixels_NCHW,
+                fitted.alpha_RNK[-1 if spec.compat else fitted.index],
                 architecture,
-                features=given.features,
+                features=problem.features,
                 factor_DD=factor_DD,
-                tick=lambda _share: tick(1.0),
+                progress=lambda _fraction: problem.progress(1.0),
             )
             factor_DD, matrix_DD = learned(agop_DD, power=spec.power, threshold=spec.threshold)
 
@@ -130,9 +195,9 @@ def learned(agop_DD: Tensor, *, power: float, threshold: float = 0.0) -> tuple[T
     """Return F = G^power and M = F², each of Frobenius norm 1.
 
     Args:
-        agop_DD: The AGOP G; eigenvalues below zero, which rounding makes, count as zero.
+        agop_DD: The AGOP G; negative eigenvalues, due to rounding, are set to zero.
         power: 1 or ½.
-        threshold: Share of the lowest eigenvalues set to zero.
+        threshold: Fraction of the lowest eigenvalues to set to zero.
     """
     values_D, vectors_DD = eigh(agop_DD)
     values_D = values_D.clamp(min=0.0)
@@ -151,8 +216,8 @@ def random_filters(
 ) -> Tensor:
     """Return filters of one random convolution, (O, C, side, side) float64.
 
-    Rows are N(0, M), or N(0, M/tr M) with `unit_trace`; without an M PyTorch's own law of a convolution,
-    uniform within ±1/√D.
+    Rows are N(0, M), or N(0, M/tr M) with `unit_trace`; without an M from PyTorch's default distribution of a
+    convolution, uniform in ±1/√D.
     """
     shape = (spec.width, channels, spec.patch_size, spec.patch_size)
     size = shape[1] * shape[2] * shape[3]
@@ -166,24 +231,12 @@ def random_filters(
 
 
 def _convolved(features: Features, weight_OIHW: Tensor, spec: DeepConvRfm) -> Features:
-    """Return the features followed by a convolution without activation, computed where they are needed."""
+    """Return the features followed by a convolution without activation."""
     padding = spec.patch_size // 2 if spec.padding else 0
 
-    def read(pixels_NCHW: Tensor) -> Tensor:
+    def convert(pixels_NCHW: Tensor) -> Tensor:
         images_NCHW = features(pixels_NCHW)
         found_NCHW: Tensor = functional.conv2d(images_NCHW, weight_OIHW.to(images_NCHW), padding=padding)
         return found_NCHW
 
-    return read
-
-
-def _shares(counts: list[float], tick: Tick) -> Iterator[Callable[[float], None]]:
-    """Yield a tick for each part of the work, its share in proportion to the pairs it has."""
-    total, before = sum(counts), 0.0
-    for count in counts:
-        yield partial(_told, tick, before / total, count / total)
-        before += count
-
-
-def _told(tick: Tick, before: float, part: float, share: float) -> None:
-    tick(before + part * share)
+    return convert

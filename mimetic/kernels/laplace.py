@@ -1,10 +1,10 @@
 """Laplace kernel of a Mahalanobis distance, and the AGOP of its predictor (arXiv 2212.13881).
 
     K_M(x, z) = exp(−‖x − z‖_M / L),  ‖v‖_M = √(vᵀMv)
-    ∇f_o(x) = Σ_j α_jo·K_M(x, x_j)·M(x_j − x) / (L·‖x − x_j‖_M)          (terms at distance zero left out)
+    ∇f_o(x) = Σ_j α_jo·K_M(x, x_j)·M(x_j − x) / (L·‖x − x_j‖_M)          (terms at distance zero omitted)
 
-Everything is float64: distances come from a difference of squares. Rows are taken in runs, so that memory
-beyond K itself is bounded.
+Everything is float64, because distances are differences of squares. Rows are processed in blocks, which
+bounds memory beyond K itself.
 
 Shapes: N, M points, D coordinates, K outputs.
 """
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from mimetic.kernels.patches import tiles
 
-RUN_ELEMENTS = 2**22
-"""Entries of the kernel that are computed at once."""
+BLOCK_ELEMENTS = 2**22
+"""Kernel entries computed at once."""
 
 _SAME = 1e-13
-"""Squared distance, as a share of the squared lengths, below which two points count as one."""
+"""Squared distance, relative to the squared lengths, below which two points are considered equal."""
 
 
 def laplace(points_ND: Tensor, others_MD: Tensor, metric_DD: Tensor | None, bandwidth: float) -> Tensor:
@@ -29,10 +29,12 @@ def laplace(points_ND: Tensor, others_MD: Tensor, metric_DD: Tensor | None, band
     Args:
         points_ND: Points, float64.
         others_MD: Other points.
-        metric_DD: The matrix M; the identity unless given.
+        metric_DD: The matrix M; the identity if None.
         bandwidth: The length L.
     """
-    rows = [torch.exp(distance_NM / -bandwidth) for _, distance_NM in _runs(points_ND, others_MD, metric_DD)]
+    rows = [
+        torch.exp(distance_NM / -bandwidth) for _, distance_NM in _blocks(points_ND, others_MD, metric_DD)
+    ]
     return torch.cat(rows)
 
 
@@ -48,22 +50,22 @@ def laplace_agop(
     """Return (1/N) Σ_x Σ_o ∇f_o(x) ∇f_o(x)ᵀ, (D, D).
 
     Args:
-        points_ND: Points the gradients are taken at, float64.
-        others_MD: The points the predictor was fitted on.
+        points_ND: Points at which gradients are taken, float64.
+        others_MD: Points the predictor was fitted on.
         alpha_MK: Its coefficients.
-        metric_DD: The matrix M of its kernel; the identity unless given.
+        metric_DD: The matrix M of its kernel; the identity if None.
         bandwidth: The length L of its kernel.
-        centered: Whether the mean gradient of each output is taken out.
+        centered: Whether to subtract the mean gradient of each output.
     """
     outputs, size = alpha_MK.shape[1], points_ND.shape[1]
     total_DD = points_ND.new_zeros(size, size)
     sums_KD = points_ND.new_zeros(outputs, size)
-    for (start, stop), distance_NM in _runs(points_ND, others_MD, metric_DD):
+    for (start, stop), distance_NM in _blocks(points_ND, others_MD, metric_DD):
         weight_NM = torch.exp(distance_NM / -bandwidth) / (bandwidth * distance_NM)
         weight_NM.masked_fill_(distance_NM == 0.0, 0.0)
         pull_NK = weight_NM @ alpha_MK
         for o in range(outputs):
-            # M is multiplied in at the end, on both sides at once.
+            # M is applied once at the end, on both sides.
             towards_ND = (weight_NM * alpha_MK[:, o]) @ others_MD
             towards_ND -= pull_NK[:, o : o + 1] * points_ND[start:stop]
             total_DD += towards_ND.T @ towards_ND
@@ -75,13 +77,13 @@ def laplace_agop(
     return total_DD / len(points_ND)
 
 
-def _runs(
+def _blocks(
     points_ND: Tensor, others_MD: Tensor, metric_DD: Tensor | None
 ) -> Iterator[tuple[tuple[int, int], Tensor]]:
-    """Yield the bounds of runs of points with their distances to the others; equal points are at zero."""
+    """Yield the bounds of blocks of points and their distances to the others; equal points have zero."""
     turned_MD = others_MD if metric_DD is None else others_MD @ metric_DD
     squares_M = (turned_MD * others_MD).sum(dim=1)
-    for start, stop in tiles(len(points_ND), max(1, RUN_ELEMENTS // len(others_MD))):
+    for start, stop in tiles(len(points_ND), max(1, BLOCK_ELEMENTS // len(others_MD))):
         part_ND = points_ND[start:stop]
         turned_ND = part_ND if metric_DD is None else part_ND @ metric_DD
         lengths_NM = (turned_ND * part_ND).sum(dim=1)[:, None] + squares_M

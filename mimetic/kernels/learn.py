@@ -1,155 +1,170 @@
-"""From a `learner:` section to rounds, and from what it learned to a covariance others can start from.
+"""Run a learner, plan what it will do, and turn what it learned into covariances.
 
-A section joins by two functions: `rounds.register`, which learns, and `layers.register`, which says for
-which layers of a network there will be a covariance, before anything is learned.
+A learner is one section in `mimetic.kernels.config` and two functions: `impl` learns (protocol `RunLearner`),
+`plan_impl` describes beforehand what it will do and which layers it will give covariances for (protocol
+`PlanLearner`).
 
 Shapes: D patch coordinates.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import singledispatch
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from mimetic.config.registry import implementation
 from mimetic.covariance.covariance import Covariance, PatchGeometry, measured
 from mimetic.covariance.harvest import Harvest, Harvested
 from mimetic.covariance.linalg import symmetric_root
 from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
-from mimetic.graph.site import Geometry
-from mimetic.kernels.cntk import Tick, no_tick
-from mimetic.kernels.config import Cntk, Convolutional, ConvRfm, DeepConvRfm, Learner, Rfm
-from mimetic.kernels.convrfm import architecture_of, cntk_round, convrfm, deep_convrfm
+from mimetic.kernels.config import Iterated, Learner
 from mimetic.kernels.problem import Problem
-from mimetic.kernels.rfm import rfm
-from mimetic.kernels.rounds import Round, selected, selection
 
 STATISTIC = "learned"
 """Statistic of the harvests that come from learners."""
 
 
-@singledispatch
-def rounds(spec: Learner, given: Problem, *, seed: int, tick: Tick = no_tick) -> Iterator[Round]:  # noqa: ARG001
-    """Yield what each round of a learner comes to; others join by `rounds.register(TheirSpec)`.
+@dataclass(frozen=True, slots=True, eq=False)
+class Round:
+    """Result of one round.
 
-    Args:
-        spec: The section.
-        given: Images and labels.
-        seed: Seed of what the learner draws.
-        tick: Told the share of the round that is done; it may raise to end it.
+    Attributes:
+        number: Counts from 0, the kernel before features are learned.
+        metrics: Loss and accuracy of every split, and the selected ridge.
+        covariances: What was learned before the round, one matrix M (D, D) per layer; None is the identity.
+    """
+
+    number: int
+    metrics: Mapping[str, float]
+    covariances: tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerPlan:
+    """What a learner will do.
+
+    Attributes:
+        description: Lines for people.
+        layers: Layers it will give covariances for, still without values; empty if it learns no features.
+    """
+
+    description: tuple[str, ...]
+    layers: tuple[Harvested, ...] = ()
+
+
+class RunLearner(Protocol):
+    """Function that learns: `def rfm(spec: Rfm, problem: Problem) -> Iterator[Round]`.
+
+    It calls `problem.progress` during a round, which may raise to stop it. Raises UserError if the images do
+    not fit the learner.
+    """
+
+    def __call__(self, spec: Any, problem: Problem, /) -> Iterator[Round]:
+        """Yield the rounds."""
+        ...
+
+
+class PlanLearner(Protocol):
+    """Function that plans: `def plan_rfm(spec: Rfm, shape: ImageShape) -> LearnerPlan`.
+
+    Raises UserError if images of that shape are too small.
+    """
+
+    def __call__(self, spec: Any, shape: ImageShape, /) -> LearnerPlan:
+        """Return the plan."""
+        ...
+
+
+def run_learner(spec: Learner, problem: Problem) -> Iterator[Round]:
+    """Yield the result of each round of a learner.
 
     Raises:
         UserError: If the images do not fit the learner.
     """
-    raise UserError(f"learner `{spec.type_name()}` is known to the language but nothing here carries it out")
+    run: RunLearner = implementation(spec)
+    yield from run(spec, problem)
 
 
-@rounds.register
-def _rfm(spec: Rfm, given: Problem, *, seed: int, tick: Tick = no_tick) -> Iterator[Round]:  # noqa: ARG001
-    yield from rfm(spec, given)
+def plan_learner(spec: Learner, shape: ImageShape) -> LearnerPlan:
+    """Return what a learner will do with images of a shape, before anything is loaded.
+
+    Raises:
+        UserError: If the images are too small for it.
+    """
+    plan: PlanLearner = implementation(spec, "plan_impl")
+    planned = plan(spec, shape)
+    count = "all" if spec.images is None else f"{spec.images} randomly drawn"
+    ridges = ", ".join(f"{ridge:g}" for ridge in spec.ridge)
+    selection = "ridge" if len(spec.ridge) == 1 else "ridge selected on validation images among"
+    training = (f"learns from {count} training images, read as {spec.inputs}", f"{selection} {ridges}")
+    return replace(planned, description=(*planned.description, *training))
 
 
-@rounds.register
-def _cntk(spec: Cntk, given: Problem, *, seed: int, tick: Tick = no_tick) -> Iterator[Round]:  # noqa: ARG001
-    found = cntk_round(spec, given, architecture_of(spec, given), None, tick)
-    yield Round(0, found.metrics, ())
+def selected(spec: Learner, rounds: Sequence[Round]) -> Round:
+    """Return the round that counts: the first of the most accurate on validation images, or the last."""
+    if not selects_round(spec):
+        return rounds[-1]
+    return max(rounds, key=lambda done: (done.metrics["val/acc"], -done.number))
 
 
-@rounds.register
-def _convrfm(spec: ConvRfm, given: Problem, *, seed: int, tick: Tick = no_tick) -> Iterator[Round]:  # noqa: ARG001
-    yield from convrfm(spec, given, tick=tick)
-
-
-@rounds.register
-def _deep_convrfm(spec: DeepConvRfm, given: Problem, *, seed: int, tick: Tick = no_tick) -> Iterator[Round]:
-    yield from deep_convrfm(spec, given, seed=seed, tick=tick)
-
-
-@singledispatch
-def layers(spec: Learner, shape: ImageShape) -> tuple[Harvested, ...]:  # noqa: ARG001
-    """Return the layers a learner will have covariances for, blank; none where it learns no features."""
-    return ()
-
-
-@layers.register
-def _rfm_layers(_spec: Rfm, shape: ImageShape) -> tuple[Harvested, ...]:
-    size = shape.channels * shape.height * shape.width
-    return (Harvested("images", "linear", 0.0, Geometry(size, size)),)
-
-
-@layers.register
-def _convrfm_layers(spec: ConvRfm, shape: ImageShape) -> tuple[Harvested, ...]:
-    return (_patches(0, 1, spec, channels=shape.channels, filters=shape.channels * spec.patch_size**2),)
-
-
-@layers.register
-def _deep_convrfm_layers(spec: DeepConvRfm, shape: ImageShape) -> tuple[Harvested, ...]:
-    channels = (shape.channels, *[spec.width] * (spec.depth - 1))
-    return tuple(
-        _patches(level, spec.depth, spec, channels=inputs, filters=spec.width)
-        for level, inputs in enumerate(channels)
-    )
-
-
-def _patches(level: int, count: int, spec: Convolutional, *, channels: int, filters: int) -> Harvested:
-    side = (spec.patch_size, spec.patch_size)
-    geometry = Geometry(channels, filters, side, (1, 1))
-    return Harvested(f"patches.{level}", "conv", level / max(count - 1, 1), geometry)
+def selects_round(spec: Learner) -> bool:
+    """Return whether validation images select the round that counts."""
+    return isinstance(spec, Iterated) and spec.select == "validation"
 
 
 def harvest(
-    spec: Learner, found: Sequence[Round], shape: ImageShape, *, origin: str, images: int
+    spec: Learner, rounds: Sequence[Round], shape: ImageShape, *, origin: str, images: int
 ) -> Harvest | None:
-    """Return what was learned as covariances; None where the learner learns no features.
+    """Return what was learned as covariances; None if the learner learns no features.
 
-    Of a learner with several levels each gives that of its own round that counts.
+    A learner with several levels gives, for each level, the covariance of that level's selected round.
 
     Args:
         spec: The learner's section.
-        found: All rounds.
+        rounds: All rounds.
         shape: Shape of the images.
-        origin: The learner, as messages and plans show it.
-        images: Training images it learned from.
+        origin: Name of the learner in messages and plans.
+        images: Number of training images.
     """
-    blank = layers(spec, shape)
-    if not blank:
-        return None
     parts = []
-    for level, part in enumerate(blank):
-        there = [done for done in found if len(done.covariances) == level + 1]
-        counts = selected(there, selection(spec))
-        source = f"{STATISTIC} {part.layer} of {origin}, round {counts.number}"
-        matrix_DD = counts.covariances[level]
-        parts.append(replace(part, covariance=_covariance(matrix_DD, part, source, images)))
-    return Harvest(origin, STATISTIC, tuple(parts))
+    for level, layer in enumerate(plan_learner(spec, shape).layers):
+        counts = selected(spec, [done for done in rounds if len(done.covariances) == level + 1])
+        source = f"{STATISTIC} {layer.layer} of {origin}, round {counts.number}"
+        covariance = _covariance(counts.covariances[level], layer, source, images)
+        parts.append(replace(layer, covariance=covariance))
+    return Harvest(origin, STATISTIC, tuple(parts)) if parts else None
 
 
-def _covariance(matrix_DD: Tensor | None, part: Harvested, source: str, images: int) -> Covariance:
-    geometry = part.geometry
+def _covariance(matrix_DD: Tensor | None, layer: Harvested, source: str, images: int) -> Covariance:
+    geometry = layer.geometry
     patch = PatchGeometry(geometry.patch_channels, geometry.kernel_size)
     if matrix_DD is None:
         root_DD = torch.eye(patch.size, dtype=torch.float64)
-        notes = ("nothing learned: the plain kernel counts, so the identity",)
+        notes = ("nothing learned: the plain kernel was selected, so the identity",)
         return measured(root_DD, patch, source=source, samples=images, notes=notes)
     root_DD, _ = symmetric_root(matrix_DD.double())
     return measured(root_DD, patch, source=source, samples=images)
 
 
-def prospect(spec: Learner, shape: ImageShape, origin: str) -> Harvest:
-    """Return what a learner will give, before it has learned: layers and geometries alone.
+def planned_harvest(spec: Learner, shape: ImageShape, origin: str) -> Harvest:
+    """Return the layers and geometries that a learner will give covariances for.
 
     Raises:
         UserError: If it learns no features.
     """
-    blank = layers(spec, shape)
-    if not blank:
-        message = f"{origin}: `{spec.type_name()}` learns no features, so nothing can begin from it; "
-        raise UserError(message + "use `rfm`, `convrfm` or `deep_convrfm`")
-    return Harvest(origin, STATISTIC, blank)
+    layers = plan_learner(spec, shape).layers
+    if not layers:
+        raise UserError(
+            f"{origin}: `{spec.type_name()}` learns no features to initialize from; "
+            "use `rfm`, `convrfm` or `deep_convrfm`",
+            code="MIM-K001",
+        )
+    return Harvest(origin, STATISTIC, layers)
 
 
 def arithmetic(spec: Learner) -> torch.dtype:
-    """Return what a learner's kernel is computed in."""
+    """Return the dtype in which a learner's kernel is computed."""
     return torch.float32 if getattr(spec, "precision", "fp64") == "fp32" else torch.float64

@@ -1,8 +1,8 @@
-"""Patches of images at every position, as the CNTK reads them: unit vectors and norms, layer by layer.
+"""Patches of images at every position, as the CNTK needs them: unit vectors and norms, layer by layer.
 
-The kernel's first layer sees each patch exactly once (patch expansion, arXiv 2309.00570), multiplied by a
-symmetric matrix F; later layers sum over windows of positions. The norms Q_ℓ of one image need no partner,
-so they are taken once for each image and not once for each pair.
+The kernel's first layer uses each patch exactly once (patch expansion, arXiv 2309.00570), multiplied by a
+symmetric matrix F; later layers sum over windows of positions. The norms Q_ℓ depend on one image only, so
+they are computed once per image and not once per pair.
 
 Shapes: N images, P positions, D = channels·side² patch coordinates in torch's order (c, a, b), H×W positions
 in rows and columns.
@@ -16,17 +16,24 @@ from torch import Tensor
 from torch.nn import functional
 
 Features = Callable[[Tensor], Tensor]
-"""From the stored images of some indices (uint8) to what the kernel reads, in floating point."""
+"""Converts stored images (uint8) to the kernel's input, in floating point."""
+
+Progress = Callable[[float], None]
+"""Called with the fraction of the work that is done; may raise to stop it."""
+
+
+def no_progress(_fraction: float) -> None:
+    """Ignore progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The network whose infinite-width kernel is taken: depth convolutions with ReLU, then one dense layer.
+    """The network whose infinite-width kernel is computed: convolutions with ReLU, then one dense layer.
 
     Attributes:
         patch_size: Side of every convolution.
         depth: Number of convolutions.
-        padding: Whether the images are padded by zeros, patch_size // 2 on each side, before the first.
+        padding: Whether the images are zero-padded, patch_size // 2 on each side, before the first.
     """
 
     patch_size: int = 3
@@ -34,7 +41,7 @@ class Architecture:
     padding: bool = False
 
     def grids(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
-        """Return the rows and columns of positions after each convolution; empty where one does not fit."""
+        """Return the rows and columns of positions after each convolution; empty if one does not fit."""
         around = 2 * (self.patch_size // 2) if self.padding else 0
         less = self.patch_size - 1
         sides = [
@@ -46,12 +53,12 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class Patches:
-    """Patches of some images, ready for pairs.
+    """Patches of some images, prepared for pairs.
 
     Attributes:
-        unit_PND: Patches times F, divided by their norms; zero where a patch is zero.
-        roots: √Q_ℓ at each position of each image, one (P_ℓ, N) for each layer.
-        inverses: 1/√Q_ℓ, zero where Q_ℓ is zero.
+        unit_PND: Patches times F, divided by their norms; zero for zero patches.
+        roots: √Q_ℓ at each position of each image, one (P_ℓ, N) per layer.
+        inverses: 1/√Q_ℓ, or zero if Q_ℓ is zero.
         grids: Rows and columns of positions of each layer.
         channels: Channels of the images, the c of Σ = ⟨u, u'⟩/c.
     """
@@ -85,12 +92,12 @@ def raw_patches(images_NCHW: Tensor, architecture: Architecture) -> Tensor:
 
 
 def prepare(images_NCHW: Tensor, architecture: Architecture, factor_DD: Tensor | None = None) -> Patches:
-    """Return the patches of images times F, with the norms of every layer.
+    """Return the patches of images times F, with the norms of all layers.
 
     Args:
         images_NCHW: Images in floating point, on the device that computes.
         architecture: The kernel's network.
-        factor_DD: The matrix F, symmetric; the identity unless given.
+        factor_DD: The symmetric matrix F; the identity if None.
     """
     patches_PND = raw_patches(images_NCHW, architecture)
     if factor_DD is not None:
@@ -100,31 +107,33 @@ def prepare(images_NCHW: Tensor, architecture: Architecture, factor_DD: Tensor |
     norm_PN = patches_PND.norm(dim=2)
     unit_PND = patches_PND.mul_(_inverse(norm_PN)[:, :, None])
     squares = [norm_PN.square() / channels]
-    for grid in grids[:-1]:  # Q is not changed by ReLU scaled by √2, only summed over windows
+    for grid in grids[:-1]:  # ReLU scaled by √2 preserves Q; windows sum it
         squares.append(window_sums(squares[-1], grid, architecture.patch_size))
     roots = tuple(square_PN.sqrt() for square_PN in squares)
     return Patches(unit_PND, roots, tuple(_inverse(root_PN) for root_PN in roots), grids, channels)
 
 
 def window_sums(maps_PB: Tensor, grid: tuple[int, int], side: int) -> Tensor:
-    """Return the sums over side×side windows of positions, at stride 1 and without padding.
+    """Return the sums over side×side windows of positions, with stride 1 and without padding.
 
     Args:
-        maps_PB: Values at each position; positions in rows, the last dimensions in columns.
+        maps_PB: Values at each position.
         grid: Rows and columns of positions.
         side: Side of the windows.
     """
     rows, columns = grid
     maps_HWB = maps_PB.view(rows, columns, -1)
-    return _runs(_runs(maps_HWB, 0, side), 1, side).flatten(0, 1).view(-1, *maps_PB.shape[1:])
+    return (
+        _sum_neighbors(_sum_neighbors(maps_HWB, 0, side), 1, side).flatten(0, 1).view(-1, *maps_PB.shape[1:])
+    )
 
 
 def spread_windows(maps_PB: Tensor, grid: tuple[int, int], side: int) -> Tensor:
-    """Return the transpose of `window_sums`: each value given to every position of its window.
+    """Apply the transpose of `window_sums`: add each value to every position of its window.
 
     Args:
         maps_PB: Values at each window.
-        grid: Rows and columns of windows; there are side − 1 more of positions.
+        grid: Rows and columns of windows; positions have side − 1 more of each.
         side: Side of the windows.
     """
     rows, columns = grid
@@ -138,7 +147,7 @@ def spread_windows(maps_PB: Tensor, grid: tuple[int, int], side: int) -> Tensor:
     return wide_HWB.flatten(0, 1).view(-1, *maps_PB.shape[1:])
 
 
-def _runs(maps_HWB: Tensor, dim: int, side: int) -> Tensor:
+def _sum_neighbors(maps_HWB: Tensor, dim: int, side: int) -> Tensor:
     """Return the sums of `side` neighbors along a dimension."""
     if side == 1:
         return maps_HWB
@@ -155,5 +164,5 @@ def _inverse(values: Tensor) -> Tensor:
 
 
 def tiles(count: int, size: int) -> Sequence[tuple[int, int]]:
-    """Return the (start, stop) of runs of at most `size` among `count`."""
+    """Split `count` items into (start, stop) ranges of at most `size`."""
     return [(start, min(start + size, count)) for start in range(0, count, size)]

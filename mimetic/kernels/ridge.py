@@ -1,47 +1,94 @@
-"""Kernel ridge regression on one-hot labels, with the ridge chosen on validation images.
+"""Kernel ridge regression on one-hot labels, with the ridge selected on validation images.
 
-Several ridges are fitted at once; which of them counts is decided by what they do on images held out of
-training, never on test images (the published code took the best on the test set).
+All ridges are fitted; the selection uses images that are neither trained nor tested on (the published code
+selected the best on the test set).
 
 Shapes: N training images, K outputs, R ridges.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mimetic.data.dataset import Images
 from mimetic.errors import RunError
+from mimetic.kernels.problem import Problem
+
+KernelRows = Callable[[Images], Iterable[Tensor]]
+"""Yields the kernel of a split with the training images in blocks of rows, float64 on the CPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How predictions fit a split.
+    """How well predictions fit a split.
 
     Attributes:
-        loss: Mean over images of the squared error to the one-hot label, summed over outputs.
-        accuracy: Share of images classified right.
+        loss: Squared error to the one-hot label, summed over outputs, mean over images.
+        accuracy: Fraction of correctly classified images.
     """
 
     loss: float
     accuracy: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """Predictors and the scores of the selected one.
+
+    Attributes:
+        alpha_RNK: Coefficients by ridge, for the kernel divided by its largest entry.
+        index: Index of the selected ridge.
+        metrics: Loss and accuracy of every split, and the ridge.
+    """
+
+    alpha_RNK: Tensor
+    index: int
+    metrics: dict[str, float]
+
+
+def fit_and_score(kernel_NN: Tensor, problem: Problem, rows: KernelRows, ridges: Sequence[float]) -> Fitted:
+    """Fit every ridge, select one on validation images and score all splits.
+
+    Args:
+        kernel_NN: Kernel of the training images.
+        problem: Images and labels.
+        rows: Kernel of other images with the training images.
+        ridges: Ridges, relative to the kernel's largest entry.
+    """
+    largest = float(kernel_NN.max())
+    scale = 1.0 / largest if largest > 0.0 else 1.0
+    scaled_NN = kernel_NN * scale
+    alpha_RNK = fit(scaled_NN, one_hot(problem.train.labels_N, problem.classes), ridges)
+    scores = {"train": [score(answers_NK, problem.train.labels_N) for answers_NK in scaled_NN @ alpha_RNK]}
+    for name, split in problem.evaluation_splits().items():
+        answers_RNK = torch.cat([(block_MN * scale) @ alpha_RNK for block_MN in rows(split)], dim=1)
+        scores[name] = [score(answers_NK, split.labels_N) for answers_NK in answers_RNK]
+    index = best(scores["val"]) if len(ridges) > 1 else 0
+    metrics: dict[str, float] = {}
+    for split_name, of_ridge in scores.items():
+        metrics |= {f"{split_name}/loss": of_ridge[index].loss, f"{split_name}/acc": of_ridge[index].accuracy}
+    return Fitted(alpha_RNK, index, {**metrics, "ridge": ridges[index]})
+
+
 def fit(kernel_NN: Tensor, targets_NK: Tensor, ridges: Sequence[float]) -> Tensor:
     """Return α = (K + λI)⁻¹Y for each ridge λ, (R, N, K).
 
     Args:
-        kernel_NN: The kernel of the training images, symmetric, float64; unchanged.
-        targets_NK: What the predictor should say of them.
+        kernel_NN: Kernel of the training images, symmetric, float64; unchanged.
+        targets_NK: Targets of the training images.
         ridges: The ridges.
 
     Raises:
-        RunError: If the kernel holds values that are not finite.
+        RunError: If the kernel contains non-finite values.
     """
     if not bool(torch.isfinite(kernel_NN).all()):
-        raise RunError("the kernel holds NaN or infinity; check the images, or set `precision: fp64`")
+        raise RunError(
+            "the kernel contains NaN or infinity; check the images, or set `precision: fp64`",
+            code="MIM-K010",
+        )
     fitted = []
     for ridge in ridges:
         shifted_NN = kernel_NN.clone()
@@ -55,17 +102,17 @@ def fit(kernel_NN: Tensor, targets_NK: Tensor, ridges: Sequence[float]) -> Tenso
 
 
 def one_hot(labels_N: Tensor, classes: int) -> Tensor:
-    """Return labels as rows of zeros with a one, float64."""
+    """Return one-hot labels (N, K), float64."""
     return functional.one_hot(labels_N, classes).double()
 
 
 def score(answers_NK: Tensor, labels_N: Tensor) -> Score:
-    """Return how predictions fit labels."""
+    """Return how well predictions fit labels."""
     targets_NK = one_hot(labels_N, answers_NK.shape[1])
     loss = (answers_NK - targets_NK).square().sum(dim=1).mean()
     return Score(float(loss), float((answers_NK.argmax(dim=1) == labels_N).double().mean()))
 
 
 def best(scores: Sequence[Score]) -> int:
-    """Return the index of the highest accuracy; of equal ones the lowest loss, then the first."""
+    """Return the index of the highest accuracy; among equals the lowest loss, then the first."""
     return min(range(len(scores)), key=lambda i: (-scores[i].accuracy, scores[i].loss, i))

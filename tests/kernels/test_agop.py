@@ -115,7 +115,7 @@ def test_agop_does_not_depend_on_blocks(draw: ResolvedInit, monkeypatch: pytest.
     monkeypatch.setattr(cntk, "TILE_ELEMENTS", {"cpu": 16 * 18 * 2})
     monkeypatch.setattr(cntk, "MAP_ELEMENTS", {"cpu": 16})
     shares: list[float] = []
-    parts = patch_agop(images, images, alpha, architecture, features=same, tick=shares.append)
+    parts = patch_agop(images, images, alpha, architecture, features=same, progress=shares.append)
 
     assert torch.allclose(whole, parts, rtol=1e-12)
     assert len(shares) == 9

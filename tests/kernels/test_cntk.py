@@ -105,7 +105,7 @@ def test_progress_is_told_and_may_end_the_work(draw: ResolvedInit, monkeypatch: 
     """The share that is done grows to one."""
     monkeypatch.setattr(cntk, "TILE_ELEMENTS", {"cpu": 16 * 9 * 2})
     shares: list[float] = []
-    kernel(draw((5, 1, 6, 6), 3, 1.0), Architecture(3, 2), features=same, tick=shares.append)
+    kernel(draw((5, 1, 6, 6), 3, 1.0), Architecture(3, 2), features=same, progress=shares.append)
 
     assert shares == sorted(shares)
     assert shares[-1] == 1.0

@@ -12,7 +12,7 @@ from mimetic.config.errors import Issue, RecipeError
 from mimetic.data.config import DataSection, ImageData
 from mimetic.data.load import describe_dataset
 from mimetic.data.shapes import ImageShape
-from mimetic.kernels.outline import outline
+from mimetic.kernels.learn import plan_learner
 from mimetic.models.config import Model
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.train.config import Train
@@ -120,11 +120,11 @@ def check_learner(arm: Arm, at: ConfigPath) -> tuple[str, ...]:
     if not isinstance(data, ImageData):
         text = f"{at}: a `learner` learns from images, but `{data.type_name()}` provides {data.holds}"
         raise RecipeError([at.issue(text, "learner", hint="choose other data", code="MIM-Y306")])
-    selection = arm.learner.held_out
+    selection = arm.learner.validation_use
     if selection is not None and data.num_validation == 0:
         text = f"{selection} needs validation images, and {at} has none"
         hint = "set `data.val_size`; test images are not for selection"
         raise RecipeError([at.issue(text, "learner", hint=hint, code="MIM-Y307")])
     shape = describe_dataset(data)
     assert isinstance(shape, ImageShape)
-    return outline(arm.learner, shape)
+    return plan_learner(arm.learner, shape).description

@@ -111,7 +111,7 @@ def _learned_prospect(recipe: Recipe, spec: Learned) -> Harvest:
         raise UserError(message + "use `filters`, `nfm` or `agop`, or give the stage a `learner`")
     shape = describe_dataset(stage.data)
     assert isinstance(shape, ImageShape)
-    return kernels.prospect(stage.learner, shape, name)
+    return kernels.planned_harvest(stage.learner, shape, name)
 
 
 def _meta_graph(recipe: Recipe, arm: Arm, spec: Component, *, allow_code: bool) -> Graph:

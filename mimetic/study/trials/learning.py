@@ -1,14 +1,15 @@
-"""A trial of an arm that learns without backpropagation: data → kernel machine → covariance file.
+"""A trial of an arm with a learner instead of a network: data → kernel machine → covariance file.
 
-It speaks in the journal as training does, one epoch for each round, so that it is tracked, shown and
-compared like any arm. Epoch 0 is the kernel before features are learned. Where validation images choose
-the round, its figures are told again as the last epoch: that is what the trial came to.
+Its journal has one epoch per round, like training, so the arm is tracked, displayed and compared like any
+other. Epoch 0 is the kernel before features are learned. If validation images select the round, its metrics
+are repeated as the final epoch, so that they become the trial's result.
 
 Losses are mean squared errors to one-hot labels, summed over classes.
 """
 
 import math
 import time
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 
@@ -20,39 +21,40 @@ from mimetic.data.shapes import ImageShape
 from mimetic.errors import RunError, UserError
 from mimetic.journal import Journal, read_journal, status
 from mimetic.kernels.config import Learner
-from mimetic.kernels.learn import arithmetic, harvest, rounds
-from mimetic.kernels.problem import Problem, problem
-from mimetic.kernels.rounds import Round, selected, selection
+from mimetic.kernels.learn import Round, arithmetic, harvest, run_learner, selected, selects_round
+from mimetic.kernels.problem import Problem, make_problem
 from mimetic.recipe.recipe import Arm
 from mimetic.study.layout import Trial
 from mimetic.train.devices import pick_device, set_arithmetic
 from mimetic.train.job import PROGRESS_SECONDS, Stop, Stopped, stop_if
 
 LEARNED = "learned.safetensors"
-"""The covariances a trial learned, beside its journal."""
+"""File of the covariances a trial learned, beside its journal."""
 
 _STEPS = 1000
-"""Steps a round is divided into for the display of progress."""
+"""Progress resolution of one round."""
 
 
 def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop) -> tuple[str, str | None]:
-    """Carry out the learner of an arm and return how it ended, and why if not well.
+    """Run the learner of an arm and return its final status, with the reason if it did not finish.
 
     Args:
         trial: The trial.
         arm: Its arm, which has a learner.
         dataset: Its images.
         journal: Its journal.
-        stop: Returns why learning should stop, if it should; asked between blocks of work.
+        stop: Called between blocks of work; returns the reason to stop, or None.
 
     Raises:
         UserError: If images or device do not fit the learner.
     """
-    spec = arm.learner
+    spec, shape = arm.learner, dataset.shape
     assert isinstance(spec, Learner)
-    device = pick_device(trial.device)
-    set_arithmetic("fp32", device)  # a trial before this one may have allowed tf32, too coarse for arccos
-    given = problem(spec, dataset, seed=trial.seed, device=device, dtype=arithmetic(spec))
+    device, dtype = pick_device(trial.device), arithmetic(spec)
+    set_arithmetic("fp32", device)  # an earlier trial may have enabled tf32, which is too coarse for arccos
+    rounds: list[Round] = []
+    progress = _progress_logger(journal, rounds, stop)
+    problem = make_problem(spec, dataset, seed=trial.seed, device=device, dtype=dtype, progress=progress)
     content = f"{spec.model_dump_json()}|{dataset.digest}|{trial.seed}"
     journal.write(
         "start",
@@ -61,25 +63,26 @@ def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop
         arm=trial.arm,
         device=str(device),
         threads=torch.get_num_threads(),
-        precision=str(arithmetic(spec)).removeprefix("torch."),
+        precision=str(dtype).removeprefix("torch."),
         torch=torch.__version__,
         resumed_from_epoch=None,
         note=None,
     )
     try:
-        found = _rounds(trial, spec, given, journal, stop)
+        _run_rounds(spec, problem, rounds, journal, stop)
     except Stopped as stopped:
         return "KILLED", str(stopped)
     except RunError as error:
         return "FAILED", str(error)
-    chosen = selected(found, selection(spec))
-    if selection(spec) == "validation" and len(found) > 1:
-        told = {**chosen.metrics, "round": float(chosen.number)}
-        journal.write("epoch", epoch=len(found), step=len(found), metrics=told)
-    origin = f"{trial.arm}, seed {trial.seed}"
-    shape = dataset.shape
+    # Repeat the selected round's metrics as the final epoch.
+    if selects_round(spec) and len(rounds) > 1:
+        best = selected(spec, rounds)
+        metrics = {**best.metrics, "round": float(best.number)}
+        journal.write("epoch", epoch=len(rounds), step=len(rounds), metrics=metrics)
+    # Save what was learned.
     assert isinstance(shape, ImageShape)
-    learned = harvest(spec, found, shape, origin=origin, images=len(given.train))
+    origin = f"{trial.arm}, seed {trial.seed}"
+    learned = harvest(spec, rounds, shape, origin=origin, images=len(problem.train))
     if learned is not None:
         about = {"learner": spec.model_dump(mode="json"), "data": dataset.name}
         save_harvest(trial.folder / LEARNED, learned, about=about)
@@ -87,47 +90,58 @@ def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop
     return "FINISHED", None
 
 
-def _rounds(trial: Trial, spec: Learner, given: Problem, journal: Journal, stop: Stop) -> list[Round]:
-    """Carry out the rounds, telling each as an epoch.
+def _progress_logger(journal: Journal, rounds: list[Round], stop: Stop) -> Callable[[float], None]:
+    """Return a callback that logs the progress of the current round, and raises Stopped if `stop` says so."""
+    last_log_time = time.perf_counter()
 
-    Raises:
-        Stopped: If `stop` says so.
-        RunError: If a metric is not finite.
-    """
-    found: list[Round] = []
-    began = told = time.perf_counter()
-
-    def tick(share: float) -> None:
-        nonlocal told
+    def progress(fraction: float) -> None:
+        nonlocal last_log_time
         stop_if(stop())
         now = time.perf_counter()
-        if now - told >= PROGRESS_SECONDS:
-            step, steps = int(share * _STEPS), _STEPS
-            journal.write("progress", epoch=len(found), step=step, steps=steps)
-            told = now
+        if now - last_log_time >= PROGRESS_SECONDS:
+            journal.write("progress", epoch=len(rounds), step=int(fraction * _STEPS), steps=_STEPS)
+            last_log_time = now
 
-    for done in rounds(spec, given, seed=trial.seed, tick=tick):
-        now = time.perf_counter()
-        metrics = {**done.metrics, "epoch_seconds": now - began}
+    return progress
+
+
+def _run_rounds(spec: Learner, problem: Problem, rounds: list[Round], journal: Journal, stop: Stop) -> None:
+    """Run all rounds, append them to `rounds` and log each as an epoch.
+
+    Raises:
+        Stopped: If `stop` returns a reason.
+        RunError: If a metric is not finite.
+    """
+    start_time = time.perf_counter()
+    for done in run_learner(spec, problem):
+        metrics = {**done.metrics, "epoch_seconds": time.perf_counter() - start_time}
         journal.write("epoch", epoch=done.number, step=done.number, metrics=metrics)
         for name, value in metrics.items():
             if not math.isfinite(value):
-                raise RunError(f"{name} is {value} after round {done.number}; try another ridge")
-        found.append(done)
-        began = time.perf_counter()
+                raise RunError(
+                    f"{name} is {value} after round {done.number}; try another ridge", code="MIM-Y191"
+                )
+        rounds.append(done)
+        start_time = time.perf_counter()
         stop_if(stop())
-    return found
 
 
-def learned_file(folder: Path, called: str) -> Path:
+def learned_file(folder: Path, name: str) -> Path:
     """Return the file of what a finished trial learned.
 
+    Args:
+        folder: Folder of the trial.
+        name: Name of the trial, for messages.
+
     Raises:
-        UserError: If there is none; says why.
+        UserError: If there is none.
     """
     path = folder / LEARNED
     if path.is_file():
         return path
     ended = status(read_journal(folder / "journal.jsonl"))
-    message = f"{called} has no {LEARNED} in {folder} (the trial there is {ended}); "
-    raise UserError(message + "name one whose arm has a `learner` that learns features and has finished")
+    raise UserError(
+        f"{name} has no {LEARNED} in {folder} (the trial there is {ended}); "
+        "name one whose arm has a `learner` that learns features and has finished",
+        code="MIM-Y192",
+    )

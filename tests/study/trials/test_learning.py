@@ -164,7 +164,7 @@ def wrong(**changes: Any) -> str:
 def test_mistakes_are_told_before_anything_starts() -> None:
     """Where to choose, what fits, and what a stage can give."""
     bare = {"type": "digits", "train_size": 60}
-    assert "choosing among several ridges needs validation images, and arm `cntk`" in wrong(data=bare)
+    assert "selecting among several ridges needs validation images, and arm `cntk`" in wrong(data=bare)
     deep = {"cntk": {"learner": {"type": "cntk", "depth": 4}}}
     assert "8×8 are too small for 4 convolutions of side 3" in wrong(arms=deep, stages={})
     fixed = {"features": {"learner": {"type": "cntk", "depth": 2}}}
