@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 _CLOSE = 0.6
 
 
-def likeness(word: str, other: str) -> float:
+def similarity_ratio(word: str, other: str) -> float:
     """Return how alike two names are, from 0 to 1; upper case and the kind of dash do not count."""
     one, two = (w[:80].lower().replace("-", "_") for w in (word, other))
     return SequenceMatcher(None, one, two).ratio()
@@ -14,7 +14,7 @@ def likeness(word: str, other: str) -> float:
 
 def nearest(word: str, names: Iterable[str], *, cutoff: float = _CLOSE) -> str | None:
     """Return the name most like a word, or None where none is close."""
-    scored = [(likeness(word, name), name) for name in names]
+    scored = [(similarity_ratio(word, name), name) for name in names]
     best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))
     return best[1] if best[0] >= cutoff else None
 

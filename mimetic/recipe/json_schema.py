@@ -7,8 +7,8 @@ but the version is required. `mimetic validate` is the judge; the schema only he
 from typing import Any
 
 from mimetic.config.base import NAME_PATTERN
-from mimetic.recipe.reading.group import ARM_KEYS, ARMS, FILE_KEYS, GROUPS, STAGES, Group
-from mimetic.recipe.reading.layer import VERSION
+from mimetic.recipe.compose.group import ARM_KEYS, ARMS, FILE_KEYS, GROUPS, STAGES, Group
+from mimetic.recipe.compose.layer import VERSION
 from mimetic.recipe.recipe import Recipe
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"

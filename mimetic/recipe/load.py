@@ -1,4 +1,4 @@
-"""Load a recipe: text → layers → arms and stages → validated sections, with every mistake at once."""
+"""Load a recipe: text → layers → arms and stages → validated sections, with all errors at once."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,22 +10,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mimetic.config.errors import FilePosition, Issue, RecipeError, clipped
+from mimetic.config.errors import Issue, RecipeError, clipped
 from mimetic.config.text import yaml_source
 from mimetic.config.text.tree import Map, NodePosition, plain, wrapped
 from mimetic.errors import UserError
-from mimetic.recipe.reading.compose import Composition
-from mimetic.recipe.reading.group import ARMS, RECIPE
-from mimetic.recipe.reading.harvests import idle_stages, issues_of_stages, unused_stages, without_stages
-from mimetic.recipe.reading.layer import check_version, checked_layer, named_entries
-from mimetic.recipe.reading.overrides import layer_of
-from mimetic.recipe.reading.problems import issues_of
-from mimetic.recipe.recipe import Arm, Recipe, Written
+from mimetic.recipe.compose.composition import Composition
+from mimetic.recipe.compose.group import ARMS, RECIPE
+from mimetic.recipe.compose.layer import check_version, checked_layer, named_entries
+from mimetic.recipe.compose.overrides import layer_of
+from mimetic.recipe.recipe import Arm, Provenance, Recipe
+from mimetic.recipe.stages import UNUSED_STAGE
+from mimetic.recipe.validate.messages import issues_of
 
 Source = str | PathLike[str] | Mapping[str, Any] | Recipe
 
 MAX_FILES = 20
-"""Most files of one recipe, those it extends included."""
+"""Maximum number of files of one recipe, including those it extends."""
 
 
 def load(source: Source, *, overrides: Sequence[str] = ()) -> Recipe:
@@ -39,12 +39,13 @@ def load(source: Source, *, overrides: Sequence[str] = ()) -> Recipe:
         The recipe, every arm complete.
 
     Raises:
-        RecipeError: With every mistake at once, each with its place and a repair.
+        RecipeError: With all errors at once, each with its position and a repair.
         UserError: If a loaded recipe is to be overridden.
     """
     if isinstance(source, Recipe):
         if overrides:
-            raise UserError("a loaded recipe cannot be overridden: give its path or mapping")
+            message = "a loaded recipe cannot be overridden: pass its path or mapping"
+            raise UserError(message, code="MIM-R031")
         return source
     reading = _Reading()
     if isinstance(source, Mapping):
@@ -53,7 +54,8 @@ def load(source: Source, *, overrides: Sequence[str] = ()) -> Recipe:
     else:
         path = fspath(source)
         if "\n" in path:
-            raise UserError("this is the text of a recipe, not its path: use `mimetic.recipe.loads`")
+            message = "this is the text of a recipe, not its path: use `mimetic.recipe.load.loads`"
+            raise UserError(message, code="MIM-R032")
         reading.add_file(Path(path), name=path)
         stem = Path(path).stem
     return _composed(reading, stem, overrides)
@@ -63,8 +65,8 @@ def loads(text: str, *, file: str = "recipe.yaml", overrides: Sequence[str] = ()
     """Load a recipe from its text.
 
     Args:
-        text: The text, as it would stand in a file.
-        file: What messages call it; files it extends are looked for beside it.
+        text: The text of a recipe file.
+        file: Its name in messages; the files it extends are relative to it.
         overrides: As in `load`.
 
     Raises:
@@ -76,35 +78,54 @@ def loads(text: str, *, file: str = "recipe.yaml", overrides: Sequence[str] = ()
 
 
 def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recipe:
+    """Compose and validate the layers that were read."""
     issues, files = reading.issues, reading.layers
-    reported = {issue.path for issue in issues if issue.path}
+    unreadable = {issue.path for issue in issues if issue.path}
     if "name" not in files[-1]:
         files[-1].put("name", _as_name(stem), NodePosition(("name",), files[-1].here.value))
     composition = Composition(_with_overrides(files, overrides, issues), issues)
     tree = composition.tree()
-    found = [*_found_in_shared(composition), *issues_of_stages(tree)]
-    recipe, wrong, in_parts = _validated(tree)
-    if in_parts:
-        found += wrong
-    elif wrong and not issues and not found:  # stages that nothing harvests, once all else is right
-        tree = without_stages(tree, idle_stages(tree) - _must_be_harvested(files, overrides))
-        recipe, wrong, _ = _validated(tree)
-        found += [*wrong, *unused_stages(tree)]
-    # What could not be read was replaced: its value means nothing.
-    issues += [issue for issue in found if issue.path not in reported]
+    shared_issues = _issues_of_shared(composition)
+    recipe, invalid = _validated(tree)
+    if issues or shared_issues:  # a stage may seem unused because of these
+        invalid = [issue for issue in invalid if issue.code != UNUSED_STAGE]
+    elif _only_unused(invalid):
+        # inherited stages that nothing harvests are left out
+        removable = _unused(invalid) - _required_stages(files, overrides)
+        stages = tree["stages"].without(*removable)
+        tree = tree.without("stages")
+        recipe, invalid = _validated(tree.put("stages", stages, stages.here) if stages else tree)
+    # a value that could not be parsed was replaced by a dummy: what validation says of it is meaningless
+    issues += [issue for issue in (*shared_issues, *invalid) if issue.path not in unreadable]
     if issues or recipe is None:
-        raise RecipeError(_once(issues))
-    recipe._written = Written(tree, reading.sources)  # noqa: SLF001
+        raise RecipeError(issues)
+    recipe._provenance = Provenance(tree, reading.sources)  # noqa: SLF001
     return recipe
 
 
-def _validated(tree: Map) -> tuple[Recipe | None, list[Issue], bool]:
-    """Return the recipe of a tree, or its mistakes and whether they lie in its parts, not in the whole."""
+def _validated(tree: Map) -> tuple[Recipe | None, list[Issue]]:
     try:
-        return Recipe.model_validate(plain(tree)), [], False
+        return Recipe.model_validate(plain(tree)), []
     except ValidationError as error:
-        in_parts = any(fault["loc"] for fault in error.errors())
-        return None, issues_of(error, tree, RECIPE), in_parts
+        return None, issues_of(error, tree, RECIPE)
+
+
+def _unused(issues: Iterable[Issue]) -> set[str]:
+    """Return the names of the stages that nothing harvests."""
+    return {str(issue.path[1]) for issue in issues if issue.code == UNUSED_STAGE}
+
+
+def _only_unused(issues: Sequence[Issue]) -> bool:
+    return bool(issues) and all(issue.code == UNUSED_STAGE for issue in issues)
+
+
+def _required_stages(files: Sequence[Map], overrides: Sequence[str]) -> set[str]:
+    """Return the stages that must be harvested: the file's own, unless an override made them unused."""
+    own = set(files[-1].get("stages", ()))
+    if not own or not overrides:
+        return own
+    _, issues = _validated(Composition(files, []).tree())
+    return own & _unused(issues) if not issues or _only_unused(issues) else own
 
 
 def _with_overrides(files: Sequence[Map], overrides: Sequence[str], issues: list[Issue]) -> list[Map]:
@@ -116,39 +137,24 @@ def _with_overrides(files: Sequence[Map], overrides: Sequence[str], issues: list
     return layers
 
 
-def _must_be_harvested(files: Sequence[Map], overrides: Sequence[str]) -> set[str]:
-    """Return the stages that are a mistake where nothing harvests them.
-
-    A stage of a file the recipe extends, or one that only an override made idle, is left out instead:
-    who inherits it, or changes a value for one run, cannot remove it.
-    """
-    own = set(files[-1].get("stages", ()))
-    return own & idle_stages(Composition(files, []).tree()) if overrides and own else own
-
-
 def _as_name(stem: str) -> str:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:80]
     return name if name else "recipe"
 
 
-def _found_in_shared(composition: Composition) -> list[Issue]:
-    """Return what is wrong in what all arms share, whether an arm uses it or not."""
+def _issues_of_shared(composition: Composition) -> list[Issue]:
+    """Return the errors in what all arms share, even where every arm replaces it."""
     shared = composition.shared(ARMS)
     try:
         Arm.model_validate(plain(shared))
     except ValidationError as error:
-        return issues_of(error, shared, ARMS.place, complete=False)
+        return issues_of(error, shared, ARMS.node, complete=False)
     return []
-
-
-def _once(issues: Iterable[Issue]) -> list[Issue]:
-    """Leave out what several arms inherit: the same mistake at the same place."""
-    return list({(issue.message, issue.path, issue.mark): issue for issue in issues}.values())
 
 
 @dataclass(slots=True)
 class _Reading:
-    """The files of one recipe, read depth first: a file's layer lies above those it extends."""
+    """Reads the files of one recipe depth first: a file's layer comes after those it extends."""
 
     issues: list[Issue] = field(default_factory=list)
     layers: list[Map] = field(default_factory=list)
@@ -180,22 +186,23 @@ class _Reading:
             self._extend(name, spot, folder)
         self.layers.append(layer)
 
-    def _extend(self, name: str, spot: NodePosition, folder: Path) -> None:
+    def _extend(self, name: str, at: NodePosition, folder: Path) -> None:
         if "\0" in name or name == "":
-            self._note(f"{name!r} is not a path", spot, None)
+            self._note(f"{name!r} is not a path", at, None, "MIM-R033")
             return
         path = Path(normpath(folder / name))
-        where = path.resolve()
-        if where in (above := [file for file, _ in self.open]):
-            loop = [*(shown for _, shown in self.open[above.index(where) :]), str(path)]
-            self._note(f"the file extends itself: {' → '.join(loop)}", spot, "remove one of these `extends`")
+        resolved = path.resolve()
+        if resolved in (above := [file for file, _ in self.open]):
+            loop = [*(shown for _, shown in self.open[above.index(resolved) :]), str(path)]
+            message = f"the file extends itself: {' → '.join(loop)}"
+            self._note(message, at, "remove one of these `extends`", "MIM-R034")
         elif len(self.seen) >= MAX_FILES:
-            self._note(f"a recipe may extend {MAX_FILES - 1} files at most", spot, None)
-        elif where not in self.seen:  # laid over again, a file would undo what lies between
-            self._read_below(path, spot)
+            self._note(f"a recipe may extend {MAX_FILES - 1} files at most", at, None, "MIM-R035")
+        elif resolved not in self.seen:  # reading a file twice would undo the layers in between
+            self._read_below(path, at)
 
-    def _read_below(self, path: Path, spot: NodePosition) -> None:
-        """Read a file that is extended; that it cannot be read is a mistake of the one that extends it."""
+    def _read_below(self, path: Path, at: NodePosition) -> None:
+        """Read an extended file; if it is unreadable, the error belongs to the file that extends it."""
         above = len(self.layers)
         try:
             self.add_file(path, name=str(path))
@@ -203,12 +210,11 @@ class _Reading:
             whole = [issue for issue in error.issues if issue.mark is not None and issue.mark.line == 0]
             if not whole:
                 raise
-            self._note(f"`{clipped(str(path))}`: {whole[0].message}", spot, whole[0].hint)
+            self._note(f"`{clipped(str(path))}`: {whole[0].message}", at, whole[0].hint, whole[0].code)
             return
         for index in range(above, len(self.layers)):
-            # The name and description say what the other file shows, not this one.
+            # name and description belong to the extended file only
             self.layers[index] = self.layers[index].without("name", "description")
 
-    def _note(self, message: str, spot: NodePosition, hint: str | None) -> None:
-        mark: FilePosition | None = spot.value
-        self.issues.append(Issue(message, spot.path, mark, hint))
+    def _note(self, message: str, at: NodePosition, hint: str | None, code: str) -> None:
+        self.issues.append(Issue(message, at.path, at.value, hint, code=code))

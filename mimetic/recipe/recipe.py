@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from mimetic.config.address import Among, ConfigPath
 from mimetic.config.base import Count, FromList, Name, Section, listed_once, validation_error
@@ -18,7 +19,7 @@ from mimetic.metrics import COMPARABLE
 from mimetic.models.config import Model
 from mimetic.recipe.measurements import Measure
 from mimetic.recipe.rule import Rule
-from mimetic.recipe.stages import Node, StageGraph, Use, misuses, node_of, ordered, origins, unused, waves
+from mimetic.recipe.stages import Node, StageGraph, stage_refs
 from mimetic.surgery.config import Rewrite
 from mimetic.train.config import Train
 
@@ -43,7 +44,7 @@ def _seed_list(value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Written:
+class Provenance:
     """Where a recipe came from; recipes that say the same are equal whatever their origin.
 
     Attributes:
@@ -55,10 +56,10 @@ class Written:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Written)
+        return isinstance(other, Provenance)
 
     def __hash__(self) -> int:
-        return hash(Written)
+        return hash(Provenance)
 
 
 Seeds = Annotated[
@@ -162,38 +163,33 @@ class Recipe(Section):
         default_factory=dict, description="Trainings that arms, and other stages, harvest."
     )
 
-    _written: Written = PrivateAttr(default_factory=Written)
+    _provenance: Provenance = PrivateAttr(default_factory=Provenance)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.baseline is not None and self.baseline not in self.arms:
             hint = choice(self.baseline, self.arms, label="arms")
             raise validation_error(f"there is no arm `{self.baseline}`", at=("baseline",), hint=hint)
-        harvesting = self._harvesting()
-        for wrong in (*misuses(harvesting), *unused(harvesting)):
-            raise validation_error(wrong.message, at=wrong.path, hint=wrong.hint)
+        errors = [InitErrorDetails(type=error, input=None) for error in self._stage_graph().errors()]
+        if errors:
+            raise ValidationError.from_exception_data("Recipe", errors)
         return self
 
-    def _harvesting(self) -> StageGraph:
+    def _stage_graph(self) -> StageGraph:
         """Return who harvests which stage."""
-        groups: dict[str, dict[str, Arm]] = {"arms": self.arms, "stages": {**self.stages}}
-        uses = [
-            Use((group, name), node, (group, name, "init", *path), origin.seeds)
-            for group, sections in groups.items()
-            for name, section in sections.items()
-            for path, origin in origins(section.init)
-            if (node := node_of(stage=origin.stage, arm=origin.arm)) is not None
-        ]
+        groups: dict[str, Mapping[str, Arm]] = {"arms": self.arms, "stages": self.stages}
+        members = ((group, name) for group, sections in groups.items() for name in sections)
+        refs = [ref for group, name in members for ref in stage_refs((group, name), groups[group][name].init)]
         seeds = {name: stage.seeds for name, stage in self.stages.items()}
-        return StageGraph(tuple(self.arms), seeds, self.seeds, uses)
+        return StageGraph(tuple(self.arms), seeds, self.seeds, refs)
 
     def stage_order(self) -> tuple[str, ...]:
         """Return the names of the stages in an order in which they can be trained."""
-        return ordered(self._harvesting())
+        return self._stage_graph().stage_order()
 
-    def waves(self) -> tuple[tuple[Node, ...], ...]:
-        """Return stages and arms, e.g. ("arms", "default"), in waves; each needs earlier ones only."""
-        return waves(self._harvesting())
+    def generations(self) -> tuple[tuple[Node, ...], ...]:
+        """Return stages and arms, e.g. ("arms", "default"), in topological generations."""
+        return self._stage_graph().generations()
 
     def where(self, *path: Step) -> FilePosition | None:
         """Return the place of a value in the file it was written in.
@@ -204,7 +200,7 @@ class Recipe(Section):
         Returns:
             Its mark; None for defaults, and where the recipe came as a mapping.
         """
-        spot = find(self._written.tree, path)
+        spot = find(self._provenance.tree, path)
         return None if spot is None else spot.value
 
     def address(self, name: str, among: Among = "arms") -> ConfigPath:
@@ -223,9 +219,9 @@ class Recipe(Section):
     @property
     def sources(self) -> dict[str, str]:
         """Return the files the recipe was read from, as written: its own first, then those it extends."""
-        return dict(self._written.sources)
+        return dict(self._provenance.sources)
 
     @property
     def text(self) -> str | None:
         """Return the recipe's own file as written; None where it came as a mapping."""
-        return next(iter(self._written.sources.values()), None)
+        return next(iter(self._provenance.sources.values()), None)

@@ -1,73 +1,178 @@
-"""Who harvests whom: the order stages and arms are trained in, and what cannot be trained at all.
-
-Read twice by the same rules: from the tree of a recipe, so that its mistakes are told together with
-those of the schema, and from finished sections, which may have been built by hand.
-"""
+"""Stage references: who harvests whom, the training order, and the errors in it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
 
-from mimetic.config.base import Section
+from pydantic_core import PydanticCustomError
+
+from mimetic.config.base import Section, validation_error
 from mimetic.config.errors import Step, clipped
 from mimetic.config.suggest import choice
 from mimetic.covariance.config import TrainedRef
 from mimetic.recipe.rule import Rule
 
-_LONGEST_CHAIN = 8
+UNUSED_STAGE = "MIM-R026"
+"""Code of the error that no arm harvests a stage."""
+
+_MAX_SHOWN = 8
 
 Node = tuple[str, str]
 """An arm or a stage: ("arms", "transfer")."""
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """One place where a stage or an arm is harvested.
+class StageRef:
+    """One reference to a stage or an arm.
 
     Attributes:
         by: The arm or the stage that harvests.
         of: The stage or the arm that is harvested.
-        path: Keys from the recipe to the `from` that says so.
-        seeds: The seeds it asks for: `own`, `all` or numbers; None where that is not understood.
+        path: Keys from the recipe to the `from`.
+        seeds: The seeds it harvests: `own`, `all` or numbers.
     """
 
     by: Node
     of: Node
     path: tuple[Step, ...]
-    seeds: str | tuple[int, ...] | None = "own"
+    seeds: str | tuple[int, ...] = "own"
 
 
 @dataclass(frozen=True, slots=True)
 class StageGraph:
-    """All of a recipe that decides which stages are trained, and on which seeds.
+    """Arms, stages and the references between them.
 
     Attributes:
         arms: Names of the arms.
-        stages: Seeds of each stage; None for the recipe's, empty where they are not understood.
-        seeds: The recipe's seeds; empty where they are not understood.
-        uses: Who harvests what.
+        stages: Seeds of each stage; None for the recipe's.
+        seeds: The recipe's seeds.
+        refs: Who harvests what.
     """
 
     arms: Sequence[str]
     stages: Mapping[str, tuple[int, ...] | None]
     seeds: tuple[int, ...]
-    uses: Sequence[Use]
+    refs: Sequence[StageRef]
 
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the stages, then the arms."""
+        return (*(("stages", name) for name in self.stages), *(("arms", name) for name in self.arms))
 
-@dataclass(frozen=True, slots=True)
-class StageRefError:
-    """A mistake in who harvests what.
+    def dependencies(self) -> dict[Node, tuple[Node, ...]]:
+        """Return what each stage and arm harvests, each once."""
+        found: dict[Node, dict[Node, None]] = {node: {} for node in self.nodes}
+        for ref in self.refs:
+            if ref.of in found:
+                found[ref.by][ref.of] = None
+        return {node: tuple(others) for node, others in found.items()}
 
-    Attributes:
-        message: What is wrong.
-        path: Keys from the recipe to the value at fault.
-        hint: The repair.
-    """
+    def stage_order(self) -> tuple[str, ...]:
+        """Return the stages with every harvested stage before its harvesters."""
+        order = TopologicalSorter(self.dependencies()).static_order()
+        return tuple(name for group, name in order if group == "stages")
 
-    message: str
-    path: tuple[Step, ...]
-    hint: str
+    def generations(self) -> tuple[tuple[Node, ...], ...]:
+        """Return stages and arms in topological generations: each depends on earlier ones only."""
+        sorter = TopologicalSorter(self.dependencies())
+        sorter.prepare()
+        found: list[tuple[Node, ...]] = []
+        while sorter.is_active():
+            ready = sorter.get_ready()
+            found.append(tuple(sorted(ready, key=self.nodes.index)))
+            sorter.done(*ready)
+        return tuple(found)
+
+    def errors(self) -> Iterator[PydanticCustomError]:
+        """Yield everything that is wrong with the references, or else the stages nothing harvests."""
+        nodes = set(self.nodes)
+        known = [ref for ref in self.refs if ref.of in nodes]
+        wrong = [self._unknown(ref) for ref in self.refs if ref.of not in nodes]
+        for ref in known:
+            if ref.by[0] == "stages" and ref.of[0] == "arms":
+                wrong.append(_arm_in_stage(ref))
+            wrong += self._missing_seeds(ref)
+        wrong += self._cycles()
+        yield from wrong or self._unused()
+
+    def _unknown(self, ref: StageRef) -> PydanticCustomError:
+        group, name = ref.of
+        noun, other = group.removesuffix("s"), "stage" if group == "arms" else "arm"
+        if name in (self.stages if group == "arms" else self.arms):
+            hint = f"`{clipped(name)}` is {'a stage' if other == 'stage' else 'an arm'}: "
+            hint += f"write `{{{other}: {clipped(name)}}}`"
+        elif group == "stages" and not self.stages:
+            hint = f"the recipe has no stages: add `stages: {{{clipped(name)}: {{…}}}}`"
+        else:
+            hint = choice(name, self.arms if group == "arms" else self.stages, label=group)
+        message = f"there is no {noun} `{clipped(name)}`"
+        return validation_error(message, code="MIM-R021", at=(*ref.path, noun), hint=hint)
+
+    def _missing_seeds(self, ref: StageRef) -> Iterator[PydanticCustomError]:
+        """Yield the seeds a harvester needs that the harvested training does not have."""
+        group, name = ref.of
+        noun, own = group.removesuffix("s"), self.stages[name] if group == "stages" else None
+        trained = self.seeds if own is None else own
+        whose = "the recipe's seeds" if own is None else "the seeds"
+        trained_on = f"`{clipped(name)}` is trained on {whose} {_some(trained)}"
+        if isinstance(ref.seeds, tuple):
+            for index, seed in enumerate(ref.seeds):
+                if seed not in trained:
+                    message = f"the {noun} `{clipped(name)}` has no seed {seed}"
+                    at = (*ref.path, "seeds", index)
+                    yield validation_error(message, code="MIM-R022", at=at, hint=trained_on)
+            return
+        needed = self.stages.get(ref.by[1]) if ref.by[0] == "stages" else None
+        if ref.seeds == "own" and own is None and not set(needed or ()) <= set(trained):
+            stage = clipped(ref.by[1])
+            message = f"the stage `{stage}` has the seeds {_some(needed or ())}, but {trained_on}"
+            hint = f"give `{clipped(name)}` its own `seeds`, or harvest `seeds: all`"
+            yield validation_error(message, code="MIM-R023", at=(*ref.path, noun), hint=hint)
+
+    def _cycles(self) -> Iterator[PydanticCustomError]:
+        """Yield the cycles of references; no stage is in two of them."""
+        dependencies, order = self.dependencies(), self.nodes.index
+        while True:
+            try:
+                TopologicalSorter(dependencies).prepare()
+            except CycleError as error:
+                # graphlib lists a cycle from the harvested node to the harvester and repeats one node
+                cycle: list[Node] = list(reversed(error.args[1][1:]))
+            else:
+                return
+            start = cycle.index(min(cycle, key=order))
+            cycle = cycle[start:] + cycle[:start]
+            dependencies |= dict.fromkeys(cycle, ())
+            yield self._cycle(cycle)
+
+    def _cycle(self, cycle: list[Node]) -> PydanticCustomError:
+        harvester, (group, name) = cycle[-1], cycle[0]
+        chain = [clipped(node_name, 30) for _, node_name in (*cycle, cycle[0])]
+        if len(chain) > _MAX_SHOWN:
+            chain = [*chain[: _MAX_SHOWN - 2], "…", chain[-1]]
+        path = next(ref.path for ref in self.refs if (ref.by, ref.of) == (harvester, cycle[0]))
+        noun = group.removesuffix("s")
+        hint = f"{noun}s are trained one after another: remove one of these references"
+        if len(cycle) == 1:
+            hint = "harvest another stage, which is trained first"
+        message = f"the {noun} `{clipped(name)}` harvests itself: {' → '.join(chain)}"
+        return validation_error(message, code="MIM-R024", at=(*path, noun), hint=hint)
+
+    def _unused(self) -> Iterator[PydanticCustomError]:
+        """Yield the stages that no arm harvests, directly or through other stages."""
+        dependencies, used = self.dependencies(), set[Node]()
+        waiting: list[Node] = [("arms", arm) for arm in self.arms]
+        while waiting:
+            node = waiting.pop()
+            if node not in used:
+                used.add(node)
+                waiting += dependencies.get(node, ())
+        for stage in self.stages:
+            if ("stages", stage) not in used:
+                example = f"covariance: {{type: filters, from: {{stage: {stage}}}}}"
+                hint = f"harvest it in a rule of an arm, `{example}`, or remove it"
+                message = f"the stage `{clipped(stage)}` is never used"
+                yield validation_error(message, code=UNUSED_STAGE, at=("stages", stage), hint=hint)
 
 
 def stages_of(rules: Iterable[Rule]) -> tuple[str, ...]:
@@ -75,15 +180,8 @@ def stages_of(rules: Iterable[Rule]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(o.stage for _, o in origins(tuple(rules)) if o.stage is not None))
 
 
-def node_of(*, stage: Any, arm: Any) -> Node | None:
-    """Return which training of the recipe an origin names; None where it names another network."""
-    if isinstance(stage, str):
-        return "stages", stage
-    return ("arms", arm) if isinstance(arm, str) else None
-
-
-def origins(value: Any, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Step, ...], TrainedRef]]:
-    """Yield the trained networks that sections speak of, with the keys of the language that lead there."""
+def origins(value: object, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Step, ...], TrainedRef]]:
+    """Yield the trained networks that sections refer to, with the recipe keys that lead there."""
     if isinstance(value, TrainedRef):
         yield path, value
     elif isinstance(value, Section):
@@ -96,161 +194,23 @@ def origins(value: Any, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Ste
             yield from origins(item, (*path, step))
 
 
-def ordered(harvesting: StageGraph) -> tuple[str, ...]:
-    """Return the stages in an order in which they can be trained: harvested ones before their harvesters."""
-    order = TopologicalSorter(_needs(harvesting)).static_order()
-    return tuple(name for group, name in order if group == "stages")
+def stage_refs(by: Node, rules: tuple[Rule, ...]) -> Iterator[StageRef]:
+    """Yield the references of an arm's or a stage's rules."""
+    for path, origin in origins(rules, (*by, "init")):
+        if origin.stage is not None:
+            yield StageRef(by, ("stages", origin.stage), path, origin.seeds)
+        elif origin.arm is not None:
+            yield StageRef(by, ("arms", origin.arm), path, origin.seeds)
 
 
-def waves(harvesting: StageGraph) -> tuple[tuple[Node, ...], ...]:
-    """Return stages and arms in waves: each needs only those of the waves before it, so it trains at once."""
-    sorter = TopologicalSorter(_needs(harvesting))
-    sorter.prepare()
-    found: list[tuple[Node, ...]] = []
-    places = {node: place for place, node in enumerate(_nodes(harvesting))}
-    while sorter.is_active():
-        ready = sorter.get_ready()
-        found.append(tuple(sorted(ready, key=places.__getitem__)))
-        sorter.done(*ready)
-    return tuple(found)
-
-
-def misuses(harvesting: StageGraph) -> list[StageRefError]:
-    """Return what is wrong with the trainings that are harvested, whether or not the rest is right."""
-    known = set(_nodes(harvesting))
-    found = [_unknown(use, harvesting) for use in harvesting.uses if use.of not in known]
-    for use in harvesting.uses:
-        if use.of in known:
-            found += [*_out_of_turn(use), *_without_seeds(use, harvesting)]
-    return [*found, *_circles(harvesting)]
-
-
-def unused(harvesting: StageGraph) -> list[StageRefError]:
-    """Return the stages that no arm harvests, neither directly nor through other stages."""
-    needs, used = _needs(harvesting), set[Node]()
-    waiting: list[Node] = [("arms", arm) for arm in harvesting.arms]
-    while waiting:
-        node = waiting.pop()
-        if node not in used:
-            used.add(node)
-            waiting += needs.get(node, ())
-    return [
-        StageRefError(
-            f"the stage `{clipped(stage)}` is never used",
-            ("stages", stage),
-            f"harvest it in a rule of an arm, `covariance: {{type: filters, from: {{stage: {stage}}}}}`, "
-            "or remove it",
-        )
-        for stage in harvesting.stages
-        if ("stages", stage) not in used
-    ]
-
-
-def _nodes(harvesting: StageGraph) -> tuple[Node, ...]:
-    """Return the stages, then the arms."""
-    stages: list[Node] = [("stages", name) for name in harvesting.stages]
-    return (*stages, *(("arms", name) for name in harvesting.arms))
-
-
-def _needs(harvesting: StageGraph) -> dict[Node, tuple[Node, ...]]:
-    """Return what each stage and arm harvests, each once."""
-    needs: dict[Node, dict[Node, None]] = {node: {} for node in _nodes(harvesting)}
-    for use in harvesting.uses:
-        if use.of in needs and use.by in needs:
-            needs[use.by][use.of] = None
-    return {node: tuple(others) for node, others in needs.items()}
-
-
-def _unknown(use: Use, harvesting: StageGraph) -> StageRefError:
-    group, name = use.of[0], clipped(use.of[1])
-    noun = group.removesuffix("s")
-    if group == "arms":
-        hint = choice(use.of[1], harvesting.arms, label="arms")
-        if use.of[1] in harvesting.stages:
-            hint = f"`{name}` is a stage: write `{{stage: {name}}}`"
-    elif use.of[1] in harvesting.arms:
-        hint = f"`{name}` is an arm: write `{{arm: {name}}}`"
-    elif not harvesting.stages:
-        hint = f"the recipe has no stages: add `stages: {{{name}: {{…}}}}`"
-    else:
-        hint = choice(use.of[1], harvesting.stages, label="stages")
-    return StageRefError(f"there is no {noun} `{name}`", (*use.path, noun), hint)
-
-
-def _out_of_turn(use: Use) -> list[StageRefError]:
-    """Return the arm that a stage asks for: stages outlive a study, and its arms do not."""
-    if use.by[0] == "arms" or use.of[0] == "stages":
-        return []
-    name = clipped(use.of[1])
-    message = f"the stage `{clipped(use.by[1])}` begins from the arm `{name}`; stages come before the arms"
-    return [
-        StageRefError(
-            message, (*use.path, "arm"), "describe that training under `stages`, and harvest it there"
-        )
-    ]
-
-
-def _without_seeds(use: Use, harvesting: StageGraph) -> list[StageRefError]:
-    """Return the seeds a harvester asks for and the training it harvests does not have."""
-    group, name = use.of
-    noun = group.removesuffix("s")
-    own = harvesting.stages[name] if group == "stages" else None
-    has = harvesting.seeds if own is None else own
-    if not has:
-        return []
-    whose = "recipe's seeds" if own is None else "seeds"
-    its = f"`{clipped(name)}` is trained on the {whose} {_some(has)}"
-    if isinstance(use.seeds, tuple):
-        return [
-            StageRefError(
-                f"the {noun} `{clipped(name)}` has no seed {seed}", (*use.path, "seeds", index), its
-            )
-            for index, seed in enumerate(use.seeds)
-            if seed >= 0 and seed not in has
-        ]
-    wanted = harvesting.stages.get(use.by[1]) if use.by[0] == "stages" else None
-    lacking = [] if wanted is None else [seed for seed in wanted if seed not in has]
-    if use.seeds != "own" or own is not None or not lacking:
-        return []
-    message = f"the stage `{clipped(use.by[1])}` has the seeds {_some(tuple(wanted or ()))}, "
-    hint = f"give `{clipped(name)}` `seeds` of its own, or harvest `seeds: all`"
-    return [StageRefError(f"{message}but {its}", (*use.path, noun), hint)]
+def _arm_in_stage(ref: StageRef) -> PydanticCustomError:
+    """Return the error that a stage harvests an arm: stages outlive a study, its arms do not."""
+    stage, arm = clipped(ref.by[1]), clipped(ref.of[1])
+    message = f"the stage `{stage}` harvests the arm `{arm}`, but stages are trained before the arms"
+    hint = "describe that training under `stages`, and harvest it there"
+    return validation_error(message, code="MIM-R025", at=(*ref.path, "arm"), hint=hint)
 
 
 def _some(seeds: tuple[int, ...]) -> str:
-    shown = ", ".join(str(seed) for seed in seeds[:_LONGEST_CHAIN])
-    return f"{shown}, …" if len(seeds) > _LONGEST_CHAIN else shown
-
-
-def _circles(harvesting: StageGraph) -> Iterator[StageRefError]:
-    """Yield the circles of trainings that harvest one another, none in two of them."""
-    needs = _needs(harvesting)
-    places = {node: place for place, node in enumerate(needs)}
-    while True:
-        try:
-            TopologicalSorter(needs).prepare()
-        except CycleError as error:
-            # graphlib lists a circle from the harvested to the harvester and names one node twice.
-            circle = list(reversed(error.args[1][1:]))
-        else:
-            return
-        first = circle.index(min(circle, key=places.__getitem__))
-        circle = circle[first:] + circle[:first]
-        for node in circle:
-            needs[node] = ()
-        yield _circle(circle, harvesting)
-
-
-def _circle(circle: list[Node], harvesting: StageGraph) -> StageRefError:
-    harvester, harvested = circle[-1], circle[0]
-    chain = [clipped(name, 30) for _, name in (*circle, harvested)]
-    if len(chain) > _LONGEST_CHAIN:
-        chain = [*chain[: _LONGEST_CHAIN - 2], "…", chain[-1]]
-    path = next(u.path for u in harvesting.uses if (u.by, u.of) == (harvester, harvested))
-    noun = harvested[0].removesuffix("s")
-    hint = f"{noun}s are trained one after another: let one of them begin without the others"
-    if len(circle) == 1:
-        hint = f"{'an' if noun == 'arm' else 'a'} {noun} cannot begin from its own result: harvest another "
-        hint += "stage, whose training comes first"
-    message = f"the {noun} `{clipped(harvested[1])}` harvests itself: {' → '.join(chain)}"
-    return StageRefError(message, (*path, noun), hint)
+    shown = ", ".join(str(seed) for seed in seeds[:_MAX_SHOWN])
+    return f"{shown}, …" if len(seeds) > _MAX_SHOWN else shown

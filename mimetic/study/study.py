@@ -141,7 +141,7 @@ def conclude(
 
 def _waves(recipe: Recipe, stages: Sequence[Trial], trials: Sequence[Trial]) -> Iterator[list[Trial]]:
     """Yield what is to be trained, wave by wave: stages first, then arms seed by seed."""
-    for wave in recipe.waves():
+    for wave in recipe.generations():
         members = set(wave)
         waiting = [one for one in stages if ("stages", one.arm) in members]
         waiting += [one for one in trials if ("arms", one.arm) in members]

@@ -30,7 +30,7 @@ def test_all_mistakes_of_all_recipes_at_once(tiny: Path, tmp_path: Path, call: C
     assert result.exit_code == 2
     assert result.stdout == f"{tiny}: ok, 2 arms × 1 seed\n"
     assert result.stderr == (
-        f"{wrong}:2:1: trian: unknown key `trian`\n"
+        f"{wrong}:2:1: trian: unknown key `trian` [MIM-R001]\n"
         "     2 | trian: {epochs: 1}\n"
         "       | ^\n"
         "    hint: did you mean `train`?\n"

@@ -11,10 +11,10 @@ from mimetic.config.suggest import did_you_mean, nearest
 from mimetic.config.text.tree import wrapped
 from mimetic.graph.config import Match
 from mimetic.initializers.config import Init
-from mimetic.recipe.reading.advice import home_of, unknown_key
-from mimetic.recipe.reading.grammar import Place, place
-from mimetic.recipe.reading.group import ARM, RECIPE
+from mimetic.recipe.compose.group import ARM, RECIPE
 from mimetic.recipe.rule import Rule
+from mimetic.recipe.validate.hints import suggest_section, unknown_key_hint
+from mimetic.recipe.validate.schema_node import SchemaNode, node_of
 
 
 def test_families() -> None:
@@ -75,7 +75,7 @@ def test_plugin(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [
         "2.0",
         "True",
-        "init.rule-1.init: there is no initializer type `rampp`",
+        "init.rule-1.init: unknown initializer type `rampp` [MIM-R003]",
         "    hint: did you mean `ramp`?",
     ], done.stderr
 
@@ -85,11 +85,14 @@ def test_plugin(tmp_path: Path) -> None:
     [
         (
             "'opn'",
-            "ends: expected `flat`, `open` or a list, found the text 'opn'\n    hint: did you mean `open`?",
+            (
+                "ends: expected one of `flat`, `open` or a list, found the text 'opn' [MIM-R004]\n"
+                "    hint: did you mean `open`?"
+            ),
         ),
-        ("5", "ends: expected one of `flat`, `open` or a list, found 5\n    hint: write `[5]`"),
-        ("[1, 'x']", "ends[1]: expected a whole number, found the text 'x'"),
-        ("{'a': 1}", "ends: expected one of `flat`, `open` or a list, found a map"),
+        ("5", "ends: expected one of `flat`, `open` or a list, found 5 [MIM-R004]\n    hint: write `[5]`"),
+        ("[1, 'x']", "ends[1]: expected a whole number, found the text 'x' [MIM-R004]"),
+        ("{'a': 1}", "ends: expected one of `flat`, `open` or a list, found a map [MIM-R004]"),
     ],
 )
 def test_several_forms(tmp_path: Path, ends: str, message: str) -> None:
@@ -151,8 +154,8 @@ def test_broken_plugin(tmp_path: Path) -> None:
 
 def test_places() -> None:
     """What may stand where is read from the sections."""
-    assert ARM.below("model") == Place(family="model")
-    assert ARM.below("init").below(0) == Place(section=Rule)
+    assert ARM.below("model") == SchemaNode(family="model")
+    assert ARM.below("init").below(0) == SchemaNode(section=Rule)
     assert RECIPE.below("arms").below("any") == ARM
     match = ARM.below("init").below(0).below("match")
     assert (match.section, match.shorthand) == (Match, "layer")
@@ -161,9 +164,9 @@ def test_places() -> None:
     assert match.below("kind").choices[0] == "conv"
     assert match.below("depth").length == 2
     sgd = ARM.below("train").below("optimizer").chosen(wrapped({"type": "sgd"}))
-    assert sgd.keys() == ("type", "lr", "weight_decay", "decay", "momentum", "nesterov")
-    assert ARM.below("model").chosen("timm").below("args").below("x") == Place()
-    assert place(int | None) == Place()
+    assert tuple(sgd.fields()) == ("type", "lr", "weight_decay", "decay", "momentum", "nesterov")
+    assert ARM.below("model").chosen("timm").below("args").below("x") == SchemaNode()
+    assert node_of(int | None) == SchemaNode()
 
 
 @pytest.mark.parametrize(
@@ -181,14 +184,17 @@ def test_places() -> None:
 )
 def test_home(key: str, hint: str | None) -> None:
     """A key in the wrong section is sent to the right one."""
-    assert hint == home_of(key)
+    assert hint == suggest_section(key)
 
 
 def test_unknown_key_prefers_its_neighbourhood() -> None:
     """Of several homes the one within the same section is named."""
     rule = ARM.below("init").below(0)
-    assert unknown_key("kernel_size", rule, ("init", "x")) == "`kernel_size` belongs under `match` of a rule"
-    assert unknown_key("expct", rule, ("init", "x")) == "did you mean `expect`?"
+    assert (
+        unknown_key_hint("kernel_size", rule, ("init", "x"))
+        == "`kernel_size` belongs under `match` of a rule"
+    )
+    assert unknown_key_hint("expct", rule, ("init", "x")) == "did you mean `expect`?"
 
 
 def test_suggestions() -> None:

@@ -140,8 +140,8 @@ def test_mapping() -> None:
     with pytest.raises(RecipeError) as caught:
         load({"init": [{"id": "head", "match": "head", "init": "zero"}], "train": {"epochs": -1}})
     assert str(caught.value) == (
-        "init.head.init: there is no initializer type `zero`\n    hint: did you mean `zeros`?\n\n"
-        "train.epochs: must be at least 0, found -1\n\n2 errors"
+        "init.head.init: unknown initializer type `zero` [MIM-R003]\n    hint: did you mean `zeros`?\n\n"
+        "train.epochs: must be at least 0, found -1 [MIM-R006]\n\n2 errors"
     )
 
 

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mimetic.config.errors import FilePosition, RecipeError
+from mimetic.config.errors import FilePosition, RecipeError, dotted
 from mimetic.config.text.tree import plain, wrapped
 from mimetic.covariance.config import Agop, Filters, TrainedRef
+from mimetic.recipe.compose.group import ARM
+from mimetic.recipe.compose.merge import merge_maps
 from mimetic.recipe.dump import resolved
 from mimetic.recipe.load import load, loads
-from mimetic.recipe.reading.group import ARM
-from mimetic.recipe.reading.merge import merge_maps
 from mimetic.recipe.recipe import Recipe, Stage
 from mimetic.recipe.rule import Rule
 from mimetic.recipe.stages import stages_of
@@ -290,7 +290,7 @@ def test_arms_begin_from_arms_in_waves() -> None:
     """What is harvested comes in an earlier wave; what needs nothing trains at once."""
     arms = {"last": from_arm("second"), "plain": {}, "second": from_arm("plain"), "other": {"init": []}}
     read = load({"arms": arms, "seeds": 2})
-    assert read.waves() == (
+    assert read.generations() == (
         (("arms", "plain"), ("arms", "other")),
         (("arms", "second"),),
         (("arms", "last"),),
@@ -298,43 +298,35 @@ def test_arms_begin_from_arms_in_waves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sections", "message", "hint"),
+    ("sections", "code", "path"),
     [
         (
             {"arms": {"a": from_arm("b"), "b": from_arm("a")}},
-            "the arm `a` harvests itself: a → b → a",
-            "arms are trained one after another: let one of them begin without the others",
+            "MIM-R024",
+            "arms.b.init.rule-1.covariance.from.arm",
         ),
-        (
-            {"arms": {"a": from_arm("a"), "b": {}}},
-            "the arm `a` harvests itself: a → a",
-            "an arm cannot begin from its own result: harvest another stage, whose training comes first",
-        ),
-        (
-            {"arms": {"a": from_arm("x"), "b": {}}},
-            "there is no arm `x`",
-            "arms: `a`, `b`",
-        ),
+        ({"arms": {"a": from_arm("a"), "b": {}}}, "MIM-R024", "arms.a.init.rule-1.covariance.from.arm"),
+        ({"arms": {"a": from_arm("x"), "b": {}}}, "MIM-R021", "arms.a.init.rule-1.covariance.from.arm"),
         (
             {"arms": {"a": from_arm("b", seeds=[5]), "b": {}}},
-            "the arm `b` has no seed 5",
-            "`b` is trained on the recipe's seeds 0",
+            "MIM-R022",
+            "arms.a.init.rule-1.covariance.from.seeds[0]",
         ),
         (
             {
                 "arms": {"a": {"init": [{"match": "a", "covariance": FROM_SMALL}]}, "b": {}},
                 "stages": {"small": from_arm("b")},
             },
-            "the stage `small` begins from the arm `b`; stages come before the arms",
-            "describe that training under `stages`, and harvest it there",
+            "MIM-R025",
+            "stages.small.init.rule-1.covariance.from.arm",
         ),
     ],
 )
-def test_arms_that_cannot_be_harvested(sections: dict[str, Any], message: str, hint: str) -> None:
-    """Circles, unknown arms and seeds, and stages that would have to wait for an arm."""
+def test_arms_that_cannot_be_harvested(sections: dict[str, Any], code: str, path: str) -> None:
+    """Cycles, unknown arms and seeds, and stages that would have to wait for an arm."""
     with pytest.raises(RecipeError) as caught:
         load(sections)
-    assert [(issue.message, issue.hint) for issue in caught.value.issues] == [(message, hint)]
+    assert [(issue.code, dotted(issue.path)) for issue in caught.value.issues] == [(code, path)]
 
 
 def chained(numbers: int) -> dict[str, Any]:
@@ -353,7 +345,7 @@ def test_long_chains() -> None:
     stages = chained(2000)
     assert load(recipe_of(**stages)).stage_order() == tuple(stages)
     circle = {**stages, "s0": {"init": [{"match": "a", "covariance": FROM_SMALL}]}}
-    with pytest.raises(RecipeError, match=r"harvests itself: s0 → small → s1998 → .* → … → s0\n") as caught:
+    with pytest.raises(RecipeError, match=r"harvests itself: s0 → small → s1998 → .* → … → s0 ") as caught:
         load(recipe_of(**circle))
     assert len(caught.value.issues) == 1
 

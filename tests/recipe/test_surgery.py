@@ -49,7 +49,7 @@ def test_overrides_reach_rewrites_by_id() -> None:
             {"match": {"kind": "conv", "param": "bias"}},
             "a rewrite replaces whole layers, so it has no `param`",
         ),
-        ({"type": "linear_combinations"}, "there is no surgery type `linear_combinations`"),
+        ({"type": "linear_combinations"}, "unknown surgery type `linear_combinations`"),
         ({"type": "factorised"}, "unknown key `expansion`"),
     ],
 )

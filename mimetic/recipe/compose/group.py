@@ -1,33 +1,33 @@
-"""The two groups of named sections in a recipe, arms and stages: how each begins, and what it may say."""
+"""The two groups of named sections in a recipe, arms and stages, and their keys."""
 
 from dataclasses import dataclass
 
 from mimetic.config.address import Among
-from mimetic.recipe.reading.grammar import Place, place
 from mimetic.recipe.recipe import Arm, Recipe, Stage
+from mimetic.recipe.validate.schema_node import SchemaNode, node_of
 
-ARM = place(Arm)
-STAGE = place(Stage)
-RECIPE = place(Recipe)
+ARM = node_of(Arm)
+STAGE = node_of(Stage)
+RECIPE = node_of(Recipe)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Named sections that compose alike.
+    """Named sections that are composed the same way.
 
     Attributes:
-        key: Key at the top of the recipe they stand below.
-        noun: What one of them is called.
+        key: Their key at the top of the recipe.
+        noun: The word for one of them.
         a: The same with its article.
-        place: What the language allows in a complete one.
+        node: What the language allows in a complete one.
         keys: Keys of a complete one.
-        shared: Keys at the top of the recipe that each of them begins with.
+        shared: Keys at the top of the recipe that each of them inherits.
     """
 
     key: Among
     noun: str
     a: str
-    place: Place
+    node: SchemaNode
     keys: tuple[str, ...]
     shared: tuple[str, ...]
 
@@ -38,17 +38,17 @@ class Group:
 
 
 ARM_KEYS = ("model", "surgery", "data", "train", "init", "unmatched", "measure", "learner")
-"""Keys of a complete arm; at the top of a recipe they hold for all arms."""
+"""Keys of a complete arm; at the top of a recipe they apply to all arms."""
 
 ARMS = Group("arms", "arm", "an arm", ARM, ARM_KEYS, ARM_KEYS)
 
 STAGES = Group(
     "stages", "stage", "a stage", STAGE, (*ARM_KEYS, "seeds"), ("model", "data", "train", "learner")
 )
-"""A stage begins with the model as it is: the recipe's rewrites and rules are for its arms."""
+"""Stages do not inherit the recipe's rewrites and rules, which are for its arms."""
 
 LISTS = {"surgery": "rewrite", "init": "rule"}
-"""Keys of the lists whose entries merge by id, and what an entry is called."""
+"""Keys of the lists whose entries merge by id, and the word for an entry."""
 
 GROUPS = {group.key: group for group in (ARMS, STAGES)}
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from mimetic.config.errors import Issue
 from mimetic.config.text.tree import List, Map, NodePosition, plain, wrapped
-from mimetic.recipe.reading.grammar import Place
-from mimetic.recipe.reading.group import ARM
-from mimetic.recipe.reading.merge import check_removals, merge_maps, merge_rules, without_removed
+from mimetic.recipe.compose.group import ARM
+from mimetic.recipe.compose.merge import check_removals, merge_maps, merge_rules, without_removed
+from mimetic.recipe.validate.schema_node import SchemaNode
 
 RULE = ARM.below("init").below(0)
 
@@ -157,7 +157,7 @@ def test_associative(one: Any, two: Any, three: Any) -> None:
     """Maps without types merge alike from the left and from the right."""
 
     def over(base: Map, top: Map) -> Map:
-        return merge_maps(base, top, Place())
+        return merge_maps(base, top, SchemaNode())
 
     a, b, c = (wrapped(value) for value in (one, two, three))
     assume(_kinds_agree(one, two, three))
@@ -177,9 +177,9 @@ def _kinds_agree(*values: Any) -> bool:
 def test_neutral(one: Any) -> None:
     """The empty map changes nothing, and neither does a map laid over itself."""
     tree = wrapped(one)
-    assert one == plain(merge_maps(tree, wrapped({}), Place()))
-    assert one == plain(merge_maps(wrapped({}), tree, Place()))
-    assert one == plain(merge_maps(tree, tree, Place()))
+    assert one == plain(merge_maps(tree, wrapped({}), SchemaNode()))
+    assert one == plain(merge_maps(wrapped({}), tree, SchemaNode()))
+    assert one == plain(merge_maps(tree, tree, SchemaNode()))
 
 
 def test_spots_follow_the_values() -> None:
@@ -192,7 +192,7 @@ def test_spots_follow_the_values() -> None:
     over = Map(NodePosition(("over",))).put(
         "train", Map(NodePosition(("arm",))).put("lr", 1, NodePosition(("two",))), NodePosition(("arm",))
     )
-    merged = merge_maps(base, over, Place())
+    merged = merge_maps(base, over, SchemaNode())
     assert merged.spots["train"] == NodePosition(("train",))
     assert (merged["train"].here, merged["train"].last) == (NodePosition(("train",)), NodePosition(("arm",)))
     assert {key: spot.path for key, spot in merged["train"].spots.items()} == {

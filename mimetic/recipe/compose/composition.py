@@ -1,9 +1,8 @@
-"""Composition: from the layers of a recipe to arms and stages that are complete.
+"""Compose the layers of a recipe into complete arms and stages.
 
-A recipe is a stack of layers: the files it extends, the file itself, then each `--set`. What stands at
-the top of the layers is shared by all arms, and but for the rules by all stages. An arm, or a stage,
-begins as a copy of what is shared, or of the other one it extends, and has its own layers laid over
-that, the lowest first.
+A recipe is a stack of layers: the files it extends, the file itself, then each `--set`. The top level of the
+layers is shared by all arms and, except for the rules, by all stages. An arm or a stage starts as a copy of
+what is shared, or of the one it extends; its own layers are merged over that in order.
 """
 
 from collections.abc import Sequence
@@ -12,29 +11,29 @@ from dataclasses import dataclass, field
 from mimetic.config.errors import Issue, clipped
 from mimetic.config.suggest import choice
 from mimetic.config.text.tree import List, Map, NodePosition
-from mimetic.recipe.reading.group import ARM, ARMS, GROUPS, HEAD_KEYS, LISTS, RECIPE, Group
-from mimetic.recipe.reading.merge import check_removals, merge, merge_maps, merge_rules, without_removed
+from mimetic.recipe.compose.group import ARM, ARMS, GROUPS, HEAD_KEYS, LISTS, RECIPE, Group
+from mimetic.recipe.compose.merge import check_removals, merge, merge_maps, merge_rules, without_removed
 
 MAIN = "main"
 """Name of the only arm of a recipe that has none."""
 
-LEARNED_AWAY = ("model", "surgery", "train", "init", "unmatched", "measure")
-"""Keys that a `learner` laid over them replaces: it has neither a network nor rules."""
+_REPLACED_BY_LEARNER = ("model", "surgery", "train", "init", "unmatched", "measure")
+"""Keys that a `learner` in a later layer removes: it has neither a network nor rules."""
 
-TRAINED_AWAY = frozenset({"model", "train"})
-"""Keys that replace a `learner` they are laid over."""
+_REPLACES_LEARNER = frozenset({"model", "train"})
+"""Keys that remove the `learner` of an earlier layer."""
 
 MAX_CHAIN = 50
-"""How many arms, or stages, may extend one another in a row."""
+"""Longest chain of arms, or stages, that extend one another."""
 
 
 @dataclass(slots=True)
 class Composition:
-    """The layers of one recipe, laid over one another.
+    """The layers of one recipe and what they compose to.
 
     Attributes:
-        layers: The layers, lowest first.
-        issues: Receives mistakes of composition, each once.
+        layers: The layers, first to last; later ones win.
+        issues: Receives the errors of composition, each once.
     """
 
     layers: Sequence[Map]
@@ -64,17 +63,17 @@ class Composition:
         return tree
 
     def names(self, group: Group) -> list[str]:
-        """Return the names of the arms or stages, those of lower layers first."""
+        """Return the names of the arms or stages, those of earlier layers first."""
         names = dict.fromkeys(name for layer in self.layers for name in layer.get(group.key, ()))
         return [MAIN] if group is ARMS and not names else list(names)
 
     def shared(self, group: Group) -> Map:
-        """Return what holds for all arms, or for all stages."""
+        """Return what all arms, or all stages, share."""
         if group.key not in self._shared:
             keys = (*group.shared, "remove") if "init" in group.shared else group.shared
             state = Map(NodePosition())
             for layer in self.layers:
-                state = self._laid_over(state, _only(layer, *keys), group)
+                state = self._merged(state, _only(layer, *keys), group)
             self._shared[group.key] = state
         return self._shared[group.key]
 
@@ -90,19 +89,19 @@ class Composition:
                 complete.put(key, value, spot)
             for layer in self.layers:
                 if name in layer.get(group.key, ()):
-                    complete = self._laid_over(complete, layer[group.key][name], group)
+                    complete = self._merged(complete, layer[group.key][name], group)
             self._members[group.key, name] = complete
         return self._members[group.key, name]
 
-    def _laid_over(self, state: Map, layer: Map, group: Group) -> Map:
-        """Lay the sections of an arm or a stage, or the shared ones of a layer, over a state."""
+    def _merged(self, state: Map, layer: Map, group: Group) -> Map:
+        """Merge the sections of an arm or a stage, or the shared ones of a layer, over a state."""
         if "learner" in layer:
-            state = state.without(*LEARNED_AWAY)
-        elif TRAINED_AWAY & set(layer):
+            state = state.without(*_REPLACED_BY_LEARNER)
+        elif _REPLACES_LEARNER & set(layer):
             state = state.without("learner")
         merged = Map(state.here, layer.here)
         own = _only(layer, *(key for key in group.keys if key not in LISTS))
-        for key, value, spot in merge_maps(state.without(*LISTS), own, group.place).entries():
+        for key, value, spot in merge_maps(state.without(*LISTS), own, group.node).entries():
             merged.put(key, value, spot)
         if "remove" in layer:
             ids = [entry.get("id") for key in LISTS for entry in state.get(key, ())]
@@ -113,46 +112,45 @@ class Composition:
         return merged
 
     def _entries(self, inherited: List, layer: Map, key: str) -> List:
-        """Lay a layer's list of rules, or of rewrites, over the inherited one."""
+        """Merge a layer's list of rules, or of rewrites, over the inherited one."""
         entries = without_removed(inherited, layer["remove"]) if "remove" in layer else inherited
         if key not in layer:
             return entries
         return merge_rules(entries, layer[key], ARM.below(key).below(0), noun=LISTS[key])
 
     def _parent(self, group: Group, name: str) -> str | None:
-        """Return what an arm or a stage extends; the highest layer that says so decides."""
+        """Return what an arm or a stage extends; the last layer that has `extends` decides."""
         for layer in reversed(self.layers):
             member = layer.get(group.key, {}).get(name)
             if member is None or len(member.get("extends", ())) == 0:
                 continue
             parent, spot = member["extends"][0], member["extends"].spots[0]
-            problem = self._not_extendable(group, name, str(parent))
-            if problem is None:
-                return str(parent)
-            self.issues.append(Issue(problem[0], spot.path, spot.value, problem[1]))
-            return None
+            problem = self._not_extendable(group, name, str(parent), spot)
+            if problem is not None:
+                self.issues.append(problem)
+            return str(parent) if problem is None else None
         return None
 
-    def _not_extendable(self, group: Group, name: str, parent: str) -> tuple[str, str | None] | None:
-        """Return why one cannot extend another, and the repair; None where it can."""
-        known = self.names(group)
+    def _not_extendable(self, group: Group, name: str, parent: str, at: NodePosition) -> Issue | None:
+        """Return the reason why one cannot extend another, or None."""
+        known, shown_parent = self.names(group), clipped(parent)
         if parent not in known:
             others = [other for other in known if other != name]
-            hint = f"there is no other {group.noun}"
-            if others:
-                hint = choice(parent, others, label=group.key)
+            hint = choice(parent, others, label=group.key) if others else f"there is no other {group.noun}"
             elsewhere = [other for other in GROUPS.values() if parent in self.names(other)]
             if elsewhere:
-                hint = f"`{clipped(parent)}` is {elsewhere[0].a}, and {group.a} extends another {group.noun}"
-            return f"there is no {group.noun} `{clipped(parent)}`", hint
+                hint = f"`{shown_parent}` is {elsewhere[0].a}, and {group.a} extends another {group.noun}"
+            message = f"there is no {group.noun} `{shown_parent}`"
+            return Issue(message, at.path, at.value, hint, code="MIM-R041")
         if len(self._open) >= MAX_CHAIN:
-            return f"{group.key} extend one another more than {MAX_CHAIN} deep", None
+            message = f"{group.key} extend one another more than {MAX_CHAIN} deep"
+            return Issue(message, at.path, at.value, code="MIM-R042")
         chain = [*self._open, name]
         if parent in chain:
             loop = [*chain[chain.index(parent) :], parent]
             shown = " → ".join(clipped(n, 30) for n in loop)
-            hint = "let one of them extend nothing"
-            return f"the {group.noun} `{clipped(parent)}` extends itself: {shown}", hint
+            message = f"the {group.noun} `{shown_parent}` extends itself: {shown}"
+            return Issue(message, at.path, at.value, "remove one of these `extends`", code="MIM-R043")
         return None
 
     def _spot_of(self, group: Group, name: str) -> NodePosition:
@@ -175,7 +173,8 @@ class Composition:
                 if len(self.names(ARMS)) > 1
                 else "the recipe has one arm: leave it out"
             )
-            self.issues.append(Issue(f"there is no arm `{clipped(baseline)}`", spot.path, spot.value, hint))
+            message = f"there is no arm `{clipped(baseline)}`"
+            self.issues.append(Issue(message, spot.path, spot.value, hint, code="MIM-R044"))
             tree.put("baseline", None, spot)
 
 

@@ -1,8 +1,8 @@
-"""One layer of a recipe, before composition: what a file, or a `--set`, says by itself.
+"""Check one layer of a recipe, a file or a `--set`, before composition.
 
-Checks what composition relies on: known keys, sections that are maps, rules that are maps with ids of
-their own. What is wrong is noted and left out, so that the rest is still composed and checked. What
-the values are is checked after composition, once, by the schema.
+Only what composition relies on is checked: known keys, sections that are maps, rules that are maps with
+different ids. Invalid parts are reported and left out, and the rest is still composed and checked. Values are
+validated after composition.
 """
 
 from typing import Any
@@ -10,14 +10,14 @@ from typing import Any
 from mimetic.config.errors import Issue, Step, clipped
 from mimetic.config.suggest import did_you_mean, listed
 from mimetic.config.text.tree import List, Map, NodePosition, addressed, shown
-from mimetic.recipe.reading.advice import home_of
-from mimetic.recipe.reading.group import FILE_KEYS, GROUPS, LISTS, Group
+from mimetic.recipe.compose.group import FILE_KEYS, GROUPS, LISTS, Group
+from mimetic.recipe.validate.hints import suggest_section
 
 VERSION = 1
 
 
 def named_entries(tree: Map) -> Map:
-    """Return a layer's tree with paths that name rules by id, or `rule-1` by position for want of one."""
+    """Return a layer's tree with paths that name rules by id, or as `rule-1`, by position."""
 
     def name(path: tuple[Step, ...], index: int, entry: Any) -> Step:
         if not is_rules(path):
@@ -29,31 +29,29 @@ def named_entries(tree: Map) -> Map:
 
 
 def is_rules(path: tuple[Step, ...]) -> bool:
-    """Tell whether a list of rules, or of rewrites, stands at a path of a layer."""
+    """Return whether the value at a path of a layer is a list of rules or rewrites."""
     inside = path[2:] if path and path[0] in GROUPS else path
     return len(inside) == 1 and inside[0] in LISTS
 
 
 def check_version(tree: Map, issues: list[Issue]) -> None:
-    """Note a file that is written for another version of the language, or for none."""
+    """Report a file for another version of the language, or without a version."""
     if "recipe" not in tree:
-        mark = tree.here.value
-        issues.append(
-            Issue("missing key `recipe`, the version of the language", (), mark, "begin with `recipe: 1`")
-        )
+        message = "missing key `recipe`, the version of the language"
+        issues.append(Issue(message, (), tree.here.value, "start with `recipe: 1`", code="MIM-R051"))
         return
     version, spot = tree["recipe"], tree.spots["recipe"]
     if isinstance(version, bool) or version != VERSION or not isinstance(version, int):
         message = f"this mimetic reads version {VERSION} of the language, found {shown(version)}"
-        issues.append(Issue(message, ("recipe",), spot.value, f"write `recipe: {VERSION}`"))
+        issues.append(Issue(message, ("recipe",), spot.value, f"write `recipe: {VERSION}`", code="MIM-R052"))
 
 
 def checked_layer(tree: Map, issues: list[Issue]) -> Map:
-    """Return a layer with everything composition cannot use left out and noted.
+    """Return a layer without the parts that composition cannot use, and report those.
 
     Args:
-        tree: A file's map, its entries named.
-        issues: Receives the mistakes.
+        tree: A file's map with named entries.
+        issues: Receives the errors.
     """
     layer = _checked_section(tree, FILE_KEYS, issues, group=None)
     for group in GROUPS.values():
@@ -84,11 +82,12 @@ def _with_members(layer: Map, group: Group, issues: list[Issue]) -> Map:
 
 
 def _checked_section(tree: Map, keys: tuple[str, ...], issues: list[Issue], *, group: Group | None) -> Map:
-    """Return a file's map (without a group), an arm or a stage with what cannot be used left out."""
+    """Return the usable parts of a file's map (if `group` is None), an arm or a stage."""
     checked = Map(tree.here)
     for key, value, spot in tree.entries():
         if key not in keys:
-            issues.append(_unknown(key, spot, keys, group))
+            message, hint = f"unknown key `{clipped(key)}`", hint_for(key, keys, group)
+            issues.append(Issue(message, spot.path, spot.start, hint, code="MIM-R001"))
         elif key in LISTS:
             if value is not None and (rules := _checked_rules(key, value, spot, issues)) is not None:
                 checked.put(key, rules, spot)
@@ -100,30 +99,19 @@ def _checked_section(tree: Map, keys: tuple[str, ...], issues: list[Issue], *, g
     return checked
 
 
-def _unknown(key: str, spot: NodePosition, keys: tuple[str, ...], group: Group | None) -> Issue:
-    return Issue(f"unknown key `{clipped(key)}`", spot.path, spot.start, hint_for(key, keys, group))
-
-
 def hint_for(key: str, keys: tuple[str, ...], group: Group | None) -> str:
-    """Return the repair for a key that a recipe, or an arm or a stage of it, does not have.
-
-    Args:
-        key: The unknown key.
-        keys: The keys there are.
-        group: Whether it stands in an arm or in a stage; None for the top of the recipe.
-    """
+    """Return a hint for a key that a recipe (if `group` is None), an arm or a stage does not have."""
     if group is not None and key in FILE_KEYS:
-        return f"`{key}` holds for the whole recipe: put it at the top"
+        return f"`{key}` applies to the whole recipe: put it at the top"
     kind = "a recipe" if group is None else group.a
-    guesses = (did_you_mean(key, keys), home_of(key), f"keys of {kind}: {listed(keys)}")
-    return next(guess for guess in guesses if guess is not None)
+    return did_you_mean(key, keys) or suggest_section(key) or f"keys of {kind}: {listed(keys)}"
 
 
 def _checked_rules(key: str, value: Any, spot: NodePosition, issues: list[Issue]) -> List | None:
     noun = LISTS[key]
     what = "init" if key == "init" else "type"
     if not isinstance(value, List):
-        hint = f"begin each {noun} with `- `"
+        hint = f"start each {noun} with `- `"
         if isinstance(value, str):
             hint = f"a {noun} says where: `- {{match: …, {what}: {clipped(value, 30)}}}`"
         _wrong(issues, f"expected a list of {noun}s", value, spot, hint)
@@ -145,13 +133,14 @@ def _checked_rules(key: str, value: Any, spot: NodePosition, issues: list[Issue]
 
 def _twice(noun: str, name: str, spot: NodePosition, first: NodePosition) -> Issue:
     message = f"two {noun}s of this list have the id `{clipped(name)}`"
-    return Issue(message, spot.path, spot.value, "give one of them another id", first.value)
+    hint = "give one of them another id"
+    return Issue(message, spot.path, spot.value, hint, first.value, code="MIM-R053")
 
 
 def _checked_names(
     key: str, value: Any, spot: NodePosition, issues: list[Issue], *, group: Group | None
 ) -> List | None:
-    """Return the names a key lists; one name may stand without a list."""
+    """Return the names a key lists; a single name needs no list."""
     single = group is not None and key == "extends"
     kind = "a list of rule ids" if key == "remove" else "a path or a list of paths"
     if group is not None and single:
@@ -174,4 +163,4 @@ def _checked_names(
 
 
 def _wrong(issues: list[Issue], expected: str, value: Any, spot: NodePosition, hint: str | None) -> None:
-    issues.append(Issue(f"{expected}, found {shown(value)}", spot.path, spot.value, hint))
+    issues.append(Issue(f"{expected}, found {shown(value)}", spot.path, spot.value, hint, code="MIM-R004"))

@@ -1,0 +1,1 @@
+"""Merge files, arms, stages and overrides into one tree."""

@@ -1,0 +1,228 @@
+"""Command-line overrides: `--set arms.small.init.filters.scale.gain=0.5`.
+
+Each override is one more layer, merged over the recipe's files like any other: a rule is addressed by its id,
+and missing maps are created. A value is YAML, except where the schema allows only text: there it is taken
+literally, so a regular expression needs no quotes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mimetic.config.errors import FilePosition, Issue, RecipeError, Step, clipped
+from mimetic.config.suggest import choice, did_you_mean, listed
+from mimetic.config.text.tree import List, Map, NodePosition, reach, shown
+from mimetic.config.text.yaml_source import parse_value
+from mimetic.recipe.compose.composition import Composition
+from mimetic.recipe.compose.group import ARM, ARM_KEYS, ARMS, FILE_KEYS, GROUPS, LISTS, RECIPE, Group
+from mimetic.recipe.compose.layer import hint_for
+from mimetic.recipe.validate.schema_node import SchemaNode
+
+FILE = "--set"
+"""File name of the command line in messages; the line is the number of the override."""
+
+_FIXED = {"recipe": "it is the version of the language", "extends": "extend it in a file"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Cursor:
+    """A position in the path before the `=`, read from left to right.
+
+    Attributes:
+        text: The whole override.
+        end: Length of the path.
+        number: Which override it is, from 1.
+        start: Where the next segment starts.
+    """
+
+    text: str
+    end: int
+    number: int
+    start: int = 0
+
+    @property
+    def ended(self) -> bool:
+        return self.start > self.end
+
+    @property
+    def rest(self) -> str:
+        return self.text[self.start : self.end]
+
+    def mark(self, column: int | None = None) -> FilePosition:
+        return FilePosition(FILE, self.number, (self.start if column is None else column) + 1, self.text)
+
+    def at(self, path: tuple[Step, ...]) -> NodePosition:
+        return NodePosition(path, self.mark(), self.mark())
+
+    def segment(self, known: Sequence[str] = ()) -> tuple[str, "_Cursor"]:
+        """Return the next segment and the position after it; known names may contain dots."""
+        fitting = [name for name in known if self.rest == name or self.rest.startswith(f"{name}.")]
+        name = max(fitting, key=len) if fitting else self.rest.partition(".")[0]
+        return name, replace(self, start=self.start + len(name) + 1)
+
+    def error(self, message: str, code: str, path: tuple[Step, ...], hint: str | None = None) -> RecipeError:
+        return RecipeError([Issue(message, path, self.mark(), hint, code=code)])
+
+
+def layer_of(text: str, number: int, below: Composition, issues: list[Issue]) -> Map | None:
+    """Return an override as a layer, or None if it is wrong.
+
+    Args:
+        text: "path=value"; the first `=` separates them.
+        number: Which override it is, from 1.
+        below: The composition of the layers before it.
+        issues: Receives the errors.
+    """
+    path, equals, _ = text.partition("=")
+    cursor = _Cursor(text, len(path.rstrip(" ")), number)
+    try:
+        if equals == "" or path.strip() == "":
+            hint = "for example train.epochs=5"
+            raise cursor.error("expected `path=value`", "MIM-R071", (), hint)
+        return _Override(cursor, len(path) + 1, below, issues).layer()
+    except RecipeError as error:
+        issues.extend(error.issues)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Override:
+    """Builds the layer of one override."""
+
+    cursor: _Cursor
+    value_start: int
+    below: Composition
+    issues: list[Issue]
+
+    def layer(self) -> Map:
+        cursor = self.cursor
+        layer = Map(cursor.at(()))
+        key, inner = cursor.segment()
+        if key in GROUPS:
+            members = Map(cursor.at((key,)))
+            name, member = self._member(inner, GROUPS[key])
+            return layer.put(key, members.put(name, member, member.here), members.here)
+        if key in _FIXED:
+            raise cursor.error(f"`{key}` cannot be set here", "MIM-R072", (key,), _FIXED[key])
+        if key not in FILE_KEYS:
+            raise cursor.error(f"unknown key `{clipped(key)}`", "MIM-R001", (key,), self._key_hint(key))
+        return self._put(layer, cursor, (), None)
+
+    def _key_hint(self, key: str) -> str:
+        """Return a hint for a path whose first segment is no key of a recipe."""
+        names = {name: group.key for group in GROUPS.values() for name in self.below.names(group)}
+        if key in names:
+            return f"{names[key]} are addressed as `{names[key]}.{key}`"
+        return did_you_mean(key, (*FILE_KEYS, *names)) or f"keys of a recipe: {listed(FILE_KEYS)}"
+
+    def _member(self, cursor: _Cursor, group: Group) -> tuple[str, Map]:
+        """Return the name and the layer of the arm or stage that the path addresses."""
+        names = self.below.names(group)
+        none = f"the recipe has no {group.key}"
+        if cursor.ended:
+            hint = f"address one: {listed(names)}" if names else none
+            message = f"`{group.key}` cannot be set as a whole"
+            raise self.cursor.error(message, "MIM-R072", (group.key,), hint)
+        name, inner = cursor.segment(names)
+        here = (group.key, name)
+        if name not in names:
+            hint = choice(name, names, label=group.key) if names else none
+            message = f"there is no {group.noun} `{clipped(name)}`"
+            raise cursor.error(message, "MIM-R073", here, hint)
+        if inner.ended:
+            return name, self._map_value(inner, here, group.a)
+        key, _ = inner.segment()
+        if key not in group.layer_keys:
+            hint = hint_for(key, group.layer_keys, group)
+            raise inner.error(f"unknown key `{clipped(key)}`", "MIM-R001", (*here, key), hint)
+        return name, self._put(Map(cursor.at(here)), inner, here, group)
+
+    def _put(self, tree: Map, cursor: _Cursor, above: tuple[Step, ...], group: Group | None) -> Map:
+        """Put the addressed value into the map of a recipe, an arm or a stage."""
+        key, inner = cursor.segment()
+        if key in LISTS and not inner.ended:
+            rules = List(cursor.at((*above, key)))
+            rule = self._rule(inner, above, key)
+            return tree.put(key, rules.add(rule, rule.here), rules.here)
+        root = group.node if group is not None else ARM if key in ARM_KEYS else RECIPE
+        return self._put_value(tree, cursor, above, root)
+
+    def _rule(self, cursor: _Cursor, above: tuple[Step, ...], key: str) -> Map:
+        noun = LISTS[key]
+        ids = [rule["id"] for rule in self._composed(above)[key] if isinstance(rule.get("id"), str)]
+        name, inner = cursor.segment(ids)
+        here = (*above, key, name)
+        if name not in ids:
+            hint = self._rule_hint(name, ids, above, key)
+            raise cursor.error(f"there is no {noun} `{clipped(name)}`", "MIM-R074", here, hint)
+        rule = Map(cursor.at(here)).put("id", name, cursor.at((*here, "id")))
+        if inner.ended:
+            for item_key, item, at in self._map_value(inner, here, f"a {noun}").entries():
+                rule.put(item_key, item, at)
+            return rule
+        if inner.segment()[0] == "id":
+            raise inner.error(f"the id of a {noun} cannot be changed", "MIM-R072", (*here, "id"))
+        return self._put_value(rule, inner, here, self._chosen(ARM.below(key).below(0), here))
+
+    def _rule_hint(self, name: str, ids: list[str], above: tuple[Step, ...], key: str) -> str:
+        """Return a hint for an id that no rule has, if need be from other arms and stages."""
+        noun = LISTS[key]
+        for group in GROUPS.values():
+            for other in self.below.names(group):
+                rules = self.below.member(group, other)[key]
+                if (group.key, other) != above and any(rule.get("id") == name for rule in rules):
+                    return f"{group.a} has this {noun}: {group.key}.{other}.{key}.{name}"
+        return choice(name, ids, label=f"{noun}s") if ids else f"there are no {noun}s here"
+
+    def _put_value(self, tree: Map, cursor: _Cursor, above: tuple[Step, ...], schema: SchemaNode) -> Map:
+        """Put the value at the end of the path into a map, and create the maps in between."""
+        key, inner = cursor.segment()
+        here, below = (*above, key), schema.below(key)
+        if key == "":
+            raise cursor.error("a key is missing here", "MIM-R075", above)
+        if inner.ended:
+            at = NodePosition(here, self._value_mark(), cursor.mark())
+            return tree.put(key, self._value(here, below), at)
+        if below.items is not None:
+            hint = f"set the whole list: {self.cursor.text[: cursor.start]}{key}=[…]"
+            message = f"the entries of the list `{key}` have no names"
+            raise inner.error(message, "MIM-R076", here, hint)
+        value = self._put_value(Map(cursor.at(here)), inner, here, self._chosen(below, here))
+        return tree.put(key, value, cursor.at(here))
+
+    def _composed(self, above: tuple[Step, ...]) -> Map:
+        """Return the arm or the stage that a path is in, complete, or what all arms share."""
+        group = next((group for group in GROUPS.values() if above[:1] == (group.key,)), None)
+        return self.below.shared(ARMS) if group is None else self.below.member(group, str(above[1]))
+
+    def _chosen(self, schema: SchemaNode, here: tuple[Step, ...]) -> SchemaNode:
+        """Return the schema node of the section that the recipe's present `type` chooses."""
+        if schema.family is None:
+            return schema
+        found = reach(self._composed(here), here[2:] if here[0] in GROUPS else here)
+        return schema.chosen(None if found is None else found[0])
+
+    def _map_value(self, cursor: _Cursor, here: tuple[Step, ...], noun: str) -> Map:
+        value = self._value(here, SchemaNode())
+        if isinstance(value, Map):
+            return value
+        raise cursor.error(f"expected {noun} (a map), found {shown(value)}", "MIM-R004", here)
+
+    def _value(self, here: tuple[Step, ...], schema: SchemaNode) -> Any:
+        """Parse the value; where only text is allowed, it is literal unless quoted or null."""
+        text = self.cursor.text[self.value_start :]
+        stripped = text.strip(" ")
+        quoted = stripped[:1] in {"'", '"'} and stripped[-1] == stripped[0]
+        if schema.is_text and not quoted:
+            return None if stripped in {"", "~", "null"} else stripped
+
+        def locate(line: int, column: int) -> FilePosition:
+            return self.cursor.mark(self.value_start + (column if line == 0 else 0))
+
+        value, _ = parse_value(stripped if schema.is_text else text, locate, self.issues, here)
+        return str(value) if schema.is_text else value
+
+    def _value_mark(self) -> FilePosition:
+        text = self.cursor.text[self.value_start :]
+        spaces = len(text) - len(text.lstrip(" "))
+        return self.cursor.mark(self.value_start + (spaces if spaces < len(text) else 0))

@@ -1,1 +1,0 @@
-"""From trees to what the sections are validated from, and from the schema's errors to words at a place."""

@@ -1,0 +1,1 @@
+"""Turn pydantic errors into messages with positions and repairs."""
