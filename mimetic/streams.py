@@ -1,8 +1,8 @@
 """Random streams keyed by name: the determinism contract.
 
-Every value is drawn from a generator seeded by a stable hash of (run seed, canonical parameter name,
-slot). It depends neither on the order of rules and layers, nor on threads, workers, devices or shards.
-Draw into fresh contiguous CPU tensors and copy: a draw depends on layout, dtype and device.
+Every value is drawn from a generator seeded by a stable hash of (run seed, canonical parameter name, slot).
+It depends neither on the order of rules and layers, nor on threads, workers, devices or shards. A draw
+depends on layout, dtype and device: draw into new contiguous CPU tensors, then copy.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def generator(*parts: object, device: str | torch.device = "cpu") -> torch.Gener
 def keyed_global_rng(*parts: object) -> Iterator[None]:
     """Seed torch's global CPU stream by `key` of the parts inside the block, and restore it afterwards.
 
-    For code that knows no generators, such as a layer's own `reset_parameters`.
+    For code that takes no generator, such as a layer's `reset_parameters`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(key(*parts))  # torch.manual_seed would reseed the GPUs for good

@@ -69,7 +69,7 @@ def side_by_side(
     workers = min(torch.get_num_threads(), len(items))
     results: list[R] = []
     with one_thread():
-        if workers < 2:  # noqa: PLR2004
+        if workers <= 1:
             for item in items:
                 results.append(work(item))
                 on_result()

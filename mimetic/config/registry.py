@@ -50,7 +50,7 @@ class Component(Section):
     """What it is made from beside its own fields: covariances of a trained network, what a learner learned,
     a trained network itself, or training images."""
 
-    example: ClassVar[Mapping[str, Any]] = {}
+    example: ClassVar[Mapping[str, object]] = {}
     """Values of the required fields, with which tests and documentation build the component."""
 
     type: str = ""

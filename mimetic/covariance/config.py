@@ -108,7 +108,7 @@ class Part(Section):
 class Mixture(CovarianceSource, type="mixture", impl="mimetic.covariance.components:mixture"):
     """Weighted mean of covariances, each brought to trace 1 first, so that a share is one of the energy."""
 
-    example: ClassVar[Mapping[str, Any]] = {
+    example: ClassVar[Mapping[str, object]] = {
         "parts": ({"covariance": "closed_form"}, {"covariance": "identity"})
     }
 
@@ -132,8 +132,8 @@ class Scale(Component, family="scale", impl="mimetic.covariance.scale:unchanged"
     Class arguments of a scale, each "module:function":
         impl: `f(spec, geometry, found) -> float`, the trace of one filter's covariance before `gain`, where
             the source's own is `found`; unchanged unless given.
-        last: `f(drawn, spec, site, harvests) -> ResolvedInit`, a step that follows once the whole network is
-            initialized; none unless given.
+        finish: `f(resolved, spec, site, context) -> ResolvedInit`, a step that follows once the whole network
+            is initialized; none unless given.
     """
 
     gain: Positive = Field(1.0, description="Factor on the weights, after the scale.")

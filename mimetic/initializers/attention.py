@@ -1,7 +1,6 @@
 """Initializers of attention: from their sections to maps of queries, keys, values and the projection."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -134,7 +133,7 @@ def _attention_init(
     sample_maps: Callable[[MapStreams], Mapping[str, Tensor]],
     *,
     notes: tuple[str, ...] = (),
-    **resolved: Any,
+    **resolved: object,
 ) -> ResolvedInit:
     """Return an initializer that draws maps; biases become zeros where the section says so."""
     biases = sorted(slot for slot in spec.filled_slots - spec.maps if site.slot(slot) is not None)

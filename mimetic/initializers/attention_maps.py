@@ -68,7 +68,7 @@ def query_key_maps(
 ) -> tuple[Tensor, Tensor]:
     """Return maps q (H·k, d_q) and k (G·k, d_k) with W_Q·W_Kᵀ the best rank-k approximation of A by head.
 
-    A is drawn anew for every head. Heads that share a key (an extension of ours) have the keys that serve all
+    A is drawn for each head. Heads that share a key (an extension of ours) have the keys that serve all
     of them best: their targets are stacked, [A_1; …; A_r], and factored together, with norms shared out
     equally between a query head and a key head.
 

@@ -24,6 +24,9 @@ ENERGY = 1.0 / 3.0
 
 _SIDES = (3, 4, 5)
 
+_ZERO = 1e-9
+"""Norm up to which a member is zero on the kernel's pixels."""
+
 Shapes = Callable[[Generator], Tensor]
 """Draws the shapes of all slices (slices, taps), of any norm."""
 
@@ -90,7 +93,7 @@ def derivative_basis(kernel_size: Shape, *, sigma: float, order: int) -> Tensor:
         for dimension, n in enumerate(orders):
             member = member[..., None] * profiles[dimension][n]
         members.append(member.flatten())
-    return torch.stack([m / m.norm() for m in members if float(m.norm()) > 1e-9])  # noqa: PLR2004
+    return torch.stack([m / m.norm() for m in members if float(m.norm()) > _ZERO])
 
 
 def _hermite(x: Tensor, n: int) -> Tensor:

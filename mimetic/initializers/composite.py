@@ -1,7 +1,6 @@
 """Initializers of composite sites: from the maps of a site to the tensors that store them, and back."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -23,7 +22,7 @@ def composite_init(
     *,
     moments: Mapping[str, Moments],
     notes: Sequence[str] = (),
-    **resolved: Any,
+    **resolved: object,
 ) -> ResolvedInit:
     """Return the initializer of a composite site from a function that draws its maps.
 
@@ -40,8 +39,8 @@ def composite_init(
 
     def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:
         maps = sample_maps(lambda slot: streams("", slot))
-        wanted = maps if spec.filled_slots is None else spec.filled_slots
-        return assemble(site, {slot: maps[slot] for slot in maps if slot in wanted}, names, layer)
+        filled = maps if spec.filled_slots is None else spec.filled_slots
+        return assemble(site, {slot: maps[slot] for slot in maps if slot in filled}, names, layer)
 
     return ResolvedInit(
         name=spec.type_name(),

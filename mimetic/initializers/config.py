@@ -4,7 +4,7 @@ The functions have the signature `initializers.resolved.InitFunction`.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -65,7 +65,7 @@ class Normal(Init, type="normal", impl="mimetic.initializers.univariate:normal")
 class ScaledResidual(Init, type="scaled_residual", impl="mimetic.initializers.univariate:scaled_residual"):
     """Draw from N(0, std² / (branches·layers)): for the last layer of each residual branch, as in GPT-2."""
 
-    example: ClassVar[Mapping[str, Any]] = {"layers": 12}
+    example: ClassVar[Mapping[str, object]] = {"layers": 12}
 
     layers: Count = Field(description="Number of blocks that add to the residual stream.")
     branches: Count = Field(2, description="Branches of a block: attention and MLP.")
@@ -84,7 +84,7 @@ class TruncNormal(Init, type="trunc_normal", impl="mimetic.initializers.univaria
 class Constant(Init, type="constant", impl="mimetic.initializers.univariate:constant"):
     """Fill with one value."""
 
-    example: ClassVar[Mapping[str, Any]] = {"value": 0.3}
+    example: ClassVar[Mapping[str, object]] = {"value": 0.3}
 
     value: float = Field(description="The value.")
 
@@ -102,7 +102,7 @@ class Eye(Init, type="eye", impl="mimetic.initializers.univariate:eye"):
 
 
 class Dirac(Init, type="dirac", impl="mimetic.initializers.univariate:dirac"):
-    """Fill convolution filters with the Dirac delta, so that channels pass through."""
+    """Fill convolution filters with the Dirac delta, which pass channels through."""
 
     groups: int = Field(1, ge=1, description="Groups of output channels that each pass through.")
 
@@ -144,7 +144,7 @@ class Orthogonal(Init, type="orthogonal", impl="mimetic.initializers.univariate:
 class Sparse(Init, type="sparse", impl="mimetic.initializers.univariate:sparse"):
     """Draw columns from N(0, std²) and set a fraction of each to zero (Martens, 2010)."""
 
-    example: ClassVar[Mapping[str, Any]] = {"sparsity": 0.7}
+    example: ClassVar[Mapping[str, object]] = {"sparsity": 0.7}
 
     sparsity: Fraction = Field(description="Fraction of zeros in each column.")
     std: Positive = Field(0.01, description="Standard deviation of the other entries.")
@@ -273,7 +273,7 @@ class GaussianDerivatives(
     """A random derivative of a centred Gaussian in each channel of a filter (arXiv 1605.02971)."""
 
     sigma: Positive = Field(1.0, description="Standard deviation of the Gaussian in pixels.")
-    order: int = Field(2, ge=0, le=4, description="Highest order; in two dimensions 2 makes six filters.")
+    order: int = Field(2, ge=0, le=4, description="Highest order; in two dimensions 2 gives six filters.")
 
 
 class MimeticSsm(Init, type="mimetic_ssm", impl="mimetic.initializers.mimetic_ssm:mimetic_ssm"):

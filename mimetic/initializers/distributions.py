@@ -53,7 +53,7 @@ def per_tensor(
 ) -> Callable[[Spec, Site, Context], ResolvedInit]:
     """Turn `f(spec, shape) -> Distribution` into the function behind an `init`.
 
-    Every parameter that the rule claims is drawn on its own. A matrix stored input first (GPT-2's Conv1D) is
+    Every parameter that the rule claims is drawn separately. A matrix stored input first (GPT-2's Conv1D) is
     drawn as the equivalent linear layer's and transposed: it has the same fans, and the same values.
 
     The decorated function raises UserError where the distribution cannot fill such a tensor; the message is

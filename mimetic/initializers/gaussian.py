@@ -6,7 +6,6 @@ every filter is one. Means are zero, and biases are never touched (arXiv 2210.03
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +44,7 @@ def gaussian(spec: CovarianceSource, scale: Scale, site: Site, context: Context)
         _check_filters(site, name)
     geometry = _geometry(site)
     unscaled = covariance_of(spec, site, context)
-    arguments: dict[str, Any] = {"covariance": spec.arguments_at(site.depth), "scale": scale.model_dump()}
+    arguments: dict[str, object] = {"covariance": spec.arguments_at(site.depth), "scale": scale.model_dump()}
     if isinstance(unscaled, PendingCovariance):
         return _pending(unscaled, arguments, site.layer)
     try:
@@ -87,7 +86,7 @@ def draw_filters(cov: Covariance, geometry: Geometry, generator: torch.Generator
     return stored(filters_OIK, geometry)
 
 
-def _pending(pending: PendingCovariance, arguments: dict[str, Any], layer: str) -> ResolvedInit:
+def _pending(pending: PendingCovariance, arguments: dict[str, object], layer: str) -> ResolvedInit:
     """Return an initializer that can be shown but not sampled: its network is not trained yet."""
 
     def sample(_streams: Streams, _layer: nn.Module) -> Mapping[str, Tensor]:
@@ -113,7 +112,7 @@ def _geometry(site: Site) -> Geometry:
 def _check_filters(site: Site, name: str) -> None:
     """Refuse parameters that do not contain the layer's filters."""
     shape = site.parameter(name).shape
-    if name != "weight" or len(shape) < 2:  # noqa: PLR2004
+    if name != "weight" or len(shape) <= 1:
         raise UserError(
             f"{site.layer}: covariance rules draw filters, and `{name}` of shape {shape} contains none; "
             "leave `param` at `weight`, or use an `init` by name for it",

@@ -43,7 +43,7 @@ def normal_(tensor: Tensor, mean: float, std: float, *, generator: Generator) ->
         return tensor.normal_(mean, std, generator=generator)
     flat.uniform_(generator=generator)
     _transform(flat[: count - count % (2 * _HALF)], mean, std)
-    if count % (2 * _HALF):  # the last sixteen are drawn anew
+    if count % (2 * _HALF):  # the last sixteen are drawn again
         _transform(flat[-2 * _HALF :].uniform_(generator=generator), mean, std)
     return tensor
 

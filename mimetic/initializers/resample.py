@@ -174,9 +174,8 @@ class _Work:
         refresh_statistics(self.pair.new, step.layer, self.pair.images_NCHW, origin="the new network")
         if step.layer not in self.pending_shifts:
             return
-        deviation = (module.running_var.double() + module.eps).sqrt()  # type: ignore[operator]
-        _set(module, "weight", deviation)
-        _set(module, "bias", self.pending_shifts[step.layer] + module.running_mean.double())  # type: ignore[operator]
+        _set(module, "weight", _deviation(module))
+        _set(module, "bias", self.pending_shifts[step.layer] + _values(module, "running_mean"))
 
     def layer(self, name: str, before: str | None, norm: str | None, *, last: bool) -> Resampled:
         """Draw a layer's filters, or copy them, in the basis of the new network's channels."""
@@ -261,8 +260,8 @@ class _Work:
 def dense_geometry(module: nn.Module) -> Geometry | None:
     """Return the geometry of a convolution or linear layer; None for anything else."""
     kind, geometry = kind_and_geometry(module)
-    wanted = kind in {"conv", "depthwise_conv", "pointwise_conv", "conv_transpose", "linear"}
-    return geometry if wanted else None
+    is_dense = kind in {"conv", "depthwise_conv", "pointwise_conv", "conv_transpose", "linear"}
+    return geometry if is_dense else None
 
 
 def orthogonal_rows(cov: Covariance, count: int, stream: torch.Generator) -> Tensor:
@@ -287,11 +286,16 @@ def _folded(module: nn.Module, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
     shift_O = _values(module, "bias", torch.zeros(geometry.out_channels))
     if norm is None:
         return weight_OIK, shift_O
-    mean_O, variance_O = _values(norm, "running_mean"), _values(norm, "running_var")
+    mean_O = _values(norm, "running_mean")
     ones = torch.ones_like(mean_O)
-    gain_O = _values(norm, "weight", ones) / (variance_O + norm.eps).sqrt()  # type: ignore[operator]
+    gain_O = _values(norm, "weight", ones) / _deviation(norm)
     shift_O = _values(norm, "bias", torch.zeros_like(mean_O)) + gain_O * (shift_O - mean_O)
     return weight_OIK * gain_O.view(-1, *[1] * (weight_OIK.ndim - 1)), shift_O
+
+
+def _deviation(norm: nn.Module) -> Tensor:
+    """Return √(σ² + ε), by which a norm divides."""
+    return (_values(norm, "running_var") + float(vars(norm)["eps"])).sqrt()
 
 
 def _values(module: nn.Module, name: str, absent: Tensor | None = None) -> Tensor:

@@ -93,7 +93,7 @@ class ResolvedInit:
     """
 
     name: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, object]
     sample: Callable[[Streams, nn.Module], Mapping[str, Tensor]]
     moments: Mapping[str, Moments] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""`weight_selection` and `weight_tiling`: weights taken from another network, fitted to our shapes.
+"""`weight_selection` and `weight_tiling`: weights copied from another network, fitted to our shapes.
 
 Selection (Xu et al., "Initializing Models with Larger Ones", arXiv 2311.18823; github
 OscarXZQ/weight-selection) takes evenly spaced entries along each side of a larger tensor. As indices depend
@@ -86,7 +86,7 @@ def weight_tiling(spec: WeightTiling, site: Site, context: Context) -> ResolvedI
 
     def fit(tensor: Tensor, shape: Shape) -> Tensor:
         values = tiled(tensor.double(), shape, chunks=spec.chunks)
-        if spec.preserve == "entries" or len(shape) < 2:  # noqa: PLR2004 - a vector has no norm to preserve
+        if spec.preserve == "entries" or len(shape) <= 1:
             return values
         norm, source_norm = values.norm(), tensor.double().norm()
         return values * (source_norm / norm) if float(norm) > 0.0 else values

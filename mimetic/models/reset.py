@@ -1,4 +1,4 @@
-"""The model's own initialization, layer by layer, from streams keyed by the layers' names.
+"""The default initialization of a model, layer by layer, from streams keyed by the layers' names.
 
 A layer's default distribution is its `reset_parameters`. That method takes no generator, so it runs under a
 seeded global stream; and because a draw depends on memory format, dtype and device, it runs on a contiguous
@@ -21,7 +21,7 @@ from mimetic.threads import one_thread
 def reset_keyed(model: nn.Module, seed: int) -> nn.Module:
     """Re-initialize a model in place: every parameter and buffer, by its layer's own `reset_parameters`.
 
-    Parameters train again (`requires_grad`), buffers such as batch-norm statistics start anew. A tensor that
+    Parameters train again (`requires_grad`), buffers such as batch-norm statistics are reset. A tensor that
     several layers share is drawn by the first. Layers are keyed by canonical name, see `draw_default`.
 
     Args:
@@ -43,8 +43,7 @@ def reset_layers(layers: Iterable[tuple[str, nn.Module]], seed: int) -> None:
     """Re-initialize layers in place, each under its name in the network; see `reset_keyed`.
 
     Args:
-        layers: Names and layers. Only tensors a layer owns itself are drawn: modules below it are layers of
-            their own.
+        layers: Names and layers. Only tensors a layer owns itself are drawn, not those of modules below it.
         seed: Seed of the run.
     """
     _reset_all(((canonical_name(name), layer) for name, layer in layers), seed)
