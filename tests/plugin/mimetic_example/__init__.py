@@ -1,0 +1,1 @@
+"""An example plug-in: five components, each a section in `config.py` and one function."""

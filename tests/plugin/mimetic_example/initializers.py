@@ -1,0 +1,21 @@
+"""The Laplace distribution, by inversion of its distribution function."""
+
+import math
+
+import torch
+from mimetic_example.config import Laplace
+from torch import Generator, Tensor
+
+from mimetic.initializers.distributions import Distribution, Shape, independent, per_tensor
+
+
+@per_tensor
+def laplace(spec: Laplace, shape: Shape) -> Distribution:
+    """x = −b·sign(u)·ln(1 − 2|u|) with u uniform in (−½, ½) and b = std / √2."""
+    scale = spec.std / math.sqrt(2.0)
+
+    def fill(tensor: Tensor, stream: Generator) -> None:
+        uniform = torch.rand(tensor.shape, generator=stream, dtype=torch.float64) - 0.5
+        tensor.copy_(-scale * uniform.sign() * torch.log1p(-2.0 * uniform.abs()))
+
+    return Distribution(fill, independent(shape, spec.std))

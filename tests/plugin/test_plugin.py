@@ -1,0 +1,102 @@
+"""An installed plug-in of five components works everywhere a built-in component does.
+
+The package beside this file has an entry point, as an installer would write it; each test runs Python with it
+on the path. Nothing else in the tree knows its names.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+TYPES = {
+    "init": "laplace",
+    "covariance": "exponential",
+    "data": "stripes",
+    "model": "tiny_conv",
+    "optimizer": "sign_sgd",
+}
+
+
+def python(*words: str, cwd: Path = ROOT) -> str:
+    """Run Python with the plug-in installed, and return its standard output."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)])}
+    command = [sys.executable, *words]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, cwd=cwd, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_component_takes_two_product_files() -> None:
+    """Each type is one section in config.py and one function in a file of its family."""
+    sections = (HERE / "mimetic_example" / "config.py").read_text()
+    assert all(f'type="{name}"' in sections for name in TYPES.values())
+    others = sorted(path.stem for path in (HERE / "mimetic_example").glob("*.py"))
+    assert others == ["__init__", "config", "covariances", "data", "initializers", "models", "optimizers"]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "",
+        "import mimetic_example.config",
+        "import mimetic_example.initializers",
+        "import mimetic.initializers.univariate",
+        "import mimetic.recipe.load",
+        "from mimetic.config.registry import registered; registered('init')",
+    ],
+)
+def test_import_order(first: str) -> None:
+    """`mimetic.initialize` finds the plug-in whichever module was imported first."""
+    code = f"""{first}
+import mimetic, torch
+model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.Linear(4, 2))
+rules = [
+    {{"match": "0", "covariance": {{"type": "exponential", "length": 2.0}}}},
+    {{"match": "1", "init": "laplace"}},
+]
+plan = mimetic.initialize(model, {{"recipe": 1, "init": rules}}, seed=0)
+print(sorted(entry.initializer for entry in plan.entries if entry.rule))
+"""
+    assert python("-c", code).strip() == "['gaussian', 'laplace']"
+
+
+def test_command_line(tmp_path: Path) -> None:
+    """Validated without torch, listed, completed by the schema, and planned."""
+    recipe = str(HERE / "recipe.yaml")
+    light = "import sys; from mimetic.cli import main; sys.argv[1:] = ['validate', sys.argv[1]]\n"
+    light += "try: main()\nexcept SystemExit as end: assert not end.code\nprint('torch' in sys.modules)"
+    assert python("-c", light, recipe).splitlines()[-1] == "False"
+    schema = json.loads(python("-m", "mimetic", "schema"))
+    for family, name in TYPES.items():
+        assert name in python("-m", "mimetic", "ls", family)
+        assert f'"{name}"' in json.dumps(schema)
+    plan = python("-m", "mimetic", "plan", f"{recipe}#plugin", cwd=tmp_path)
+    assert "laplace" in plan
+
+
+def test_study(tmp_path: Path) -> None:
+    """A study trains the model on the data with the optimizer, in workers, from the plug-in's weights."""
+    out = python("-m", "mimetic", "run", str(HERE / "recipe.yaml"), "--offline", "--root", str(tmp_path))
+    assert "plugin" in out
+    journals = sorted(tmp_path.glob("studies/plugin/*/*/seed-0/journal.jsonl"))
+    ends = [json.loads(path.read_text().splitlines()[-1]) for path in journals]
+    assert [end["status"] for end in ends] == ["FINISHED", "FINISHED"], ends
+
+
+def test_statistics() -> None:
+    """The statistical tests of registered components test the plug-in's without an edit."""
+    out = python(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-rA",
+        "tests/initializers/test_registry.py", "-k", "laplace or exponential",
+    )  # fmt: skip
+    assert "laplace" in out
+    assert "exponential" in out
+    assert " passed" in out
