@@ -46,11 +46,10 @@ def test_a_component_takes_two_product_files() -> None:
     "first",
     [
         "",
-        "import mimetic_example.config",
         "import mimetic_example.initializers",
-        "import mimetic.initializers.univariate",
-        "import mimetic.recipe.load",
-        "from mimetic.config.registry import registered; registered('init')",
+        pytest.param("import mimetic_example.config", marks=pytest.mark.slow),
+        pytest.param("import mimetic.initializers.univariate", marks=pytest.mark.slow),
+        pytest.param("import mimetic.recipe.load", marks=pytest.mark.slow),
     ],
 )
 def test_import_order(first: str) -> None:
@@ -78,7 +77,7 @@ def test_command_line(tmp_path: Path) -> None:
     for family, name in TYPES.items():
         assert name in python("-m", "mimetic", "ls", family)
         assert f'"{name}"' in json.dumps(schema)
-    plan = python("-m", "mimetic", "plan", f"{recipe}#plugin", cwd=tmp_path)
+    plan = python("-m", "mimetic", "plan", recipe, "--arm", "plugin", cwd=tmp_path)
     assert "laplace" in plan
 
 
@@ -99,4 +98,4 @@ def test_statistics() -> None:
     )  # fmt: skip
     assert "laplace" in out
     assert "exponential" in out
-    assert " passed" in out
+    assert out.count("PASSED") > len(TYPES)

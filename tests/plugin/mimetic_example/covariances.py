@@ -1,12 +1,12 @@
 """A covariance over the pixels of a kernel that decays with their distance."""
 
 import torch
-from mimetic_example.config import Exponential
 
 from mimetic.covariance.context import Context
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
 from mimetic.errors import UserError
 from mimetic.graph.site import Site
+from mimetic_example.config import Exponential
 
 
 def exponential(spec: Exponential, site: Site, _context: Context) -> Covariance:

@@ -1,10 +1,10 @@
 """Stripes in noise, made once."""
 
 import torch
-from mimetic_example.config import Stripes
 
 from mimetic.data.dataset import ImageSet, ImageSource
 from mimetic.streams import generator
+from mimetic_example.config import Stripes
 
 
 def stripes(spec: Stripes) -> ImageSet:

@@ -3,15 +3,15 @@
 import math
 
 import torch
-from mimetic_example.config import Laplace
 from torch import Generator, Tensor
 
 from mimetic.initializers.distributions import Distribution, Shape, independent, per_tensor
+from mimetic_example.config import Laplace
 
 
 @per_tensor
 def laplace(spec: Laplace, shape: Shape) -> Distribution:
-    """x = −b·sign(u)·ln(1 − 2|u|) with u uniform in (−½, ½) and b = std / √2."""
+    """X = −b·sign(u)·ln(1 − 2|u|) with u uniform in (−½, ½) and b = std / √2."""
     scale = spec.std / math.sqrt(2.0)
 
     def fill(tensor: Tensor, stream: Generator) -> None:

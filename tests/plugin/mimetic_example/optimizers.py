@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+
 from mimetic_example.config import SignSgd
 
 
