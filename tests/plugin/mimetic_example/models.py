@@ -1,9 +1,9 @@
 """A network of a few hundred weights."""
 
-from mimetic_example.config import TinyConv
 from torch import nn
 
 from mimetic.models.build import Request, build_layerwise
+from mimetic_example.config import TinyConv
 
 
 def tiny_conv(spec: TinyConv, request: Request) -> nn.Module:
