@@ -2,7 +2,7 @@
 
     python benchmarks/store.py [--minutes 10] [--processes 8]
 
-By design workers write journals and one process mirrors them, so the store has one writer whatever the
+By design workers write journals and one process uploader them, so the store has one writer whatever the
 number of workers. Each process here writes epochs as fast as a very short trial would. At the end the store
 must hold every point of every journal once, and the user must have read of no trouble. Exit code 1 otherwise.
 """
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from mimetic.journal import Journal, read_journal
 from mimetic.tracking import runs
-from mimetic.tracking.mirror import Mirrors
 from mimetic.tracking.store import Store, open_store, sqlite_path
+from mimetic.tracking.uploader import StudyUploader
 
 METRICS = ("train/loss", "train/acc", "test/loss", "test/acc", "lr", "images_per_second")
 
@@ -54,12 +54,12 @@ def look(uri: str, seconds: float) -> None:
 def mirror(store: Store, folder: Path, options: argparse.Namespace) -> tuple[list[str], float, list[str]]:
     """Start the writers and a reader, mirror until all have ended; return runs, seconds inside, messages."""
     seconds = 60 * options.minutes
-    mirrors, ids, processes = Mirrors(), [], []
+    uploader, ids, processes = StudyUploader(), [], []
     here = [sys.executable, str(Path(__file__).resolve())]
     for number in range(options.processes):
         path = folder / f"trial-{number}" / "journal.jsonl"
-        ids.append(runs.create_trial_run(store, study="bench", arm="a", seed=number, params={}))
-        mirrors.add(store, ids[-1], path)
+        ids.append(runs.create_run(store, runs.NewRun(study="bench", arm="a", seed=number, params={})))
+        uploader.add(store, ids[-1], path)
         processes.append(
             subprocess.Popen(
                 [*here, "--write", str(path), "--seconds", str(seconds), "--pause", str(options.pause)]
@@ -70,10 +70,10 @@ def mirror(store: Store, folder: Path, options: argparse.Namespace) -> tuple[lis
     inside = 0.0
     while any(process.poll() is None for process in processes):
         began = time.perf_counter()
-        said += mirrors.pump()
+        said += uploader.upload()
         inside += time.perf_counter() - began
         time.sleep(0.2)
-    said += mirrors.finish("cut off")
+    said += uploader.finish("cut off")
     looks = reader.communicate()[0].decode().strip()
     print(f"a reader looked {looks} times")
     return ids, inside, said

@@ -12,8 +12,7 @@ from typing import Any
 from mimetic.config.base import NAME_PATTERN
 from mimetic.errors import RunError, UserError
 from mimetic.tracking.runs import KIND, STUDY
-from mimetic.tracking.store import connect, sqlite_path, tracking_uri
-from mimetic.tracking.trouble import store_trouble
+from mimetic.tracking.store import connect, sqlite_path, store_errors, tracking_uri
 
 FOLDER = "fetched"
 """Below the root: a folder for each run whose files came from a server."""
@@ -38,7 +37,7 @@ def fetch_trial(root: str | os.PathLike[str], run_id: str, *, weights: str) -> P
     if file is not None and not file.is_file():  # `connect` would make one
         raise UserError(f"there is no run {run_id}: nothing was tracked in {file} yet")
     uri, client = connect(root)
-    with store_trouble(uri):
+    with store_errors(uri):
         run = _found(client, run_id, uri)
     tags, params = run.data.tags, run.data.params
     arm, seed, study = params.get("arm", ""), params.get("seed", ""), tags.get(STUDY, "")
@@ -86,7 +85,7 @@ def _download(client: Any, uri: str, run_id: str, there: Path, *, weights: str) 
     there.mkdir(parents=True, exist_ok=True)
     try:
         for artifact, place in (("recipe/resolved.yaml", there.parents[1]), (weights, there)):
-            with store_trouble(uri):
+            with store_errors(uri):
                 try:
                     path = client.download_artifacts(run_id, artifact, str(coming))
                 except (MlflowException, OSError) as error:

@@ -1,19 +1,34 @@
-"""What is written into a run: tags, points of metrics, the data set, files."""
+"""Write to a run: tags, metrics, the data set, files, pictures, all within MLflow's limits."""
 
+import json
+import re
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from mimetic.tracking.store import Store
-from mimetic.tracking.trouble import store_trouble
-from mimetic.tracking.values import BATCH_LIMIT, METRIC_LIMIT, TAG_LIMIT, batches, clean_key, cut
+from mimetic.tracking.store import Store, store_errors
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
+PARAM_LIMIT = 6000
+TAG_LIMIT = 8000
+KEY_LIMIT = 250
+BATCH_LIMIT = 100
+"""Params or tags in one call."""
+METRIC_LIMIT = 900
+"""Metric points in one call; MLflow takes a thousand entries, tags included."""
+
+_Item = TypeVar("_Item")
+
+_MOMENT = re.compile(r"-(start|end|epoch-\d+)$")
+_IMAGE_FILE = re.compile(r"(.+?)[+%]step[+%](\d+)[+%]timestamp")
+
 
 def set_tags(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
-    """Set tags of a run, cut to what MLflow holds.
+    """Set tags of a run, truncated to MLflow's limits.
 
     Raises:
         RunError: If the store does not work.
@@ -23,19 +38,21 @@ def set_tags(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
 
 
 def log_points(store: Store, run_id: str, points: Sequence["Metric"], *, tags: Mapping[str, str]) -> None:
-    """Log points of metrics and set tags in one call; together at most a thousand.
+    """Log metric points and set tags in one call; together at most a thousand.
 
     Raises:
         RunError: If the store does not work.
     """
     from mlflow.entities import RunTag
 
-    with store_trouble(store.uri):
-        store.client.log_batch(run_id, metrics=points, tags=[RunTag(*item) for item in fitting(tags).items()])
+    with store_errors(store.uri):
+        store.client.log_batch(
+            run_id, metrics=points, tags=[RunTag(*item) for item in truncate_tags(tags).items()]
+        )
 
 
 def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
-    """Log figures of a whole run, e.g. those of the comparison.
+    """Log metrics of a whole run, e.g. those of the comparison.
 
     Raises:
         RunError: If the store does not work.
@@ -49,7 +66,7 @@ def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float], *, step
 
 
 def log_dataset(store: Store, run_id: str, *, name: str, digest: str, source: str = "") -> None:
-    """Say which data a run was trained on; MLflow shows name and digest in a column of their own.
+    """Log the data set a run was trained on; MLflow shows its name and digest in a column.
 
     Raises:
         RunError: If the store does not work.
@@ -58,28 +75,105 @@ def log_dataset(store: Store, run_id: str, *, name: str, digest: str, source: st
 
     data = Dataset(name[:500], digest[:36], "local", source)
     context = InputTag("mlflow.data.context", "training")
-    with store_trouble(store.uri):
+    with store_errors(store.uri):
         store.client.log_inputs(run_id, datasets=[DatasetInput(data, [context])])
 
 
-def log_files(store: Store, run_id: str, files: Mapping[str, str] | list[str], *, folder: str = "") -> None:
-    """Upload files into the run's artifacts.
+def log_files(store: Store, run_id: str, files: Sequence[Path], *, folder: str = "") -> None:
+    """Upload files to the run's artifacts.
 
     Args:
         store: The open store.
         run_id: The run.
-        files: Paths, or path → folder among the artifacts.
-        folder: The folder among the artifacts where `files` gives none.
+        files: The files.
+        folder: The folder among the artifacts.
 
     Raises:
         RunError: If the store does not work or a file is missing.
     """
-    placed = files if isinstance(files, Mapping) else dict.fromkeys(files, folder)
-    with store_trouble(store.uri):
-        for path, place in placed.items():
-            store.client.log_artifact(run_id, str(path), place or None)
+    with store_errors(store.uri):
+        for path in files:
+            store.client.log_artifact(run_id, str(path), folder or None)
 
 
-def fitting(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return tags as MLflow can hold them."""
-    return {clean_key(key): cut(str(value), TAG_LIMIT) for key, value in tags.items()}
+def truncate_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return tags within MLflow's limits."""
+    return {clean_key(key): truncate(str(value), TAG_LIMIT) for key, value in tags.items()}
+
+
+def log_picture(
+    store: Store, run_id: str, path: Path, *, epoch: int, logged: set[tuple[str, int]]
+) -> list[str]:
+    """Log a picture under `pictures/<name>` at an epoch, unless the run has it, and return notes.
+
+    MLflow shows images logged under one key as a chart with a slider over steps.
+
+    Args:
+        store: The open store.
+        run_id: The run.
+        path: PNG file; `-start`, `-end` or `-epoch-3` at the end of its name is not part of the key.
+        epoch: The epoch it was drawn after; a picture of the start belongs to epoch 0.
+        logged: (key, epoch) of the run's pictures; the new one is added.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    stem = path.stem
+    key = clean_key(f"pictures/{_MOMENT.sub('', stem)}")
+    step = 0 if stem.endswith("-start") else epoch
+    if (key, step) in logged:
+        return []
+    try:
+        with Image.open(path) as file:
+            picture = file.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError):  # what Pillow raises for damaged files
+        return [f"{path} is not a picture: uploaded as a plain file"]
+    store.client.log_image(run_id, picture, key=key, step=step)
+    logged.add((key, step))
+    return []
+
+
+def logged_pictures(store: Store, run_id: str) -> set[tuple[str, int]]:
+    """Return (key, step) of a run's pictures, parsed from MLflow's file names."""
+    names = (str(item.path).rpartition("/")[2] for item in store.client.list_artifacts(run_id, "images"))
+    found = map(_IMAGE_FILE.match, names)
+    return {(m[1].replace("~", "/").replace("#", "/"), int(m[2])) for m in found if m is not None}
+
+
+def flatten(values: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
+    """Return nested settings as flat strings, `{"optimizer": {"lr": 0.1}}` as `optimizer.lr = 0.1`.
+
+    Lists become JSON; None and empty lists are left out.
+    """
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, prefix=f"{key}.")
+        elif value is not None and value not in ([], ()):
+            flat[clean_key(key)] = truncate(_text(value), PARAM_LIMIT)
+    return flat
+
+
+def clean_key(key: str) -> str:
+    """Return a key of the characters that MLflow accepts: letters, digits and `_-. /`."""
+    return re.sub(r"[^\w\-. /]", "_", key, flags=re.ASCII)[:KEY_LIMIT]
+
+
+def truncate(text: str, limit: int) -> str:
+    """Return the text, ending in an ellipsis if it is longer than the limit."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def batches(items: Sequence[_Item], size: int) -> Iterator[list[_Item]]:
+    """Yield the items in lists of at most `size`."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return json.dumps(value, default=str, ensure_ascii=False)
+    return str(value)

@@ -1,33 +1,37 @@
-"""Runs: one for each trial and one summary for each study, flat, made up front with explicit ids.
+"""Create, find and end runs: one for each trial and a summary for each study.
 
-Children under a parent run would leave MLflow's chart page empty, so the study is a tag.
+Runs are flat, because children under a parent run leave MLflow's chart page empty; the study is a tag. Runs
+carry the process that owns them, so that a later one can tell whether it is alive.
 """
 
 import getpass
+import os
+import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from mimetic.tracking.log import fitting, set_tags
-from mimetic.tracking.processes import is_gone, owner_tags
-from mimetic.tracking.store import Store
-from mimetic.tracking.trouble import store_trouble
-from mimetic.tracking.values import BATCH_LIMIT, batches, flatten
+from mimetic.tracking.log import BATCH_LIMIT, batches, flatten, set_tags, truncate_tags
+from mimetic.tracking.store import Store, store_errors
 
 STUDY = "mimetic.study"
 KIND = "mimetic.kind"
 REASON = "mimetic.reason"
-WHOLE = "mimetic.whole"
-"""Tag a trial's run gets once all that is known before training stands in it."""
+COMPLETE_TAG = "mimetic.whole"
+"""Set on a trial's run when params, tags and files from before training are logged."""
+HOST_TAG = "mimetic.host"
+PID_TAG = "mimetic.pid"
+PROCESS_START_TAG = "mimetic.process"
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 Kind = Literal["trial", "stage", "summary"]
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where runs come from, for the columns MLflow has for it.
+class RunSource:
+    """Where runs come from, as MLflow's columns show it.
 
     Attributes:
         recipe: Path of the recipe.
@@ -50,69 +54,64 @@ class Origin:
         return {key: value for key, value in found.items() if value}
 
 
-def create_trial_run(
-    store: Store,
-    *,
-    study: str,
-    arm: str,
-    seed: int,
-    params: Mapping[str, Any],
-    tags: Mapping[str, str] | None = None,
-    origin: Origin | None = None,
-    note: str | None = None,
-    kind: Kind = "trial",
-) -> str:
-    """Create the run of one trial and return its id.
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to create.
 
-    Args:
-        store: The open store.
+    Attributes:
         study: Id of the study.
-        arm: Name of the arm; the interface groups by this param.
-        seed: The seed.
-        params: Settings, flat or nested. Params are written once: nothing that may change on resume.
-        tags: More tags, e.g. versions.
-        origin: Recipe, commit and user.
-        note: Text the run's page shows.
-        kind: Whether it is a trial of an arm or of a stage; charts of the arms leave stages out.
+        kind: Whether it is a trial of an arm, a trial of a stage (the charts omit those), or the study's
+            summary.
+        arm: Name of the arm or stage; the UI groups by this param.
+        seed: The seed of a trial.
+        params: Settings, flat or nested; MLflow cannot change them on resume.
+        tags: Further tags, e.g. versions.
+        source: Recipe, commit and user.
+        note: Text on the run's page.
+    """
+
+    study: str
+    kind: Kind = "trial"
+    arm: str = ""
+    seed: int = 0
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    source: RunSource = field(default_factory=RunSource)
+    note: str | None = None
+
+
+def create_run(store: Store, run: NewRun) -> str:
+    """Create a run and return its id. A trial is SCHEDULED until its journal's start sets it RUNNING.
 
     Raises:
         RunError: If the store does not work.
     """
-    settings = {"arm": arm, "seed": str(seed)} | flatten(params)
-    name = f"{arm} · seed {seed}"
-    run_id = _create(store, name, kind, study, params=settings, tags=tags, origin=origin, note=note)
-    with store_trouble(store.uri):
-        store.client.update_run(run_id, status="SCHEDULED")  # its journal's start sets it running
+    from mlflow.entities import Param
+
+    is_summary = run.kind == "summary"
+    name = f"summary · {run.study}" if is_summary else f"{run.arm} · seed {run.seed}"
+    params = flatten(({} if is_summary else {"arm": run.arm, "seed": run.seed}) | dict(run.params))
+    tags = {STUDY: run.study, KIND: run.kind} | owner_tags() | run.source.tags()
+    tags |= ({} if run.note is None else {"mlflow.note.content": run.note}) | dict(run.tags)
+    with store_errors(store.uri):
+        created = store.client.create_run(
+            store.experiment_id, start_time=int(time.time() * 1000), tags=truncate_tags(tags), run_name=name
+        )
+        run_id = str(created.info.run_id)
+        for batch in batches(list(params.items()), BATCH_LIMIT):
+            store.client.log_batch(run_id, params=[Param(*item) for item in batch])
+        if not is_summary:
+            store.client.update_run(run_id, status="SCHEDULED")
     return run_id
 
 
-def create_summary_run(
-    store: Store,
-    *,
-    study: str,
-    params: Mapping[str, Any] | None = None,
-    tags: Mapping[str, str] | None = None,
-    origin: Origin | None = None,
-    note: str | None = None,
-) -> str:
-    """Create the run that holds a study's comparison and return its id.
-
-    Raises:
-        RunError: If the store does not work.
-    """
-    settings = flatten({} if params is None else params)
-    return _create(
-        store, f"summary · {study}", "summary", study, params=settings, tags=tags, origin=origin, note=note
-    )
-
-
 def claim(store: Store, run_id: str) -> None:
-    """Mark an existing run as ours and running, when a study is resumed; finished trials stay as they are.
+    """Mark an existing run as ours and running when a study is resumed; finished trials are left alone.
 
     Raises:
         RunError: If the store does not work.
     """
-    with store_trouble(store.uri):
+    with store_errors(store.uri):
         run = store.client.get_run(run_id)
         if run.data.tags.get(KIND) != "summary" and run.info.status == "FINISHED":
             return
@@ -128,7 +127,7 @@ def end_run(store: Store, run_id: str, status: Status, *, reason: str | None = N
     """
     if reason is not None:
         set_tags(store, run_id, {REASON: reason})
-    with store_trouble(store.uri):
+    with store_errors(store.uri):
         store.client.set_terminated(run_id, status)
 
 
@@ -140,7 +139,7 @@ def find_runs(store: Store, study: str) -> tuple[dict[tuple[str, int], str], str
     """
     trials: dict[tuple[str, int], str] = {}
     summary = None
-    with store_trouble(store.uri):
+    with store_errors(store.uri):
         for run in _search(store, f"tags.`{STUDY}` = '{_quoted(study)}'"):
             if run.data.tags.get(KIND) == "summary":
                 summary = run.info.run_id
@@ -149,24 +148,24 @@ def find_runs(store: Store, study: str) -> tuple[dict[tuple[str, int], str], str
     return trials, summary
 
 
-def remove_torn(store: Store, study: str) -> None:
-    """Delete runs of a study's trials that were being made when their process was killed.
+def delete_incomplete_runs(store: Store, study: str) -> None:
+    """Delete trial runs of a study whose creation was interrupted, so that none exists twice.
 
-    Whoever made them holds the study's lock no longer, so they are made again, and none is there twice.
-    Those of a stage, which several studies may run at once, are deleted if their process is gone.
+    The caller holds the study's lock, so nobody is creating them. Runs of a stage, which several studies may
+    share, are deleted only if their process is gone.
 
     Raises:
         RunError: If the store does not work.
     """
-    with store_trouble(store.uri):
+    with store_errors(store.uri):
         for run in _search(store, f"tags.`{STUDY}` = '{_quoted(study)}' and tags.`{KIND}` != 'summary'"):
             tags = run.data.tags
-            if WHOLE not in tags and (tags[KIND] == "trial" or is_gone(tags)):
+            if COMPLETE_TAG not in tags and (tags[KIND] == "trial" or is_gone(tags)):
                 store.client.delete_run(run.info.run_id)
 
 
 def reconcile(store: Store) -> list[str]:
-    """End runs of this experiment that say RUNNING or SCHEDULED though their process on this host is gone.
+    """End runs of this experiment that are RUNNING or SCHEDULED although their process on this host is gone.
 
     Returns:
         The names of the runs, now KILLED.
@@ -174,40 +173,52 @@ def reconcile(store: Store) -> list[str]:
     Raises:
         RunError: If the store does not work.
     """
-    with store_trouble(store.uri):
-        open_still = [
+    with store_errors(store.uri):
+        active = [
             run for s in ("RUNNING", "SCHEDULED") for run in _search(store, f"attributes.status = '{s}'")
         ]
-        stale = [run for run in open_still if is_gone(run.data.tags)]
+        stale = [run for run in active if is_gone(run.data.tags)]
     for run in stale:
-        end_run(store, run.info.run_id, "KILLED", reason="its coordinator was gone; found at a later start")
+        end_run(store, run.info.run_id, "KILLED", reason="its coordinator had ended; found at a later start")
     return [str(run.info.run_name) for run in stale]
 
 
-def _create(
-    store: Store,
-    name: str,
-    kind: Kind,
-    study: str,
-    *,
-    params: Mapping[str, str],
-    tags: Mapping[str, str] | None,
-    origin: Origin | None,
-    note: str | None,
-) -> str:
-    from mlflow.entities import Param
+def owner_tags(pid: int | None = None) -> dict[str, str]:
+    """Return tags that identify a process of this host, ours unless given."""
+    number = os.getpid() if pid is None else pid
+    return {HOST_TAG: socket.gethostname(), PID_TAG: str(number), PROCESS_START_TAG: _start_time(number)}
 
-    told = {STUDY: study, KIND: kind} | owner_tags() | (Origin() if origin is None else origin).tags()
-    told |= {} if note is None else {"mlflow.note.content": note}
-    told |= {} if tags is None else dict(tags)
-    with store_trouble(store.uri):
-        run = store.client.create_run(
-            store.experiment_id, start_time=int(time.time() * 1000), tags=fitting(told), run_name=name
-        )
-        run_id = str(run.info.run_id)
-        for batch in batches(list(params.items()), BATCH_LIMIT):
-            store.client.log_batch(run_id, params=[Param(*item) for item in batch])
-    return run_id
+
+def is_gone(tags: Mapping[str, str]) -> bool:
+    """Return whether the process that owns a run was on this host and has ended.
+
+    The system reuses process ids; the start time identifies the process.
+    """
+    if tags.get(HOST_TAG) != socket.gethostname() or not tags.get(PID_TAG, "").isdigit():
+        return False
+    number = int(tags[PID_TAG])
+    return not _is_alive(number) or (
+        bool(tags.get(PROCESS_START_TAG)) and _start_time(number) != tags[PROCESS_START_TAG]
+    )
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _start_time(pid: int) -> str:
+    """Return when a process started, in ticks since boot; empty if the system has no /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]  # field 22; the name before it may contain spaces
 
 
 def _search(store: Store, query: str) -> list[Any]:

@@ -1,49 +1,72 @@
-"""The store: an MLflow database below the root, created once, by one process.
+"""Open the tracking store: an MLflow database below the root, or what $MLFLOW_TRACKING_URI names.
 
-Processes that race to create a fresh sqlite file leave it unusable, as does one that is killed half-way, so
-creation holds a file lock and puts the finished file in its place. The file is put into WAL mode, which lets
-the interface read while a study writes.
+Processes that race to create a fresh sqlite file leave it unusable, and so does one that is killed half-way.
+So creation holds a file lock, and the finished file is moved into place. The file is put into WAL mode, so
+the UI can read while a study writes.
 """
 
+import logging
 import os
 import re
 import sqlite3
 import warnings
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from mimetic.errors import RunError, UserError
-from mimetic.tracking.mlflow_import import import_mlflow
-from mimetic.tracking.trouble import describe, redacted, store_trouble
+from mimetic.metrics import metric as metric_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DATABASE = "mlflow.db"
 EXPERIMENT_TAG_LIMIT = 20_000
-PATIENCE = 60.0
+CREATE_TIMEOUT = 60.0
 """Seconds to wait for another process that creates the store."""
-LOCK_PATIENCE = 5.0
+WRITE_TIMEOUT = 5.0
 """Seconds to wait for another process that writes to it."""
 
-_REMOTE = ("http", "https")
+_SERVERS = ("http", "https")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_LONGEST = 300
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own 7 with backoff hang for minutes on a dead server
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "GIT_PYTHON_REFRESH": "quiet",  # MLflow complains at import if there is no git
+}
+_REPAIRS = (
+    ("out-of-date database schema", "back the file up, then run `mlflow db upgrade {uri}`"),
+    ("can't locate revision", "a newer MLflow made it: install that version, or choose another --root"),
+    ("already exists", "another process broke it while creating it: move the file away, a new one is made"),
+    ("database is locked", "another process holds it: end that one, or run with --offline"),
+    ("readonly database", "make it writable, or choose another --root"),
+    ("unable to open database", "make its folder writable, or choose another --root"),
+    ("not a database", "it is damaged: restore a backup or move it away, a new one is made"),
+    ("malformed", "it is damaged: restore a backup or move it away, a new one is made"),
+    ("no module named", "install the database's driver, or choose another store"),
+    ("disk is full", "make room"),
+    ("no space left", "make room"),
+)
+_OTHERWISE = "check $MLFLOW_TRACKING_URI, or run with --offline; the journals hold everything"
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """An open store and the experiment runs are put into.
+    """An open store and the experiment that runs are logged to.
 
     Attributes:
-        uri: Tracking URI, absolute.
-        client: MLflow's client of it.
+        uri: Absolute tracking URI.
+        client: MLflow's client for it.
         experiment_id: Id of the experiment.
         experiment: Its name.
-        file: Which file a sqlite store was opened in: its device and number.
+        file: Device and inode of the file of a sqlite store.
     """
 
     uri: str
@@ -53,10 +76,10 @@ class Store:
     file: tuple[int, int] | None = None
 
     def check(self) -> None:
-        """Fail at once where a sqlite store cannot take anything now; of other stores nothing is known.
+        """Fail at once if a sqlite store cannot be written; other stores are not checked.
 
-        A file that was deleted or moved would take everything without a word: it is open still. One that
-        is locked would hold the caller up for twenty seconds.
+        A deleted or moved file would accept everything silently, because it is still open. A locked one
+        would block the caller for twenty seconds.
 
         Raises:
             RunError: With the repair.
@@ -64,19 +87,20 @@ class Store:
         path = sqlite_path(self.uri)
         if path is None or self.file is None:
             return
-        if _number(path) != self.file:
+        if _file_id(path) != self.file:
             raise RunError(
                 f"tracking store {self.uri}: its file was deleted, moved or replaced while in use; "
-                "put it back, or leave it and a new one is made"
+                "put it back, or leave it and a new one is made",
+                code="MIM-L001",
             )
-        _check(path)
+        _check_writable(path)
 
 
 def tracking_uri(root: str | os.PathLike[str]) -> str:
     """Return $MLFLOW_TRACKING_URI, or the sqlite database below the root; always absolute.
 
     Raises:
-        UserError: If the environment names a store MLflow no longer has or we do not know.
+        UserError: If the environment names a store that MLflow does not support.
     """
     chosen = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if not chosen:
@@ -84,11 +108,12 @@ def tracking_uri(root: str | os.PathLike[str]) -> str:
     scheme = chosen.partition(":")[0].partition("+")[0].lower() if "://" in chosen else ""
     if scheme == "sqlite":
         return f"sqlite:///{_sqlite_file(chosen).resolve()}"
-    if scheme in (*_REMOTE, *_DATABASES) or chosen.startswith("databricks"):
+    if scheme in (*_SERVERS, *_DATABASES) or chosen.startswith("databricks"):
         return chosen
     raise UserError(
-        f"$MLFLOW_TRACKING_URI is `{redacted(chosen)}`: MLflow keeps no runs in plain folders any more; "
-        "set it to http://…, sqlite:////absolute/file.db or a database, or unset it"
+        f"$MLFLOW_TRACKING_URI is `{redacted(chosen)}`: MLflow no longer stores runs in plain folders; "
+        "set it to http://…, sqlite:////absolute/file.db or a database, or unset it",
+        code="MIM-L002",
     )
 
 
@@ -98,7 +123,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def connect(root: str | os.PathLike[str]) -> tuple[str, "MlflowClient"]:
-    """Open the store, creating it where it is missing, and return its URI and a client.
+    """Open the store, create it if it is missing, and return its URI and a client.
 
     Raises:
         UserError: If $MLFLOW_TRACKING_URI cannot be used.
@@ -106,22 +131,25 @@ def connect(root: str | os.PathLike[str]) -> tuple[str, "MlflowClient"]:
     """
     uri = tracking_uri(root)
     mlflow = import_mlflow()
-    with store_trouble(uri):
+    with store_errors(uri):
         path = sqlite_path(uri)
         if path is None:
             client = _client(mlflow, uri)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with FileLock(path.with_name(f".{path.name}.lock"), timeout=PATIENCE):
-                    _check(path)
+                with FileLock(path.with_name(f".{path.name}.lock"), timeout=CREATE_TIMEOUT):
+                    _check_writable(path)
                     if not path.exists():
                         _create(mlflow, path)
                     client = _client(mlflow, uri)
                     _write_ahead(path)
             except Timeout:
-                message = "another process has been creating it for a minute; end that one and try again"
-                raise RunError(f"tracking store {uri}: {message}") from None
+                raise RunError(
+                    f"tracking store {uri}: another process has been creating it for a minute; end that "
+                    "one and try again",
+                    code="MIM-L003",
+                ) from None
     return uri, client
 
 
@@ -131,7 +159,7 @@ def open_store(
     """Open the store and get or create an experiment in it.
 
     Args:
-        root: Folder of the runs; artifacts of a local store land below it.
+        root: Folder of the runs; artifacts of a local store are written below it.
         experiment: Name of the experiment: the recipe's.
         note: Text under its title.
         metric: Metric the arms are compared by, e.g. `test/acc`.
@@ -141,16 +169,16 @@ def open_store(
         RunError: If the store does not work, with the repair.
     """
     uri, client = connect(root)
-    with store_trouble(uri):
+    with store_errors(uri):
         found = _experiment(client, experiment, artifacts=_artifacts(uri, root, experiment))
         for key, value in _experiment_tags(note, metric).items():
             client.set_experiment_tag(found, key, value)
     path = sqlite_path(uri)
-    return Store(uri, client, found, experiment, None if path is None else _number(path))
+    return Store(uri, client, found, experiment, None if path is None else _file_id(path))
 
 
 def _experiment(client: Any, name: str, *, artifacts: str | None) -> str:
-    """Return the id of the experiment of this name; whoever creates it first, all get the same one."""
+    """Get or create the experiment of this name; all processes get the same one."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
@@ -171,15 +199,16 @@ def _experiment_tags(note: str | None, metric: str | None) -> dict[str, str]:
     if note:
         tags["mlflow.note.content"] = note[:EXPERIMENT_TAG_LIMIT]
     if metric is not None:
+        higher_is_better = metric_of(metric).higher_is_better
         tags["mlflow.experiment.primaryMetric.name"] = metric
-        tags["mlflow.experiment.primaryMetric.greaterIsBetter"] = str(metric.endswith("acc")).lower()
+        tags["mlflow.experiment.primaryMetric.greaterIsBetter"] = str(higher_is_better).lower()
     return tags
 
 
 def _artifacts(uri: str, root: str | os.PathLike[str], experiment: str) -> str | None:
-    """Return where artifacts go: below the root for a local file, the server's own choice otherwise.
+    """Return where artifacts are written: below the root for a local file, else the server's default.
 
-    MLflow's default would be a folder of whatever directory the command was started in.
+    MLflow's default for a local file is below the current directory.
     """
     if sqlite_path(uri) is None:
         return None
@@ -191,22 +220,22 @@ def _client(mlflow: Any, uri: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SQLAlchemy deprecates what MLflow's tables use
         client = mlflow.MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)  # the client is lazy: here the store is opened
+        client.search_experiments(max_results=1)  # opens the store: the client is lazy
     return client
 
 
 def _create(mlflow: Any, path: Path) -> None:
-    """Make a store beside its place and put it there whole: a process killed meanwhile leaves no torn one."""
+    """Create a store beside its path and move it there, so that a kill leaves no partial store."""
     fresh = path.with_name(f".{path.name}.new")
     for leftover in path.parent.glob(f"{fresh.name}*"):
         leftover.unlink()
     client = _client(mlflow, f"sqlite:///{fresh}")
-    client._tracking_client.store.engine.dispose()  # noqa: SLF001 - nothing may have the file open any more
+    client._tracking_client.store.engine.dispose()  # noqa: SLF001 - close the file
     fresh.replace(path)
 
 
-def _number(path: Path) -> tuple[int, int] | None:
-    """Return which file lies at a path, None where there is none."""
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file, None if there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -214,24 +243,84 @@ def _number(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _check(path: Path) -> None:
-    """Fail at once on a file that is locked or no database: MLflow would retry for minutes."""
+def _check_writable(path: Path) -> None:
+    """Fail at once on a file that is locked or not a database: MLflow would retry for minutes."""
     if not path.exists():
         return
     try:
-        with closing(sqlite3.connect(path, timeout=LOCK_PATIENCE, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(path, timeout=WRITE_TIMEOUT, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("SELECT count(*) FROM sqlite_master")
             connection.execute("ROLLBACK")
     except sqlite3.Error as error:
-        raise RunError(describe(error, uri=f"sqlite:///{path}")) from error
+        raise RunError(describe(error, uri=f"sqlite:///{path}"), code="MIM-L004") from error
 
 
 def _write_ahead(path: Path) -> None:
-    """Let readers and the writer work at once; a file system that cannot keeps the default."""
-    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=LOCK_PATIENCE)) as connection:
+    """Let readers and the writer work concurrently, if the file system supports it."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=WRITE_TIMEOUT)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _sqlite_file(uri: str) -> Path:
     return Path(uri.partition("://")[2].removeprefix("/").partition("?")[0])
+
+
+def import_mlflow() -> ModuleType:
+    """Import MLflow without telemetry and log lines, and with bounded waits for servers.
+
+    It takes a second and a hundred megabytes, so nothing imports it before a store is opened. Settings in the
+    user's environment take precedence.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of MLflow's own dependencies, at import
+        import mlflow
+        import mlflow.tracking
+
+    for name in ("mlflow", "alembic", "sqlalchemy"):  # MLflow sets their levels at import
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return mlflow
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turn failures of the store inside the block into a RunError with the repair.
+
+    MLflow raises its own exceptions and passes on those of SQLAlchemy, alembic, sqlite and requests.
+    """
+    from alembic.util import CommandError
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (
+        MlflowException,
+        SQLAlchemyError,
+        CommandError,
+        sqlite3.Error,
+        OSError,
+        ModuleNotFoundError,
+    ) as error:
+        raise RunError(describe(error, uri=uri), code="MIM-L004") from error
+
+
+def describe(error: BaseException, *, uri: str) -> str:
+    """Return one sentence: the store, what happened, and the repair."""
+    text = " ".join(str(error).split()).replace(uri, redacted(uri))
+    repair = next((repair for sign, repair in _REPAIRS if sign in text.lower()), _OTHERWISE)
+    # SQLAlchemy and requests append pages of context
+    for noise in (" [SQL:", " (Background on this error", " NOTE: ", " Take a backup"):
+        text = text.partition(noise)[0]
+    text = text.strip().rstrip(".;") or type(error).__name__
+    short = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return f"tracking store {redacted(uri)}: {short}; {repair.format(uri=uri)}"
+
+
+def redacted(uri: str) -> str:
+    """Return a URI without its password."""
+    scheme, separator, rest = uri.partition("://")
+    user, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}{user.partition(':')[0]}{at}{host}" if at else uri

@@ -1,6 +1,6 @@
-"""MLflow's own interface on the store: one worker and no job runner.
+"""Start MLflow's UI on the store, with one worker and no job runner.
 
-As it comes it starts fifteen processes of three gigabytes; so it is two of half a gigabyte.
+By default it starts fifteen processes that take three gigabytes; like this, two that take half a gigabyte.
 """
 
 import os
@@ -9,11 +9,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mimetic.errors import RunError, UserError
-from mimetic.tracking.store import connect
-from mimetic.tracking.trouble import redacted, store_trouble
+from mimetic.tracking.store import connect, redacted, store_errors
 from mimetic.tracking.views import latest_study, view_link
 
 HOST = "127.0.0.1"
@@ -23,13 +21,13 @@ _UNSAFE = frozenset({5060, 5061})  # browsers refuse them
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How to start the interface and what to open.
+    """How to start the UI and what to open.
 
     Attributes:
         store: The store it shows, without passwords.
         command: The command line.
         environment: The environment to start it in.
-        address: Where it will answer.
+        address: The address it will have.
         links: Experiment → address of its saved view, the newest first.
     """
 
@@ -41,41 +39,41 @@ class Server:
 
 
 def prepare(root: str | os.PathLike[str], *, port: int = 5000) -> Server:
-    """Return how to start the interface on the store of a root; nothing is started.
+    """Return how to start the UI on the store of a root; nothing is started.
 
     Raises:
-        UserError: If $MLFLOW_TRACKING_URI cannot be used, or is a server, which shows its runs itself.
+        UserError: If $MLFLOW_TRACKING_URI cannot be used, or is a server, which has its own UI.
         RunError: If the store does not work, or no port is free.
     """
     uri, client = connect(root)
-    with store_trouble(uri):
+    with store_errors(uri):
         experiments = client.search_experiments(order_by=["last_update_time DESC"], max_results=20)
-    shown = [experiment for experiment in experiments if experiment.name != "Default"]
-    if uri.startswith(("http://", "https://")):
-        there = "".join(f"\n  {e.name}: {_link(uri, e)}" for e in shown)
+    is_server = uri.startswith(("http://", "https://"))
+    chosen = port if is_server else free_port(port)
+    address = redacted(uri) if is_server else f"http://{HOST}:{chosen}"
+    links = {
+        e.name: view_link(address, e.experiment_id, study=latest_study(e.tags))
+        for e in experiments
+        if e.name != "Default"
+    }
+    if is_server:
+        listed = "".join(f"\n  {name}: {link}" for name, link in links.items())
         raise UserError(
-            f"$MLFLOW_TRACKING_URI is a server that shows its runs itself: open {redacted(uri)}{there}"
+            f"$MLFLOW_TRACKING_URI is a server with its own UI: open {address}{listed}", code="MIM-L005"
         )
-    free = free_port(port)
-    address = f"http://{HOST}:{free}"
-    links = {experiment.name: _link(address, experiment) for experiment in shown}
-    command, environment = ui_command(uri, port=free, root=root)
+    command, environment = ui_command(uri, port=chosen, root=root)
     return Server(redacted(uri), tuple(command), environment, address, links)
-
-
-def _link(address: str, experiment: Any) -> str:
-    return view_link(address, experiment.experiment_id, study=latest_study(experiment.tags))
 
 
 def ui_command(
     store_uri: str, *, port: int, root: str | os.PathLike[str]
 ) -> tuple[list[str], dict[str, str]]:
-    """Return the command line and environment of MLflow's interface on a store.
+    """Return the command line and environment of MLflow's UI on a store.
 
     Args:
         store_uri: Absolute tracking URI.
         port: A free port.
-        root: Folder of the runs; artifacts made through the interface land below it.
+        root: Folder of the runs; artifacts made in the UI are written below it.
     """
     argv = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri, "--host", HOST]
     argv += ["--port", str(port), "--workers", "1"]
@@ -98,7 +96,8 @@ def free_port(first: int = 5000) -> int:
         if port not in _UNSAFE and _is_free(port):
             return port
     raise RunError(
-        f"the ports {first} to {first + _PORTS - 1} of {HOST} are taken; choose another with --port"
+        f"the ports {first} to {first + _PORTS - 1} of {HOST} are taken; choose another with --port",
+        code="MIM-L006",
     )
 
 

@@ -1,9 +1,9 @@
-"""Saved views: MLflow's chart page, opened on a study's arms instead of on the ten newest runs.
+"""Save views in MLflow: its chart page, opened on a study's arms instead of on the ten newest runs.
 
-A view is an experiment tag `mlflow.sharedViewState.<id>` holding the page's state as JSON. The format is
-MLflow's own and not documented (read from the interface of 3.17), so views are best effort: a study never
-fails over one, and a store that ignores the tag shows its default page. A filter beside the view in the
-address would switch the view off, so each study has views of its own; the oldest are taken away.
+A view is an experiment tag `mlflow.sharedViewState.<id>` that holds the page's state as JSON. The format is
+MLflow's own and undocumented (read from the UI of 3.17). So views are best effort: a study never fails
+because of one, and a store that ignores the tag shows its default page. A filter beside the view in the
+address would disable the view, so each study has its own; the oldest are removed.
 """
 
 import json
@@ -14,40 +14,39 @@ from urllib.parse import quote, urlencode
 from uuid import NAMESPACE_URL, uuid5
 
 from mimetic.errors import RunError
+from mimetic.metrics import metric as metric_of
+from mimetic.metrics import related
 from mimetic.tracking.runs import KIND, STUDY
-from mimetic.tracking.store import EXPERIMENT_TAG_LIMIT, Store
-from mimetic.tracking.trouble import store_trouble
+from mimetic.tracking.store import EXPERIMENT_TAG_LIMIT, Store, store_errors
 
 ARMS = "arms"
 FILTERS = "filters"
-NAMES: Mapping[str, str] = {ARMS: "Arms, mean over seeds", FILTERS: "Filters"}
-KEPT = 20
-"""Studies of an experiment that keep their views."""
+TITLES: Mapping[str, str] = {ARMS: "Arms, mean over seeds", FILTERS: "Filters"}
+MAX_STUDIES = 20
+"""Studies of an experiment that have views: MLflow sends every tag with the experiment."""
 
 _TAG = "mlflow.sharedViewState."
-_METRICS = ("test/acc", "test/loss", "train/acc", "train/loss")  # the page adds what else is there
 _PICTURES = ("pictures/filters", "pictures/covariance")
 
 
-def save_views(
-    store: Store, study: str, *, metrics: Sequence[str] = _METRICS, pictures: Sequence[str] = _PICTURES
-) -> str | None:
-    """Write the saved views of a study, and return why that failed, if it did.
+def save_views(store: Store, study: str, *, metric: str) -> str | None:
+    """Save the views of a study, and return why that failed, if it did.
 
     Args:
         store: The open store.
         study: Id of the study; ids sort by time.
-        metrics: Metrics to chart first.
-        pictures: Keys of pictures to chart.
+        metric: The metric the arms are compared by: charted first, and the runs are sorted by it.
     """
-    states = {ARMS: arms_state(study, metrics), FILTERS: filters_state(study, pictures)}
+    now = int(time.time() * 1000)
+    states = {ARMS: arms_state(study, metric), FILTERS: filters_state(study, metric)}
     try:
-        with store_trouble(store.uri):
+        with store_errors(store.uri):
             for view, state in states.items():
-                tag = _shared(f"{NAMES[view]} · {study}", state)
+                shared = {"name": f"{TITLES[view]} · {study}", "createdAt": now, "updatedAt": now}
+                tag = json.dumps(shared | {"state": json.dumps(state)})
                 if len(tag) <= EXPERIMENT_TAG_LIMIT:
                     store.client.set_experiment_tag(store.experiment_id, f"{_TAG}{view_id(view, study)}", tag)
-            _prune(store)
+            _remove_old(store)
     except RunError as error:
         return str(error)
     return None
@@ -66,10 +65,10 @@ def view_link(base: str, experiment_id: str, *, study: str | None = None) -> str
         experiment_id: The experiment.
         study: Id of the study.
     """
-    words = {} if study is None else {"viewStateShareKey": view_id(ARMS, study)}
-    # without the workflow type the page opens on MLflow's half for language models
-    words |= {"compareRunsMode": "CHART", "workflowType": "machine_learning"}
-    return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?{urlencode(words, quote_via=quote)}"
+    query = {} if study is None else {"viewStateShareKey": view_id(ARMS, study)}
+    # without the workflow type MLflow opens its pages for language models
+    query |= {"compareRunsMode": "CHART", "workflowType": "machine_learning"}
+    return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote)}"
 
 
 def latest_study(tags: Mapping[str, str]) -> str | None:
@@ -77,25 +76,29 @@ def latest_study(tags: Mapping[str, str]) -> str | None:
     return max(_studies(tags), default=None)
 
 
-def arms_state(study: str, metrics: Sequence[str]) -> dict[str, Any]:
-    """Return the page's state with one line for each arm, its mean over seeds, in a chart per metric."""
-    arm = {"mode": "param", "groupByData": "arm"}
+def arms_state(study: str, metric: str) -> dict[str, Any]:
+    """Return the page's state with a chart per metric and a line per arm, its mean over seeds."""
     charts = [
-        _chart("LINE", metric, metricKey=metric, selectedMetricKeys=[metric], lineSmoothness=0)
-        for metric in metrics
+        _chart("LINE", name, metricKey=name, selectedMetricKeys=[name], lineSmoothness=0)
+        for name in related(metric)
     ]
-    page = _page(study, charts, columns=2, height=360)
-    return page | {"groupBy": {"aggregateFunction": "average", "groupByKeys": [arm]}}
+    grouping = {
+        "aggregateFunction": "average",
+        "groupByKeys": [{"mode": "param", "groupByData": "arm"}],
+    }
+    return _page(study, metric, charts, columns=2, height=360) | {"groupBy": grouping}
 
 
-def filters_state(study: str, pictures: Sequence[str]) -> dict[str, Any]:
-    """Return the page's state with a chart for each kind of picture; they vanish where runs are grouped."""
-    charts = [_chart("IMAGE", key, imageKeys=[key], step=0, showRunParams=False) for key in pictures]
-    return _page(study, charts, columns=1, height=720) | {"groupBy": None}
+def filters_state(study: str, metric: str) -> dict[str, Any]:
+    """Return the page's state with a chart for each kind of picture, ungrouped: grouping hides pictures."""
+    charts = [_chart("IMAGE", key, imageKeys=[key], step=0, showRunParams=False) for key in _PICTURES]
+    return _page(study, metric, charts, columns=1, height=720) | {"groupBy": None}
 
 
-def _page(study: str, charts: list[dict[str, Any]], *, columns: int, height: int) -> dict[str, Any]:
-    names = list(dict.fromkeys(_section(chart["displayName"]) for chart in charts))
+def _page(
+    study: str, metric: str, charts: Sequence[Mapping[str, Any]], *, columns: int, height: int
+) -> dict[str, Any]:
+    names = dict.fromkeys(_section(chart["displayName"]) for chart in charts)
     sections = [
         {
             "uuid": _uuid("section", name),
@@ -110,8 +113,8 @@ def _page(study: str, charts: list[dict[str, Any]], *, columns: int, height: int
     ]
     return {
         "searchFilter": f"tags.`{KIND}` = 'trial' AND tags.`{STUDY}` = '{study}'",
-        "orderByKey": "attributes.start_time",
-        "orderByAsc": True,
+        "orderByKey": f"metrics.`{metric}`",
+        "orderByAsc": not metric_of(metric).higher_is_better,
         "compareRunCharts": charts,
         "compareRunSections": sections,
         "runsHiddenMode": "SHOW_ALL",
@@ -119,7 +122,7 @@ def _page(study: str, charts: list[dict[str, Any]], *, columns: int, height: int
         "hideEmptyCharts": True,
         "isAccordionReordered": True,
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-        "selectedColumns": ["params.`arm`", "params.`seed`", "metrics.`test/acc`"],
+        "selectedColumns": ["params.`arm`", "params.`seed`", f"metrics.`{metric}`"],
     }
 
 
@@ -130,7 +133,7 @@ def _chart(kind: str, key: str, **fields: Any) -> dict[str, Any]:
         "displayName": key,
         "metricSectionId": _uuid("section", _section(key)),
         "deleted": False,
-        "isGenerated": True,  # hidden, and not asked for, where a run has no such metric
+        "isGenerated": True,  # hidden if no run has such a metric
         "runsCountToCompare": 100,
         **fields,
     }
@@ -140,25 +143,18 @@ def _section(key: str) -> str:
     return key.rpartition("/")[0] if "/" in key else "Model metrics"
 
 
-def _shared(name: str, state: Mapping[str, Any]) -> str:
-    now = int(time.time() * 1000)
-    shared = {"name": name, "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
-    return json.dumps(shared)
-
-
-def _prune(store: Store) -> None:
-    """Take away the views of all but the newest studies: MLflow sends every tag with the experiment."""
+def _remove_old(store: Store) -> None:
     tags = store.client.get_experiment(store.experiment_id).tags
-    for study in sorted(_studies(tags))[:-KEPT]:
-        for view in NAMES:
+    for study in sorted(_studies(tags))[:-MAX_STUDIES]:
+        for view in TITLES:
             key = f"{_TAG}{view_id(view, study)}"
             if key in tags:
                 store.client.delete_experiment_tag(store.experiment_id, key)
 
 
 def _studies(tags: Mapping[str, str]) -> set[str]:
-    start = f"{_TAG}{ARMS}-"
-    return {key.removeprefix(start) for key in tags if key.startswith(start)}
+    prefix = f"{_TAG}{ARMS}-"
+    return {key.removeprefix(prefix) for key in tags if key.startswith(prefix)}
 
 
 def _uuid(*parts: str) -> str:

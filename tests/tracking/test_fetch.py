@@ -19,11 +19,11 @@ WEIGHTS = "weights.safetensors"
 
 def tracked(store: Store, tmp_path: Path, *, arm: str = "default", weights: bool = True) -> str:
     """Return the id of a finished trial's run with its artifacts."""
-    run_id = runs.create_trial_run(store, study=STUDY, arm=arm, seed=3, params={})
+    run_id = runs.create_run(store, runs.NewRun(study=STUDY, arm=arm, seed=3, params={}))
     for name, folder in (("resolved.yaml", "recipe"), (WEIGHTS, "")):
         (tmp_path / name).write_text(name)
         if weights or name != WEIGHTS:
-            log.log_files(store, run_id, [str(tmp_path / name)], folder=folder)
+            log.log_files(store, run_id, [tmp_path / name], folder=folder)
     runs.end_run(store, run_id, "FINISHED")
     return run_id
 
@@ -52,10 +52,13 @@ def test_what_cannot_be_fetched(store: Store, root: Path, tmp_path: Path) -> Non
     """No run, a summary, a name that is a path, a trial that failed, and weights that are gone."""
     with pytest.raises(UserError, match=r"there is no run 0{32} in sqlite"):
         fetch_trial(root, "0" * 32, weights=WEIGHTS)
-    for other in (runs.create_summary_run(store, study=STUDY), tracked(store, tmp_path, arm="../x")):
+    for other in (
+        runs.create_run(store, runs.NewRun(study=STUDY, kind="summary")),
+        tracked(store, tmp_path, arm="../x"),
+    ):
         with pytest.raises(UserError, match="is not a trial of ours"):
             fetch_trial(root, other, weights=WEIGHTS)
-    failed = runs.create_trial_run(store, study=STUDY, arm="default", seed=0, params={})
+    failed = runs.create_run(store, runs.NewRun(study=STUDY, arm="default", seed=0, params={}))
     runs.end_run(store, failed, "FAILED")
     with pytest.raises(UserError, match=r"\(default · seed 0\) is FAILED"):
         fetch_trial(root, failed, weights=WEIGHTS)

@@ -14,9 +14,9 @@ STUDY = "20261121-021500"
 def test_files_metrics_and_data_are_kept(store: Store, tmp_path: Path) -> None:
     """The summary run holds the comparison's files and figures; trials name their data."""
     (tmp_path / "comparison.md").write_text("| arm |")
-    run_id = runs.create_summary_run(store, study=STUDY)
+    run_id = runs.create_run(store, runs.NewRun(study=STUDY, kind="summary"))
 
-    log.log_files(store, run_id, [str(tmp_path / "comparison.md")], folder="tables")
+    log.log_files(store, run_id, [tmp_path / "comparison.md"], folder="tables")
     log.log_metrics(store, run_id, {"mean/closed-form": 95.0, "mean/σ=1": 94.0})
     log.log_dataset(store, run_id, name="digits", digest="abc")
 
@@ -29,7 +29,7 @@ def test_files_metrics_and_data_are_kept(store: Store, tmp_path: Path) -> None:
 
 def test_a_missing_file_is_a_run_error(store: Store, tmp_path: Path) -> None:
     """No traceback for a file that went away."""
-    run_id = runs.create_summary_run(store, study=STUDY)
+    run_id = runs.create_run(store, runs.NewRun(study=STUDY, kind="summary"))
 
     with pytest.raises(RunError, match=r"gone\.md"):
-        log.log_files(store, run_id, [str(tmp_path / "gone.md")])
+        log.log_files(store, run_id, [tmp_path / "gone.md"])

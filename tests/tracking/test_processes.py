@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from mimetic.tracking.processes import BORN, HOST, PID, is_gone, owner_tags
+from mimetic.tracking.runs import HOST_TAG, PID_TAG, PROCESS_START_TAG, is_gone, owner_tags
 
 
 def test_this_process_lives() -> None:
@@ -23,12 +23,12 @@ def test_a_process_that_ended_is_gone() -> None:
 
 def test_a_number_given_again_is_another_process() -> None:
     """The time of birth tells them apart."""
-    assert is_gone(owner_tags() | {BORN: "1"})
+    assert is_gone(owner_tags() | {PROCESS_START_TAG: "1"})
 
 
 def test_other_hosts_and_foreign_runs_are_left_alone() -> None:
     """We cannot know about them."""
-    assert not is_gone(owner_tags() | {HOST: "elsewhere", BORN: "1"})
+    assert not is_gone(owner_tags() | {HOST_TAG: "elsewhere", PROCESS_START_TAG: "1"})
     assert not is_gone({})
-    assert not is_gone({HOST: owner_tags()[HOST], PID: ""})
-    assert owner_tags()[PID] == str(os.getpid())
+    assert not is_gone({HOST_TAG: owner_tags()[HOST_TAG], PID_TAG: ""})
+    assert owner_tags()[PID_TAG] == str(os.getpid())

@@ -13,7 +13,7 @@ STUDY = "20261121-021500"
 
 def trial(store: Store, arm: str = "closed-form", seed: int = 0, **more: object) -> str:
     """Create a run."""
-    return runs.create_trial_run(store, study=STUDY, arm=arm, seed=seed, **({"params": {}} | more))
+    return runs.create_run(store, runs.NewRun(study=STUDY, arm=arm, seed=seed, **({"params": {}} | more)))
 
 
 def test_a_trial_run_carries_arm_seed_and_settings(store: Store) -> None:
@@ -36,9 +36,9 @@ def test_a_trial_run_carries_arm_seed_and_settings(store: Store) -> None:
 
 def test_a_run_says_where_it_comes_from(store: Store) -> None:
     """Recipe, commit and user fill MLflow's own columns."""
-    origin = runs.Origin(recipe="recipes/quickstart.yaml", commit="0b1490e", user="ada")
+    source = runs.RunSource(recipe="recipes/quickstart.yaml", commit="0b1490e", user="ada")
 
-    run_id = trial(store, origin=origin, note="One trial.", tags={"mimetic.torch": "2.15"})
+    run_id = trial(store, source=source, note="One trial.", tags={"mimetic.torch": "2.15"})
     tags = store.client.get_run(run_id).data.tags
 
     assert tags["mlflow.source.name"] == "recipes/quickstart.yaml"
@@ -64,8 +64,8 @@ def test_long_values_are_cut_and_many_are_sent_in_batches(store: Store) -> None:
 def test_the_runs_of_a_study_are_found_again(store: Store) -> None:
     """A study that is resumed takes up its own runs, not those of another."""
     mine = {("default", 0): trial(store, "default", 0), ("default", 1): trial(store, "default", 1)}
-    summary = runs.create_summary_run(store, study=STUDY, params={"arms": 1})
-    runs.create_trial_run(store, study="20261122-000000", arm="default", seed=0, params={})
+    summary = runs.create_run(store, runs.NewRun(study=STUDY, params={"arms": 1}, kind="summary"))
+    runs.create_run(store, runs.NewRun(study="20261122-000000", arm="default", seed=0, params={}))
 
     assert runs.find_runs(store, STUDY) == (mine, summary)
     assert runs.find_runs(store, "20200101-000000") == ({}, None)
@@ -86,7 +86,7 @@ def test_a_run_ends_with_its_reason(store: Store, status: runs.Status) -> None:
 def test_a_resumed_study_claims_what_did_not_finish(store: Store) -> None:
     """A finished trial stays finished; a killed one runs again, and so does the summary."""
     finished, killed = trial(store, seed=0), trial(store, seed=1)
-    summary = runs.create_summary_run(store, study=STUDY)
+    summary = runs.create_run(store, runs.NewRun(study=STUDY, kind="summary"))
     runs.end_run(store, finished, "FINISHED")
     runs.end_run(store, killed, "KILLED")
     runs.end_run(store, summary, "FINISHED")
@@ -117,10 +117,10 @@ def test_runs_torn_while_they_were_made_are_removed(store: Store) -> None:
     torn = trial(store, seed=0)
     whole = trial(store, seed=1)
     left, making = (trial(store, "stage", seed=seed, kind="stage") for seed in (2, 3))
-    log.set_tags(store, whole, {runs.WHOLE: "yes"})
+    log.set_tags(store, whole, {runs.COMPLETE_TAG: "yes"})
     log.set_tags(store, left, {"mimetic.process": "1"})
 
-    runs.remove_torn(store, STUDY)
+    runs.delete_incomplete_runs(store, STUDY)
 
     stages = {
         run_id: store.client.get_run(run_id).info.lifecycle_stage for run_id in (torn, whole, left, making)

@@ -77,6 +77,18 @@ def test_an_experiment_tells_kind_note_and_metric(root: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("metric", "greater"), [("test/acc", "true"), ("test/acc_len64", "true"), ("val/loss_len64", "false")]
+)
+def test_the_direction_of_the_metric_is_its_definitions(root: Path, metric: str, greater: str) -> None:
+    """Accuracies on probes are accuracies."""
+    opened = open_store(root, experiment="directions", metric=metric)
+
+    tags = opened.client.get_experiment(opened.experiment_id).tags
+    assert tags["mlflow.experiment.primaryMetric.name"] == metric
+    assert tags["mlflow.experiment.primaryMetric.greaterIsBetter"] == greater
+
+
 def test_artifacts_land_below_the_root(store: Store, root: Path) -> None:
     """MLflow's own default would be below the directory the command was started in."""
     location = store.client.get_experiment(store.experiment_id).artifact_location
@@ -191,7 +203,7 @@ def test_a_database_of_another_mlflow_is_said_with_the_repair(root: Path) -> Non
 
 def test_a_locked_database_is_said_with_the_repair(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process holds it for longer than we wait."""
-    monkeypatch.setattr(stores, "LOCK_PATIENCE", 0.05)
+    monkeypatch.setattr(stores, "WRITE_TIMEOUT", 0.05)
     with closing(sqlite3.connect(root / "mlflow.db")) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         with pytest.raises(RunError) as caught:

@@ -47,8 +47,8 @@ def test_no_free_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_links_open_the_newest_study_of_each_experiment(store: Store, root: Path) -> None:
     """Experiments of other tools get a link to their charts."""
-    save_views(store, "20261101-000000")
-    save_views(store, "20261102-000000")
+    save_views(store, "20261101-000000", metric="test/acc")
+    save_views(store, "20261102-000000", metric="test/acc")
     other = store.client.create_experiment("other")
 
     server = ui.prepare(root, port=5000)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimetic.tracking.values import KEY_LIMIT, batches, clean_key, cut, flatten
+from mimetic.tracking.log import KEY_LIMIT, batches, clean_key, flatten, truncate
 
 
 def test_nested_settings_become_dotted() -> None:
@@ -25,7 +25,7 @@ def test_any_key_becomes_one_mlflow_takes(key: str) -> None:
 @given(st.text(), st.integers(1, 50))
 def test_cutting_bounds_the_length(text: str, limit: int) -> None:
     """Short texts stay as they are."""
-    short = cut(text, limit)
+    short = truncate(text, limit)
 
     assert len(short) <= limit
     assert (short == text) == (len(text) <= limit)

@@ -1,17 +1,19 @@
 """Saved views: the page's state for a study, and links to it."""
 
 import json
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from mimetic.metrics import related
 from mimetic.tracking import views
 from mimetic.tracking.store import Store
 
 STUDY = "20261121-021500"
 
 
-def saved(store: Store) -> dict[str, dict[str, object]]:
+def saved(store: Store) -> dict[str, dict[str, Any]]:
     """Return the saved views of the experiment, state unpacked."""
     tags = store.client.get_experiment(store.experiment_id).tags
     start = "mlflow.sharedViewState."
@@ -21,7 +23,7 @@ def saved(store: Store) -> dict[str, dict[str, object]]:
 
 def test_a_study_gets_two_views(store: Store) -> None:
     """One groups runs by arm, one shows pictures ungrouped; both show the study's trials alone."""
-    assert views.save_views(store, STUDY) is None
+    assert views.save_views(store, STUDY, metric="test/acc") is None
 
     found = saved(store)
     assert {key: view["name"] for key, view in found.items()} == {
@@ -38,14 +40,28 @@ def test_a_study_gets_two_views(store: Store) -> None:
         assert view["runsHiddenMode"] == "SHOW_ALL"
 
 
+@pytest.mark.parametrize("metric", ["test/acc", "val/loss", "test/acc_len64", "lr"])
+def test_views_follow_the_metric_of_the_study(store: Store, metric: str) -> None:
+    """It is charted first and shown as a column, and the best runs come first."""
+    views.save_views(store, STUDY, metric=metric)
+
+    for view in saved(store).values():
+        assert f"metrics.`{metric}`" in view["selectedColumns"]
+        assert view["orderByKey"] == f"metrics.`{metric}`"
+        assert view["orderByAsc"] == (metric not in {"test/acc", "test/acc_len64"})
+    charts = [chart["metricKey"] for chart in saved(store)[f"arms-{STUDY}"]["compareRunCharts"]]
+    assert charts == list(related(metric))
+    assert charts[0] == metric
+
+
 def test_charts_lie_in_sections_that_exist(store: Store) -> None:
     """A chart without its section would not be drawn."""
-    views.save_views(store, STUDY, metrics=["test/acc", "lr"])
+    views.save_views(store, STUDY, metric="lr")
 
     view = saved(store)[f"arms-{STUDY}"]
     sections = {section["uuid"]: section["name"] for section in view["compareRunSections"]}
     placed = {chart["metricKey"]: sections[chart["metricSectionId"]] for chart in view["compareRunCharts"]}
-    assert placed == {"test/acc": "test", "lr": "Model metrics"}
+    assert placed == {"lr": "Model metrics", "train/acc": "train", "train/loss": "train"}
 
 
 def test_a_link_opens_a_view_as_a_chart_page() -> None:
@@ -64,9 +80,9 @@ def test_a_link_opens_a_view_as_a_chart_page() -> None:
 
 def test_old_views_are_taken_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow sends all tags of an experiment with every page."""
-    monkeypatch.setattr(views, "KEPT", 2)
+    monkeypatch.setattr(views, "MAX_STUDIES", 2)
     for day in (1, 2, 3):
-        views.save_views(store, f"2026110{day}-000000")
+        views.save_views(store, f"2026110{day}-000000", metric="test/acc")
 
     assert sorted(saved(store)) == [
         "arms-20261102-000000",
@@ -86,7 +102,7 @@ def test_a_view_that_fails_is_no_error(store: Store, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(store.client, "set_experiment_tag", refuse)
 
-    told = views.save_views(store, STUDY)
+    told = views.save_views(store, STUDY, metric="test/acc")
 
     assert told is not None
     assert "refused" in told

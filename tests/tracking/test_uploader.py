@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from mimetic.tracking import runs
-from mimetic.tracking.mirror import Mirror, Mirrors
 from mimetic.tracking.store import Store
+from mimetic.tracking.uploader import JournalUploader, StudyUploader
 
 Write = Callable[..., None]
 START = {"event": "start", "device": "cpu", "threads": 1, "precision": "fp32", "resumed_from_epoch": None}
@@ -29,7 +29,7 @@ def end(status: str = "FINISHED", reason: str | None = None) -> dict[str, Any]:
 @pytest.fixture
 def run_id(store: Store) -> str:
     """Return a run to mirror into."""
-    return runs.create_trial_run(store, study="s", arm="a", seed=0, params={})
+    return runs.create_run(store, runs.NewRun(study="s", arm="a", seed=0, params={}))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_whole_trial_is_mirrored(store: Store, run_id: str, journal: Path, wri
     """Metrics per epoch, facts of the start as tags, and the end with its time."""
     write(journal, epoch(0), START, {"event": "progress", "epoch": 1, "step": 1}, epoch(1), end())
 
-    assert Mirror(store, run_id, journal).pump() == []
+    assert JournalUploader(store, run_id, journal).upload() == []
 
     run = store.client.get_run(run_id)
     assert steps(store, run_id) == [(0, 0.0), (1, 0.1)]
@@ -59,30 +59,30 @@ def test_a_whole_trial_is_mirrored(store: Store, run_id: str, journal: Path, wri
 
 def test_a_pump_sends_only_what_is_new(store: Store, run_id: str, journal: Path, write: Write) -> None:
     """A journal that grows is followed; one that does not exist yet is empty."""
-    mirror = Mirror(store, run_id, journal)
-    assert mirror.pump() == []
+    uploader = JournalUploader(store, run_id, journal)
+    assert uploader.upload() == []
     write(journal, START, epoch(0))
-    mirror.pump()
+    uploader.upload()
     assert store.client.get_run(run_id).info.status == "RUNNING"
     write(journal, epoch(1))
-    mirror.pump()
-    mirror.pump()
+    uploader.upload()
+    uploader.upload()
 
     assert steps(store, run_id) == [(0, 0.0), (1, 0.1)]
 
 
 def test_a_torn_line_waits_for_its_end(store: Store, run_id: str, journal: Path, write: Write) -> None:
     """A line the writer has not finished is read when it is whole; one that never is, is skipped."""
-    mirror = Mirror(store, run_id, journal)
+    uploader = JournalUploader(store, run_id, journal)
     write(journal, START, epoch(0))
     with journal.open("a") as file:
         file.write('{"event": "epoch", "time": 5, "epoch": 1, "step": 7, "metr')
-    mirror.pump()
+    uploader.upload()
     assert steps(store, run_id) == [(0, 0.0)]
     with journal.open("a") as file:
         file.write("\n")
     write(journal, epoch(2))
-    mirror.pump()
+    uploader.upload()
 
     assert steps(store, run_id) == [(0, 0.0), (2, 0.2)]
 
@@ -90,10 +90,12 @@ def test_a_torn_line_waits_for_its_end(store: Store, run_id: str, journal: Path,
 def test_repeated_epochs_are_logged_once(store: Store, run_id: str, journal: Path, write: Write) -> None:
     """A resumed trial repeats the epochs after its checkpoint; MLflow would append them."""
     write(journal, START, epoch(0), epoch(1), epoch(2))
-    Mirror(store, run_id, journal).pump()
+    JournalUploader(store, run_id, journal).upload()
     write(journal, START | {"resumed_from_epoch": 1}, epoch(2), epoch(3), end())
 
-    Mirror(store, run_id, journal).pump()  # another coordinator: it only knows what the store knows
+    JournalUploader(
+        store, run_id, journal
+    ).upload()  # another coordinator: it only knows what the store knows
 
     assert steps(store, run_id) == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
 
@@ -103,17 +105,17 @@ def test_a_killed_trial_that_is_resumed_ends_finished(
 ) -> None:
     """The status follows the journal, and the old reason goes."""
     write(journal, START, epoch(0), end("KILLED", "stopped by SIGTERM"))
-    Mirror(store, run_id, journal).pump()
+    JournalUploader(store, run_id, journal).upload()
     run = store.client.get_run(run_id)
     assert (run.info.status, run.data.tags["mimetic.reason"]) == ("KILLED", "stopped by SIGTERM")
 
     runs.claim(store, run_id)
-    mirror = Mirror(store, run_id, journal)
+    uploader = JournalUploader(store, run_id, journal)
     write(journal, START)
-    mirror.pump()
+    uploader.upload()
     assert store.client.get_run(run_id).info.status == "RUNNING"
     write(journal, epoch(1), end())
-    mirror.pump()
+    uploader.upload()
 
     run = store.client.get_run(run_id)
     assert (run.info.status, run.data.tags["mimetic.reason"]) == ("FINISHED", "")
@@ -122,13 +124,13 @@ def test_a_killed_trial_that_is_resumed_ends_finished(
 def test_a_mirrored_trial_costs_nothing_again(
     store: Store, run_id: str, journal: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A study that is resumed mirrors its finished trials without uploading their weights again."""
+    """A study that is resumed uploader its finished trials without uploading their weights again."""
     write(journal, START, epoch(0), {"event": "artifact", "file": "w.bin", "kind": "weights"}, end())
     (journal.parent / "w.bin").write_bytes(b"1")
-    Mirror(store, run_id, journal).pump()
+    JournalUploader(store, run_id, journal).upload()
     monkeypatch.setattr(store.client, "log_artifact", lambda *_: pytest.fail("uploaded again"))
 
-    assert Mirror(store, run_id, journal).pump() == []
+    assert JournalUploader(store, run_id, journal).upload() == []
 
 
 def test_many_points_are_sent_in_batches(
@@ -147,7 +149,7 @@ def test_many_points_are_sent_in_batches(
     )
     write(journal, START, *(epoch(number, **{f"m{i}": 1.0 for i in range(30)}) for number in range(40)))
 
-    Mirror(store, run_id, journal).pump()
+    JournalUploader(store, run_id, journal).upload()
 
     assert sizes == [(900, 3), (300, 0)]  # whole epochs, so that one is there in full or not at all
     assert len(steps(store, run_id, "m29")) == 40
@@ -157,7 +159,7 @@ def test_numbers_that_are_not_finite_pass(store: Store, run_id: str, journal: Pa
     """Journals write them as strings."""
     write(journal, epoch(0, **{"train/loss": "nan"}), epoch(1, **{"train/loss": "inf"}))
 
-    Mirror(store, run_id, journal).pump()
+    JournalUploader(store, run_id, journal).upload()
 
     values = [value for _, value in steps(store, run_id, "train/loss")]
     assert values[0] != values[0]
@@ -173,9 +175,9 @@ def test_pictures_get_a_step_slider_once(store: Store, run_id: str, journal: Pat
     first = {"event": "artifact", "file": "pictures/filters-start.png", "kind": "picture"}
     last = {"event": "artifact", "file": "pictures/filters-end.png", "kind": "picture"}
     write(journal, first, START, epoch(0), epoch(1), end("KILLED", "stopped"))
-    Mirror(store, run_id, journal).pump()
+    JournalUploader(store, run_id, journal).upload()
     write(journal, first, START, epoch(2), last, end())
-    Mirror(store, run_id, journal).pump()
+    JournalUploader(store, run_id, journal).upload()
 
     plain = [item.path for item in store.client.list_artifacts(run_id, "pictures")]
     images = [
@@ -192,7 +194,7 @@ def test_a_missing_artifact_is_noted(store: Store, run_id: str, journal: Path, w
     """The rest is mirrored, and the note names the file."""
     write(journal, START, {"event": "artifact", "file": "weights.safetensors", "kind": "weights"}, end())
 
-    notes = Mirror(store, run_id, journal).pump()
+    notes = JournalUploader(store, run_id, journal).upload()
 
     file = journal.parent / "weights.safetensors"
     assert notes == [f"{file} is in the journal, but no such file or directory: not uploaded"]
@@ -204,9 +206,9 @@ def test_a_broken_picture_holds_nothing_up(store: Store, run_id: str, journal: P
     write(journal, START, {"event": "artifact", "file": "filters-end.png", "kind": "picture"}, end())
     (journal.parent / "filters-end.png").write_bytes(b"no png")
 
-    notes = Mirror(store, run_id, journal).pump()
+    notes = JournalUploader(store, run_id, journal).upload()
 
-    assert notes == [f"{journal.parent}/filters-end.png is no picture: uploaded as a plain file"]
+    assert notes == [f"{journal.parent}/filters-end.png is not a picture: uploaded as a plain file"]
     assert store.client.get_run(run_id).info.status == "FINISHED"
 
 
@@ -219,7 +221,7 @@ def test_lines_that_lack_something_are_skipped(
         file.write('[]\n7\n"end"\n{"event": []}\nno json\n')
     write(journal, {"event": "end"}, {"event": "artifact"}, epoch(2))
 
-    assert Mirror(store, run_id, journal).pump() == []
+    assert JournalUploader(store, run_id, journal).upload() == []
     assert steps(store, run_id) == [(0, 0.0), (2, 0.2)]
 
 
@@ -227,13 +229,13 @@ def test_what_fails_for_one_trial_holds_up_no_other(
     store: Store, run_id: str, journal: Path, write: Write
 ) -> None:
     """The failing mirror goes to the end of the round."""
-    mirrors = Mirrors(every=0.0, pause=0.0)
-    mirrors.add(store, "no-such-run", journal)
-    mirrors.add(store, run_id, journal)
+    uploader = StudyUploader(interval=0.0, backoff=0.0)
+    uploader.add(store, "no-such-run", journal)
+    uploader.add(store, run_id, journal)
     write(journal, epoch(0))
 
-    mirrors.pump()
-    mirrors.pump()
+    uploader.upload()
+    uploader.upload()
 
     assert steps(store, run_id) == [(0, 0.0)]
 
@@ -261,24 +263,24 @@ def test_a_store_that_goes_away_loses_nothing(store: Store, run_id: str, journal
     clock = [0.0]
     failing = Failing(store.client)
     broken = Store(store.uri, failing, store.experiment_id, store.experiment)  # type: ignore[arg-type]
-    mirrors = Mirrors(pause=15.0, clock=lambda: clock[0])
-    mirrors.add(broken, run_id, journal)
+    uploader = StudyUploader(backoff=15.0, clock=lambda: clock[0])
+    uploader.add(broken, run_id, journal)
     write(journal, START, epoch(0))
 
-    told = mirrors.pump()
+    told = uploader.upload()
     assert len(told) == 1
     assert "the server is away" in told[0]
-    assert told[0].endswith("the journals keep what is not mirrored yet")
+    assert told[0].endswith("the journals keep the backlog")
     clock[0] = 10.0
     asked = failing.calls
-    assert (mirrors.pump(), failing.calls) == ([], asked)
+    assert (uploader.upload(), failing.calls) == ([], asked)
     clock[0] = 16.0
-    assert mirrors.pump() == []
+    assert uploader.upload() == []
     write(journal, epoch(1), end())
     failing.broken = False
     clock[0] = 60.0
 
-    assert mirrors.pump() == ["tracking works again; nothing was lost"]
+    assert uploader.upload() == ["tracking store reachable again; backlog uploaded"]
     assert steps(store, run_id) == [(0, 0.0), (1, 0.1)]
     assert store.client.get_run(run_id).info.status == "FINISHED"
 
@@ -287,14 +289,14 @@ def test_a_failure_on_the_way_repeats_nothing(
     store: Store, run_id: str, journal: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Metrics arrived, then the upload failed: the next pump uploads and logs no point twice."""
-    mirrors = Mirrors(every=0.0, pause=0.0)
-    mirrors.add(store, run_id, journal)
+    uploader = StudyUploader(interval=0.0, backoff=0.0)
+    uploader.add(store, run_id, journal)
     write(journal, START, epoch(0), {"event": "artifact", "file": "journal.jsonl", "kind": "other"}, end())
     with monkeypatch.context() as patch:
         patch.setattr(store.client, "log_artifact", refuse)
-        assert len(mirrors.pump()) == 1
+        assert len(uploader.upload()) == 1
 
-    assert mirrors.pump() == ["tracking works again; nothing was lost"]
+    assert uploader.upload() == ["tracking store reachable again; backlog uploaded"]
     assert steps(store, run_id) == [(0, 0.0)]
     assert [item.path for item in store.client.list_artifacts(run_id)] == ["journal.jsonl"]
 
@@ -302,15 +304,15 @@ def test_a_failure_on_the_way_repeats_nothing(
 def test_rounds_are_spaced(store: Store, run_id: str, journal: Path, write: Write) -> None:
     """The coordinator ticks a few times a second; the store is asked once a second, and at the end."""
     clock = [0.0]
-    mirrors = Mirrors(every=1.0, clock=lambda: clock[0])
-    mirrors.add(store, run_id, journal)
-    mirrors.pump()
+    uploader = StudyUploader(interval=1.0, clock=lambda: clock[0])
+    uploader.add(store, run_id, journal)
+    uploader.upload()
     write(journal, epoch(0))
     clock[0] = 0.5
-    mirrors.pump()
+    uploader.upload()
     assert steps(store, run_id) == []
 
-    mirrors.pump(now=True)
+    uploader.upload(now=True)
 
     assert steps(store, run_id) == [(0, 0.0)]
 
@@ -331,17 +333,17 @@ def test_rounds_take_a_small_share_of_the_time(
 
     slow = Slow(store.client)
     slow.broken = False
-    mirrors = Mirrors(clock=lambda: clock[0])
-    mirrors.add(Store(store.uri, slow, store.experiment_id, store.experiment), run_id, journal)  # type: ignore[arg-type]
+    uploader = StudyUploader(clock=lambda: clock[0])
+    uploader.add(Store(store.uri, slow, store.experiment_id, store.experiment), run_id, journal)  # type: ignore[arg-type]
     write(journal, START)
-    mirrors.pump()
+    uploader.upload()
     write(journal, epoch(0))
 
     clock[0] = took + 0.99 * pause
-    mirrors.pump()
+    uploader.upload()
     assert steps(store, run_id) == []
     clock[0] = took + 1.01 * pause
-    mirrors.pump()
+    uploader.upload()
     assert steps(store, run_id) == [(0, 0.0)]
 
 
@@ -352,9 +354,9 @@ def test_a_new_run_is_not_asked_what_it_holds(
     write(journal, START, epoch(0), end())
     for name in ("get_run", "get_metric_history", "list_artifacts"):
         monkeypatch.setattr(store.client, name, lambda *_: pytest.fail("asked"))
-    mirror = Mirror(store, run_id, journal, fresh=True)
+    uploader = JournalUploader(store, run_id, journal, is_new=True)
 
-    mirror.pump()
+    uploader.upload()
 
     monkeypatch.undo()
     assert store.client.get_run(run_id).info.status == "FINISHED"
@@ -363,13 +365,13 @@ def test_a_new_run_is_not_asked_what_it_holds(
 
 def test_finishing_ends_what_never_started(store: Store, run_id: str, journal: Path, write: Write) -> None:
     """Ctrl-C before a trial began leaves no journal; its run is KILLED, others keep their end."""
-    other = runs.create_trial_run(store, study="s", arm="a", seed=1, params={})
+    other = runs.create_run(store, runs.NewRun(study="s", arm="a", seed=1, params={}))
     write(journal, START, epoch(0), end("FAILED", "diverged"))
-    mirrors = Mirrors()
-    mirrors.add(store, run_id, journal)
-    mirrors.add(store, other, journal.parent / "none.jsonl")
+    uploader = StudyUploader()
+    uploader.add(store, run_id, journal)
+    uploader.add(store, other, journal.parent / "none.jsonl")
 
-    assert mirrors.finish("the study was stopped") == []
+    assert uploader.finish("the study was stopped") == []
 
     ends = [store.client.get_run(each) for each in (run_id, other)]
     assert [run.info.status for run in ends] == ["FAILED", "KILLED"]

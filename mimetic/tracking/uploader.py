@@ -1,0 +1,262 @@
+"""Upload the journals of trials to their runs, each line once.
+
+The journal is the truth. An uploader reads what was appended since its last call, sends the metrics of all
+new epochs in one call, and advances only after the store accepted them, so an outage loses nothing. A new
+uploader first reads what the run has: epochs that a resumed trial repeats are not logged twice (MLflow
+appends metrics, it does not replace them), and an old journal can be uploaded later.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mimetic.errors import RunError
+from mimetic.journal import Event, Follower
+from mimetic.tracking.log import METRIC_LIMIT, batches, log_picture, log_points, logged_pictures, set_tags
+from mimetic.tracking.runs import REASON, end_run
+from mimetic.tracking.store import Store, store_errors
+
+NOTE = "mimetic.note"
+COMPILE_SECONDS = "mimetic.compile.first_step_seconds"
+TIME_SHARE = 0.005
+"""Share of the wall time that uploads may take."""
+LONGEST_PAUSE = 30.0
+"""Seconds between two rounds at most, so that the UI stays current."""
+LONGEST_BACKOFF = 600.0
+_START_TAGS = ("plan", "device", "threads", "precision", "compile", "ranks", "torch", "resumed_from_epoch")
+
+
+@dataclass(slots=True)
+class _StoredRun:
+    """What the store has of a run; the defaults are those of a run that was just created."""
+
+    epoch: int = -1
+    status: str = "SCHEDULED"
+    pictures: set[tuple[str, int]] = field(default_factory=set)
+    has_reason: bool = False
+
+    def has_all(self, events: Sequence[Event]) -> bool:
+        """Return whether the store has a finished trial in full: artifacts were uploaded before its end."""
+        ended = next((event["status"] for event in reversed(events) if event["event"] == "end"), None)
+        last = max((event["epoch"] for event in events if event["event"] == "epoch"), default=-1)
+        return self.status == ended == "FINISHED" and last <= self.epoch
+
+
+class JournalUploader:
+    """Uploads one journal to one run.
+
+    Args:
+        store: The open store.
+        run_id: The trial's run.
+        journal: Path of its journal; it need not exist yet.
+        is_new: Whether the run was just created, so that the store need not be read.
+    """
+
+    def __init__(
+        self, store: Store, run_id: str, journal: str | os.PathLike[str], *, is_new: bool = False
+    ) -> None:
+        self.store, self.run_id, self.journal = store, run_id, Path(journal)
+        self._follower = Follower(journal)
+        self._stored = _StoredRun() if is_new else None
+        self._epoch = 0
+
+    def upload(self) -> list[str]:
+        """Upload what was appended since the last call, and return notes, e.g. on missing artifacts.
+
+        Raises:
+            RunError: If the store does not accept it; the next call tries the same lines again.
+        """
+        offset = self._follower.offset
+        events = self._follower.new()
+        if not events:
+            return []
+        try:
+            self.store.check()
+            with store_errors(self.store.uri):
+                stored = self._read_stored()
+                return [] if stored.has_all(events) else self._send(events, stored)
+        except RunError:
+            self._follower.offset = offset
+            raise
+
+    def end(self, reason: str) -> None:
+        """End the run as KILLED if it is still open: its trial never started, or its end was lost.
+
+        Raises:
+            RunError: If the store does not accept it.
+        """
+        self.store.check()
+        with store_errors(self.store.uri):
+            stored = self._read_stored()
+        if stored.status in {"RUNNING", "SCHEDULED"}:
+            end_run(self.store, self.run_id, "KILLED", reason=reason)
+            stored.status = "KILLED"
+
+    def _read_stored(self) -> _StoredRun:
+        if self._stored is None:
+            client = self.store.client
+            run = client.get_run(self.run_id)
+            points = (p for key in run.data.metrics for p in client.get_metric_history(self.run_id, key))
+            self._stored = _StoredRun(
+                epoch=max((point.step for point in points), default=-1),
+                status=run.info.status,
+                pictures=logged_pictures(self.store, self.run_id),
+                has_reason=REASON in run.data.tags,
+            )
+        return self._stored
+
+    def _send(self, events: Sequence[Event], stored: _StoredRun) -> list[str]:
+        """Send metrics and tags in one call, then files, then the status, which marks the run as complete."""
+        tags = _tags(events)
+        if tags.get(REASON) == "" and not stored.has_reason:
+            del tags[REASON]  # nothing to clear
+        self._log_epochs([event for event in events if event["event"] == "epoch"], tags, stored)
+        notes: list[str] = []
+        status, end_time = stored.status, None
+        for event in events:
+            match event["event"]:
+                case "start":
+                    status, end_time = "RUNNING", None
+                case "epoch":
+                    self._epoch = max(self._epoch, event["epoch"])
+                case "artifact":
+                    notes += self._log_artifact(event, stored)
+                case "end":
+                    status, end_time = event["status"], event["time"]
+        if status != stored.status:
+            if status == "RUNNING":
+                self.store.client.update_run(self.run_id, status="RUNNING")
+            else:
+                stamp = None if end_time is None else int(end_time * 1000)
+                self.store.client.set_terminated(self.run_id, status, end_time=stamp)
+            stored.status = status
+        return notes
+
+    def _log_epochs(self, epochs: Sequence[Event], tags: dict[str, str], stored: _StoredRun) -> None:
+        """Log tags, and metrics of epochs the store does not have; MLflow's step is the epoch."""
+        from mlflow.entities import Metric
+
+        points: list[Metric] = []
+        unsent = dict(tags)
+
+        def send() -> None:
+            """Send whole epochs: a later uploader could not complete one that is stored in part."""
+            for batch in batches(points, METRIC_LIMIT):
+                log_points(self.store, self.run_id, batch, tags=unsent)
+                unsent.clear()
+            stored.epoch = max([stored.epoch, *(point.step for point in points)])
+            points.clear()
+
+        for event in epochs:
+            if event["epoch"] > max([stored.epoch, *(point.step for point in points[-1:])]):
+                if len(points) + len(event["metrics"]) > METRIC_LIMIT:
+                    send()
+                stamp = int(event["time"] * 1000)
+                points += [Metric(k, v, stamp, event["epoch"]) for k, v in event["metrics"].items()]
+        send()
+        set_tags(self.store, self.run_id, unsent)
+        stored.has_reason = stored.has_reason or REASON in tags
+
+    def _log_artifact(self, event: Event, stored: _StoredRun) -> list[str]:
+        name = str(event["file"])
+        path = self.journal.parent / name
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            reason = str(error.strerror).lower()
+            return [f"{path} is in the journal, but {reason}: not uploaded"]
+        folder = Path(name).parent.as_posix()
+        self.store.client.log_artifact(self.run_id, str(path), None if folder == "." else folder)
+        if event.get("kind") == "picture":
+            return log_picture(self.store, self.run_id, path, epoch=self._epoch, logged=stored.pictures)
+        return []
+
+
+def _tags(events: Sequence[Event]) -> dict[str, str]:
+    """Return what events say about the whole run; a resumed trial clears the reason of its last end."""
+    tags: dict[str, str] = {}
+    for event in events:
+        match event["event"]:
+            case "start":
+                present = [name for name in _START_TAGS if event.get(name) is not None]
+                tags |= {f"mimetic.{name}": str(event[name]) for name in present}
+            case "compiled":
+                tags[COMPILE_SECONDS] = f"{event['first_step_seconds']:.3g}"
+            case "note":
+                tags[NOTE] = str(event.get("text", ""))
+            case "end":
+                tags[REASON] = str(event["reason"]) if event.get("reason") else ""
+    return tags
+
+
+class StudyUploader:
+    """Uploads all journals of a study, in rounds that take a small share of the time.
+
+    After a round the store is left alone for 1/`TIME_SHARE` times as long as the round took, at most for
+    `LONGEST_PAUSE` seconds. A store that fails is left alone for a growing time, so training does not wait
+    for it. The error and its end are reported once.
+
+    Args:
+        interval: Seconds between two rounds at least.
+        backoff: Seconds a failing store is left alone at first, doubled up to ten minutes.
+        clock: Monotonic time in seconds.
+    """
+
+    def __init__(
+        self, *, interval: float = 1.0, backoff: float = 15.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.uploaders: list[JournalUploader] = []
+        self.error: str | None = None
+        self._interval, self._first_backoff, self._backoff, self._clock = interval, backoff, backoff, clock
+        self._next = float("-inf")
+
+    def add(
+        self, store: Store, run_id: str, journal: str | os.PathLike[str], *, is_new: bool = False
+    ) -> None:
+        """Upload one more journal, to a run that was just created or already exists."""
+        self.uploaders.append(JournalUploader(store, run_id, journal, is_new=is_new))
+
+    def upload(self, *, now: bool = False) -> list[str]:
+        """Upload what is new in all journals if it is time, and return messages for the user.
+
+        A failing store does not raise. `now` uploads regardless of the time, as at the end of a study.
+        """
+        if not now and self._clock() < self._next:
+            return []
+        messages: list[str] = []
+        started = self._clock()
+        for uploader in list(self.uploaders):
+            try:
+                messages += uploader.upload()
+            except RunError as error:
+                # retry it last: an error of one run must not block the others
+                self.uploaders.remove(uploader)
+                self.uploaders.append(uploader)
+                return messages + self._back_off(error)
+        ended = self._clock()
+        self._next = ended + max(self._interval, min((ended - started) / TIME_SHARE, LONGEST_PAUSE))
+        if self.error is not None:
+            self.error, self._backoff = None, self._first_backoff
+            messages.append("tracking store reachable again; backlog uploaded")
+        return messages
+
+    def finish(self, reason: str) -> list[str]:
+        """Upload the rest, end runs that are still open as KILLED, and return messages for the user."""
+        messages = self.upload(now=True)
+        if self.error is not None:
+            return messages
+        try:
+            for uploader in self.uploaders:
+                uploader.end(reason)
+        except RunError as error:
+            messages += self._back_off(error)
+        return messages
+
+    def _back_off(self, error: RunError) -> list[str]:
+        is_first = self.error is None
+        self.error = str(error)
+        self._next = self._clock() + self._backoff
+        self._backoff = min(2 * self._backoff, LONGEST_BACKOFF)
+        return [f"{error}. Training continues, and the journals keep the backlog"] if is_first else []
