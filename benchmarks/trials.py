@@ -32,11 +32,12 @@ from common import head, parser, row, timed
 
 from mimetic.journal import Event, Journal, read_journal
 from mimetic.recipe.load import load
+from mimetic.study import tracker
 from mimetic.study.layout import Trial, studies
 from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.study import run
 from mimetic.study.study_folder import start
-from mimetic.study.tracker import Tracker
+from mimetic.study.tracker import MlflowTracker
 
 FILTERS = {
     "id": "filters",
@@ -210,7 +211,10 @@ def tracking(options: argparse.Namespace) -> None:
     spent: dict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        with _timing(Tracker, ("__init__", "_create", "pump", "finish"), spent):
+        with (
+            _timing(MlflowTracker, ("sync", "finish"), spent),
+            _timing(tracker, ("open_tracker", "_create_trial"), spent),
+        ):
             result = run(recipe, root=root / "runs", workers=1, device=options.device)
         journals = [read_journal(path) for path in result.folder.glob("*/seed-*/journal.jsonl")]
         for events in journals:
@@ -223,15 +227,15 @@ def tracking(options: argparse.Namespace) -> None:
     head("what", "seconds a trial", "share of its time", "of the processor", "share of its time")
     names = {
         "journal, in the worker": "journal",
-        "mirroring while it runs, in the coordinator": "pump",
-        "its run made up front, in the coordinator": "_create",
+        "mirroring while it runs, in the coordinator": "sync",
+        "its run made up front, in the coordinator": "_create_trial",
     }
     for kind in ("", " of the processor"):
         spent[f"together{kind}"] = sum(spent[name + kind] for name in names.values())
     for what, name in {**names, "together": "together"}.items():
         each = [spent[name + kind] / count for kind in ("", " of the processor")]
         row(what, *(text for s in each for text in (f"{s:.4f}", f"{s / wall:.2%}")))
-    once = spent["__init__"] - spent["_create"]
+    once = spent["open_tracker"] - spent["_create_trial"]
     print(
         f"once a study: {once:.2f} s to open the store, {spent['finish']:.2f} s for the comparison and ends"
     )

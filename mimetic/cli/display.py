@@ -62,7 +62,7 @@ class Progress:
     ) -> None:
         self._bars.stop()
 
-    def begin(self, study: Path, trials: Sequence[Trial]) -> None:
+    def start(self, study: Path, trials: Sequence[Trial]) -> None:
         """Take in the trials about to run."""
         self._count = len(trials)
         what = f"{pluralize(len(trials), 'trial')} to run" if trials else "every trial has finished already"
@@ -85,9 +85,11 @@ class Progress:
             elif event["event"] == "progress":
                 self._advance(trial, event)
             elif event["event"] == "compiled" and event["first_step_seconds"] >= 1.0:
-                self.say(f"{trial.name}: compiled, its first step took {event['first_step_seconds']:.0f} s")
+                self.message(
+                    f"{trial.name}: compiled, its first step took {event['first_step_seconds']:.0f} s"
+                )
             elif event["event"] == "note" and event.get("level") == "warning":
-                self.say(f"{trial.name}: {event['text']}")
+                self.message(f"{trial.name}: {event['text']}")
             elif event["event"] == "epoch" and self._metric in event["metrics"]:
                 self._value[trial] = event["metrics"][self._metric]
             elif event["event"] == "end":
@@ -95,7 +97,7 @@ class Progress:
         if events:
             self._count_up(now=events[-1].get("time"))
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Print a message above the bars."""
         self._console.print(text, soft_wrap=True)
 
@@ -108,9 +110,9 @@ class Progress:
     def _start(self, trial: Trial, event: Mapping[str, Any]) -> None:
         """Say what a trial goes on from, and what it could not go on from."""
         if event.get("note"):
-            self.say(f"{trial.name}: {event['note']}")
+            self.message(f"{trial.name}: {event['note']}")
         if event.get("resumed_from_epoch") is not None:
-            self.say(f"{trial.name}: continues after epoch {event['resumed_from_epoch']}")
+            self.message(f"{trial.name}: continues after epoch {event['resumed_from_epoch']}")
 
     def _advance(self, trial: Trial, event: Mapping[str, Any]) -> None:
         self._begin(trial, event)

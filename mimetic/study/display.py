@@ -1,4 +1,4 @@
-"""What a study tells while it runs; the command line draws it."""
+"""Show the progress of a study; the command line draws it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,26 +8,26 @@ from mimetic.study.layout import Trial
 
 
 class Display(Protocol):
-    """Takes in what happens to the trials of a study."""
+    """Shows what happens to the trials of a study."""
 
-    def begin(self, study: Path, trials: Sequence[Trial]) -> None:
-        """Take in the trials about to run."""
+    def start(self, study: Path, trials: Sequence[Trial]) -> None:
+        """Show the trials about to run."""
 
     def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:
-        """Take in new events of a trial's journal."""
+        """Show new events of a trial's journal."""
 
-    def say(self, text: str) -> None:
-        """Take in a message for the user."""
+    def message(self, text: str) -> None:
+        """Show a message to the user."""
 
 
 class NullDisplay:
-    """A display that shows nothing."""
+    """Shows nothing."""
 
-    def begin(self, study: Path, trials: Sequence[Trial]) -> None:
+    def start(self, study: Path, trials: Sequence[Trial]) -> None:
         """Show nothing."""
 
     def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:
         """Show nothing."""
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Show nothing."""

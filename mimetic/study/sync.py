@@ -1,4 +1,4 @@
-"""Mirror a study that ran without a tracking store, or beside one that was away, from its journals."""
+"""Upload a study that ran without a tracking store, or whose store was down, from its journals."""
 
 from pathlib import Path
 
@@ -9,19 +9,19 @@ from mimetic.study.layout import Trial, is_finished, read_record
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.stages import read_folders, stage_trials
 from mimetic.study.study import StudyResult, conclude
-from mimetic.study.tracker import Tracker
+from mimetic.study.tracker import StudyTrials, open_tracker
 
 
 def sync(folder: Path, *, root: Path, display: Display | None = None) -> StudyResult:
-    """Copy a study into the tracking store; what the store has already is not sent again.
+    """Upload a study to the tracking store; what the store already has is not sent again.
 
-    Runs that are missing are made. A trial whose process is gone ends as KILLED there, and can still be
-    resumed; one that never started too.
+    Missing runs are created. Trials whose process has ended and trials that never started are KILLED in the
+    store, and can still be resumed.
 
     Args:
         folder: Folder of the study.
-        root: Folder of the runs, where the store is unless $MLFLOW_TRACKING_URI says otherwise.
-        display: Shows what happens.
+        root: Folder of the runs, where the store is unless $MLFLOW_TRACKING_URI names another.
+        display: Shows messages.
 
     Raises:
         UserError: If the folder holds no study, or another process is running it.
@@ -29,14 +29,15 @@ def sync(folder: Path, *, root: Path, display: Display | None = None) -> StudyRe
     """
     record = read_record(folder)
     recipe = load(folder / "resolved.yaml")
-    shown = NullDisplay() if display is None else display
+    display = NullDisplay() if display is None else display
     trials = [Trial(str(folder), arm, seed) for seed in record["seeds"] for arm in record["arms"]]
     with holding_study(folder):
-        wait_for_workers(trials, shown.say)
+        wait_for_workers(trials, display.message)
         stages = stage_trials(recipe, read_folders(folder), lambda at, name, seed: Trial(str(at), name, seed))
-        tracker = Tracker(recipe, folder, trials, root=root, display=shown, stages=stages)
-        waiting = any(not is_finished(trial) for trial in trials)
-        result = conclude(recipe, folder, trials, tracker, interrupted=waiting)
-    if tracker.mirrors.trouble is not None:
-        raise RunError(f"{folder} is not mirrored yet: {tracker.mirrors.trouble}")
+        study = StudyTrials(recipe, folder, trials, stages)
+        tracker = open_tracker(study, root=root, display=display)
+        is_incomplete = any(not is_finished(trial) for trial in trials)
+        result = conclude(study, tracker, interrupted=is_incomplete)
+    if tracker.uploader.error is not None:
+        raise RunError(f"{folder} is not fully uploaded yet: {tracker.uploader.error}", code="MIM-Y003")
     return result

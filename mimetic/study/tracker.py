@@ -1,13 +1,17 @@
-"""A study in MLflow: every run made up front, journals mirrored while it runs, a summary at the end.
+"""Track a study in MLflow: create every run first, upload journals while it runs, write a summary at the end.
 
-Workers never speak to MLflow: this process alone does, so there is one writer whatever the number of
-workers, and a store that is away costs no trial anything.
+Workers never use MLflow: only this process does, so there is one writer whatever the number of workers, and a
+store that is down costs no trial anything.
 """
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
+
+from filelock import FileLock
 
 from mimetic.config.base import Section
 from mimetic.errors import RunError
@@ -17,160 +21,230 @@ from mimetic.study.display import Display
 from mimetic.study.layout import Trial, read_record, study_id
 from mimetic.study.locks import hold_run
 from mimetic.tracking import log, runs
-from mimetic.tracking.mirror import Mirrors
-from mimetic.tracking.store import open_store
+from mimetic.tracking.store import Store, open_store
+from mimetic.tracking.uploader import StudyUploader
 from mimetic.tracking.views import save_views, view_link
 
 SERVER = "http://127.0.0.1:5000"
-"""Where `mimetic ui` answers unless the port is taken; it prints the true address itself."""
+"""Default address of `mimetic ui`, which prints the actual one."""
 
 LATER = "`mimetic sync` copies the journals once the store works"
 
+ABANDON_TIMEOUT = 10.0
+"""Seconds a study that failed waits for a tracker that is being opened."""
 
-class Tracker:
-    """Mirrors one study into an MLflow experiment.
+
+@dataclass(frozen=True, slots=True)
+class StudyTrials:
+    """A study and its trials.
+
+    Attributes:
+        recipe: The recipe.
+        folder: Folder of the study.
+        trials: Trials of the arms.
+        stages: Trials of the stages, which other studies may share.
+    """
+
+    recipe: Recipe
+    folder: Path
+    trials: Sequence[Trial]
+    stages: Sequence[Trial] = ()
+
+
+class Tracker(Protocol):
+    """Mirrors the journals of a study."""
+
+    def sync(self) -> None:
+        """Upload what the journals gained since the last call, if it is time."""
+
+    def finish(self, comparison: Comparison, files: Sequence[Path], *, interrupted: bool) -> str | None:
+        """Upload the rest, end open runs, log the comparison, and return where to look at it."""
+
+    def abandon(self, reason: str) -> None:
+        """End every open run, because the study itself failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class MlflowTracker:
+    """Tracks one study in an MLflow experiment; see `open_tracker`.
+
+    Attributes:
+        study: The study.
+        store: The open store.
+        summary: Id of the run for the comparison.
+        uploader: Uploads the journals.
+        locks: Locks of the stages whose journals are uploaded.
+        display: Shows messages.
+    """
+
+    study: StudyTrials
+    store: Store
+    summary: str
+    uploader: StudyUploader
+    locks: Sequence[FileLock]
+    display: Display
+
+    def sync(self) -> None:
+        """Upload what the journals gained since the last call, if it is time."""
+        self._show(self.uploader.upload())
+
+    def finish(self, comparison: Comparison, files: Sequence[Path], *, interrupted: bool) -> str | None:
+        """Upload the rest, end open runs, log the comparison to the summary run, and return the link.
+
+        If the store does not work, the user is told the repair and there is no link.
+        """
+        folder = self.study.folder
+        self._end_trials("interrupted before this trial started" if interrupted else "trial was not started")
+        if self.uploader.error is not None:
+            self.display.message(f"{folder} is not tracked in full; {LATER}")
+            return None
+        try:
+            log.log_files(self.store, self.summary, files)
+            log.log_metrics(self.store, self.summary, comparison.metrics())
+            runs.end_run(self.store, self.summary, "KILLED" if interrupted else "FINISHED")
+        except RunError as error:
+            self.display.message(f"the summary is not tracked: {error}; see {folder}")
+        base = self.store.uri if self.store.uri.startswith("http") else SERVER
+        return view_link(base, self.store.experiment_id, study=study_id(folder))
+
+    def abandon(self, reason: str) -> None:
+        """End every open run, because the study itself failed."""
+        self._end_trials(reason)
+        with suppress(RunError):  # the user gets the error of the study
+            runs.end_run(self.store, self.summary, "FAILED", reason=reason)
+
+    def _end_trials(self, reason: str) -> None:
+        self._show(self.uploader.finish(reason))
+        for lock in self.locks:
+            lock.release()
+
+    def _show(self, messages: Sequence[str]) -> None:
+        for message in messages:
+            self.display.message(message)
+
+
+def open_tracker(study: StudyTrials, *, root: Path, display: Display) -> MlflowTracker:
+    """Open the store and create the runs of a study, or take over those that exist.
 
     Raises:
         RunError: If the store does not work.
     """
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        folder: Path,
-        trials: Sequence[Trial],
-        *,
-        root: Path,
-        display: Display,
-        stages: Sequence[Trial] = (),
-    ) -> None:
-        self.recipe, self.folder, self.display = recipe, folder, display
-        self.study = study_id(folder)
-        self.store = open_store(
-            root, experiment=recipe.name, note=recipe.description, metric=recipe.study.metric
+    recipe, name = study.recipe, study_id(study.folder)
+    store = open_store(root, experiment=recipe.name, note=recipe.description, metric=recipe.study.metric)
+    for run in runs.reconcile(store):
+        display.message(f"a run that was left open is now KILLED: {run}")
+    if error := save_views(store, name, metric=recipe.study.metric):
+        display.message(f"the saved view could not be written: {error}")
+    # a stage that another study is uploading is left to that study
+    locked = [(stage, lock) for stage in study.stages if (lock := hold_run(stage, store.experiment_id))]
+    uploader = StudyUploader()
+    known: dict[str, dict[tuple[str, int], str]] = {}
+    for trial in [*(stage for stage, _ in locked), *study.trials]:
+        owner = study_id(Path(trial.study))
+        if owner not in known:
+            runs.delete_incomplete_runs(store, owner)
+            known[owner], _ = runs.find_runs(store, owner)
+        run_id = known[owner].get((trial.arm, trial.seed))
+        if run_id is not None:
+            runs.claim(store, run_id)
+        uploader.add(
+            store, run_id or _create_trial(store, study, trial), trial.journal, is_new=run_id is None
         )
-        for name in runs.reconcile(self.store):
-            display.say(f"a run that was left open is now KILLED: {name}")
-        trouble = save_views(self.store, self.study)
-        if trouble is not None:
-            display.say(f"the saved view could not be written: {trouble}")
-        self.mirrors = Mirrors()
-        self.summary = self._open(trials, stages)
-
-    def _open(self, trials: Sequence[Trial], stages: Sequence[Trial]) -> str:
-        """Make the runs that are missing, take over those that are there, and return the summary's id."""
-        record = read_record(self.folder)
-        origin = runs.Origin(
-            recipe=record.get("source"),
-            commit=record["environment"].get("git_commit"),
-        )
-        versions = {f"mimetic.{name}": text for name, text in record["environment"].items()}
-        runs.remove_torn(self.store, self.study)
-        there, summary = runs.find_runs(self.store, self.study)
-        known = {self.study: there}
-        # A stage that another study of this recipe mirrors at the moment is left to that one.
-        held = [(stage, lock) for stage in stages if (lock := hold_run(stage, self.store.experiment_id))]
-        self._locks = [lock for _, lock in held]
-        mine = [stage for stage, _ in held]
-        for trial in (*mine, *trials):
-            kind: Literal["trial", "stage"] = "stage" if trial in mine else "trial"
-            study = study_id(Path(trial.study))
-            if study not in known:
-                runs.remove_torn(self.store, study)
-                known[study], _ = runs.find_runs(self.store, study)
-            there_is = known[study].get((trial.arm, trial.seed))
-            if there_is is not None:
-                runs.claim(self.store, there_is)
-            run_id = there_is or self._create(kind, trial, origin, versions, record)
-            self.mirrors.add(self.store, run_id, trial.journal, fresh=there_is is None)
-        if summary is None:
-            note = f"{self.recipe.description or ''}\n\nFiles: {self.folder}".strip()
-            return runs.create_summary_run(
-                self.store, study=self.study, tags=versions, origin=origin, note=note
-            )
-        runs.claim(self.store, summary)
-        return summary
-
-    def _create(
-        self,
-        kind: Literal["trial", "stage"],
-        trial: Trial,
-        origin: runs.Origin,
-        versions: Mapping[str, str],
-        record: Mapping[str, Any],
-    ) -> str:
-        group = "arms" if kind == "trial" else "stages"
-        section: Arm = getattr(self.recipe, group)[trial.arm]
-        study = Path(trial.study)
-        run_id = runs.create_trial_run(
-            self.store,
-            study=study_id(study),
-            arm=trial.arm,
-            seed=trial.seed,
-            params=settings(
-                model=section.model, data=section.data, train=section.train, learner=section.learner
-            ),
-            tags=versions,
-            origin=origin,
-            kind=kind,
-        )
-        if section.data is not None:
-            digest = record["data"].get(f"{group}/{trial.arm}", "")
-            log.log_dataset(self.store, run_id, name=section.data.type_name(), digest=digest)
-        files = [study / "recipe.yaml", study / "resolved.yaml", study / trial.arm / "plan.json"]
-        log.log_files(self.store, run_id, [str(file) for file in files if file.is_file()], folder="recipe")
-        log.set_tags(self.store, run_id, {runs.WHOLE: "yes"})  # without it the run is made again
-        return run_id
-
-    def pump(self, *, now: bool = False) -> None:
-        """Send what the journals gained since the last call."""
-        for said in self.mirrors.pump(now=now):
-            self.display.say(said)
-
-    def finish(self, comparison: Comparison, files: Sequence[Path], *, interrupted: bool) -> str | None:
-        """Send the rest, end what is open, keep the comparison in the summary run, and return the link.
-
-        Where the store does not work the user is told what repairs it, and there is no link.
-        """
-        reason = "the study was stopped before it started" if interrupted else "it never started"
-        self._end_all(reason)
-        if self.mirrors.trouble is not None:
-            self.display.say(f"{self.folder} is not tracked in full; {LATER}")
-            return None
-        try:
-            self._summarize(comparison, files, interrupted=interrupted)
-        except RunError as error:
-            self.display.say(f"the summary is not tracked: {error}; it lies in {self.folder}")
-        return self.link()
-
-    def abandon(self, reason: str) -> None:
-        """End every run that is open: the study itself failed."""
-        self._end_all(reason)
-        with suppress(RunError):  # the reason is on its way to the user already
-            runs.end_run(self.store, self.summary, "FAILED", reason=reason)
-
-    def _end_all(self, reason: str) -> None:
-        """Send the rest, and end every trial's run that is open."""
-        for said in self.mirrors.finish(reason):
-            self.display.say(said)
-        for lock in self._locks:
-            lock.release()
-
-    def _summarize(self, comparison: Comparison, files: Sequence[Path], *, interrupted: bool) -> None:
-        log.log_files(self.store, self.summary, [str(file) for file in files])
-        log.log_metrics(self.store, self.summary, comparison.metrics())
-        runs.end_run(self.store, self.summary, "KILLED" if interrupted else "FINISHED")
-
-    def link(self) -> str:
-        """Return the address of the arms' charts."""
-        base = self.store.uri if self.store.uri.startswith("http") else SERVER
-        return view_link(base, self.store.experiment_id, study=self.study)
+    _, summary = runs.find_runs(store, name)
+    if summary is None:
+        note = f"{recipe.description or ''}\n\nFiles: {study.folder}".strip()
+        summary = runs.create_run(store, _new_run(study, name, kind="summary", note=note))
+    else:
+        runs.claim(store, summary)
+    return MlflowTracker(study, store, summary, uploader, [lock for _, lock in locked], display)
 
 
-def settings(**sections: Section | None) -> dict[str, Any]:
-    """Return the settings that become parameters: few, flat and stable; rules go into artifacts."""
+def _create_trial(store: Store, study: StudyTrials, trial: Trial) -> str:
+    """Create the run of a trial with everything that is known before training."""
+    is_arm = trial in study.trials
+    section = study.recipe.arms[trial.arm] if is_arm else study.recipe.stages[trial.arm]
+    folder = Path(trial.study)
+    kind: runs.Kind = "trial" if is_arm else "stage"
+    new = _new_run(
+        study, study_id(folder), kind=kind, arm=trial.arm, seed=trial.seed, params=_params(section)
+    )
+    run_id = runs.create_run(store, new)
+    if section.data is not None:
+        digest = read_record(study.folder)["data"].get(f"{'arms' if is_arm else 'stages'}/{trial.arm}", "")
+        log.log_dataset(store, run_id, name=section.data.type_name(), digest=digest)
+    files = [folder / "recipe.yaml", folder / "resolved.yaml", folder / trial.arm / "plan.json"]
+    log.log_files(store, run_id, [file for file in files if file.is_file()], folder="recipe")
+    log.set_tags(store, run_id, {runs.COMPLETE_TAG: "yes"})  # a run without it is deleted and created again
+    return run_id
+
+
+def _new_run(study: StudyTrials, name: str, **fields: Any) -> runs.NewRun:
+    """Return a run to create, with the study's versions and source."""
+    record = read_record(study.folder)
+    versions = {f"mimetic.{key}": text for key, text in record["environment"].items()}
+    source = runs.RunSource(record.get("source"), record["environment"].get("git_commit"))
+    return runs.NewRun(name, tags=versions, source=source, **fields)
+
+
+def _params(arm: Arm) -> dict[str, Any]:
+    """Return the settings logged as params: few, flat and stable; rules are in artifacts."""
+    sections: dict[str, Section | None] = {
+        "model": arm.model,
+        "data": arm.data,
+        "train": arm.train,
+        "learner": arm.learner,
+    }
     return {
         name: section.model_dump(mode="json", exclude_none=True)
         for name, section in sections.items()
         if section is not None
     }
+
+
+class BackgroundTracker:
+    """Opens a tracker in a thread while workers start: importing MLflow and creating runs takes seconds.
+
+    In a thread, because Ctrl-C must not interrupt the import of MLflow, which cannot be repeated.
+
+    Args:
+        opener: Returns the tracker, or None if the study is not tracked.
+    """
+
+    def __init__(self, opener: Callable[[], Tracker | None]) -> None:
+        self._tracker: Tracker | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._open, args=(opener,), daemon=True)
+        self._thread.start()
+
+    def _open(self, opener: Callable[[], Tracker | None]) -> None:
+        try:
+            self._tracker = opener()
+        except BaseException as error:  # noqa: BLE001 - raised again by `wait`
+            self._error = error
+
+    def wait(self) -> Tracker | None:
+        """Wait for the tracker and return it; None if the study is not tracked or the store does not work."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._tracker
+
+    def sync(self) -> None:
+        """Upload what the journals gained since the last call, once the tracker is open."""
+        if not self._thread.is_alive() and (tracker := self.wait()) is not None:
+            tracker.sync()
+
+    def abandon(self, reason: str) -> None:
+        """End every open run, because the study itself failed."""
+        self._thread.join(ABANDON_TIMEOUT)  # runs that it creates meanwhile would stay open
+        if self._tracker is not None:
+            self._tracker.abandon(reason)
+
+
+def try_open_tracker(study: StudyTrials, *, root: Path, display: Display) -> Tracker | None:
+    """Open the tracker of a study, or show why the store does not work and return None."""
+    try:
+        return open_tracker(study, root=root, display=display)
+    except RunError as error:
+        display.message(f"not tracked: {error}; {LATER}")
+        return None

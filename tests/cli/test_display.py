@@ -21,7 +21,7 @@ def told(*events: tuple[Trial, dict[str, Any]], width: int = 0, trials: int = 2)
         color_system=None, legacy_windows=False,
     )  # fmt: skip
     with Progress(console, metric="test/acc") as display:
-        display.begin(Path("mlruns/studies/tiny/now"), [ONE, TWO][:trials])
+        display.start(Path("mlruns/studies/tiny/now"), [ONE, TWO][:trials])
         for trial, event in events:
             display.update(trial, [event])
     return file.getvalue()

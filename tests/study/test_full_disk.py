@@ -136,7 +136,7 @@ def digest(folder: Path) -> str:
 class Limiter:
     """A display that lets the worker's files grow no further once its first epoch is known."""
 
-    def begin(self, study: Path, trials: Sequence[Trial]) -> None:
+    def start(self, study: Path, trials: Sequence[Trial]) -> None:
         """Take in nothing."""
 
     def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:
@@ -151,7 +151,7 @@ class Limiter:
                     size = trial.journal.stat().st_size
                     resource.prlimit(writer, resource.RLIMIT_FSIZE, (size, size))
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Take in nothing."""
 
 

@@ -41,7 +41,7 @@ class Recorder:
         self.said: list[str] = []
         self.on_epoch: Any = None
 
-    def begin(self, study: Path, trials: Sequence[Trial]) -> None:  # noqa: ARG002
+    def start(self, study: Path, trials: Sequence[Trial]) -> None:  # noqa: ARG002
         """Keep the trials."""
         self.trials = list(trials)
 
@@ -53,7 +53,7 @@ class Recorder:
             elif event["event"] == "epoch" and self.on_epoch is not None:
                 self.on_epoch(trial, event)
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Keep a message."""
         self.said.append(text)
 

@@ -134,7 +134,7 @@ class Listener:
         self.act: Callable[[], object] | None = act
         self.said: list[str] = []
 
-    def begin(self, study: Path, trials: Sequence[Trial]) -> None:
+    def start(self, study: Path, trials: Sequence[Trial]) -> None:
         """Take in nothing."""
 
     def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:  # noqa: ARG002
@@ -143,7 +143,7 @@ class Listener:
             self.act()
             self.act = None
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Keep a message."""
         self.said.append(text)
 

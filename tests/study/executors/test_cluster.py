@@ -43,7 +43,7 @@ class Watcher:
         """Keep whose second machine it is."""
         self.cluster, self.lost = cluster, None
 
-    def begin(self, study: Path, trials: Sequence[Trial]) -> None:
+    def start(self, study: Path, trials: Sequence[Trial]) -> None:
         """Take in nothing."""
 
     def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:
@@ -57,7 +57,7 @@ class Watcher:
                         os.kill(pid, signal.SIGKILL)
                 self.cluster.remove_node(self.cluster.second, allow_graceful=False)
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Take in nothing."""
 
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from mimetic.study.background import BackgroundTracker
+from mimetic.study.tracker import BackgroundTracker
 
 
 class Counting:
@@ -12,19 +12,22 @@ class Counting:
 
     def __init__(self) -> None:
         """Begin at nothing."""
-        self.pumped, self.reasons = 0, list[str]()
+        self.synced, self.reasons = 0, list[str]()
 
-    def pump(self) -> None:
+    def sync(self) -> None:
         """Count."""
-        self.pumped += 1
+        self.synced += 1
+
+    def finish(self, *_: object, **__: object) -> None:
+        """Do nothing."""
 
     def abandon(self, reason: str) -> None:
         """Keep the reason."""
         self.reasons.append(reason)
 
 
-def test_pumping_waits_for_no_store() -> None:
-    """Until the store is open a pump does nothing; from then on it pumps, and the end waits for it."""
+def test_syncing_waits_for_no_store() -> None:
+    """Until the store is open syncing does nothing; from then on it uploads, and the end waits for it."""
     tracker, let = Counting(), threading.Event()
 
     def opening() -> Counting:
@@ -32,12 +35,12 @@ def test_pumping_waits_for_no_store() -> None:
         return tracker
 
     tracking = BackgroundTracker(opening)
-    tracking.pump()
-    assert tracker.pumped == 0
+    tracking.sync()
+    assert tracker.synced == 0
     let.set()
     assert tracking.wait() is tracker
-    tracking.pump()
-    assert tracker.pumped == 1
+    tracking.sync()
+    assert tracker.synced == 1
 
 
 def test_a_study_that_fails_ends_runs_that_are_being_made() -> None:
@@ -55,11 +58,11 @@ def test_without_a_tracker_nothing_happens() -> None:
     """Offline, or where the store does not work."""
     tracking = BackgroundTracker(lambda: None)
     assert tracking.wait() is None
-    tracking.pump()
+    tracking.sync()
     tracking.abandon("nobody listens")
 
 
-def test_trouble_of_the_opening_is_raised_where_the_tracker_is_asked_for() -> None:
+def test_an_error_while_opening_is_raised_by_wait() -> None:
     """A mistake in the thread is not lost with it."""
 
     def broken() -> None:
