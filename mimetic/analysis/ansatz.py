@@ -1,21 +1,29 @@
-"""The ansatz NFM ∝ AGOP over depth and over training (arXiv 2309.00570).
+"""Draw the ansatz NFM ∝ AGOP (arXiv 2309.00570): correlations, eigen-filters, and maps over images.
 
-Curves run from dark to light with depth, as in the pictures of a harvest.
+Curves run from dark to light with depth. Shapes: N pictures, H rows, W columns; a last axis of 3 is color.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from mimetic.analysis.curves import Curve
-from mimetic.analysis.style import TICK, color, marker, new_figure, quiet_axes
+from mimetic.analysis.mosaic import draw_strip
+from mimetic.analysis.style import INK, LABEL, TICK, bare_axes, color, marker, new_figure, quiet_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RHO, RHO_CHANGE, RHO_INIT = "ρ(NFM, AGOP)", "ρ(ΔWᵀΔW, ΔWᵀSΔW)", "ρ(NFM at the start, NFM)"
-"""The measures as axes call them."""
+"""Axis labels of the measures."""
 
+COLUMNS = 8
+"""Eigen-filters drawn of each matrix."""
+
+_BRIGHTEST = 0.995
 _NAMED = 8
 _TICKS = 40
 _LIGHTEST = 0.9
@@ -87,6 +95,89 @@ def depth_figure(
     figure = new_figure(width, height, title)
     axes = figure.add_axes((0.75 / width, below / height, (width - 0.95) / width, 3.1 / height))
     _depth_panel(axes, series, measure)
+    return figure
+
+
+def eigenfilters_figure(
+    layers: Mapping[str, tuple[ArrayLike, ArrayLike]], *, title: str = "Leading eigenvectors"
+) -> "Figure":
+    """Return a figure with the leading eigen-filters of each layer's NFM beside those of its AGOP.
+
+    Args:
+        layers: Layer → filters of NFM and of AGOP, each (N, H, W), or (N, H, W, 3) if its input is in color.
+        title: Title of the figure.
+
+    Raises:
+        ValueError: If there is no layer.
+    """
+    if not layers:
+        raise ValueError("no layer to draw")
+    row, head, strip = 0.86, 0.78, 4.6
+    width, height = 2 * strip + 0.7, head + row * len(layers) + 0.08
+    figure = new_figure(width, height, title)
+    for column, name in enumerate(("NFM", "AGOP")):
+        left = (0.2 + column * (strip + 0.3)) / width
+        figure.text(left, 1.0 - 0.62 / height, name, fontsize=LABEL, color=INK, weight="bold")
+    for index, (name, pair) in enumerate(layers.items()):
+        bottom = (height - head - row * (index + 1) + 0.06) / height
+        for column, filters in enumerate(pair):
+            left = (0.2 + column * (strip + 0.3)) / width
+            axes = figure.add_axes((left, bottom, strip / width, (row - 0.28) / height))
+            draw_strip(axes, filters, columns=COLUMNS, title=name if column == 0 else "")
+    return figure
+
+
+def saliency_figure(
+    pictures: Sequence[ArrayLike],
+    layers: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    title: str | None = None,
+) -> "Figure":
+    """Return a figure with a row for each image: the image, then the maps of NFM and AGOP at each layer.
+
+    The brightness of each map ranges from zero to its 99.5 % quantile.
+
+    Args:
+        pictures: Images (H, W, 3) or (H, W) in [0, 1].
+        layers: Layer → maps (N, H, W) of NFM and AGOP, one for each image.
+        title: Title of the figure.
+
+    Raises:
+        ValueError: If there is no image or no layer.
+    """
+    if not len(pictures) or not layers:
+        raise ValueError("no map to draw")
+    side, gap, head = 1.35, 0.06, 0.95
+    columns = 1 + 2 * len(layers)
+    width = 0.2 + columns * (side + gap) + 0.14 * len(layers)
+    height = head + len(pictures) * (side + gap) + 0.1
+    figure = new_figure(width, height, title)
+
+    def box(row: int, column: int) -> "Axes":
+        left = 0.12 + column * (side + gap) + 0.14 * ((column + 1) // 2)
+        bottom = height - head - (row + 1) * (side + gap) + gap
+        axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
+        bare_axes(axes)
+        return axes
+
+    for row, picture in enumerate(pictures):
+        shown = np.asarray(picture)
+        box(row, 0).imshow(shown, cmap="gray", vmin=0.0, vmax=1.0)
+        for index, (name, pair) in enumerate(layers.items()):
+            for which, maps in enumerate(pair):
+                axes = box(row, 1 + 2 * index + which)
+                map_HW = np.asarray(maps, dtype=np.float64)[row]
+                brightest = float(np.quantile(map_HW, _BRIGHTEST))
+                axes.imshow(
+                    map_HW,
+                    cmap="inferno",
+                    vmin=0.0,
+                    vmax=brightest if brightest > 0.0 else 1.0,
+                    interpolation="nearest",
+                )
+                if row == 0:
+                    above = f"{name}\nNFM" if which == 0 else "\nAGOP"
+                    axes.set_title(above, fontsize=TICK, color=INK, loc="left")
     return figure
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mimetic.analysis.mosaic import Array, mosaic
-from mimetic.analysis.style import DIVERGING, bare_axes, new_figure, quiet_axes
+from mimetic.analysis.mosaic import draw_strip
+from mimetic.analysis.style import new_figure, quiet_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +66,9 @@ def harvest_figure(layers: Mapping[str, Spectrum], *, title: str = "Covariances"
     for index, name in enumerate(chosen):
         bottom = height - head - row * (index + 1) + 0.08
         strip = figure.add_axes((5.3 / width, bottom / height, 6.1 / width, (row - 0.3) / height))
-        _strip(strip, name, drawn[name])
+        layer = drawn[name]
+        assert layer.filters_NHW is not None
+        draw_strip(strip, layer.filters_NHW, columns=COLUMNS, title=f"{name}   {layer.note}".rstrip())
     return figure
 
 
@@ -101,13 +103,3 @@ def _spectra(axes: "Axes", layers: Mapping[str, Spectrum]) -> None:
         axes.legend(
             [handles[0], handles[-1]], [names[0], names[-1]], fontsize=8, frameon=False, loc="lower left"
         )
-
-
-def _strip(axes: "Axes", name: str, layer: Spectrum) -> None:
-    filters_NHW: Array = np.asarray(layer.filters_NHW, dtype=np.float64)[:COLUMNS]
-    largest = np.abs(filters_NHW).max(axis=(1, 2), keepdims=True)
-    scaled_NHW = filters_NHW / np.where(largest > 0.0, largest, 1.0)
-    axes.imshow(mosaic(scaled_NHW, columns=COLUMNS), cmap=DIVERGING, vmin=-1.0, vmax=1.0)
-    axes.set_anchor("NW")
-    bare_axes(axes, title=f"{name}   {layer.note}".rstrip())
-    axes.title.set_fontsize(8)

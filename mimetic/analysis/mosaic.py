@@ -1,10 +1,17 @@
-"""Many small pictures laid out as one array, with a gap of one pixel between them.
+"""Lay out many small pictures as one array, with a gap of one pixel between them.
 
 Shapes: N pictures, H and W their sides.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from mimetic.analysis.style import DIVERGING, TICK, bare_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
 
@@ -38,3 +45,27 @@ def symmetric_limit(values: Array, *, quantile: float = 0.999) -> float:
     finite = np.abs(values[np.isfinite(values)])
     limit = float(np.quantile(finite, quantile)) if finite.size else 0.0
     return limit if limit > 0.0 else 1.0
+
+
+def draw_strip(axes: "Axes", filters: ArrayLike, *, columns: int, title: str) -> None:
+    """Draw filters in one row, each scaled by its largest magnitude; places after the last stay empty.
+
+    Args:
+        axes: Where to draw.
+        filters: (N, H, W), or (N, H, W, 3) in color; at most `columns` are drawn.
+        columns: Places in the row, so that strips of several layers share their scale.
+        title: Title of the strip.
+    """
+    drawn = np.asarray(filters, dtype=np.float64)[:columns]
+    largest = np.abs(drawn).max(axis=tuple(range(1, drawn.ndim)), keepdims=True)
+    blank = np.full((columns - len(drawn), *drawn.shape[1:]), np.nan)
+    scaled = np.concatenate([drawn / np.where(largest > 0.0, largest, 1.0), blank])
+    if drawn.ndim == 4:  # noqa: PLR2004 - in color
+        channels = [mosaic(0.5 + 0.5 * scaled[..., channel], columns=columns) for channel in range(3)]
+        axes.imshow(np.nan_to_num(np.stack(channels, axis=-1), nan=1.0), interpolation="nearest")
+    else:
+        row = mosaic(scaled, columns=columns)
+        axes.imshow(row, cmap=DIVERGING, vmin=-1.0, vmax=1.0, interpolation="nearest")
+    axes.set_anchor("NW")
+    bare_axes(axes, title=title)
+    axes.title.set_fontsize(TICK)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mimetic.analysis.ansatz_pictures import COLUMNS, eigenfilters_figure, saliency_figure
+from mimetic.analysis.ansatz import COLUMNS, eigenfilters_figure, saliency_figure
 from mimetic.covariance.ansatz import LayerAnsatz
 from mimetic.covariance.covariance import Covariance
 from mimetic.covariance.eigenfilters import eigenfilters, eigenpatches

@@ -8,7 +8,7 @@ import pytest
 
 from mimetic.analysis.comparison import comparison_figure
 
-ResolvedInit = Callable[[Any], np.ndarray]
+Render = Callable[[Any], np.ndarray]
 
 
 def arm(
@@ -32,7 +32,7 @@ def study(*arms: dict[str, Any], unit: str = "%") -> dict[str, Any]:
     }
 
 
-def test_seeds_means_and_intervals_are_drawn(drawn: ResolvedInit) -> None:
+def test_seeds_means_and_intervals_are_drawn(drawn: Render) -> None:
     """Arms from top to bottom, in their order; an interval only where there is one."""
     figure = comparison_figure(
         study(
@@ -59,7 +59,7 @@ def test_seeds_means_and_intervals_are_drawn(drawn: ResolvedInit) -> None:
     assert drawn(figure).std() > 0
 
 
-def test_losses_have_their_own_unit(drawn: ResolvedInit) -> None:
+def test_losses_have_their_own_unit(drawn: Render) -> None:
     """Differences of losses are in units of the loss."""
     figure = comparison_figure(study(arm("default", {"0": 0.5}), unit=""))
 

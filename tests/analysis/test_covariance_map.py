@@ -8,7 +8,7 @@ import pytest
 
 from mimetic.analysis.covariance_map import blocks, covariance_figure, covariance_maps
 
-ResolvedInit = Callable[[Any], np.ndarray]
+Render = Callable[[Any], np.ndarray]
 
 
 def test_block_ij_is_the_covariance_of_pixel_ij() -> None:
@@ -23,7 +23,7 @@ def test_block_ij_is_the_covariance_of_pixel_ij() -> None:
             np.testing.assert_array_equal(block, matrix[3 * i + j].reshape(2, 3))
 
 
-def test_the_map_is_the_second_moment_of_the_filters(drawn: ResolvedInit) -> None:
+def test_the_map_is_the_second_moment_of_the_filters(drawn: Render) -> None:
     """Filters of all channels count alike."""
     weight = np.random.default_rng(0).normal(size=(4, 2, 3, 3))
 
@@ -36,7 +36,7 @@ def test_the_map_is_the_second_moment_of_the_filters(drawn: ResolvedInit) -> Non
     assert drawn(figure).std() > 0
 
 
-def test_the_spectrum_is_relative_to_the_largest(drawn: ResolvedInit) -> None:
+def test_the_spectrum_is_relative_to_the_largest(drawn: Render) -> None:
     """Eigenvalues 4, 2, 1 and a zero, which has no place on a logarithmic axis."""
     figure = covariance_maps({"given": (np.diag([1.0, 4.0, 0.0, 2.0]), (2, 2))})
 
@@ -49,7 +49,7 @@ def test_the_spectrum_is_relative_to_the_largest(drawn: ResolvedInit) -> None:
     assert drawn(figure).std() > 0
 
 
-def test_odd_covariances_are_drawn(drawn: ResolvedInit) -> None:
+def test_odd_covariances_are_drawn(drawn: Render) -> None:
     """Zero, not positive semidefinite, rectangular, and many at once."""
     maps = {
         "zero": (np.zeros((9, 9)), (3, 3)),

@@ -8,10 +8,10 @@ import pytest
 
 from mimetic.analysis.curves import Band, curves_figure
 
-ResolvedInit = Callable[[Any], np.ndarray]
+Render = Callable[[Any], np.ndarray]
 
 
-def test_each_arm_has_a_line(drawn: ResolvedInit) -> None:
+def test_each_arm_has_a_line(drawn: Render) -> None:
     """The legend counts seeds; an arm without a curve is left out and keeps its colour free."""
     arms = {
         "default": Band(2, [0, 1], [10.5, 51.0], [1.0, 2.0]),

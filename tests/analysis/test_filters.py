@@ -9,10 +9,10 @@ import torch
 
 from mimetic.analysis.filters import filters_figure
 
-ResolvedInit = Callable[[Any], np.ndarray]
+Render = Callable[[Any], np.ndarray]
 
 
-def test_each_layer_has_a_strip_with_a_symmetric_range(drawn: ResolvedInit) -> None:
+def test_each_layer_has_a_strip_with_a_symmetric_range(drawn: Render) -> None:
     """Titles say how many filters there are and how many are shown."""
     generator = torch.Generator().manual_seed(0)
     weights = {
@@ -34,7 +34,7 @@ def test_each_layer_has_a_strip_with_a_symmetric_range(drawn: ResolvedInit) -> N
     assert drawn(figure).std() > 0
 
 
-def test_red_is_above_zero_and_blue_below(drawn: ResolvedInit) -> None:
+def test_red_is_above_zero_and_blue_below(drawn: Render) -> None:
     """The colours keep their meaning."""
     weight = np.ones((16, 1, 3, 3))
 
@@ -45,7 +45,7 @@ def test_red_is_above_zero_and_blue_below(drawn: ResolvedInit) -> None:
     assert red_below < blue_below
 
 
-def test_odd_shapes_are_drawn(drawn: ResolvedInit) -> None:
+def test_odd_shapes_are_drawn(drawn: Render) -> None:
     """One filter, rectangular kernels, zeros and missing values."""
     weights = {
         "one": np.zeros((1, 1, 3, 3)),
