@@ -69,7 +69,9 @@ Regex = Annotated[str, Field(min_length=1, max_length=MAX_REGEX), AfterValidator
 """A regular expression that has been compiled once."""
 
 _PARAMETERS = (r"\.weight", r"\.bias", ".weight", ".bias")
-_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module")
+
+WRAPPER_SEGMENTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+"""Name segments that only wrappers add: torch.compile, FSDP, activation checkpointing."""
 
 
 def _names_a_layer(pattern: str) -> str:
@@ -85,7 +87,7 @@ def _names_a_layer(pattern: str) -> str:
         layer, param = bare.removesuffix(suffix), suffix.lstrip("\\.")
         hint = f"layer names do not include the parameter: write `layer: '{layer}'` and `param: {param}`"
         raise validation_error(f"`layer` ends in the name of a parameter, `{param}`", hint=hint)
-    wrapper = next((w for w in _WRAPPERS if w in pattern), None)
+    wrapper = next((w for w in sorted(WRAPPER_SEGMENTS) if w in pattern), None)
     if wrapper is not None:
         hint = "names are canonical: the segments of torch.compile, DDP and FSDP are left out"
         raise validation_error(f"no layer name holds `{wrapper}`", hint=hint)

@@ -1,8 +1,8 @@
-"""Canonical names: what a layer or parameter is called once wrappers are taken off.
+"""Canonical names: names of layers and parameters without the segments that wrappers add.
 
-`torch.compile`, DDP, FSDP and checkpoint wrappers each put a segment into every name. Rules, seeds and
-checkpoints speak of canonical names, so a plan is the same with and without them. Segments are removed
-whole: `strip('module.')` eats letters, a mistake seen elsewhere.
+`torch.compile`, DDP, FSDP and checkpoint wrappers each add a segment to every name. Rules, seeds and
+checkpoints use canonical names, so a plan is the same with and without wrappers. Only whole segments are
+removed (`strip('module.')` would remove letters). All rooms use this module; no other code removes segments.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,13 +10,11 @@ from collections.abc import Iterable, Iterator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from mimetic.config.patterns import WRAPPER_SEGMENTS
 from mimetic.errors import UserError
 
-WRAPPER_SEGMENTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-"""Segments that only wrappers make: torch.compile, FSDP, activation checkpointing."""
-
 MODULE_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
-"""Classes that keep what they wrap under the honest name `module`."""
+"""Classes that store the wrapped module under the ordinary name `module`."""
 
 Walked = tuple[str, str, nn.Module]
 """Raw name, canonical name, module."""
@@ -25,10 +23,10 @@ Chain = tuple[nn.Module, "Chain"] | tuple[()]
 
 
 def canonical_name(name: str) -> str:
-    """Return a name without wrapper segments, read from the text alone, as a checkpoint's keys must be.
+    """Return a name without wrapper segments, for names without a model, such as a checkpoint's keys.
 
-    `module` is removed only at the front: further inside it may be a layer's own name. A model whose
-    first layer is honestly called `module` is told apart by `canonical_parameters`, which sees the model.
+    `module` is removed only at the front: further inside it may be a real layer. `walk`, which sees the
+    model, also keeps a real layer named `module` at the front.
 
     Guarantee: idempotent, and never removes part of a segment.
     """
@@ -40,8 +38,8 @@ def canonical_name(name: str) -> str:
 def walk(model: nn.Module) -> Iterator[Walked]:
     """Yield (raw name, canonical name, module) in the order of registration, under every name.
 
-    A module registered twice comes twice; wrappers come before what they wrap, under the same canonical
-    name.
+    A module registered twice is yielded twice; a wrapper precedes the module that it wraps, under the same
+    canonical name.
     """
     seen: set[int] = set()
     stack: list[tuple[str, str, nn.Module, Chain]] = [("", "", model, ())]
@@ -61,7 +59,7 @@ def walk(model: nn.Module) -> Iterator[Walked]:
 
 
 def unwraps(module: nn.Module, key: str) -> bool:
-    """Tell whether a child of this name is what the module wraps, and so bears the module's own name."""
+    """Return whether the child of this name is wrapped by the module, and so has the module's name."""
     return key in WRAPPER_SEGMENTS or (key == "module" and isinstance(module, MODULE_WRAPPERS))
 
 
@@ -71,7 +69,7 @@ def joined(prefix: str, key: str) -> str:
 
 
 def canonical_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Return every module by its canonical name; of a wrapper and what it wraps, the latter.
+    """Return every module by canonical name; the wrapped module rather than its wrapper.
 
     Raises:
         UserError: If two different modules have one canonical name.
@@ -110,7 +108,7 @@ def canonical_buffers(model: nn.Module) -> dict[str, Tensor]:
 
 
 def parameters_with_aliases(model: nn.Module) -> dict[str, tuple[nn.Parameter, tuple[str, ...]]]:
-    """Return every parameter once by canonical name, with the other canonical names it is tied to.
+    """Return every parameter once by canonical name, with its other canonical names (ties).
 
     Raises:
         UserError: If two different parameters have one canonical name.
@@ -119,7 +117,7 @@ def parameters_with_aliases(model: nn.Module) -> dict[str, tuple[nn.Parameter, t
 
 
 def owners(walked: Iterable[Walked]) -> dict[str, tuple[nn.Parameter, tuple[str, ...]]]:
-    """Return what `parameters_with_aliases` does, for a walk that was made already."""
+    """Return the result of `parameters_with_aliases` for a finished walk."""
     owner: dict[str, object] = {}
     first: dict[int, str] = {}
     found: dict[str, tuple[nn.Parameter, tuple[str, ...]]] = {}
@@ -148,7 +146,7 @@ def _is_inside(module: nn.Module, parents: Chain) -> bool:
 
 
 def _inner(model: nn.Module) -> set[int]:
-    """Return the ids of the modules that wrap nothing, for only these have a canonical name of their own."""
+    """Return the ids of the modules that are not wrappers."""
     return {
         id(module)
         for _, _, module in walk(model)
@@ -159,6 +157,7 @@ def _inner(model: nn.Module) -> set[int]:
 def _claim(owner: dict[str, object], name: str, thing: object, raw: str) -> None:
     if owner.setdefault(name, thing) is not thing:
         raise UserError(
-            f"`{raw}` is called `{name}` once the segments of wrappers are removed, and so is another tensor "
-            "or layer: rename one of them, or pass the model that the wrapper holds"
+            f"`{raw}` has the canonical name `{name}`, as has another tensor or layer; "
+            "rename one of them, or pass the wrapped model",
+            code="MIM-G010",
         )

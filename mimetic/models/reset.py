@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.errors import UserError
-from mimetic.graph.names import canonical_name, walk
+from mimetic.graph.names import walk
 from mimetic.streams import keyed_global_rng
 from mimetic.threads import one_thread
 
@@ -40,13 +40,13 @@ def reset_keyed(model: nn.Module, seed: int) -> nn.Module:
 
 
 def reset_layers(layers: Iterable[tuple[str, nn.Module]], seed: int) -> None:
-    """Re-initialize layers in place, each under its name in the network; see `reset_keyed`.
+    """Re-initialize layers in place, each under its canonical name in the network; see `reset_keyed`.
 
     Args:
-        layers: Names and layers. Only tensors a layer owns itself are drawn, not those of modules below it.
+        layers: Canonical names and layers. Only a layer's own tensors are drawn, not those of its children.
         seed: Seed of the run.
     """
-    _reset_all(((canonical_name(name), layer) for name, layer in layers), seed)
+    _reset_all(layers, seed)
 
 
 @one_thread()

@@ -7,13 +7,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimetic.config.registry import Component
+from mimetic.config.registry import Component, registered
 from mimetic.data.augment import augmenter, color_jitter, crop, cutout, flip
-from mimetic.data.config import ColorJitter, Crop, Cutout, Flip
+from mimetic.data.config import Crop, Flip
 from mimetic.errors import UserError
 from mimetic.streams import generator
 
-SPECS = [Flip(), Crop(padding=2), Crop(padding=2, fill="reflect"), Cutout(size=3), ColorJitter()]
+SPECS = [
+    *(section.model_validate(section.example) for section in registered("augment").values()),
+    Crop(padding=2, fill="reflect"),
+]
+"""Every registered augmentation, plug-ins' included, and a variant."""
 
 
 def pixels(count: int = 64, channels: int = 3, height: int = 8, width: int = 6) -> torch.Tensor:
@@ -34,7 +38,11 @@ def test_keyed_and_pure(spec: Component, dtype: torch.dtype) -> None:
     x = pixels().to(dtype)
     before = x.clone()
     augment = augmenter([spec])
-    first, again, other = augment(x, key()), augment(x, key()), augment(x, key(1))
+    try:
+        first, again, other = augment(x, key()), augment(x, key()), augment(x, key(1))
+    except UserError as error:
+        assert dtype != torch.uint8, "every augmentation takes bytes"
+        pytest.skip(str(error))
 
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

@@ -121,7 +121,7 @@ class Doubled(nn.DataParallel):
 @pytest.mark.parametrize("ask", [canonical_modules, canonical_parameters])
 def test_two_things_of_one_name_are_an_error(ask: object) -> None:
     """Different parameters are never merged under one canonical name."""
-    with pytest.raises(UserError, match=r"`(module\.)?0(\.weight)?` is called `0(\.weight)?` once"):
+    with pytest.raises(UserError, match=r"`(module\.)?0(\.weight)?` has the canonical name `0(\.weight)?`"):
         ask(Doubled(small()))
 
 

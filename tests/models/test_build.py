@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import nn
 
+from mimetic.config.registry import registered
 from mimetic.models import config as recipe
 from mimetic.models.build import build, build_meta, reinitialize
 from mimetic.models.config import Model
 
+SECTIONS = [section for section in registered("model").values() if section.reads is not None]
+"""Every registered model, plug-ins' included, but for the user's own code."""
+
 SPECS = [
-    recipe.ConvMixer(dim=8, depth=2, kernel_size=3),
-    recipe.CifarResNet(depth=8, width=4),
-    recipe.Vgg11(width=2),
+    *(section.model_validate(section.example) for section in SECTIONS),
     recipe.Vgg11(width=1, head="classic", batch_norm=False),
-    recipe.Torchvision(name="squeezenet1_1"),
-    recipe.Timm(name="test_convnext"),
 ]
 NAMES = [f"{i}-{spec.type_name()}" for i, spec in enumerate(SPECS)]
 
@@ -24,6 +24,18 @@ NAMES = [f"{i}-{spec.type_name()}" for i, spec in enumerate(SPECS)]
 def made(spec: Model, seed: int = 0) -> nn.Module:
     """Build a model for grey images of four classes."""
     return build(spec, in_channels=1, num_classes=4, seed=seed)
+
+
+def inputs(spec: Model, channels: int) -> torch.Tensor:
+    """Return two images or two sequences of tokens."""
+    return (
+        torch.zeros(2, channels, 64, 64) if spec.reads == "images" else torch.zeros(2, 5, dtype=torch.int64)
+    )
+
+
+def positions(spec: Model) -> tuple[int, ...]:
+    """Return the sides of the logits between batch and classes."""
+    return () if spec.reads == "images" else (5,)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=NAMES)
@@ -70,16 +82,16 @@ def test_meta_has_the_same_names_and_shapes(spec: Model) -> None:
 
 @pytest.mark.parametrize("spec", SPECS, ids=NAMES)
 def test_logits(spec: Model) -> None:
-    """Every model maps grey images to one logit per class, and the section overrides the classes."""
+    """Every model maps inputs to one logit per class, and the section overrides the classes."""
     overriding = spec.model_copy(update={"num_classes": 7, "in_channels": 2})
 
-    assert made(spec).eval()(torch.zeros(2, 1, 64, 64)).shape == (2, 4)
-    assert made(overriding).eval()(torch.zeros(2, 2, 64, 64)).shape == (2, 7)
+    assert made(spec).eval()(inputs(spec, 1)).shape == (2, *positions(spec), 4)
+    assert made(overriding).eval()(inputs(spec, 2)).shape == (2, *positions(spec), 7)
 
 
 def test_golden_bits() -> None:
     """The initial weights of a ConvMixer are these; a change here makes recorded studies unrepeatable."""
-    model = made(SPECS[0])
+    model = made(recipe.ConvMixer(dim=8, depth=2, kernel_size=3))
     digest = blake2b(digest_size=8)
     for parameter in model.parameters():
         digest.update(parameter.detach().numpy())

@@ -8,14 +8,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from mimetic.config.errors import RecipeError
+from mimetic.config.registry import registered
 from mimetic.data.shapes import ImageShape
 from mimetic.models.config import CifarResNet, CifarResNetLC, Torchvision
 from mimetic.models.linear_combination import LinearCombination
 from mimetic.recipe.load import load
 from mimetic.surgery.config import LinearCombination as Combine
+from mimetic.surgery.config import Rewrite
 from mimetic.surgery.network import build_network
 from mimetic.surgery.rewrite import Rewritten, rewrite_network
 
@@ -103,11 +105,26 @@ def test_new_layers_have_the_default_law_and_leave_the_global_stream(small: Smal
         assert bound / 3**0.5 == pytest.approx(float(layer.weight.detach().std()), rel=0.05)
 
 
-@given(st.sampled_from(["linear_combination", "shared_filters", "factorised"]), st.integers(0, 3))
-def test_outputs_keep_their_shape_on_any_device(kind: str, seed: int) -> None:
-    """The network takes and returns what it did; on the meta device it has the same names and shapes."""
-    rewrite = {"match": {"layer": "body"}, "type": kind}
-    real, (meta, twin) = Small(), (Small().to("meta"), Small())
+class Combined(Small):
+    """A small network that also has a linear combination, for `fold`."""
+
+    def __init__(self) -> None:
+        """Build the layers."""
+        super().__init__()
+        self.combined = LinearCombination(nn.Conv2d(3, 6, 3, padding=1, bias=False), 3, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the network."""
+        return super().forward(self.combined(x))
+
+
+@given(st.sampled_from(list(registered("surgery").values())), st.integers(0, 3))
+def test_outputs_keep_their_shape_on_any_device(section: type[Rewrite], seed: int) -> None:
+    """Every registered rewrite keeps inputs and outputs; on the meta device names and shapes are the same."""
+    rewrite = {**section.example, "type": section.type_name()}
+    torch.manual_seed(0)
+    real = Combined()
+    meta, twin = Combined().to("meta"), copy.deepcopy(real)
     operated(real, rewrite, seed=seed)
     operated(meta, rewrite, seed=seed)
     operated(twin, rewrite, seed=seed)
