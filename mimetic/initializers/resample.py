@@ -67,10 +67,10 @@ class Resampled:
     def __str__(self) -> str:
         """Describe it in a few words."""
         how = "copied" if self.copied else "resampled"
-        met = (
-            "" if self.explained is None else f", {self.explained:.1%} of the features at its input explained"
-        )
-        return f"{how}{met}{''.join(f', {note}' for note in self.notes)}"
+        parts = [how]
+        if self.explained is not None:
+            parts.append(f"{self.explained:.1%} of the features at its input explained")
+        return ", ".join((*parts, *self.notes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,12 +110,15 @@ def resample(
         UserError: If the networks' layers are not called in the same order, a layer is called twice, or a
             geometry does not fit: layer, geometries and repair are named.
     """
+    # 1. Both networks must call the same layers in the same order.
     work = _Work(pair, spec, frozenset(claimed), streams)
     order = work.order()
     last = next(step.layer for step in reversed(order) if step.layer in work.dense)
     done: list[Resampled] = []
     with eval_mode(pair.new), eval_mode(pair.trained):
+        # 2. Norms that belong to no claimed layer get scale 1 and shift 0.
         work.plain_norms(order)
+        # 3. Each layer is aligned behind the layers and norms that are already filled.
         before: str | None = None
         for step in order:
             if step.layer not in work.dense:

@@ -274,7 +274,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
 STORED = [name for name in LAYERS if name != "torch apart"]
 
 
-def begun(
+def initialized(
     make: Callable[[], nn.Module], init: object = "mimetic_attention", seed: int = 3
 ) -> tuple[nn.Module, Site]:
     """Return a module initialized as `attn` of a network, and its site."""
@@ -288,7 +288,7 @@ def begun(
 
 def maps_of(make: Callable[[], nn.Module], init: object = "mimetic_attention") -> dict[str, Tensor]:
     """Return the realised maps."""
-    layer, site = begun(make, init)
+    layer, site = initialized(make, init)
     return read_maps(site, {p.local: layer.get_parameter(p.local).detach() for p in site.parameters})
 
 
@@ -324,7 +324,7 @@ def with_identity(layer: nn.Module, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", STORED)
 def test_orientation_by_running_the_module(name: str) -> None:
     """With attention forced to the identity the layer is x ↦ x·A, A near −0.4·I; no transpose is lost."""
-    layer, _ = begun(LAYERS[name])
+    layer, _ = initialized(LAYERS[name])
     x = torch.randn(50, WIDTH, generator=generator("x"))
     target = VP.sample(WIDTH, WIDTH, generator(3, "attn", "vp"))
     with torch.no_grad():
@@ -335,7 +335,7 @@ def test_orientation_by_running_the_module(name: str) -> None:
 
 def test_grouped_queries_by_running_the_module() -> None:
     """With two keys for four heads the layer still is the best approximation of x ↦ x·A."""
-    layer, _ = begun(lambda: llama_layer(2))
+    layer, _ = initialized(lambda: llama_layer(2))
     x = torch.randn(50, WIDTH, generator=generator("x"))
     target = VP.sample(WIDTH, WIDTH, generator(3, "attn", "vp"))
     left, right = balanced(target, WIDTH // 2)
@@ -421,10 +421,10 @@ def test_legacy_layout_is_the_known_mistake() -> None:
 
 
 def test_biases() -> None:
-    """Mimetic attention zeroes biases unless they are kept; the others keep them unless told."""
+    """Mimetic attention zeroes biases unless `bias: keep`; the others keep them unless `bias: zeros`."""
 
     def biases(init: object) -> list[bool]:
-        layer, site = begun(lambda: with_biases(timm_layer()), init)
+        layer, site = initialized(lambda: with_biases(timm_layer()), init)
         return [bool(layer.get_parameter(p.local).any()) for p in site.parameters if p.local.endswith("bias")]
 
     def with_biases(layer: nn.Module) -> nn.Module:
@@ -472,7 +472,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
     def message(make: Callable[[], nn.Module], init: object) -> str:
         with pytest.raises(RecipeError) as caught:
-            begun(make, init)
+            initialized(make, init)
         return caught.value.issues[0].message
 
     assert "needs the grid of the tokens" in message(timm_layer, "impulse_attention")

@@ -27,7 +27,7 @@ def test_filters_are_draws_of_the_factor(make: SimpleNamespace) -> None:
 
 
 def test_channels_are_independent_and_notes_say_so(make: SimpleNamespace) -> None:
-    """A spatial covariance is drawn per input channel; the plan's reader is told, and of the repair."""
+    """A spatial covariance is drawn per input channel; the plan notes it, and the repair."""
     dense = make.resolve(make.rule(**CLOSED), make.conv(12, 64, 5), ("weight",))
     depthwise = make.resolve(make.rule(**CLOSED), make.conv(16, 16, 5, 16), ("weight",))
     assert dense.notes[-1] == "a spatial covariance: 12 input channels drawn independently"
@@ -58,7 +58,7 @@ def test_input_first_matrices_are_turned(make: SimpleNamespace) -> None:
 
 
 def test_transposed_convolutions_store_inputs_first() -> None:
-    """The filter of output o lies across the stored weight's first side, within its group."""
+    """The filter of output o is along the stored weight's first side, within its group."""
     geometry = Geometry(6, 8, (1,), (2,), groups=2, transposed=True)
     full = Covariance(torch.diag(torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64)), PatchGeometry(3, (1,)))
     weight = draw_filters(full, geometry, torch.Generator().manual_seed(0))

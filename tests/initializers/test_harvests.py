@@ -1,4 +1,4 @@
-"""Filters drawn from harvests: pending ones show and refuse, measured ones draw what they promise."""
+"""Filters drawn from harvests: pending ones show and refuse, measured ones have their moments."""
 
 import math
 from types import SimpleNamespace
@@ -52,7 +52,7 @@ def test_filters_scatter_as_promised(make: SimpleNamespace) -> None:
 
 
 def test_what_was_measured_enters_the_plan(make: SimpleNamespace) -> None:
-    """The digest of the factor stands among the arguments, so another harvest is another plan."""
+    """The digest of the factor is one of the arguments: another harvest is another plan."""
     rule, site = make.rule(**FILTERS), make.conv(8, 8, 3, 8)
     found = make.resolve(rule, site, ("weight",), harvested(rule)).arguments
     assert found["covariance"]["from"] == {"stage": "small", "seeds": "own"}

@@ -30,8 +30,8 @@ def _plan(model: nn.Module, **settings: Any) -> Plan:
 
 @pytest.mark.parametrize(("std", "expected"), [(None, 1 / math.sqrt(3 * 64)), (0.02, 0.02)])
 @pytest.mark.parametrize("shift", [-0.5, 2.0])
-def test_the_mean_is_in_units_of_the_law(std: float | None, expected: float, shift: float) -> None:
-    """The first layer has the law's deviation and the shift times it as mean; the second stays."""
+def test_the_mean_is_in_units_of_the_deviation(std: float | None, expected: float, shift: float) -> None:
+    """The first layer has the standard deviation, and the shift times it as mean; the second stays."""
     model = nn.ModuleDict({"mlp": Pair("fc1", "fc2")})
     second = model.get_parameter("mlp.fc2.weight").detach().clone()
     _plan(model, shift=shift, **({} if std is None else {"std": std})).apply(model)

@@ -1,4 +1,4 @@
-"""State spaces that begin as linear attention: ours, those of transformers, and the numbers of the paper."""
+"""State spaces initialized as linear attention: ours, those of transformers, and the numbers of the paper."""
 
 import math
 from typing import Any
@@ -47,7 +47,7 @@ def _plan(model: nn.Module, seed: int = 0, **settings: Any) -> Plan:
     return resolve(arm, find_sites(model), seed=seed)
 
 
-def _begun(model: nn.Module, **settings: Any) -> dict[str, Tensor]:
+def _initialized(model: nn.Module, **settings: Any) -> dict[str, Tensor]:
     _plan(model, **settings).apply(model)
     return {name.removeprefix("mixer."): t.detach() for name, t in model.named_parameters()}
 
@@ -56,7 +56,7 @@ def _begun(model: nn.Module, **settings: Any) -> dict[str, Tensor]:
 @pytest.mark.parametrize("make", [_ours, _theirs])
 def test_the_contract(version: int, make: Any) -> None:
     """softplus(b) = 1 without a weight, the convolution passes its input on, exp(Δ A) is close to 1."""
-    tensors = _begun(model := make(version))
+    tensors = _initialized(model := make(version))
     mixer = model.get_submodule("mixer")
 
     bias = tensors["dt_proj.bias" if version == 1 else "dt_bias"]
@@ -79,7 +79,7 @@ def test_the_contract(version: int, make: Any) -> None:
 
 def test_most_heads_of_mamba_2_forget_nothing() -> None:
     """A = -A₀⁻⁸ with A₀ from U(1, 16): exp(A) > 0.999 wherever A₀ > 2.4, which is 91 % of heads."""
-    log = _begun(_wrapped(Mixer2(1024, STATE, head_dim=2, depth=1)))["A_log"]
+    log = _initialized(_wrapped(Mixer2(1024, STATE, head_dim=2, depth=1)))["A_log"]
     decay = (-log.exp()).exp()
 
     assert len(decay) == 1024
@@ -92,7 +92,7 @@ def test_storage_does_not_matter(version: int) -> None:
     """The same rule and seed give other people's layer the maps it gives ours, and leave the other rows."""
     own = _theirs(version)
     before = {n.removeprefix("mixer."): t.detach().clone() for n, t in own.named_parameters()}
-    ours, theirs = _begun(_ours(version)), _begun(own)
+    ours, theirs = _initialized(_ours(version)), _initialized(own)
 
     name, first = ("x_proj.weight", RANK) if version == 1 else ("in_proj.weight", 2 * INNER)
     assert torch.equal(ours[name][first:], theirs[name][first:])
@@ -101,9 +101,9 @@ def test_storage_does_not_matter(version: int) -> None:
 
 
 def test_reads_are_correlated_with_writes() -> None:
-    """W_c = (W_c' + W_b) / 2: W_cᵀ W_b has half the trace of W_bᵀ W_b, each entry of torch's own law."""
+    """W_c = (W_c' + W_b) / 2: half the trace of W_bᵀ W_b, each entry with torch's default distribution."""
     mixer = _wrapped(Mixer1(512, 64, depth=1))
-    tensors = _begun(mixer)
+    tensors = _initialized(mixer)
     write, read = tensors["x_proj.weight"][-128:].double().split(64)
 
     bound = 1024**-0.5
@@ -126,8 +126,8 @@ def test_each_component_by_itself(name: str) -> None:
     """A component switched on alone writes its parameters, as all four together do, and no other."""
     model = _ours(1)
     before = {n.removeprefix("mixer."): t.detach().clone() for n, t in model.named_parameters()}
-    after = _begun(model, **{other: other == name for other in COMPONENTS})
-    together = _begun(_ours(1))
+    after = _initialized(model, **{other: other == name for other in COMPONENTS})
+    together = _initialized(_ours(1))
 
     assert {n for n, t in after.items() if not torch.equal(t, before[n])} == COMPONENTS[name]
     assert all(torch.equal(after[n], together[n]) for n in COMPONENTS[name])
@@ -137,7 +137,7 @@ def test_rows_that_share_a_tensor_are_switched_one_by_one() -> None:
     """Of Mamba-2's `in_proj`, `step` writes the rows of Δ alone."""
     model = _ours(2)
     before = model.get_parameter("mixer.in_proj.weight").detach().clone()
-    after = _begun(model, decay=False, recall=False, convolution=False)["in_proj.weight"]
+    after = _initialized(model, decay=False, recall=False, convolution=False)["in_proj.weight"]
 
     assert torch.equal(after[:-HEADS], before[:-HEADS])
     assert not bool(after[-HEADS:].any())
@@ -146,14 +146,14 @@ def test_rows_that_share_a_tensor_are_switched_one_by_one() -> None:
 def test_applied_twice_is_applied_once() -> None:
     """A plan is a function of seed and names, though it keeps rows that are there."""
     model = _ours(2)
-    once = {name: t.clone() for name, t in _begun(model).items()}
-    twice = _begun(model)
+    once = {name: t.clone() for name, t in _initialized(model).items()}
+    twice = _initialized(model)
 
     assert all(torch.equal(once[name], twice[name]) for name in once)
 
 
 def test_nothing_switched_on_is_a_mistake() -> None:
-    """It is said before anything is planned."""
+    """It is an error before anything is planned."""
     with pytest.raises(RecipeError, match="all four components are switched off"):
         _plan(_ours(1), **dict.fromkeys(COMPONENTS, False))
 
@@ -170,6 +170,6 @@ def test_a_state_space_that_is_not_recognised_says_what_it_lacks() -> None:
     lacking, odd = _ours(1), _ours(2)
     del lacking.mixer.conv1d
     odd.mixer.in_proj = nn.Linear(WIDTH, 7)
-    for model, said in ((lacking, "but no `conv1d`"), (odd, "but shapes that do not agree")):
-        with pytest.raises(RecipeError, match=f"`mixer` of class Mixer[12] has an `A_log`, {said}"):
+    for model, message in ((lacking, "but no `conv1d`"), (odd, "but shapes that do not agree")):
+        with pytest.raises(RecipeError, match=f"`mixer` of class Mixer[12] has an `A_log`, {message}"):
             _plan(model)

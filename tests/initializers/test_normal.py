@@ -1,4 +1,4 @@
-"""The normal law and its truncation: torch's values, entry for entry, and its use of the stream."""
+"""The normal distribution and its truncation: torch's values, entry for entry, and its use of the stream."""
 
 from collections.abc import Callable
 
@@ -55,7 +55,7 @@ def test_long_tensors_too(count: int) -> None:
 )
 @pytest.mark.parametrize("count", [7, 500])
 def test_truncated_values_are_those_of_torch(count: int, lower: float, upper: float) -> None:
-    """Rejected by bounds where most lies within them, by height where little does."""
+    """Rejected by bounds where most values are within them, by height where few are."""
     check(
         count,
         lambda t, stream: trunc_normal_(t, 0.0, 0.02, lower=lower, upper=upper, generator=stream),

@@ -103,22 +103,22 @@ def test_tables_without_a_grid_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("grid", "said"),
+    ("grid", "expected"),
     [
         ([3, 3], ["the rule takes them as a grid of 3×3 after 8 of zeros"]),
         ([17, 1], ["the rule takes them as a grid of 17×1"]),
         ([4, 4], []),
     ],
 )
-def test_another_grid_than_the_models_is_told(grid: list[int], said: list[str]) -> None:
+def test_another_grid_than_the_models_is_noted(grid: list[int], expected: list[str]) -> None:
     """The plan does not leave the two side by side."""
     init = {"type": "sincos2d", "grid": grid}
     notes = plan({"recipe": 1, "init": [{**TABLE, "init": init}]}, vit()).entry("pos_embed").notes
 
-    assert list(notes) == ["a grid of 4×4 positions after 1 other", *said]
+    assert list(notes) == ["a grid of 4×4 positions after 1 other", *expected]
 
 
-def test_another_grid_of_impulses_is_told() -> None:
+def test_another_grid_of_impulses_is_noted() -> None:
     """An attention inside windows may have another grid than the table; a slip may, too."""
     init = {"type": "impulse_attention", "grid": [3, 3]}
     rule = {"id": "a", "match": {"kind": "attention"}, "init": init}
@@ -135,7 +135,7 @@ def test_width_of_a_table() -> None:
 
 @pytest.mark.parametrize("offset", [*OFFSETS, (2, -3), (0, 5)])
 def test_impulse_matrix(offset: tuple[int, int]) -> None:
-    """Ones where the neighbour lies inside the grid, (rows − |m|)(columns − |n|) of them."""
+    """Ones where the neighbour is inside the grid, (rows − |m|)(columns − |n|) of them."""
     rows, columns = 4, 5
     expected = torch.zeros(20, 20, dtype=torch.float64)
     for r in range(rows):
@@ -159,11 +159,11 @@ def test_impulse_closed_form_hits_its_targets() -> None:
         target = impulse_logits((14, 14), OFFSETS[head], generator("head", head))
         w_q, w_k = impulse_factors(basis, target, rank=64, norm=7.0)
         logits = positions @ w_q @ w_k.T @ positions.T / 8.0
-        wanted = impulse_matrix((14, 14), OFFSETS[head])
-        valid = wanted.sum(1) > 0
+        target = impulse_matrix((14, 14), OFFSETS[head])
+        valid = target.sum(1) > 0
 
         assert (float(w_q.norm()), float(w_k.norm())) == pytest.approx((7.0, 7.0), abs=1e-6)
-        hits.append(float((logits.argmax(1) == wanted.argmax(1))[valid].double().mean()))
+        hits.append(float((logits.argmax(1) == target.argmax(1))[valid].double().mean()))
 
     assert sum(hits) / 3 >= 0.99
     assert min(hits) >= 0.98
@@ -197,9 +197,9 @@ def test_impulse_attention_in_a_network() -> None:
     weights = attention_of(model)
     hits = []
     for head in range(2):
-        wanted = impulse_matrix((4, 4), OFFSETS[head])
-        valid = wanted.sum(1) > 0
-        hits.append(float((weights[head].argmax(1) == wanted.argmax(1))[valid].float().mean()))
+        target = impulse_matrix((4, 4), OFFSETS[head])
+        valid = target.sum(1) > 0
+        hits.append(float((weights[head].argmax(1) == target.argmax(1))[valid].float().mean()))
 
     assert hits[0] > 0.9
     assert hits[1] > 0.6

@@ -151,7 +151,7 @@ def test_layers_it_does_not_know_are_refused(rule: Rule) -> None:
 
 
 def test_parameters_are_filled_together(rule: Rule) -> None:
-    """A rule that leaves the bias out is told how to claim it."""
+    """A rule that omits the bias is an error with the repair."""
     with pytest.raises(UserError, match=r"the rule omits `bias`; match `param: '\.\*'`"):
         drawn("0", net(6), rule, names=("weight",))
 

@@ -154,7 +154,7 @@ def test_orthogonal_rows_keep_the_energy_where_they_are_few() -> None:
 
 
 def test_shrinkage_and_rank_leave_few_directions() -> None:
-    """Both are applied to the trained covariance, and said."""
+    """Both are applied to the trained covariance, and noted."""
     trained = net(16)
     few = net(16, seed=1)
     done = filled(few, trained, rank=2)
@@ -164,7 +164,7 @@ def test_shrinkage_and_rank_leave_few_directions() -> None:
 
 
 def test_values_depend_on_seed_and_names_alone() -> None:
-    """What the network held before, and the number of threads, change no bit."""
+    """Earlier values, and the number of threads, change no bit."""
     trained, one, other = net(4, norm="before"), net(4, norm="before"), net(4, norm="before", seed=3)
     filled(one, trained)
     threads = torch.get_num_threads()

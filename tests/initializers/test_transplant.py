@@ -1,4 +1,4 @@
-"""Weights taken from another network: which entries, from which layer, and what is said where none fit."""
+"""Weights copied from another network: which entries, from which layer, and the errors where none fit."""
 
 from typing import Any
 
@@ -143,7 +143,7 @@ def test_what_is_not_trained_is_pending() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_told(ours: nn.Module, theirs: nn.Module, kind: str, message: str) -> None:
+def test_what_does_not_fit_is_refused(ours: nn.Module, theirs: nn.Module, kind: str, message: str) -> None:
     """Both shapes are named, with what could be done."""
     with pytest.raises(RecipeError, match=message):
         _plan(ours, theirs, kind)
