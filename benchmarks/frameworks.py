@@ -1,102 +1,67 @@
-"""Images per second of training: ours, a bare loop, timm's path, Lightning's Trainer and Accelerate.
+"""The training loop beside those of other tools."""
 
-    python benchmarks/frameworks.py                     # ConvMixer-128/4 and CIFAR-ResNet-20
-    python benchmarks/frameworks.py --rounds 9 --model cifar_resnet --beside resident
-
-One model, one optimizer (AdamW, fused), one schedule (one-cycle), one batch size, in turns. Each tool has a
-process of its own, as its users have, with the settings it makes itself: ours, and the bare loop, keep
-memory that a step frees. A process is some per cent faster or slower than the next for all of its life, as
-its memory happens to lie, so every round has new ones.
-
-Each tool takes its images twice where it can: as batches that are resident and augmented by the same gather
-(`resident`: what its loop costs), and through a DataLoader without workers over PIL transforms (`loader`:
-what a user of the tool writes). Each ratio is of neighbouring windows, and their median does not care what
-else the machine was doing. Lightning and Accelerate come with `pip install mimetic[bench]`.
-"""
-
-import argparse
 import logging
-import statistics
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from multiprocessing import get_context
 from typing import Any
 
 import torch
-from common import head, keep_freed_memory, loop_parser, quartiles, row
-from loops import (
-    CLASSES,
-    LR,
-    MEAN,
-    PADDING,
-    STD,
-    augmented,
-    bare,
-    models,
-    ours,
-    random_pictures,
-    wait,
-)
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
+from benchmarks.loops import (
+    LR,
+    MEAN,
+    PADDING,
+    STD,
+    LoopOptions,
+    ResidentBatches,
+    bare,
+    fused_adamw,
+    loop_by_hand,
+    network,
+    train_window,
+)
+from benchmarks.measurement import Cell, Column, Result, Table, measurement, option
+from benchmarks.timing import alternate, compare, keep_freed_memory, synchronize
 from mimetic.data.dataset import Dataset
-from mimetic.models.build import build
 from mimetic.models.published import import_library
-from mimetic.train.devices import pick_device, pick_precision
+from mimetic.train.devices import pick_precision
 
 Window = Callable[[], float]
+"""Trains some steps and returns images per second."""
+
+Make = Callable[[nn.Module, Dataset, LoopOptions], Window]
 
 
-class Resident:
-    """Batches that live on the device, decoded and augmented by one gather, for any loop."""
-
-    def __init__(self, dataset: Dataset, batch: int, device: torch.device) -> None:
-        self.pixels_NCHW = dataset.train.pixels_NCHW.to(device)
-        self.labels_N = dataset.train.labels_N.to(device)
-        mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
-        self.scale_C11, self.shift_C11 = (1 / (255 * std))[:, None, None], (-mean / std)[:, None, None]
-        self.batch = batch
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return len(self.labels_N) // self.batch
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield an epoch."""
-        order_N = torch.randperm(len(self.labels_N)).to(self.labels_N.device)
-        for chosen_B in order_N.split(self.batch):
-            images = augmented(self.pixels_NCHW.index_select(0, chosen_B)).float()
-            images = images.mul_(self.scale_C11).add_(self.shift_C11)
-            yield images.contiguous(memory_format=torch.channels_last), self.labels_N[chosen_B]
-
-
-class Pictures(torch.utils.data.Dataset[tuple[Any, int]]):
-    """PIL pictures with a transform for each, as image folders give them."""
+# --------------------------------------------------------------------------------------------- images
+class PilImages(torch.utils.data.Dataset[tuple[Any, int]]):
+    """PIL images with a transform for each, as image folders give them."""
 
     def __init__(self, dataset: Dataset, transform: Callable[[Any], Any] | None = None) -> None:
         rows = dataset.train.pixels_NCHW.permute(0, 2, 3, 1).numpy()
-        self.pictures = [Image.fromarray(row) for row in rows]
+        self.images = [Image.fromarray(row) for row in rows]
         self.labels = dataset.train.labels_N.tolist()
         self.transform = transform
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        """Return a picture and its class."""
-        picture = self.pictures[index]
-        return picture if self.transform is None else self.transform(picture), self.labels[index]
+        """Return an image and its class."""
+        image = self.images[index]
+        return image if self.transform is None else self.transform(image), self.labels[index]
 
 
-def loader(dataset: Dataset, batch: int) -> Any:
+def pil_loader(dataset: Dataset, batch: int) -> Any:
     """Return the DataLoader of a tutorial: crop, flip, to a tensor, normalize."""
     steps = import_library("torchvision").transforms
     transform = steps.Compose(
@@ -107,43 +72,50 @@ def loader(dataset: Dataset, batch: int) -> Any:
             steps.Normalize(MEAN, STD),
         ]
     )
-    return torch.utils.data.DataLoader(Pictures(dataset, transform), batch, shuffle=True, drop_last=True)
+    return torch.utils.data.DataLoader(PilImages(dataset, transform), batch, shuffle=True, drop_last=True)
 
 
-def optimized(model: nn.Module, steps: int) -> tuple[Any, Any]:
-    """Return the optimizer and its schedule."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, fused=True)
-    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps + 1)
+def resident(dataset: Dataset, options: LoopOptions) -> ResidentBatches:
+    """Return batches on the device."""
+    return ResidentBatches(dataset, options.batch, options.where)
 
 
-def with_lightning(
-    model: nn.Module, batches: Any, options: argparse.Namespace, device: torch.device
+def loader(dataset: Dataset, options: LoopOptions) -> Any:
+    """Return a DataLoader."""
+    return pil_loader(dataset, options.batch)
+
+
+# --------------------------------------------------------------------------------------------- tools
+def lightning(
+    model: nn.Module, dataset: Dataset, options: LoopOptions, *, feed: Callable[..., Any]
 ) -> Window:
     """Return a window of Lightning's Trainer, from the start of its training to the end."""
     import lightning as pl
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    device, batches = options.where, feed(dataset, options)
 
     class Module(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.model, self.seconds, self.began = model, 0.0, 0.0
+            self.model, self.seconds, self.started = model, 0.0, 0.0
 
         def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
             images, labels = batch
             return F.cross_entropy(self.model(images.contiguous(memory_format=torch.channels_last)), labels)
 
         def configure_optimizers(self) -> Any:
-            optimizer, schedule = optimized(self.model, options.steps)
+            optimizer = fused_adamw(self.model)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=options.steps + 1)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
         def on_train_start(self) -> None:
-            wait(device)
-            self.began = time.perf_counter()
+            synchronize(device)
+            self.started = time.perf_counter()
 
         def on_train_end(self) -> None:
-            wait(device)
-            self.seconds = time.perf_counter() - self.began
+            synchronize(device)
+            self.seconds = time.perf_counter() - self.started
 
     def window() -> float:
         model.to(memory_format=torch.channels_last)
@@ -165,159 +137,143 @@ def with_lightning(
     return window
 
 
-def with_accelerate(
-    model: nn.Module, batches: Any, options: argparse.Namespace, device: torch.device
+def accelerate(
+    model: nn.Module, dataset: Dataset, options: LoopOptions, *, feed: Callable[..., Any]
 ) -> Window:
     """Return a window of the loop of Accelerate's documentation."""
     from accelerate import Accelerator
 
+    device, batches = options.where, feed(dataset, options)
     bf16 = pick_precision("auto", device) == "bf16"
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
 
     def window() -> float:
         model.to(device, memory_format=torch.channels_last)
-        optimizer, schedule = optimized(model, options.steps)
+        optimizer = fused_adamw(model)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=options.steps + 1)
         prepared, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
-        feed = batches if isinstance(batches, Resident) else accelerator.prepare(batches)
-        wait(device)
-        began = time.perf_counter()
+        prepared_batches = batches if isinstance(batches, ResidentBatches) else accelerator.prepare(batches)
+        synchronize(device)
+        started = time.perf_counter()
         prepared.train()
-        for images, labels in feed:
+        for images, labels in prepared_batches:
             optimizer.zero_grad()
             logits = prepared(images.contiguous(memory_format=torch.channels_last))
             accelerator.backward(F.cross_entropy(logits, labels))
             optimizer.step()
             schedule.step()
-        wait(device)
-        seconds = time.perf_counter() - began
+        synchronize(device)
+        seconds = time.perf_counter() - started
         accelerator.free_memory()
         return options.batch * options.steps / seconds
 
     return window
 
 
-def with_timm(
-    model: nn.Module, dataset: Dataset, options: argparse.Namespace, device: torch.device
-) -> Window:
-    """Return a window of the path of timm's train.py: its loader, its optimizer, its loop."""
+def timm(model: nn.Module, dataset: Dataset, options: LoopOptions) -> Window:
+    """Return a window of timm's train.py: its loader, its optimizer, its loop."""
     import_library("torchvision")
     from timm.data import create_loader
     from timm.optim import create_optimizer_v2
 
-    prefetch = device.type == "cuda"
-    bf16 = pick_precision("auto", device) == "bf16"
     batches = create_loader(
-        Pictures(dataset),
+        PilImages(dataset),
         input_size=(3, 32, 32),
         batch_size=options.batch,
         is_training=True,
-        use_prefetcher=prefetch,
+        use_prefetcher=options.where.type == "cuda",
         mean=MEAN,
         std=STD,
         num_workers=0,
         persistent_workers=False,
-        device=device,
+        device=options.where,
     )
-
-    def window() -> float:
-        model.to(device, memory_format=torch.channels_last)
-        optimizer = create_optimizer_v2(model, opt="adamw", lr=LR, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=options.steps + 1)
-        wait(device)
-        began = time.perf_counter()
-        model.train()
-        for images, labels in batches:
-            shown = images.to(device, memory_format=torch.channels_last)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                loss = F.cross_entropy(model(shown), labels.to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        wait(device)
-        return options.batch * options.steps / (time.perf_counter() - began)
-
-    return window
+    make_optimizer = partial(create_optimizer_v2, opt="adamw", lr=LR, weight_decay=0.01)
+    return loop_by_hand(model, batches, options, make_optimizer)
 
 
-TOOLS: dict[str, Callable[[nn.Module, Dataset, argparse.Namespace, torch.device], Window]] = {
-    "bare loop": bare,
-    "Lightning, resident": lambda m, d, o, at: with_lightning(m, Resident(d, o.batch, at), o, at),
-    "Accelerate, resident": lambda m, d, o, at: with_accelerate(m, Resident(d, o.batch, at), o, at),
-    "Lightning, loader": lambda m, d, o, at: with_lightning(m, loader(d, o.batch), o, at),
-    "Accelerate, loader": lambda m, d, o, at: with_accelerate(m, loader(d, o.batch), o, at),
-    "timm, its loader": with_timm,
-}
+def mimetic(model: nn.Module, dataset: Dataset, options: LoopOptions) -> Window:
+    """Return a window of `mimetic.train`."""
+    return lambda: train_window(model, dataset, options).images_per_second
+
+
 OURS = "mimetic"
-KEEPING = (OURS, "bare loop")
-"""Those that keep what a step frees, as our workers do and a loop tuned by hand would."""
+TOOLS: dict[str, Make] = {
+    "bare loop": bare,
+    "Lightning, resident": partial(lightning, feed=resident),
+    "Accelerate, resident": partial(accelerate, feed=resident),
+    "Lightning, loader": partial(lightning, feed=loader),
+    "Accelerate, loader": partial(accelerate, feed=loader),
+    "timm, its loader": timm,
+}
+KEEP_MEMORY = (OURS, "bare loop")
+"""Those that keep the memory a step frees, as mimetic's workers do and a loop tuned by hand would."""
+
+
+# --------------------------------------------------------------------------------------------- comparison
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameworkOptions(LoopOptions):
+    """Flags of `frameworks`."""
+
+    windows: int = option(2, "windows of each tool and round")
+    rounds: int = option(7, "rounds, each with new processes")
+    beside: str = option("", "only tools whose name contains this, e.g. resident")
+
+
+@measurement(
+    takes="30 min", beside="bare", model="convmixer", dim=8, depth=1, batch=8, steps=2, windows=2, rounds=1
+)
+def frameworks(options: FrameworkOptions) -> Result:
+    """Compare images per second with a bare loop, Lightning, Accelerate and timm.
+
+    One model, one optimizer (AdamW, fused), one schedule (one-cycle), one batch size, in turn. Each tool has
+    a process of its own, as its users have it; a process is some per cent faster or slower than the next for
+    all of its life, so every round has new ones. Batches come from the same gather on the device for all
+    (`resident`: what a loop costs), and from a DataLoader without workers over PIL images (`loader`: what a
+    user of the tool writes). Lightning and Accelerate: `pip install --group bench`.
+    """
+    rows = [row for name in options.models() for row in _compare(name, options)]
+    columns = (
+        Column("model"),
+        Column("beside"),
+        Column("mimetic, images/s", ".0f"),
+        Column("its images/s", ".0f"),
+        Column("median ratio", ".3f"),
+        Column("quartiles", ".3f"),
+    )
+    return Result((Table(columns, rows),))
+
+
+def _compare(name: str, options: FrameworkOptions) -> Iterator[tuple[Cell, ...]]:
+    """Yield the rows of one model."""
+    found: dict[str, list[tuple[float, float]]] = {tool: [] for tool in TOOLS if options.beside in tool}
+    for _ in range(options.rounds):
+        with ExitStack() as stack:
+            windows = {tool: _in_process(tool, name, options, stack) for tool in (OURS, *found)}
+            for window in windows.values():  # the first of each warms up
+                window()
+            for tool in found:
+                found[tool] += alternate(windows[OURS], windows[tool], options.windows)
+    for tool, pairs in found.items():
+        yield name, tool, *compare(pairs)
+
+
+def _in_process(tool: str, name: str, options: FrameworkOptions, stack: ExitStack) -> Window:
+    """Return a tool's window in a process that lives as long as the stack."""
+    process = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+    return lambda: process.submit(_images_per_second, tool, name, options).result()
+
+
+def _images_per_second(tool: str, name: str, options: FrameworkOptions) -> float:
+    return _window(tool, name, options)()
 
 
 @cache
-def made(tool: str, name: str, words: tuple[tuple[str, Any], ...]) -> Window:
-    """Return a tool's window, made once in the process that has it to itself."""
-    options = argparse.Namespace(**dict(words))
+def _window(tool: str, name: str, options: FrameworkOptions) -> Window:
+    """Return a tool's window, made once in the process it has to itself."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(options.threads)
-    if tool in KEEPING:
+    if tool in KEEP_MEMORY:
         keep_freed_memory()
-    device = torch.device(options.device)
-    dataset = random_pictures(options.batch * options.steps)
-    model = build(models(options)[name], in_channels=3, num_classes=CLASSES, seed=0)
-    if tool == OURS:
-        window = ours(model, dataset, options)
-        return lambda: window()[0]
-    return TOOLS[tool](model, dataset, options, device)
-
-
-def images_per_second(tool: str, name: str, words: tuple[tuple[str, Any], ...]) -> float:
-    """Run one window of a tool."""
-    return made(tool, name, words)()
-
-
-def compare(name: str, options: argparse.Namespace) -> None:
-    """Print the lines of one model: medians, and how much faster ours is than its neighbour in time."""
-    words = tuple(vars(options).items())
-    tools = [tool for tool in TOOLS if options.beside in tool]
-    found: dict[str, list[tuple[float, float]]] = {tool: [] for tool in tools}
-    for _ in range(options.rounds):
-        with ExitStack() as stack:
-            rooms = {
-                tool: stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
-                for tool in (OURS, *tools)
-            }
-
-            def window(tool: str, rooms: Mapping[str, ProcessPoolExecutor] = rooms) -> float:
-                return rooms[tool].submit(images_per_second, tool, name, words).result()
-
-            for tool in rooms:  # the first of each warms up
-                window(tool)
-            for number in range(options.windows):
-                for tool in tools:
-                    first = number % 2 == 0  # so that neither always comes second
-                    mine = window(OURS) if first else 0.0
-                    theirs = window(tool)
-                    found[tool].append((mine if first else window(OURS), theirs))
-    for tool, pairs in found.items():
-        low, middle, high = quartiles(mine / theirs for mine, theirs in pairs)
-        medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
-        spread = f"{low:.3f} – {high:.3f}"
-        row(name, tool, *(f"{median:.0f}" for median in medians), f"{middle:.3f}", spread)
-
-
-def main() -> int:
-    """Measure and print the table."""
-    parser = loop_parser(__doc__, dim=128, depth=4, patch=2, steps=4, windows=2, device="auto")
-    parser.add_argument("--rounds", type=int, default=7, help="how often every tool gets a new process")
-    parser.add_argument("--beside", default="", help="only those whose name holds this, e.g. resident")
-    options = parser.parse_args()
-    options.device = str(pick_device(options.device))
-    print(f"torch {torch.__version__}, {options.device}, {options.threads} thread(s), batch {options.batch}")
-    head("model", "beside", "mimetic img/s", "its img/s", "median ratio", "quartiles", words=2)
-    for name in models(options):
-        compare(name, options)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    make = mimetic if tool == OURS else TOOLS[tool]
+    return make(network(options.models()[name]), options.images(), options)

@@ -1,82 +1,95 @@
-"""CNTK and its patch AGOP for 1000 images of CIFAR's shape against a plain port of the formulas.
+"""CNTK and its patch AGOP against a plain port of the formulas."""
 
-    python benchmarks/kernels.py            # n = 1000, 32×32×3, depth 3; about two minutes on a core
-    python benchmarks/kernels.py --quick    # a small case, for tests
-
-The reference is the closed form of arXiv 2309.00570 written down as it stands: every pair of two sets at
-once, maps over all positions, the gradient by autograd once for each output. It holds maps of every pair
-and cannot be had for n = 1000; it is compared at a number of images it finds memory for. Ours takes half of
-the pairs, block by block, and folds the gradient by hand. Seconds are those of the processor, so that
-other work on the machine does not count; each part is measured in a process of its own, so that peak memory
-is that of one thing alone. Exit code 1 if a figure misses its bound.
-"""
-
-import argparse
-import json
 import math
-import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import torch
-from common import apart, apart_parser, peak, timed
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
+from benchmarks.measurement import Column, Options, Result, Table, measurement, option
+from benchmarks.timing import in_new_process, peak_memory, timed
 from mimetic.kernels.agop import patch_agop
 from mimetic.kernels.cntk import kernel
 from mimetic.kernels.patches import Architecture
 
 BOUNDS = {"faster": 5.0, "memory": 1.25}
-"""Least speedup, most growth of peak memory, beyond the kernel itself, from n/2 to n images."""
+"""Least speedup; most growth of peak memory, beyond the kernel itself, from n/2 to n images."""
 
 IMAGES, OUTPUTS, AGOP_IMAGES = 1000, 10, 20
-PLAIN = 100
-"""Images the reference is timed with: 10,000 pairs, whose maps take 0.3 GiB each layer in float32."""
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
+SHAPE = {"channels": 3, "side": 3, "depth": 3}
+"""Of the reference; `Architecture(3, 3)` is the same network."""
 
-def main() -> int:
-    """Measure, print the table, and say whether it is good enough."""
-    options = _options()
-    torch.set_num_threads(options.threads)
-    if options.part is not None:
-        print(json.dumps(PARTS[options.part](options)))
-        return 0
-    count, plain_count = (24, 12) if options.quick else (IMAGES, PLAIN)
-    print(
-        f"torch {torch.__version__}, {options.threads} thread(s), {options.dtype}, seconds of the processor"
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelOptions(Options):
+    """Flags of `kernels`."""
+
+    count: int = option(IMAGES, "images; also measured with half and a quarter as many")
+    plain: int = option(100, "images of the reference: it stores 10,000 pairs, 0.3 GiB for each layer")
+    side: int = option(32, "pixels of an image")
+    dtype: str = option("float32", "arithmetic", list(DTYPES))
+
+
+@measurement(takes="2 min", count=24, plain=12, side=10)
+def kernels(options: KernelOptions) -> Result:
+    """Compare the CNTK and its patch AGOP, 1000 images, with a plain port.
+
+    The reference is the closed form of arXiv 2309.00570 as written: every pair of two sets at once, maps over
+    all positions, the gradient by autograd once for each output. It stores maps of every pair and does not
+    fit for n = 1000, so it is compared at fewer images. Mimetic computes half of the pairs, block by block,
+    and folds the gradient by hand. Seconds are processor time, which does not count other work on the
+    machine; each part has a process of its own, so that peak memory belongs to it alone.
+    """
+    run = in_new_process if options.count == IMAGES else lambda part, *arguments: part(*arguments)
+    reference, small = (run(part, options, options.plain) for part in (_plain, _mimetic))
+    faster = (reference.kernel + reference.agop) / (small.kernel + small.agop)
+    counts = (options.count // 4, options.count // 2, options.count)
+    found = [run(_mimetic, options, n) for n in counts]
+    beyond = [one.gib - one.before - n * n * 8 / 2**30 for n, one in zip(counts, found, strict=True)]
+    growth = beyond[-1] / max(beyond[-2], 1e-3)
+    rows = [
+        (options.plain, "reference", reference.kernel, reference.agop, reference.gib),
+        (options.plain, "mimetic", small.kernel, small.agop, small.gib),
+        *((n, "mimetic", one.kernel, one.agop, one.gib) for n, one in zip(counts, found, strict=True)),
+    ]
+    columns = (
+        Column("n", "d"),
+        Column("of"),
+        *(Column(name, ".2f") for name in ("kernel, s", "AGOP, s", "peak, GiB")),
     )
-    equal = _apart(options, "equal", count=6)
-    print(f"equal to the reference: kernel {equal['kernel']:.1e}, AGOP {equal['agop']:.1e} relative, float64")
-    ours, plain = _apart(options, "ours", count=plain_count), _apart(options, "plain", count=plain_count)
-    faster = (plain["kernel"] + plain["agop"]) / (ours["kernel"] + ours["agop"])
-    for name, found in (("plain", plain), ("ours", ours)):
-        print(
-            f"n = {plain_count:5d}  {name:5}  kernel {found['kernel']:8.2f} s  AGOP {found['agop']:8.2f} s  "
-            f"peak {found['gib']:.2f} GiB"
-        )
-    print(f"  {faster:.1f} times as fast")
-    full = []
-    for n in (count // 4, count // 2, count):
-        found = _apart(options, "ours", count=n)
-        full.append(found["gib"] - found["before"] - n * n * 8 / 2**30)
-        print(
-            f"n = {n:5d}  ours   kernel {found['kernel']:8.2f} s  AGOP {found['agop']:8.2f} s  "
-            f"peak {found['gib']:.2f} GiB ({found['before']:.2f} before)"
-        )
-    growth = full[-1] / max(full[-2], 1e-3)
-    print(f"  beyond K itself {full[-1]:.3f} GiB, {growth:.2f} times that of half as many images")
-    good = equal["kernel"] <= 1e-10 and equal["agop"] <= 1e-8
-    if not options.quick:  # at so few images overheads rule
-        good &= faster >= BOUNDS["faster"] and growth <= BOUNDS["memory"]
-    print("all bounds are met" if good else f"a bound is missed: {BOUNDS}")
-    return 0 if good else 1
+    errors = run(_errors, 6)
+    setting = (
+        f"{options.dtype}, images of {options.side}×{options.side}×3, three convolutions, {OUTPUTS} outputs, "
+        f"AGOP at {AGOP_IMAGES} images."
+    )
+    equal = (
+        f"At {options.plain} images {faster:.1f} times as fast as the reference; equal to it in float64 on a "
+        f"small case: kernel {errors[0]:.1e}, AGOP {errors[1]:.1e} relative."
+    )
+    memory = (
+        f"Torch alone takes {found[0].before:.2f} GiB. Beyond the n×n kernel itself {beyond[-1]:.2f} GiB, "
+        f"{growth:.2f} times as much as for half as many images."
+    )
+    bounds = {
+        "The kernel differs from the reference.": errors[0] <= 1e-10,
+        "The AGOP differs from the reference.": errors[1] <= 1e-8,
+    }
+    if options.count == IMAGES:  # with few images overheads rule
+        bounds |= {
+            f"Less than {BOUNDS['faster']} times as fast as the reference.": faster >= BOUNDS["faster"],
+            f"Memory grows more than {BOUNDS['memory']} times.": growth <= BOUNDS["memory"],
+        }
+    failures = tuple(text for text, met in bounds.items() if not met)
+    return Result((Table(columns, rows),), (setting, equal, memory), failures)
 
 
-# ---------------------------------------------------------------------------------------------- plain
+# --------------------------------------------------------------------------------------------- reference
 def plain_kernel(patches_NPD: Tensor, others_MPD: Tensor, *, channels: int, side: int, depth: int) -> Tensor:
     """Return the CNTK of every pair from their patches, (N, M), as the formulas stand.
 
@@ -131,9 +144,18 @@ def plain_agop(
     return total_DD / len(patches_SPD)
 
 
-# ---------------------------------------------------------------------------------------------- parts
-def _images(count: int, options: argparse.Namespace) -> Tensor:
-    side = 10 if options.quick else 32
+# --------------------------------------------------------------------------------------------- parts
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Processor seconds of kernel and AGOP, and memory in GiB: the peak, and before them."""
+
+    kernel: float
+    agop: float
+    gib: float
+    before: float
+
+
+def _images(count: int, side: int) -> Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
@@ -141,80 +163,50 @@ def _alpha(count: int) -> Tensor:
     return torch.randn(count, OUTPUTS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def _equal(options: argparse.Namespace) -> dict[str, float]:
-    """Return the largest relative differences to the reference in float64, diagonal left out.
+def _errors(count: int) -> tuple[float, float]:
+    """Return the largest relative differences from the reference in float64, diagonal left out.
 
     On the diagonal the reference, like any port, loses half of the digits to arccos at 1.
     """
-    small = argparse.Namespace(quick=True)
-    images, others = _images(options.count, small), _images(2 * options.count, small)[options.count :]
-    architecture = Architecture(3, 3)
-    common: dict[str, int] = {"channels": 3, "side": 3, "depth": 3}
-    patches, other_patches = plain_patches(images, 3), plain_patches(others, 3)
+    images, others = _images(count, 10), _images(2 * count, 10)[count:]
+    architecture, features = Architecture(3, 3), lambda pixels: pixels
+    patches, other_patches, alpha = plain_patches(images, 3), plain_patches(others, 3), _alpha(len(others))
     off = ~torch.eye(len(images), dtype=torch.bool)
-    expected = plain_kernel(patches, patches, **common)
-    found = kernel(images, architecture, features=lambda pixels: pixels)
-    alpha = _alpha(len(others))
-    expected_agop = plain_agop(patches, other_patches, alpha, **common)
-    found_agop = patch_agop(images, others, alpha, architecture, features=lambda pixels: pixels)
-    return {
-        "kernel": float(((found - expected).abs() / expected)[off].max()),
-        "agop": float((found_agop - expected_agop).norm() / expected_agop.norm()),
-    }
+    expected = plain_kernel(patches, patches, **SHAPE)
+    found = kernel(images, architecture, features=features)
+    expected_agop = plain_agop(patches, other_patches, alpha, **SHAPE)
+    found_agop = patch_agop(images, others, alpha, architecture, features=features)
+    return (
+        float(((found - expected).abs() / expected)[off].max()),
+        float((found_agop - expected_agop).norm() / expected_agop.norm()),
+    )
 
 
-def _ours(options: argparse.Namespace) -> dict[str, float]:
-    images, dtype = _images(options.count, options).float(), DTYPES[options.dtype]
-    architecture, before = Architecture(3, 3), peak()
-    chosen = images[: min(AGOP_IMAGES, len(images))]
-    alpha = _alpha(len(images))
+def _mimetic(options: KernelOptions, count: int) -> Cost:
+    images, dtype = _images(count, options.side).float(), DTYPES[options.dtype]
+    architecture, chosen, alpha = Architecture(3, 3), images[:AGOP_IMAGES], _alpha(count)
 
-    def read(pixels: Tensor) -> Tensor:
+    def features(pixels: Tensor) -> Tensor:
         return pixels.to(dtype)
 
-    whole = _seconds(lambda: kernel(images, architecture, features=read))
-    agop = _seconds(lambda: patch_agop(chosen, images, alpha, architecture, features=read))
-    return {"kernel": whole, "agop": agop, "gib": peak(), "before": before}
+    return _cost(
+        options,
+        partial(kernel, images, architecture, features=features),
+        partial(patch_agop, chosen, images, alpha, architecture, features=features),
+    )
 
 
-def _plain(options: argparse.Namespace) -> dict[str, float]:
-    images = _images(options.count, options).to(DTYPES[options.dtype])
-    before = peak()
-    patches = plain_patches(images, 3)
-    common: dict[str, int] = {"channels": 3, "side": 3, "depth": 3}
-    chosen, alpha = patches[: min(AGOP_IMAGES, len(images))], _alpha(len(images)).to(images)
-    whole = _seconds(lambda: plain_kernel(patches, patches, **common))
-    agop = _seconds(lambda: plain_agop(chosen, patches, alpha, **common))
-    return {"kernel": whole, "agop": agop, "gib": peak(), "before": before}
+def _plain(options: KernelOptions, count: int) -> Cost:
+    patches = plain_patches(_images(count, options.side).to(DTYPES[options.dtype]), 3)
+    return _cost(
+        options,
+        partial(plain_kernel, patches, patches, **SHAPE),
+        partial(plain_agop, patches[:AGOP_IMAGES], patches, _alpha(count).to(patches), **SHAPE),
+    )
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
-    "equal": _equal,
-    "ours": _ours,
-    "plain": _plain,
-}
-
-
-# ---------------------------------------------------------------------------------------------- setting
-def _seconds(work: Callable[[], object]) -> float:
-    """Return the seconds of the processor that some work takes."""
-    return timed(work, clock=time.process_time)[0]
-
-
-def _apart(options: argparse.Namespace, part: str, *, count: int) -> dict[str, Any]:
-    """Measure one part in a process of its own; a quick one here."""
-    if options.quick:
-        return PARTS[part](argparse.Namespace(**{**vars(options), "count": count}))
-    words = ["--part", part, "--count", count, "--dtype", options.dtype, "--threads", options.threads]
-    return apart(__file__, words)
-
-
-def _options() -> argparse.Namespace:
-    parser = apart_parser(__doc__, PARTS, threads=1)
-    parser.add_argument("--dtype", choices=list(DTYPES), default="float32")
-    parser.add_argument("--count", type=int, default=IMAGES, help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _cost(options: KernelOptions, kernel_work: partial[Tensor], agop_work: partial[Tensor]) -> Cost:
+    torch.set_num_threads(options.threads)
+    before = peak_memory()
+    seconds = [timed(work, clock=time.process_time)[0] for work in (kernel_work, agop_work)]
+    return Cost(*seconds, peak_memory(), before)

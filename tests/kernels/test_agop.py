@@ -1,14 +1,12 @@
 """The folded gradient against autograd, the official code's values, and blocks of any size."""
 
-import importlib.util
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.kernels import plain_agop, plain_patches
 from mimetic.kernels import agop, cntk
 from mimetic.kernels.agop import patch_agop
 from mimetic.kernels.cntk import kernel, kernel_rows
@@ -52,20 +50,6 @@ def same(images: Tensor) -> Tensor:
     return images
 
 
-@pytest.fixture(scope="module")
-def plain() -> Iterator[ModuleType]:
-    """Return the benchmark's plain reference, which imports what benchmarks share."""
-    path = Path(__file__).parents[2] / "benchmarks" / "kernels.py"
-    found = importlib.util.spec_from_file_location("plain_kernels", path)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(path.parent)
-        found.loader.exec_module(module)
-        yield module
-
-
 @pytest.mark.parametrize("padding", [False, True])
 def test_rounds_of_the_reference(draw: ResolvedInit, *, padding: bool) -> None:
     """Three rounds of ConvRFM, power ½, agree with the official code to six significant digits."""
@@ -90,13 +74,13 @@ def test_rounds_of_the_reference(draw: ResolvedInit, *, padding: bool) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_gradients_equal_autograd(plain: ModuleType, draw: ResolvedInit, depth: int) -> None:
+def test_gradients_equal_autograd(draw: ResolvedInit, depth: int) -> None:
     """The folded gradient is that of the formulas, differentiated output by output."""
     images, others = draw((3, 2, 8, 8), 1, 1.0), draw((5, 2, 8, 8), 2, 1.0)
     alpha = draw((5, 3), 3, 1.0)
-    expected = plain.plain_agop(
-        plain.plain_patches(images, 3),
-        plain.plain_patches(others, 3),
+    expected = plain_agop(
+        plain_patches(images, 3),
+        plain_patches(others, 3),
         alpha,
         channels=2,
         side=3,

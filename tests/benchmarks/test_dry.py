@@ -1,0 +1,61 @@
+"""Every measurement runs in tiny sizes on a CPU; the GPU set does so without MLflow."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gpu
+from benchmarks.__main__ import MEASUREMENTS
+from benchmarks.measurement import Result
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*words: str, path: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `python -m benchmarks`."""
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *words],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_gpu_set_runs_without_mlflow(tmp_path: Path) -> None:
+    """Each part leaves its result as JSON, on a machine on which MLflow cannot be imported."""
+    (tmp_path / "mlflow.py").write_text("raise ImportError('not installed here')\n")
+    done = run("--gpu", "--dry", "--out", str(tmp_path / "results"), path=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in gpu.PARTS:
+        found = json.loads((tmp_path / "results" / f"{part.result}.json").read_text())
+        assert all(table["rows"] for table in found["tables"])
+        assert found["environment"]["torch"]
+        assert found["command"].startswith(f"python -m benchmarks {part.name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in MEASUREMENTS if n not in {part.name for part in gpu.PARTS}])
+def test_measurement_runs(name: str, tmp_path: Path) -> None:
+    """A measurement that is not in the GPU set ends well and leaves its tables."""
+    done = run(name, "--dry", "--out", str(tmp_path / "result.json"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = Result.read(tmp_path / "result.json")
+    assert result.tables[0].rows
+    assert result.failures == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["harvest", "kernels"])
+def test_mimetic_equals_its_reference(name: str) -> None:
+    """AGOP and kernel equal plain ports of the formulas in float64."""
+    entry = MEASUREMENTS[name]
+    result = entry.run(entry.options(**entry.dry))
+    assert result.failures == ()
+    assert any("in float64 on a small case" in note for note in result.notes)
