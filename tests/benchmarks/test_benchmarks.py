@@ -77,8 +77,13 @@ def mps_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_mps_is_stopped_and_its_folder_forgotten(mps_log: Path, tmp_path: Path) -> None:
     """The daemon runs inside the block alone, also where the block fails."""
-    with pytest.raises(KeyError), gpu._mps(tmp_path, on=True):
-        assert mps_log.read_text().split() == ["start"]
-        raise KeyError(os.environ["CUDA_MPS_PIPE_DIRECTORY"])
+
+    def fail() -> None:
+        with gpu._mps(tmp_path, on=True):
+            assert mps_log.read_text().split() == ["start"]
+            raise KeyError(os.environ["CUDA_MPS_PIPE_DIRECTORY"])
+
+    with pytest.raises(KeyError, match=str(tmp_path)):
+        fail()
     assert mps_log.read_text().split() == ["start", "quit"]
     assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
