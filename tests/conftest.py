@@ -39,7 +39,7 @@ class InThisProcess:
 
     def run(self, waves: Sequence[Sequence[Any]], tick: Callable[[], None]) -> None:
         """Train one trial after another; `tick` is called before each step."""
-        from mimetic.study.trials.shelf import TrialCache
+        from mimetic.study.trials.cache import TrialCache
         from mimetic.study.trials.trial import run_trial
 
         shelf = TrialCache()

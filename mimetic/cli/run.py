@@ -78,14 +78,14 @@ def run(
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
     _check_root(root)
     from mimetic.cli.display import Progress
-    from mimetic.study.executors.team import follow, is_follower, launcher, leading
+    from mimetic.study.executors.torchrun import is_worker_rank, launcher, rank0_context, worker_loop
     from mimetic.study.study import run as run_study
 
-    if is_follower():
-        follow()
+    if is_worker_rank():
+        worker_loop()
         return
     with (
-        leading(),
+        rank0_context(),
         _signals_interrupt(),
         Progress(console(stderr=True), metric=loaded.study.metric) as display,
     ):

@@ -23,7 +23,7 @@ from pydantic_core import CoreSchema, core_schema
 from mimetic.config.base import Section
 from mimetic.errors import UserError
 
-ROOMS = ("initializers", "covariance", "models", "surgery", "data", "train", "kernels")
+ROOMS = ("initializers", "covariance", "models", "surgery", "data", "train", "kernels", "study")
 """Rooms whose `config.py` holds components, in the order in which the families are listed."""
 
 PLUGINS = "mimetic.components"

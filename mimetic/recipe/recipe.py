@@ -8,18 +8,18 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Valida
 from pydantic_core import InitErrorDetails
 
 from mimetic.config.address import Among, ConfigPath
-from mimetic.config.base import Count, FromList, Name, Section, listed_once, validation_error
+from mimetic.config.base import FromList, Name, Section, listed_once, validation_error
 from mimetic.config.errors import FilePosition, Step
 from mimetic.config.registry import Registered
 from mimetic.config.suggest import choice
 from mimetic.config.text.tree import find, shown
 from mimetic.data.config import DataSection
 from mimetic.kernels.config import Learner
-from mimetic.metrics import COMPARABLE
 from mimetic.models.config import Model
 from mimetic.recipe.measurements import Measure
 from mimetic.recipe.rule import Rule
 from mimetic.recipe.stages import Node, StageGraph, stage_refs
+from mimetic.study.config import Study
 from mimetic.surgery.config import Rewrite
 from mimetic.train.config import Train
 
@@ -126,24 +126,6 @@ class Stage(Arm):
         None,
         description="Number of its own seeds, or a list of them, shared by all trials; each trial's own "
         "seed unless given.",
-    )
-
-
-class Study(Section):
-    """How the trials are executed and compared."""
-
-    executor: Literal["pool", "ray"] = Field(
-        "pool", description="What runs the trials: processes of this machine, or tasks of a Ray cluster."
-    )
-    workers: Count | None = Field(
-        None, description="Worker processes; one per core on a CPU and `slots` per GPU unless given."
-    )
-    slots: Count = Field(1, description="Trials that share a GPU at a time.")
-    metric: str = Field(
-        "test/acc",
-        pattern=COMPARABLE,
-        examples=["test/acc", "val/loss", "test/acc_len64"],
-        description="Metric the arms are compared by.",
     )
 
 

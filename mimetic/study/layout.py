@@ -1,6 +1,6 @@
-"""Where a study keeps its files: `<root>/studies/<recipe>/<id>/<arm>/seed-<n>/`.
+"""Files of a study: `<root>/studies/<recipe>/<id>/<arm>/seed-<n>/`.
 
-The journals there are the truth about every trial; MLflow mirrors them.
+The journals in there are the truth about every trial; MLflow mirrors them.
 """
 
 import json
@@ -15,20 +15,20 @@ from mimetic.files import write_text
 from mimetic.journal import read_journal, status
 
 DEFAULT_ROOT = Path("mlruns")
-"""Where runs go unless another folder is asked for."""
+"""Folder of the runs unless another is given."""
 
 JOURNAL = "journal.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One arm on one seed: what a worker needs to train it, as plain values.
+    """One arm on one seed: what a worker needs to find and train it, as plain values.
 
     Attributes:
         study: Folder of the study.
         arm: Name of the arm.
         seed: The seed.
-        device: Where to train, `auto` or a torch device.
+        device: Device to train on, `auto` or a torch device.
         allow_code: Whether `type: python` models may run.
         profile: Whether to record where the time of a few steps goes.
     """
@@ -42,12 +42,12 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Return the name people read."""
+        """Return the displayed name."""
         return f"{self.arm} · seed {self.seed}"
 
     @property
     def folder(self) -> Path:
-        """Return the trial's own folder."""
+        """Return the trial's folder."""
         return Path(self.study) / self.arm / f"seed-{self.seed}"
 
     @property
@@ -61,17 +61,17 @@ class Trial:
 
     @classmethod
     def from_json(cls, text: str) -> "Trial":
-        """Read what `to_json` wrote."""
+        """Read what `to_json` returned."""
         return cls(**json.loads(text))
 
 
 def is_finished(trial: Trial) -> bool:
-    """Tell whether a trial needs no more training."""
+    """Return whether a trial needs no more training."""
     return status(read_journal(trial.journal)) == "FINISHED"
 
 
 def new_folder(root: Path, recipe: str) -> Path:
-    """Make the folder of a new study, named by the time in UTC."""
+    """Create the folder of a new study, named by the time in UTC."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     parent = root / "studies" / recipe
     for suffix in ("", *(f"-{n}" for n in range(2, 100))):
@@ -81,7 +81,7 @@ def new_folder(root: Path, recipe: str) -> Path:
         except FileExistsError:
             continue
         return folder.resolve()
-    raise UserError(f"{parent} already holds a hundred studies of this second; remove some")
+    raise UserError(f"{parent} already has a hundred studies of this second; remove some", code="MIM-Y112")
 
 
 def study_id(folder: Path) -> str:
@@ -96,7 +96,7 @@ def studies(root: Path, recipe: str | None = None) -> Iterator[Path]:
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write what is known of a study when it starts; what becomes of it stands in the journals."""
+    """Write what is known of a study when it starts; its results are in the journals."""
     write_text(folder / "study.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
@@ -104,15 +104,17 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Read the record of a study.
 
     Raises:
-        UserError: If the folder holds no readable study.
+        UserError: If the folder has no readable record.
     """
     path = folder / "study.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{folder} is not the folder of a study: it has no study.json") from None
+        raise UserError(
+            f"{folder} is not the folder of a study: it has no study.json", code="MIM-Y113"
+        ) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+        raise UserError(f"{path} cannot be read: {error}", code="MIM-Y114") from None
     if not isinstance(record, dict):
-        raise UserError(f"{path} does not hold the record of a study")
+        raise UserError(f"{path} is not the record of a study", code="MIM-Y115")
     return record

@@ -14,8 +14,8 @@ from mimetic.covariance.config import TrainedRef
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.journal import read_journal, status
-from mimetic.recipe.dump import resolved
 from mimetic.recipe.recipe import Arm, Recipe
+from mimetic.recipe.saved import write_recipe
 from mimetic.recipe.stages import origins, stages_of
 from mimetic.study.layout import Trial
 from mimetic.train.checkpoint import WEIGHTS
@@ -55,7 +55,7 @@ def prepare_stages(recipe: Recipe, root: Path, digests: Mapping[str, str]) -> di
                 "stages": {other: recipe.stages[other] for other in upstream},
             }
         )
-        write_text(folder / "resolved.yaml", resolved(alone))
+        write_recipe(folder, alone)
         write_folders(folder, upstream)
         folders[name] = folder
     return folders

@@ -12,8 +12,8 @@ from mimetic.recipe.recipe import Recipe
 from mimetic.study.comparing.comparison import Comparison, compare, read_result
 from mimetic.study.comparing.rendering import write_comparison
 from mimetic.study.display import Display, NullDisplay
-from mimetic.study.executors.pick import pick_executor
-from mimetic.study.executors.team import team_size
+from mimetic.study.executors.pick import check_executor, pick_executor
+from mimetic.study.executors.torchrun import world_size
 from mimetic.study.fetching import with_local_runs
 from mimetic.study.layout import DEFAULT_ROOT, Trial, is_finished
 from mimetic.study.locks import holding_study, wait_for_workers
@@ -138,12 +138,7 @@ def _check_resources(recipe: Recipe, options: RunOptions) -> None:
     for device in {options.device_of(recipe, name) for name in recipe.arms}:
         pick_device(device)
     uri = None if options.offline else tracking_uri(options.root)
-    if recipe.study.executor == "ray":
-        from mimetic.study.executors.cluster import check_store, connect
-
-        ray = connect(options.address)
-        if uri is not None:
-            check_store(ray, uri)
+    check_executor(recipe, address=options.address, store=uri)
 
 
 def _train(study: StudyTrials, options: RunOptions, display: Display, messages: Sequence[str]) -> StudyResult:
@@ -165,7 +160,7 @@ def _train(study: StudyTrials, options: RunOptions, display: Display, messages: 
     opener = partial(try_open_tracker, study, root=options.root, display=display)
     tracking = BackgroundTracker((lambda: None) if options.offline else opener)
     try:
-        if team_size() > 1:
+        if world_size() > 1:
             tracking.wait()  # this process trains: the thread would slow it down
         interrupted = False
         try:

@@ -11,6 +11,7 @@ from mimetic.files import write_text
 from mimetic.plans.plan import Plan
 from mimetic.recipe.dump import resolved
 from mimetic.recipe.recipe import Recipe
+from mimetic.recipe.saved import write_recipe
 from mimetic.study.environment import environment
 from mimetic.study.layout import new_folder, read_record, studies, write_record
 
@@ -26,7 +27,7 @@ def start(root: Path, recipe: Recipe, plans: Mapping[str, Plan], digests: Mappin
     try:
         for index, (file, text) in enumerate(recipe.sources.items()):
             write_text(folder / ("recipe.yaml" if index == 0 else f"extends/{Path(file).name}"), text)
-        write_text(folder / "resolved.yaml", resolved(recipe))
+        write_recipe(folder, recipe)
         for arm, plan in plans.items():
             write_text(folder / arm / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
         record = {

@@ -40,7 +40,7 @@ from mimetic.train.devices import (
 from mimetic.train.distributed import SINGLE_PROCESS, DistContext
 from mimetic.train.freeze import check_frozen, freeze_norm_statistics
 from mimetic.train.job import PROGRESS_SECONDS, Outcome, Stop, Stopped, TrainJob, never, stop_if
-from mimetic.train.metrics import all_finite, evaluate_splits, require_finite
+from mimetic.train.metrics import Evaluator, all_finite, require_finite
 from mimetic.train.objective import loss_and_metrics
 from mimetic.train.optimizers import make_optimizer, set_learning_rate
 from mimetic.train.profiling import Profiler, profiling
@@ -108,6 +108,13 @@ class Trainer:
         # data, on the device as bytes
         self.loader = BatchLoader(job.dataset, spec, device=self.device, augment=job.augment)
         context.validate(self.loader.batch_size, self.device)
+        self.evaluator = Evaluator(
+            decode=self.loader.decode,
+            batch_size=spec.eval_batch_size,
+            precision=self.precision,
+            stop=stop,
+            context=context,
+        )
 
         # model
         self.model = job.model.to(self.device)
@@ -309,15 +316,7 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, float]:
         """Return loss and accuracy on every held-out split."""
-        return evaluate_splits(
-            self.model,
-            splits=self.loader.held_out,
-            decode=self.loader.decode,
-            batch_size=self.job.spec.eval_batch_size,
-            precision=self.precision,
-            stop=self.stop,
-            context=self.context,
-        )
+        return self.evaluator.evaluate_splits(self.model, self.loader.held_out)
 
     def save_state(self) -> None:
         """Write the checkpoint, on rank 0."""

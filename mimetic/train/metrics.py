@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,76 +16,60 @@ from mimetic.train.job import Stop, never, stop_if
 from mimetic.train.objective import loss_and_metrics
 
 
-@torch.inference_mode()
-def evaluate(
-    model: nn.Module,
-    split: Split,
-    *,
-    decode: Decode,
-    batch_size: int,
-    precision: Precision,
-    stop: Stop = never,
-    context: DistContext = SINGLE_PROCESS,
-) -> tuple[float, float]:
-    """Return mean cross-entropy and accuracy on a split, without a host synchronization per batch.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluator:
+    """Evaluates a model without a host synchronization per batch.
 
-    Args:
-        model: The model; it is left in evaluation mode.
-        split: The split, on the model's device.
-        decode: From the split's inputs to those of the model.
-        batch_size: Examples per step; the last batch may be smaller.
+    Attributes:
+        decode: From the inputs of a split to those of the model.
+        batch_size: Examples per step; the last batch of a split may be smaller.
         precision: Arithmetic of the forward pass.
         stop: Called before each batch; several processes evaluate to the end.
         context: The processes that share the batches.
-
-    Raises:
-        Stopped: If `stop` returns a reason.
     """
-    model.eval()
-    context.broadcast_buffers(model)
-    device = split.labels.device
-    sum_loss, sum_correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    for first in range(context.rank * batch_size, len(split), context.world_size * batch_size):
-        inputs = split.inputs[first : first + batch_size]
-        labels = split.labels[first : first + batch_size]
-        stop_if(stop() if context.world_size == 1 else None)
-        with autocast(precision, device):
-            logits: Tensor = model(decode(inputs))
-        loss, num_correct = loss_and_metrics(logits, labels, labels, reduction="sum")
-        sum_loss += loss
-        sum_correct += num_correct
-    count = split.num_targets()
-    return context.all_reduce_sum(sum_loss).item() / count, context.all_reduce_sum(sum_correct).item() / count
 
+    decode: Decode
+    batch_size: int
+    precision: Precision
+    stop: Stop = never
+    context: DistContext = SINGLE_PROCESS
 
-def evaluate_splits(
-    model: nn.Module,
-    *,
-    splits: Mapping[tuple[str, str], Split],
-    decode: Decode,
-    batch_size: int,
-    precision: Precision,
-    stop: Stop = never,
-    context: DistContext = SINGLE_PROCESS,
-) -> dict[str, float]:
-    """Return loss and accuracy on each split, e.g. `val/loss`; of a probe, e.g. `test/acc_noisy`.
+    def evaluate_splits(self, model: nn.Module, splits: Mapping[tuple[str, str], Split]) -> dict[str, float]:
+        """Return loss and accuracy on each split, e.g. `val/loss`; of a probe, e.g. `test/acc_noisy`.
 
-    Arguments and errors are those of `evaluate`.
-    """
-    metrics: dict[str, float] = {}
-    for (name, probe), split in splits.items():
-        loss, accuracy = evaluate(
-            model,
-            split,
-            decode=decode,
-            batch_size=batch_size,
-            precision=precision,
-            stop=stop,
-            context=context,
-        )
-        suffix = f"_{probe}" if probe else ""
-        metrics |= {f"{name}/loss{suffix}": loss, f"{name}/acc{suffix}": accuracy}
-    return metrics
+        Raises:
+            Stopped: If `stop` returns a reason.
+        """
+        metrics: dict[str, float] = {}
+        for (name, probe), split in splits.items():
+            loss, accuracy = self.evaluate(model, split)
+            suffix = f"_{probe}" if probe else ""
+            metrics |= {f"{name}/loss{suffix}": loss, f"{name}/acc{suffix}": accuracy}
+        return metrics
+
+    @torch.inference_mode()
+    def evaluate(self, model: nn.Module, split: Split) -> tuple[float, float]:
+        """Return mean cross-entropy and accuracy on a split; the model is left in evaluation mode.
+
+        Raises:
+            Stopped: If `stop` returns a reason.
+        """
+        model.eval()
+        rank, world_size = self.context.rank, self.context.world_size
+        self.context.broadcast_buffers(model)
+        device = split.labels.device
+        sum_loss, sum_correct = torch.zeros((), device=device), torch.zeros((), device=device)
+        for first in range(rank * self.batch_size, len(split), world_size * self.batch_size):
+            inputs = split.inputs[first : first + self.batch_size]
+            labels = split.labels[first : first + self.batch_size]
+            stop_if(self.stop() if world_size == 1 else None)
+            with autocast(self.precision, device):
+                logits: Tensor = model(self.decode(inputs))
+            loss, num_correct = loss_and_metrics(logits, labels, labels, reduction="sum")
+            sum_loss += loss
+            sum_correct += num_correct
+        sums = [self.context.all_reduce_sum(value).item() for value in (sum_loss, sum_correct)]
+        return sums[0] / split.num_targets(), sums[1] / split.num_targets()
 
 
 def all_finite(metrics: Mapping[str, float]) -> bool:

@@ -16,7 +16,7 @@ from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Recipe
 from mimetic.study.layout import Trial
 from mimetic.study.planning.arms import plan_arms
-from mimetic.study.trials.shelf import TrialCache
+from mimetic.study.trials.cache import TrialCache
 from mimetic.study.trials.trial import run_trial
 from mimetic.train.checkpoint import WEIGHTS
 

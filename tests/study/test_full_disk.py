@@ -16,7 +16,7 @@ from mimetic.recipe.dump import resolved
 from mimetic.recipe.load import load
 from mimetic.study.layout import Trial
 from mimetic.study.study import run
-from mimetic.study.trials.shelf import TrialCache
+from mimetic.study.trials.cache import TrialCache
 from mimetic.study.trials.trial import run_trial
 from mimetic.train import checkpoint
 from mimetic.train.checkpoint import CHECKPOINT, WEIGHTS

@@ -12,7 +12,7 @@ from mimetic.journal import Journal
 from mimetic.study import locks
 from mimetic.study.layout import Trial
 from mimetic.study.locks import hold_run, holding_study, holding_trial, wait_for_workers
-from mimetic.study.trials.shelf import TrialCache
+from mimetic.study.trials.cache import TrialCache
 from mimetic.study.trials.trial import run_trial
 
 HOLDER = """
@@ -75,15 +75,15 @@ def test_a_trial_waits_for_its_worker(
     try:
         with holding_trial(trial, lambda: "stop") as held:
             assert not held
-        monkeypatch.setattr(locks, "PATIENCE", 0.0)
+        monkeypatch.setattr(locks, "TIMEOUT_S", 0.0)
         with pytest.raises(RunError, match="a · seed 0 is still being trained"):
             wait_for_workers([trial], said.append)
-        monkeypatch.setattr(locks, "PATIENCE", 30.0)
+        monkeypatch.setattr(locks, "TIMEOUT_S", 30.0)
         threading.Timer(0.3, holder.kill).start()
         wait_for_workers([trial], said.append)
     finally:
         end(holder)
-    assert said == ["waiting for a worker of the run before: a · seed 0"]
+    assert said == ["waiting for a worker of an earlier run: a · seed 0"]
     with holding_trial(trial, lambda: None) as held:
         assert held
 

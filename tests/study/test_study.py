@@ -19,7 +19,7 @@ from mimetic.recipe.load import load
 from mimetic.study.layout import Trial, studies
 from mimetic.study.planning.arms import plan_arms
 from mimetic.study.study import run
-from mimetic.study.trials.shelf import TrialCache
+from mimetic.study.trials.cache import TrialCache
 from mimetic.study.trials.trial import run_trial
 
 from .conftest import PLAIN, filters

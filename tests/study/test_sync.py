@@ -189,7 +189,7 @@ def test_a_store_that_breaks_costs_no_trial(
 ) -> None:
     """The study goes on and says what mends it; then the store holds exactly what the journals hold."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(studying, "team_size", lambda: 2)  # it trains itself: the store is open first
+    monkeypatch.setattr(studying, "world_size", lambda: 2)  # it trains itself: the store is open first
     monkeypatch.setattr(stores, "WRITE_TIMEOUT", 0.05)
     empty_store(tmp_path)
     with breaks(tmp_path / "mlflow.db") as now, in_this_process():

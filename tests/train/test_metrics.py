@@ -11,7 +11,7 @@ from mimetic import streams
 from mimetic.data.dataset import Images
 from mimetic.errors import RunError
 from mimetic.train.job import Stopped
-from mimetic.train.metrics import evaluate, evaluate_splits, require_finite
+from mimetic.train.metrics import Evaluator, require_finite
 
 
 class Means(nn.Module):
@@ -35,7 +35,9 @@ def test_any_batch_size_gives_the_split_s_means(batch_size: int) -> None:
     logits_NK = images.pixels_NCHW.float().mean((2, 3)) / 255
     expected = F.cross_entropy(logits_NK, images.labels_N).item()
     right = (logits_NK.argmax(1) == images.labels_N).float().mean().item()
-    found = evaluate(Means(), images, decode=lambda x: x / 255, batch_size=batch_size, precision="fp32")
+    found = Evaluator(decode=lambda x: x / 255, batch_size=batch_size, precision="fp32").evaluate(
+        Means(), images
+    )
     assert pytest.approx((expected, right), rel=1e-6) == found
 
 
@@ -44,19 +46,15 @@ def test_evaluation_can_be_stopped() -> None:
     reasons = iter([None, "enough"])
     settings = {"decode": lambda x: x / 255, "batch_size": 10, "precision": "fp32"}
     with pytest.raises(Stopped, match="enough"):
-        evaluate(Means(), _images(), stop=lambda: next(reasons), **settings)
+        Evaluator(stop=lambda: next(reasons), **settings).evaluate(Means(), _images())
 
 
 def test_each_split_has_its_names() -> None:
     """A probe's follow those of the split it changes."""
     images = Images(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
-    found = evaluate_splits(
-        nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False)),
-        splits={("val", ""): images, ("test", "noisy"): images},
-        decode=lambda images: images / 255,
-        batch_size=2,
-        precision="fp32",
-    )
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    evaluator = Evaluator(decode=lambda images: images / 255, batch_size=2, precision="fp32")
+    found = evaluator.evaluate_splits(model, {("val", ""): images, ("test", "noisy"): images})
 
     assert list(found) == ["val/loss", "val/acc", "test/loss_noisy", "test/acc_noisy"]
     assert found["val/loss"] == pytest.approx(math.log(2))

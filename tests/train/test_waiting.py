@@ -83,7 +83,7 @@ class _HostGenerator(torch.Generator):
 def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Watch]:
     """Train on the meta device, where there is nothing to evaluate or to keep, and watch the steps."""
     monkeypatch.setattr(torch, "Generator", _HostGenerator)
-    monkeypatch.setattr(loop, "evaluate_splits", lambda *_, **__: {})
+    monkeypatch.setattr(loop.Evaluator, "evaluate_splits", lambda *_: {})
     monkeypatch.setattr(loop, "pick_device", lambda _: META)
     monkeypatch.setattr(loop, "save_checkpoint", lambda *_, **__: None)
     with _Watch() as watching:

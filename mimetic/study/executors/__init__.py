@@ -1,1 +1,1 @@
-"""What trains trials: workers of this machine, a team of torchrun, a Ray cluster."""
+"""What trains the trials of a study: worker processes, torchrun's processes, or tasks of a Ray cluster."""

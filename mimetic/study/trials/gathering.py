@@ -27,8 +27,8 @@ from mimetic.initializers.config import FromNetwork
 from mimetic.models.checkpoint import load_weights
 from mimetic.models.published import load_published
 from mimetic.plans.resolve import resolve
-from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Arm, Recipe
+from mimetic.recipe.saved import read_recipe
 from mimetic.sources.needs import harvests_needed, kinds_needed
 from mimetic.study.layout import Trial
 from mimetic.study.stages import harvested_seeds, stage_folder, trained_weights
@@ -174,7 +174,7 @@ def _trained_here(folder: Path, name: str, seed: int, *, noun: str, allow_code: 
     """Return the trained network of a stage or an arm, which knows how its plan began it."""
     weights = trained_weights(folder, name, seed, noun=noun)
     itself = Trial(str(folder), name, seed, allow_code=allow_code)
-    recipe = load(folder / "resolved.yaml")
+    recipe = read_recipe(folder)
     stage = recipe.arms[name]
     assert stage.data is not None
     dataset = load_dataset(stage.data)

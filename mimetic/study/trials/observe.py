@@ -1,4 +1,4 @@
-"""What a recipe's `measure:` asks for, as the function the training loop calls once per epoch."""
+"""The `measure:` section of a recipe, as the metrics hook of the training loop."""
 
 from collections.abc import Mapping
 
@@ -23,66 +23,66 @@ from mimetic.train.job import MetricsHook
 def metrics_hook(
     arm: Arm, model: nn.Module, graph: Graph, dataset: Dataset, *, seed: int
 ) -> MetricsHook | None:
-    """Return what measures a model while it is trained; None where the arm asks for nothing.
+    """Return the function that measures a model during training, or None if the arm measures nothing.
 
     Args:
         arm: The arm.
-        model: Its model as training begins: what changes later is compared with these weights.
+        model: The model with its initial values, with which later ones are compared.
         graph: Its sites.
-        dataset: Its images. The first ones are shown, neither augmented nor shuffled.
+        dataset: Its data; the first images are used, neither augmented nor shuffled.
         seed: Seed of random probes.
     """
-    asked = None if arm.measure is None else arm.measure.ansatz
-    if asked is None or arm.train is None:
+    spec = None if arm.measure is None else arm.measure.ansatz
+    if spec is None or arm.train is None:
         return None
-    sites, epochs = chosen_sites(asked, graph), arm.train.epochs
-    began = canonical_parameters(model)
+    sites, epochs = measured_sites(spec, graph), arm.train.epochs
+    parameters = canonical_parameters(model)
     names = [f"{site.layer}.weight" for site in sites]
     network = TrainedNetwork(
         "the network in training",
         graph,
         model,
-        first_images(dataset, asked.images),
-        initial={name: began[name].detach().clone() for name in names},
+        first_images(dataset, spec.images),
+        initial={name: parameters[name].detach().clone() for name in names},
     )
     task = Task(sites, seed)
-    options = AnsatzOptions(asked.images, asked.probes, asked.drop_bias)
+    options = AnsatzOptions(spec.images, spec.probes, spec.drop_bias)
 
-    def observe(_model: nn.Module, epoch: int) -> Mapping[str, float]:
-        if epoch % asked.every != 0 and epoch != epochs:
+    def hook(_model: nn.Module, epoch: int) -> Mapping[str, float]:
+        if epoch % spec.every != 0 and epoch != epochs:
             return {}
         return metrics(measure_ansatz(network, task, options))
 
-    return observe
+    return hook
 
 
-def chosen_sites(asked: Ansatz, graph: Graph) -> tuple[Site, ...]:
-    """Return the layers a section measures."""
-    match = asked.layers
+def measured_sites(spec: Ansatz, graph: Graph) -> tuple[Site, ...]:
+    """Return the layers that a section measures."""
+    match = spec.layers
     return ansatz_sites(graph, None if match is None else lambda site: mismatch(match, site) is None)
 
 
 def check_measurements(arm: Arm, at: ConfigPath, graph: Graph) -> None:
-    """Refuse measurements that no layer of an arm or stage could give.
+    """Refuse measurements for which an arm or stage has no layer.
 
     Raises:
-        RecipeError: If there is none; says where.
+        RecipeError: With the position and a repair.
     """
-    asked = None if arm.measure is None else arm.measure.ansatz
-    if asked is not None and not isinstance(arm.data, ImageData):
-        message = "the ansatz is measured on images, and the data are sequences of tokens"
-        raise RecipeError([at.issue(message, "measure", "ansatz", hint="remove it")])
-    if asked is None or chosen_sites(asked, graph):
+    spec = None if arm.measure is None else arm.measure.ansatz
+    if spec is not None and not isinstance(arm.data, ImageData):
+        message = "the ansatz is measured on images, but the data are token sequences"
+        raise RecipeError([at.issue(message, "measure", "ansatz", hint="remove it", code="MIM-Y140")])
+    if spec is None or measured_sites(spec, graph):
         return
-    keys = ("measure", "ansatz", *(() if asked.layers is None else ("layers",)))
-    known = [site.layer for site in ansatz_sites(graph)]
-    hint = f"it can be measured at {_shown(known)}" if known else "remove it: this network has no such layer"
-    message = "the ansatz is measured at convolutions and linear layers below the head"
-    if asked.layers is not None:
-        message += ", and `layers` matches none of them"
-    raise RecipeError([at.issue(message, *keys, hint=hint)])
+    layers = [site.layer for site in ansatz_sites(graph)]
+    hint = f"it can be measured at {_first_few(layers)}" if layers else "remove it: this network has none"
+    if spec.layers is None:
+        message = "no layer to measure: the ansatz needs convolutions or linear layers below the head"
+        raise RecipeError([at.issue(message, "measure", "ansatz", hint=hint, code="MIM-Y141")])
+    message = "`layers` matches no convolution or linear layer below the head, where the ansatz is measured"
+    raise RecipeError([at.issue(message, "measure", "ansatz", "layers", hint=hint, code="MIM-Y142")])
 
 
-def _shown(layers: list[str], most: int = 6) -> str:
-    more = f", … ({len(layers)} layers)" if len(layers) > most else ""
-    return ", ".join(f"`{layer}`" for layer in layers[:most]) + more
+def _first_few(layers: list[str], limit: int = 6) -> str:
+    more = f", … ({len(layers)} layers)" if len(layers) > limit else ""
+    return ", ".join(f"`{layer}`" for layer in layers[:limit]) + more

@@ -11,8 +11,8 @@ from mimetic.errors import UserError
 from mimetic.initializers.config import FromNetwork
 from mimetic.models.checkpoint import load_weights
 from mimetic.models.config import Model, Timm, Torchvision
-from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Arm
+from mimetic.recipe.saved import read_recipe
 from mimetic.surgery.network import build_network
 from mimetic.train.checkpoint import WEIGHTS
 
@@ -45,7 +45,7 @@ def trial_arm(folder: Path) -> Arm:
             f"{folder} is not the folder of a finished trial: it needs {WEIGHTS}, and its study "
             "resolved.yaml; give a folder like mlruns/studies/<recipe>/<time>/<arm>/seed-0"
         )
-    recipe = load(recipe_file)
+    recipe = read_recipe(recipe_file.parent)
     if folder.parent.name not in recipe.arms:
         raise UserError(f"{folder}: its study has no arm `{folder.parent.name}`")
     return recipe.arms[folder.parent.name]

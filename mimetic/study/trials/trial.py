@@ -13,21 +13,19 @@ import torch
 from torch import nn
 
 from mimetic.config.address import ConfigPath
-from mimetic.data.dataset import example_input
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.graph.names import canonical_parameters
-from mimetic.graph.sites import find_sites
 from mimetic.journal import Journal, JournalError, NullJournal, history, read_journal
 from mimetic.plans.plan import Plan
 from mimetic.plans.resolve import resolve
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.locks import holding_trial
+from mimetic.study.trials.cache import TrialCache
 from mimetic.study.trials.gathering import gather
 from mimetic.study.trials.learning import learn
 from mimetic.study.trials.observe import metrics_hook
 from mimetic.study.trials.pictures import draw_ansatz, draw_pictures
-from mimetic.study.trials.shelf import TrialCache
 from mimetic.train.distributed import PEER_LOST, SINGLE_PROCESS, DistContext, is_peer_loss
 from mimetic.train.freeze import digest
 from mimetic.train.job import PROGRESS_SECONDS, Stop, TrainJob
@@ -130,8 +128,7 @@ def _prepare_and_train(
     network = cache.network(arm, dataset, seed=trial.seed, at=at, allow_code=trial.allow_code)
     model = network.model
     harvests = gather(trial, recipe, arm, dataset)
-    graph = find_sites(model, example_input(dataset.shape))
-    plan = resolve(arm, graph, seed=trial.seed, at=at, harvests=harvests, rewrites=network.rewrites)
+    plan = resolve(arm, network.graph, seed=trial.seed, at=at, harvests=harvests, rewrites=network.rewrites)
 
     # initial values
     written = plan.apply(model, progress=_progress_logger(journal))
@@ -159,7 +156,7 @@ def _prepare_and_train(
         frozen_norm_layers=plan.frozen_bn_layers,
         metadata={"arm": trial.arm},
         resume=True,
-        metrics_hook=metrics_hook(arm, model, graph, dataset, seed=trial.seed),
+        metrics_hook=metrics_hook(arm, model, network.graph, dataset, seed=trial.seed),
         profile=trial.profile,
     )
     outcome = train(job, stop=stop, context=context)

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from mimetic.recipe.load import load
-from mimetic.study.executors import pool
-from mimetic.study.executors.cluster import Cluster
+from mimetic.study.executors import pool, supervisor
 from mimetic.study.executors.pick import pick_executor
-from mimetic.study.executors.pool import Pool, cores
-from mimetic.study.executors.team import Team
+from mimetic.study.executors.pool import ProcessPoolExecutor, cores
+from mimetic.study.executors.ray import RayExecutor
+from mimetic.study.executors.torchrun import TorchrunExecutor
 from mimetic.study.layout import Trial
 
 
@@ -34,14 +34,14 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> int:
 def test_slots_share_each_gpu(gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each GPU gets as many workers as it has slots, in turn; a number of workers goes before."""
     four = pick(tmp_path, slots=2)
-    assert isinstance(four, Pool)
+    assert isinstance(four, ProcessPoolExecutor)
     assert (four.gpus, four.workers) == (gpus, 4)
     assert pick(tmp_path).workers == gpus
     assert pick(tmp_path, slots=2, workers=3).workers == 3
 
     seen: list[str] = []
     monkeypatch.setattr(
-        pool.subprocess, "Popen", lambda *_, env, **__: seen.append(env["CUDA_VISIBLE_DEVICES"])
+        supervisor.subprocess, "Popen", lambda *_, env, **__: seen.append(env["CUDA_VISIBLE_DEVICES"])
     )
     for visible, expected in ((None, ["0", "1", "0", "1"]), ("5,7", ["5", "7", "5", "7"])):
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -67,7 +67,9 @@ def test_a_device_that_is_named_is_not_dealt_out(device: str, workers: int, tmp_
 def test_workers_on_gpus_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would take all of them, and threads that wait for a core spin; who sets a number is obeyed."""
     seen: list[str] = []
-    monkeypatch.setattr(pool.subprocess, "Popen", lambda *_, env, **__: seen.append(env["OMP_NUM_THREADS"]))
+    monkeypatch.setattr(
+        supervisor.subprocess, "Popen", lambda *_, env, **__: seen.append(env["OMP_NUM_THREADS"])
+    )
     monkeypatch.setattr(pool, "cores", lambda: 16)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for slots, given in ((1, None), (2, None), (16, None), (2, "5")):
@@ -90,15 +92,15 @@ def test_without_a_gpu_there_is_a_worker_for_each_core(
     trials = [Trial(str(tmp_path), "main", 0)]
     for asked, expected in ((None, 3), (5, 5)):
         chosen = pick_executor(recipe, trials, logs=tmp_path, workers=asked, address=None)
-        assert isinstance(chosen, Pool)
+        assert isinstance(chosen, ProcessPoolExecutor)
         assert chosen.workers == expected
 
 
 def test_ray_and_a_team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray where the recipe says so; torchrun's processes go before both."""
     cluster = pick(tmp_path, executor="ray", slots=4)
-    assert isinstance(cluster, Cluster)
+    assert isinstance(cluster, RayExecutor)
     assert (cluster.address, cluster.slots) == ("here:6379", 4)
 
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert isinstance(pick(tmp_path, executor="ray"), Team)
+    assert isinstance(pick(tmp_path, executor="ray"), TorchrunExecutor)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from mimetic.journal import read_journal, status
-from mimetic.study.executors import pool
-from mimetic.study.executors.pool import Pool
+from mimetic.study.executors import supervisor
+from mimetic.study.executors.pool import ProcessPoolExecutor
 from mimetic.study.layout import Trial
 
 WORKER = """
@@ -36,13 +36,15 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     """Return what trains waves of arms in a pool and tells, in order, which process got which."""
     start = subprocess.Popen
     monkeypatch.setattr(
-        pool.subprocess,
+        supervisor.subprocess,
         "Popen",
         lambda _command, **options: start([sys.executable, "-S", "-c", WORKER], **options),
     )
 
-    def trained(*waves: list[str], workers: int, tick: Callable[[Pool], None] = lambda _: None) -> Any:
-        executor = Pool(workers=workers, gpus=0, logs=tmp_path / "logs")
+    def trained(
+        *waves: list[str], workers: int, tick: Callable[[ProcessPoolExecutor], None] = lambda _: None
+    ) -> Any:
+        executor = ProcessPoolExecutor(workers=workers, gpus=0, logs=tmp_path / "logs")
         trials = [[Trial(str(tmp_path), arm, 0) for arm in wave] for wave in waves]
         for trial in (one for wave in trials for one in wave):
             trial.folder.mkdir(parents=True)
@@ -86,7 +88,7 @@ def test_a_worker_that_dies_idle_takes_no_trial_with_it(train: Train, tmp_path: 
     """It is replaced before it is given one."""
     killed: list[int] = []
 
-    def tick(executor: Pool) -> None:
+    def tick(executor: ProcessPoolExecutor) -> None:
         idle = [w.process for w in executor.pool.values() if w.trial is None]
         if idle and not killed:
             idle[0].kill()

@@ -40,7 +40,7 @@ def test_a_worker_ends_with_its_gpu(
 ) -> None:
     """What waits is left to a fresh worker; the reason is this one's last word."""
     monkeypatch.setattr(worker, "device_lost", lambda: "CUDA error: as asked")
-    with pytest.raises(SystemExit, match="its GPU answers no more: CUDA error: as asked"):
+    with pytest.raises(SystemExit, match="GPU unresponsive: CUDA error: as asked"):
         worker.work()
 
     assert [trial.seed for trial in trained] == [0, 1]
