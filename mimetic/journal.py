@@ -1,9 +1,9 @@
-"""The journal of a trial: one JSON object per line, appended as things happen.
+"""Read and write the journal of a trial: one JSON object per line, appended as events happen.
 
-The journal is the truth about a trial: a tracking store mirrors it and can be filled from it later. Each
-event is one `write` of one line, so a reader never waits for a writer, and `kill -9` or a full disk costs
-at most the line being written. A resumed trial appends to the same file and repeats the epochs after its
-checkpoint: the later line wins.
+The journal is the truth about a trial; a tracking store is a copy of it. Each event is one `write` of one
+line, so readers never wait for the writer, and `kill -9` or a full disk costs at most the line being
+written. A resumed trial appends to the same file and repeats the epochs after its checkpoint: the later line
+wins.
 """
 
 import json
@@ -20,7 +20,7 @@ from mimetic.errors import RunError
 Event = dict[str, Any]
 Status = Literal["PENDING", "RUNNING", "FINISHED", "FAILED", "KILLED"]
 
-_NEEDED: Mapping[str, tuple[str, ...]] = {
+_REQUIRED: Mapping[str, tuple[str, ...]] = {
     "epoch": ("epoch", "metrics"),
     "artifact": ("file",),
     "end": ("status",),
@@ -30,11 +30,11 @@ _SYNCED = frozenset({"start", "epoch", "checkpoint", "end"})
 
 
 class JournalError(RunError):
-    """A journal takes nothing more, e.g. on a full disk."""
+    """A journal cannot be written, e.g. on a full disk."""
 
 
 class Journal:
-    """Append events to a trial's journal; its folder is made if it is missing.
+    """Append events to a trial's journal; its folder is created if it is missing.
 
     Events that must survive a power cut (start, epoch, checkpoint, end) are synced to the disk.
     """
@@ -46,14 +46,14 @@ class Journal:
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             self._end_torn_line()
         except OSError as error:
-            raise _not_written(self.path, error) from error
+            raise _write_error(self.path, error) from error
 
     def write(self, event: str, /, **fields: object) -> None:
-        """Append one event with the time of now, in seconds since 1970.
+        """Append one event with the current time, in seconds since 1970.
 
         Args:
-            event: What happened: start, epoch, progress, checkpoint, artifact or end.
-            fields: Values JSON can hold; numbers that are not finite are written as strings.
+            event: Kind of event: start, epoch, progress, checkpoint, artifact or end.
+            fields: JSON values; numbers that are not finite are written as strings.
 
         Raises:
             JournalError: If the line cannot be written, e.g. on a full disk.
@@ -61,15 +61,15 @@ class Journal:
         entry = _plain({"event": event, "time": round(time.time(), 3), **fields})
         rest = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         try:
-            while rest:  # one write does it, but for a disk that fills up
+            while rest:  # one write suffices unless the disk fills up
                 rest = rest[os.write(self._file, rest) :]
             if event in _SYNCED:
                 os.fsync(self._file)
         except OSError as error:
-            raise _not_written(self.path, error) from error
+            raise _write_error(self.path, error) from error
 
     def close(self) -> None:
-        """Close the file; a closed journal is not written again."""
+        """Close the file."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -83,14 +83,14 @@ class Journal:
         self.close()
 
     def _end_torn_line(self) -> None:
-        """End a line that a killed writer left unfinished, so that ours starts on a line of its own."""
+        """End a line that a killed writer left unfinished."""
         size = os.fstat(self._file).st_size
         if size > 0 and os.pread(self._file, 1, size - 1) != b"\n":
             os.write(self._file, b"\n")
 
 
 class NullJournal:
-    """Stands for the journal in processes beside the one that writes it."""
+    """Takes the place of the journal in processes that do not write it."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -118,7 +118,7 @@ def read_journal(path: str | os.PathLike[str]) -> list[Event]:
 
 
 class Follower:
-    """Reads a journal that grows: each call of `new` returns the events appended since the last.
+    """Follow a journal that grows: each call of `new` returns the events appended since the last.
 
     Attributes:
         path: The journal; it need not exist yet.
@@ -130,19 +130,19 @@ class Follower:
         self.offset = 0
 
     def new(self) -> list[Event]:
-        """Return the events of whole lines since the last call; a line still being written waits."""
+        """Return the events of complete lines since the last call; a partial line is left for the next."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self.offset)
-                whole, newline, _ = file.read().rpartition(b"\n")
+                complete, newline, _ = file.read().rpartition(b"\n")
         except FileNotFoundError:
             return []
-        self.offset += len(whole) + len(newline)
-        return [event for line in whole.split(b"\n") if (event := _parse(line)) is not None]
+        self.offset += len(complete) + len(newline)
+        return [event for line in complete.split(b"\n") if (event := _parse(line)) is not None]
 
 
 def history(events: Iterable[Event]) -> dict[str, dict[int, float]]:
-    """Return metric → epoch → value, epochs ascending; of an epoch written twice the later one."""
+    """Return metric → epoch → value, epochs ascending; the later line of a repeated epoch wins."""
     last = {event["epoch"]: event["metrics"] for event in events if event["event"] == "epoch"}
     curves: dict[str, dict[int, float]] = {}
     for epoch in sorted(last):
@@ -157,34 +157,34 @@ def last_metrics(events: Iterable[Event]) -> dict[str, float]:
 
 
 def status(events: Iterable[Event]) -> Status:
-    """Return how a trial stands: PENDING before its start, RUNNING until its end.
+    """Return the status of a trial: PENDING before its start, RUNNING until its end.
 
-    A journal cannot know that its writer was killed: such a trial reads RUNNING.
+    A trial whose writer was killed is RUNNING too.
     """
-    answer: Status = "PENDING"
+    found: Status = "PENDING"
     for event in events:
         if event["event"] == "start":
-            answer = "RUNNING"
+            found = "RUNNING"
         elif event["event"] == "end":
-            answer = event["status"]
-    return answer
+            found = event["status"]
+    return found
 
 
 def _parse(line: bytes) -> Event | None:
-    """Return the event of a line; None for one a killed writer left unfinished, or that lacks a field."""
+    """Return the event of a line; None if the line is unfinished or lacks a field."""
     try:
         event = json.loads(line)
-        if any(name not in event for name in ("event", "time", *_NEEDED.get(event["event"], ()))):
+        if any(name not in event for name in ("event", "time", *_REQUIRED.get(event["event"], ()))):
             return None
         if event["event"] == "epoch":
             event["metrics"] = {name: float(value) for name, value in event["metrics"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError):  # also text cut inside a character
+    except (ValueError, TypeError, KeyError, AttributeError):  # ValueError also for a partial character
         return None
     return dict(event)
 
 
 def _plain(value: object) -> object:
-    """Return the value with numbers that JSON has no word for as the strings nan, inf and -inf."""
+    """Return the value with numbers that are not finite as the strings nan, inf and -inf."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
@@ -194,8 +194,8 @@ def _plain(value: object) -> object:
     return value
 
 
-def _not_written(path: Path, error: OSError) -> JournalError:
-    reason = error.strerror
+def _write_error(path: Path, error: OSError) -> JournalError:
     return JournalError(
-        f"{path}: the journal cannot be written ({reason}): make room or choose another folder"
+        f"{path}: the journal cannot be written ({error.strerror}): make room or choose another folder",
+        code="MIM-L007",
     )

@@ -1,4 +1,4 @@
-"""What a study ran on: versions, machine, commit."""
+"""Describe what a study runs on: versions, machine, commit."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ PACKAGES = ("mimetic", "torch", "torchvision", "timm", "mlflow", "numpy", "pydan
 
 
 def environment() -> dict[str, str]:
-    """Return versions of what computes, the machine and the commit, as flat strings."""
+    """Return versions, machine and commit as flat strings; unknown ones are left out."""
     found = {name: _version(name) for name in PACKAGES}
     found |= {
         "python": platform.python_version(),
@@ -38,11 +38,11 @@ def _processor() -> str:
     return next(lines, "").partition(":")[2].strip()
 
 
-def _git(*words: str) -> str:
-    """Ask git about the folder the recipe is run in; silent where there is no repository."""
+def _git(*arguments: str) -> str:
+    """Return the output of git in the current directory, empty if it is not a repository."""
     try:
-        done = subprocess.run(  # noqa: S603 - fixed words, no shell
-            ["git", *words],  # noqa: S607
+        done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
+            ["git", *arguments],  # noqa: S607
             capture_output=True,
             text=True,
             timeout=5,

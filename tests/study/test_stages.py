@@ -34,14 +34,14 @@ FROM_AN_ARM = {"transfer": filters({"type": "filters", "from": {"arm": "default"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory, in_this_process: Any) -> Path:
+def root(build_once: Any, in_this_process: Any) -> Path:
     """Return a root with one finished study: two stages in a row, then two arms."""
-    root = tmp_path_factory.mktemp("stages")
-    with in_this_process():
-        result = run(load(TINY), root=root, offline=True)
 
-    assert result.complete
-    return root
+    def train(root: Path) -> None:
+        with in_this_process():
+            assert run(load(TINY), root=root, offline=True).complete
+
+    return build_once("stages", train)
 
 
 def test_stages_are_trained_in_order_and_kept(root: Path) -> None:

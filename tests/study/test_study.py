@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from mimetic.config.errors import RecipeError
 from mimetic.errors import UserError
@@ -78,16 +77,9 @@ def metrics(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a study that ran without interruption, in two workers.
-
-    It is trained once, also where several processes run these tests.
-    """
-    root = tmp_path_factory.getbasetemp()
-    root = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "straight"
-    with FileLock(f"{root}.lock"):
-        if not root.is_dir():
-            assert run(load(TINY), root=root, offline=True, workers=2).complete
+def straight(build_once: Any) -> Path:
+    """Return the folder of a study that ran without interruption, in two workers."""
+    root = build_once("study", lambda root: run(load(TINY), root=root, offline=True, workers=2))
     (folder,) = studies(root)
     return folder
 

@@ -52,10 +52,13 @@ TINY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of one finished study: three learners, and a network begun from a fourth."""
-    root, recipe, shelf = tmp_path_factory.mktemp("learners"), load(TINY), TrialCache()
-    folder = root / "studies" / "learners" / "now"
+def study(build_once: Any) -> Path:
+    """Return the folder of one finished study: three learners, and a network initialized from a fourth."""
+    return build_once("learners", _train) / "studies" / "learners" / "now"
+
+
+def _train(root: Path) -> None:
+    recipe, shelf, folder = load(TINY), TrialCache(), root / "studies" / "learners" / "now"
     stages = prepare_stages(recipe, root, open_data(recipe))
     write_text(folder / "resolved.yaml", resolved(recipe))
     write_folders(folder, stages)
@@ -63,9 +66,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Trial(str(stages["features"]), "features", 0),
         *(Trial(str(folder), arm, 0) for arm in recipe.arms),
     ]
-
     assert [run_trial(trial, shelf, lambda: None) for trial in trials] == ["FINISHED"] * 5
-    return folder
 
 
 def events_of(study: Path, arm: str) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ arms:
 
 def trained(folder: Path, arm: str = "main", stops: tuple[int, ...] = ()) -> dict[str, dict[int, float]]:
     """Train a trial, stopped after so many steps again and again, and return its curves."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "resolved.yaml").write_text(resolved(loads(TEXT)))
     trial = Trial(str(folder), arm, 0, "cpu")
     for steps in stops:
@@ -38,21 +38,26 @@ def trained(folder: Path, arm: str = "main", stops: tuple[int, ...] = ()) -> dic
             trial, TrialCache(), lambda left=left: None if next(left, None) is not None else "x"
         ) == ("KILLED")
     assert run_trial(trial, TrialCache(), lambda: None) == "FINISHED"
+    return curves_of(trial)
+
+
+def curves_of(trial: Trial) -> dict[str, dict[int, float]]:
+    """Return the curves of a trial, without times."""
     timed = ("images_per_second", "epoch_seconds")
     curves = history(read_journal(trial.journal))
     return {name: curve for name, curve in curves.items() if name not in timed}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a study."""
-    return tmp_path_factory.mktemp("watched") / "study"
+def folder(build_once: Any) -> Path:
+    """Return the folder of a study with one trial, never stopped."""
+    return build_once("observed", trained)
 
 
 @pytest.fixture(scope="module")
 def curves(folder: Path) -> dict[str, dict[int, float]]:
-    """Return the curves of its trial, never stopped."""
-    return trained(folder)
+    """Return the curves of its trial."""
+    return curves_of(Trial(str(folder), "main", 0, "cpu"))
 
 
 def test_metrics_and_picture(folder: Path, curves: dict[str, dict[int, float]]) -> None:
