@@ -25,23 +25,24 @@ from mimetic.cli import (
 from mimetic.cli.console import example, guarded
 from mimetic.collector import end_quickly
 
-VERBS = (
-    run,
-    plan,
-    validate,
-    explain,
-    diff,
-    ls,
-    new,
-    schema,
-    compare,
-    harvest,
-    ansatz,
-    show,
-    similarity,
-    sync,
-    ui,
-)
+VERBS = {
+    run: "Train every arm on every seed and compare.",
+    plan: "Show how every parameter is initialized.",
+    validate: "Check recipes for mistakes.",
+    explain: "Show why a parameter is initialized as it is.",
+    diff: "Compare two plans.",
+    ls: "List recipes, types and studies.",
+    new: "Start a recipe from a shipped one.",
+    schema: "Print the JSON Schema of recipes.",
+    compare: "Compare the arms of a study.",
+    harvest: "Measure a trained network's covariances.",
+    ansatz: "Measure how far NFM ∝ AGOP holds in a network.",
+    show: "Show what a covariance file holds.",
+    similarity: "Compare two trained networks' layers.",
+    sync: "Copy journals into the MLflow store.",
+    ui: "Open the MLflow interface.",
+}
+"""Each verb's module, and its line in the overview. A verb is the module's function of the same name."""
 
 app = typer.Typer(
     name="mimetic",
@@ -57,11 +58,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for verb in VERBS:
-    verb.register(app)
-for _command in app.registered_commands:
-    if _command.callback is not None:
-        _command.callback = guarded(_command.callback)
+for _module, _summary in VERBS.items():
+    _verb = guarded(getattr(_module, _module.__name__.rpartition(".")[2]))
+    app.command(epilog=_module.EPILOG, short_help=_summary)(_verb)
 
 
 def _version(requested: bool) -> None:

@@ -228,8 +228,3 @@ def _draw(
             write_atomically(folder / name, partial(figure.savefig, format="png", dpi=130))
             files.append(folder / name)
     return files
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=EPILOG, short_help="Measure how far NFM ∝ AGOP holds in a network.")(ansatz)

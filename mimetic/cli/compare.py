@@ -11,14 +11,14 @@ from mimetic.study.layout import DEFAULT_ROOT
 
 EPILOG = example(
     """  $ mimetic compare quickstart
-  arm                 n  test/acc [%]  vs default    95% interval               epochs to default's   time
-  default             3  96.76 ± 0.42           –               –                 not reached (1/3)  4.7 s
-  closed-form         3  97.78 ± 1.00       +1.02  [−1.28, +3.32]  inconclusive             4 (2/3)  4.7 s
-  closed-form-frozen  3  98.24 ± 0.64       +1.48  [−0.04, +3.00]  inconclusive             4 (3/3)  4.7 s
+  arm                 n  test/acc [%]  vs default    95% interval  …
+  default             3  96.76 ± 0.42           –               –  …
+  closed-form         3  97.78 ± 1.00       +1.02  [−1.28, +3.32]  …
+  closed-form-frozen  3  98.24 ± 0.64       +1.48  [−0.04, +3.00]  …
   2 comparisons with default: Holm-corrected, 5% family-wise error
   study mlruns/studies/quickstart/20261121-032523
 
-  $ mimetic compare mlruns/studies/quickstart/20261121-032523 --metric test/loss --json"""
+  $ mimetic compare quickstart --metric test/loss --json"""
 )
 
 
@@ -45,8 +45,3 @@ def compare(
     out = console()
     print_comparison(out, comparison)
     out.print(f"study {folder}", soft_wrap=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=EPILOG, short_help="Compare the arms of a study.")(compare)

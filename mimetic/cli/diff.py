@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 EPILOG = example(
     """  $ mimetic diff recipes/quickstart.yaml#default recipes/quickstart.yaml#closed-form
   parameter                default               closed-form
-  blocks.0.spatial.weight  64×1×5×5 model's own  64×1×5×5 closed_form(width=0.15)
-  blocks.1.spatial.weight  64×1×5×5 model's own  64×1×5×5 closed_form(width=0.3306)
+  blocks.0.spatial.weight  64×1×5×5 model's own  64×1×5×5 closed_form(w…
+  blocks.1.spatial.weight  64×1×5×5 model's own  64×1×5×5 closed_form(w…
   …
   4 of 38 parameters differ"""
 )
@@ -60,8 +60,3 @@ def _plan(text: str, *, model: str | None, root: Path, allow_code: bool) -> "tup
 
     plans = plans_of(recipe, arm=arm or None, seed=0, model=model, root=root, allow_code=allow_code)
     return next(iter(plans.items()))
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=EPILOG, short_help="Compare two plans.")(diff)

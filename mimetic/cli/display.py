@@ -1,7 +1,6 @@
-"""The progress of a study in a terminal: a bar for the whole, a line for each trial that runs.
+"""Show the progress of a study in a terminal: one bar for the study, one line per running trial.
 
-Nothing is drawn by a thread of its own: Rich's refreshing thread can overwrite a line that is printed
-above the bars at the same moment.
+Rich's refresh thread is off: it can overwrite a line that is printed above the bars at the same moment.
 """
 
 import math
@@ -23,15 +22,15 @@ from mimetic.study.layout import Trial
 MINUTE = 60
 
 _WIDE = 100
-"""Columns from which on a terminal has room for bars of full width."""
+"""Columns from which a terminal has room for full-width bars."""
 
 
 class Progress:
-    """Draws what a study tells; on a pipe it prints one line for each trial that ends.
+    """Show progress bars on a terminal; print one line per finished trial on a pipe.
 
     Args:
-        console: Where to draw.
-        metric: Shown of each trial that finished, e.g. `test/acc`.
+        console: Console to draw on.
+        metric: Metric shown for each finished trial, e.g. `test/acc`.
     """
 
     def __init__(self, console: Console, *, metric: str) -> None:
@@ -44,14 +43,14 @@ class Progress:
             auto_refresh=False,
             disable=not console.is_terminal,
         )
-        self._whole = self._bars.add_task("planning every arm", total=None, note="", left="")
+        self._study_bar = self._bars.add_task("planning every arm", total=None, note="", left="")
         self._tasks: dict[Trial, TaskID] = {}
-        self._first: dict[Trial, Mapping[str, Any]] = {}
-        self._share: dict[Trial, float] = {}
-        self._began: float | None = None
-        self._value: dict[Trial, float] = {}
-        self._count = 0
-        self._ended = 0
+        self._first_progress: dict[Trial, Mapping[str, Any]] = {}
+        self._fraction: dict[Trial, float] = {}
+        self._start_time: float | None = None
+        self._result: dict[Trial, float] = {}
+        self._num_trials = 0
+        self._num_ended = 0
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -63,22 +62,22 @@ class Progress:
         self._bars.stop()
 
     def start(self, study: Path, trials: Sequence[Trial]) -> None:
-        """Take in the trials about to run."""
-        self._count = len(trials)
+        """Receive the trials about to run."""
+        self._num_trials = len(trials)
         what = f"{pluralize(len(trials), 'trial')} to run" if trials else "every trial has finished already"
         self._console.print(f"{study}: {what}", soft_wrap=True)
-        self._bars.update(self._whole, description="study", total=len(trials), completed=0)
-        self._count_up()
+        self._bars.update(self._study_bar, description="study", total=len(trials), completed=0)
+        self._refresh_study_bar()
 
     def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:
-        """Take in new events of a trial's journal."""
+        """Receive new events of a trial's journal."""
         for event in events:
             if event["event"] == "start":
-                self._begin(trial, event)
+                self._add_trial(trial, event)
                 self._start(trial, event)
             elif event["event"] == "initialize":
-                self._begin(trial, event)
-                note = f"begins {event['done']}/{event['total']}"
+                self._add_trial(trial, event)
+                note = f"initialize {event['done']}/{event['total']}"
                 self._bars.update(
                     self._tasks[trial], completed=event["done"], total=event["total"], note=note
                 )
@@ -91,34 +90,34 @@ class Progress:
             elif event["event"] == "note" and event.get("level") == "warning":
                 self.message(f"{trial.name}: {event['text']}")
             elif event["event"] == "epoch" and self._metric in event["metrics"]:
-                self._value[trial] = event["metrics"][self._metric]
+                self._result[trial] = event["metrics"][self._metric]
             elif event["event"] == "end":
                 self._end(trial, event)
         if events:
-            self._count_up(now=events[-1].get("time"))
+            self._refresh_study_bar(now=events[-1].get("time"))
 
     def message(self, text: str) -> None:
         """Print a message above the bars."""
         self._console.print(text, soft_wrap=True)
 
-    def _begin(self, trial: Trial, event: Mapping[str, Any]) -> None:
-        if self._began is None:
-            self._began = event.get("time")
+    def _add_trial(self, trial: Trial, event: Mapping[str, Any]) -> None:
+        if self._start_time is None:
+            self._start_time = event.get("time")
         if trial not in self._tasks:
             self._tasks[trial] = self._bars.add_task(trial.name, total=None, note="starts", left="")
 
     def _start(self, trial: Trial, event: Mapping[str, Any]) -> None:
-        """Say what a trial goes on from, and what it could not go on from."""
+        """Report where a trial resumes, or why it could not."""
         if event.get("note"):
             self.message(f"{trial.name}: {event['note']}")
         if event.get("resumed_from_epoch") is not None:
-            self.message(f"{trial.name}: continues after epoch {event['resumed_from_epoch']}")
+            self.message(f"{trial.name}: resumes after epoch {event['resumed_from_epoch']}")
 
     def _advance(self, trial: Trial, event: Mapping[str, Any]) -> None:
-        self._begin(trial, event)
+        self._add_trial(trial, event)
         step, steps, rate = event["step"], event["steps"], event.get("images_per_second")
-        first = self._first.setdefault(trial, event)
-        self._share[trial] = step / steps
+        first = self._first_progress.setdefault(trial, event)
+        self._fraction[trial] = step / steps
         self._bars.update(
             self._tasks[trial],
             completed=step,
@@ -130,28 +129,28 @@ class Progress:
     def _end(self, trial: Trial, event: Mapping[str, Any]) -> None:
         if trial in self._tasks:
             self._bars.remove_task(self._tasks.pop(trial))
-        self._share.pop(trial, None)
-        self._first.pop(trial, None)
-        self._ended += 1
+        self._fraction.pop(trial, None)
+        self._first_progress.pop(trial, None)
+        self._num_ended += 1
         seconds = event.get("seconds")
         took = f" in {seconds:.0f} s" if seconds is not None else ""
-        finished = event["status"] == "FINISHED" and trial in self._value
-        result = f", {self._metric} {metric(self._metric).format(self._value[trial])}" if finished else ""
+        finished = event["status"] == "FINISHED" and trial in self._result
+        result = f", {self._metric} {metric(self._metric).format(self._result[trial])}" if finished else ""
         reason = f": {event['reason']}" if event.get("reason") else ""
         self._console.print(
-            f"[{self._ended}/{self._count}] {trial.name}: {event['status']}{took}{result}{reason}",
+            f"[{self._num_ended}/{self._num_trials}] {trial.name}: {event['status']}{took}{result}{reason}",
             soft_wrap=True,
         )
 
-    def _count_up(self, *, now: float | None = None) -> None:
-        """Advance the bar of the whole by what the running trials have done, and say how long it may take."""
-        done = self._ended + sum(self._share.values())
-        seconds = 0.0 if self._began is None or now is None else now - self._began
+    def _refresh_study_bar(self, *, now: float | None = None) -> None:
+        """Update the bar of the study with the progress of its running trials, and the time left."""
+        done = self._num_ended + sum(self._fraction.values())
+        seconds = 0.0 if self._start_time is None or now is None else now - self._start_time
         self._bars.update(
-            self._whole,
+            self._study_bar,
             completed=done,
-            note=f"{self._ended}/{self._count} trials",
-            left=_left(self._count - done, done=done, seconds=seconds),
+            note=f"{self._num_ended}/{self._num_trials} trials",
+            left=_left(self._num_trials - done, done=done, seconds=seconds),
             refresh=True,
         )
 
@@ -161,7 +160,7 @@ def _between(first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
 
 
 def _left(rest: float, *, done: float, seconds: float) -> str:
-    """Return the time the rest takes at the pace of what is done; nothing while there is no pace."""
+    """Return the estimated time left; empty before the first measurement."""
     if rest <= 0 or done <= 0 or seconds < 1:
         return ""
     whole = math.ceil(rest / done * seconds)
@@ -169,7 +168,7 @@ def _left(rest: float, *, done: float, seconds: float) -> str:
 
 
 def _columns(width: int) -> tuple[ProgressColumn, ...]:
-    """Return the columns a terminal of this width has room for; names give way first."""
+    """Return the columns for a terminal of this width; names are cut first."""
     name = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
     return (
         name,

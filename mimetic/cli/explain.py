@@ -63,8 +63,3 @@ def _print(out: "Console", arm: str, item: "Explanation", entry: "Entry") -> Non
         out.print(f"  {verdict.rule:<16} {text}", soft_wrap=True)
     std = "" if entry.moments is None else f", expected std {entry.moments.std:.4g}"
     out.print(f"  → {describe(entry)}{std}{', frozen' if entry.frozen else ''}", soft_wrap=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=EPILOG, short_help="Show why a parameter is initialized as it is.")(explain)

@@ -137,8 +137,3 @@ def harvest(
     if picture is not None:
         draw(found, picture)
         out.print(f"picture {picture}", soft_wrap=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=EPILOG, short_help="Measure a trained network's covariances.")(harvest)

@@ -18,7 +18,7 @@ EPILOG = example(
     quickstart                   The first run: three …
 
   $ mimetic ls match_default
-  scale `match_default`: Give a filter the energy of PyTorch's own default, …
+  scale `match_default`: Give a filter the energy of …
     gain             …"""
 )
 
@@ -105,8 +105,3 @@ def _list_type(family: str, name: str) -> None:
 
 def _first_line(text: str | None) -> str:
     return text.strip().splitlines()[0] if text else ""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=EPILOG, short_help="List recipes, types and studies.")(ls)

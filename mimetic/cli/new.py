@@ -51,8 +51,3 @@ def copied(source: Path, target: Path) -> str:
 
 def _absolute(found: re.Match[str], source: Path) -> str:
     return f"extends: {(source.parent / found[1]).resolve()}"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=EPILOG, short_help="Start a recipe from a shipped one.")(new)

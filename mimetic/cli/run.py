@@ -34,10 +34,10 @@ EPILOG = example(
   …/mlruns/studies/quickstart/20261121-032523: 9 trials to run
   [1/9] default · seed 0: FINISHED in 9 s, test/acc 96.67%
   …
-  arm                 n  test/acc [%]  vs default    95% interval               epochs to default's   time
-  default             3  96.76 ± 0.42           –               –                 not reached (1/3)  4.7 s
-  closed-form         3  97.78 ± 1.00       +1.02  [−1.28, +3.32]  inconclusive             4 (2/3)  4.7 s
-  closed-form-frozen  3  98.24 ± 0.64       +1.48  [−0.04, +3.00]  inconclusive             4 (3/3)  4.7 s
+  arm                 n  test/acc [%]  vs default    95% interval  …
+  default             3  96.76 ± 0.42           –               –  …
+  closed-form         3  97.78 ± 1.00       +1.02  [−1.28, +3.32]  …
+  closed-form-frozen  3  98.24 ± 0.64       +1.48  [−0.04, +3.00]  …
   2 comparisons with default: Holm-corrected, 5% family-wise error
   study    …/mlruns/studies/quickstart/20261121-032523
   look     mimetic ui   then   http://127.0.0.1:5000/#/experiments/1/runs?…
@@ -166,8 +166,3 @@ def _signals_interrupt() -> Iterator[None]:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=EPILOG, short_help="Train every arm on every seed and compare.")(run)

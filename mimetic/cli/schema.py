@@ -37,8 +37,3 @@ def schema(
         write_file(output, text)
     else:
         typer.echo(text, nl=False)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=EPILOG, short_help="Print the JSON Schema of recipes.")(schema)

@@ -134,8 +134,3 @@ def check_picture(picture: Path | None) -> None:
 
     if picture is not None and picture.suffix not in {".png", ".pdf", ".svg"}:
         raise UserError(f"--picture: {picture} ends in none of .png, .pdf and .svg; choose one of these")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=EPILOG, short_help="Show what a covariance file holds.")(show)

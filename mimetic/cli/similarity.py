@@ -144,8 +144,3 @@ def _csv(rows: "tuple[Similarity, ...]") -> str:
     lines.writerow(asdict(rows[0]))
     lines.writerows(asdict(row).values() for row in rows)
     return text.getvalue()
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=EPILOG, short_help="Compare two trained networks' layers.")(similarity)

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import typer
-
 from mimetic.cli.console import Root, console, example, pluralize
 from mimetic.cli.inputs import StudyName, find_study, no_study
 from mimetic.study.layout import DEFAULT_ROOT
@@ -43,8 +41,3 @@ def _all_studies(root: Path) -> list[Path]:
     if not found:
         raise no_study(root)
     return found
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=EPILOG, short_help="Copy journals into the MLflow store.")(sync)

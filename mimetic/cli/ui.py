@@ -33,8 +33,3 @@ def ui(
         out.print(f"{name}: {link}", soft_wrap=True)
     out.print("Ctrl-C ends it")
     os.execvpe(server.command[0], list(server.command), dict(server.environment))  # noqa: S606 - our own interpreter
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=EPILOG, short_help="Open the MLflow interface.")(ui)

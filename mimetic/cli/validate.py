@@ -14,7 +14,7 @@ EPILOG = example(
   recipes/quickstart.yaml: ok, 3 arms × 3 seeds
 
   $ mimetic validate wrong.yaml
-  wrong.yaml:3:19: init.rule-1.match.kind: `depthwise` is not one of `conv`, `depthwise_conv`, …
+  wrong.yaml:3:19: init.rule-1.match.kind: `depthwise` is not one of …
        3 |   - match: {kind: depthwise}
          |                   ^
       hint: did you mean `depthwise_conv`?"""
@@ -58,8 +58,3 @@ def _below(folder: Path) -> list[Path]:
     """Return the recipes below a folder, hidden folders (`.venv`) excluded."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in {".yaml", ".yml"} and path.is_file())
     return [p for p in files if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(epilog=EPILOG, short_help="Check recipes for mistakes.")(validate)

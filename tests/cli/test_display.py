@@ -58,7 +58,7 @@ def test_what_a_trial_goes_on_from() -> None:
         (TWO, event("start", 1.0, resumed_from_epoch=None, note="state.safetensors: damaged")),
     )
     assert text.splitlines()[1:] == [
-        "default · seed 0: continues after epoch 3",
+        "default · seed 0: resumes after epoch 3",
         "closed-form · seed 0: state.safetensors: damaged",
     ]
 
@@ -103,7 +103,7 @@ def test_a_bar_while_a_network_begins() -> None:
     """Large attentions take seconds each: how many of the draws are done stands there before training."""
     text = told((ONE, event("initialize", 2.0, done=3, total=12)), width=120)
     lines = [" ".join(line.rpartition("\x1b[2K")[2].split()) for line in text.splitlines()]
-    assert any(line.startswith("default · seed 0") and line.endswith("25% begins 3/12") for line in lines)
+    assert any(line.startswith("default · seed 0") and line.endswith("25% initialize 3/12") for line in lines)
 
 
 def test_a_line_for_each_trial_though_bars_come_and_go() -> None:
