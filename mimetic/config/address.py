@@ -1,4 +1,4 @@
-"""Which arm or stage of a recipe something is said of, so that a mistake in it is told at its line."""
+"""The path of an arm or a stage, with which later checks report errors at their line."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ def _nowhere(*_keys: Step) -> FilePosition | None:
 
 @dataclass(frozen=True, slots=True)
 class ConfigPath:
-    """Where an arm or a stage stands in its recipe; the only arm of a recipe without a file unless given.
+    """The path of an arm or a stage; by default the only arm of a recipe without a file.
 
     Attributes:
         among: Whether it is an arm or a stage.
         name: Its name.
-        where: Looks up the mark of a value by all keys that lead to it.
+        where: Returns the file position of the value at a path.
     """
 
     among: Among = "arms"
@@ -31,11 +31,11 @@ class ConfigPath:
         return f"{self.among.removesuffix('s')} `{self.name}`"
 
     def mark(self, *keys: Step) -> FilePosition | None:
-        """Return where a value below it was written, rules by index or id: `mark("init", "filters")`."""
+        """Return the position of a value below it, rules by index or id: `mark("init", "filters")`."""
         return self.where(self.among, self.name, *keys)
 
     def issue(self, message: str, *keys: Step, hint: str | None = None, code: str = "") -> Issue:
-        """Return a mistake in a value below it."""
+        """Return an issue with a value below it."""
         return Issue(message, (self.among, self.name, *keys), self.mark(*keys), hint, code=code)
 
 

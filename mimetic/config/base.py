@@ -1,7 +1,7 @@
 """The shared base of every section of a recipe.
 
-Sections are data only: frozen, closed (an unknown key is an error) and strict (a number in quotes is
-a string, `true` is not 1), so that a recipe means the same to every reader. Nothing here imports torch.
+Sections are data only: frozen, closed (an unknown key is an error) and strict (a number in quotes is a
+string, `true` is not 1). Nothing here imports torch.
 """
 
 import math
@@ -15,17 +15,17 @@ from pydantic_core import PydanticCustomError
 class Section(BaseModel):
     """Base of all parts of a recipe: frozen, strict, closed."""
 
-    # A section's choices are fixed at its first use, not where it is defined: plugins add theirs between.
+    # build validators at the first use, after plug-ins have added their components
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
     shorthand: ClassVar[str | None] = None
-    """The key that a plain text in place of the section stands for."""
+    """The key whose value a plain text in place of the section is."""
 
     alternatives: ClassVar[tuple[str, ...]] = ()
-    """Keys of which just one is given: laid over a section with another of them, a section replaces it."""
+    """Keys of which exactly one is given; a later layer with another of them replaces the section."""
 
     expected: ClassVar[str] = "a map"
-    """What may stand in place of the section, for messages."""
+    """What the section is called in messages about a value of the wrong kind."""
 
 
 VALIDATION_ERROR = "invalid"
@@ -62,28 +62,30 @@ FromList = BeforeValidator(_as_tuple)
 """A YAML list, kept as a tuple so that sections stay immutable: `Annotated[tuple[int, ...], FromList]`."""
 
 
-def _odd(value: Any, path: tuple[str | int, ...] = ()) -> tuple[str | int, ...] | None:
-    """Return the path to a value that YAML cannot hold, or that equals nothing, such as nan."""
+def _first_non_json(value: Any, path: tuple[str | int, ...] = ()) -> tuple[str | int, ...] | None:
+    """Return the path to the first value that JSON cannot represent, such as nan."""
     if isinstance(value, dict | list):
         items = value.items() if isinstance(value, dict) else enumerate(value)
-        return next((odd for key, item in items if (odd := _odd(item, (*path, key))) is not None), None)
+        found = (_first_non_json(item, (*path, key)) for key, item in items)
+        return next((path for path in found if path is not None), None)
     if isinstance(value, float):
         return None if math.isfinite(value) else path
     return None if value is None or isinstance(value, bool | int | str) else path
 
 
-def _only_plain(value: dict[str, Any]) -> dict[str, Any]:
-    odd = _odd(value)
-    if odd is not None:
-        raise validation_error("arguments are text, finite numbers, booleans, null, lists and maps", at=odd)
+def _require_json(value: dict[str, Any]) -> dict[str, Any]:
+    path = _first_non_json(value)
+    if path is not None:
+        message = "arguments are text, finite numbers, booleans, null, lists and maps"
+        raise validation_error(message, code="MIM-C061", at=path)
     return value
 
 
-Arguments = Annotated[dict[str, Any], AfterValidator(_only_plain)]
+Arguments = Annotated[dict[str, Any], AfterValidator(_require_json)]
 """Arguments for a function that is not ours: any keys, plain values."""
 
 MAX_REGEX = 300
-"""Longest regular expression a recipe may hold, in characters."""
+"""Maximum length of a regular expression, in characters."""
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
@@ -97,15 +99,14 @@ Count = Annotated[int, Field(ge=1)]
 
 
 def listed_once(noun: str) -> Callable[[tuple[float, ...]], tuple[float, ...]]:
-    """Return a validator that refuses a number that is listed twice, called by this noun."""
+    """Return a validator that refuses duplicate numbers; `noun` names them in the message."""
 
     def check(value: tuple[float, ...]) -> tuple[float, ...]:
         for index, number in enumerate(value):
             if number in value[:index]:
                 shown = number if isinstance(number, int) else f"{number:g}"
-                raise validation_error(
-                    f"the {noun} {shown} is given twice", at=(index,), hint="remove one of them"
-                )
+                message = f"the {noun} {shown} is given twice"
+                raise validation_error(message, code="MIM-C062", at=(index,), hint="remove one of them")
         return value
 
     return check

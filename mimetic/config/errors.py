@@ -1,7 +1,7 @@
-"""What is wrong in a recipe, where, and how to mend it.
+"""Errors in a recipe, with their positions and repairs.
 
-Every mistake is an `Issue`; a `RecipeError` holds all of them and prints each with its line, a caret
-below the place, and a repair.
+Each error is an `Issue`; a `RecipeError` has all of them and prints each with its line, a caret below the
+position, and a repair.
 """
 
 import re
@@ -19,11 +19,11 @@ _PLAIN_KEY = re.compile(r"[\w.\-+ ]+")
 
 @dataclass(frozen=True, slots=True)
 class FilePosition:
-    """A place in a source.
+    """A position in a source.
 
     Attributes:
-        file: Path as it was given, or `--set` for the command line.
-        line: From 1; 0 stands for the file as a whole.
+        file: Path as given by the user, or `--set` for the command line.
+        line: From 1; 0 is the file as a whole.
         column: From 1, in characters.
         text: The line itself, for the caret.
     """
@@ -39,14 +39,14 @@ class FilePosition:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One mistake.
+    """One error.
 
     Attributes:
         message: What is wrong, without a full stop.
         path: Keys that lead to it; arms by name, rules by id.
-        mark: Its place; None where the recipe is a mapping.
+        mark: Its position; None if the recipe is a mapping.
         hint: The repair.
-        first: Another place the message speaks of: the earlier one of two.
+        first: An earlier position that the message is also about.
         code: Stable identifier of the kind of error, e.g. `MIM-R012`.
         first_note: Note beside the caret of `first`.
     """
@@ -77,15 +77,15 @@ class RecipeError(UserError):
     """Everything that is wrong with a recipe, by position.
 
     Attributes:
-        issues: The mistakes, each once, sorted by file, line and column.
+        issues: The errors, each once, sorted by file, line and column.
     """
 
     def __init__(self, issues: Iterable[Issue]) -> None:
-        # Arms that inherit a rule have its mistake in common: it is told once, at its place.
-        told: dict[tuple[str, object], Issue] = {}
+        # arms that inherit a rule share its error: report it once
+        unique: dict[tuple[str, object], Issue] = {}
         for issue in issues:
-            told.setdefault((issue.message, issue.path if issue.mark is None else issue.mark), issue)
-        self.issues: tuple[Issue, ...] = tuple(sorted(told.values(), key=_position))
+            unique.setdefault((issue.message, issue.path if issue.mark is None else issue.mark), issue)
+        self.issues: tuple[Issue, ...] = tuple(sorted(unique.values(), key=_position))
         super().__init__(self.issues)
 
     def __str__(self) -> str:
@@ -103,7 +103,7 @@ def _position(issue: Issue) -> tuple[bool, str, int, int, str]:
 
 
 def dotted(path: Sequence[Step]) -> str:
-    """Write a path as people read it: `arms.small.init.filters.match`, `seeds[2]`."""
+    """Format a path: `arms.small.init.filters.match`, `seeds[2]`."""
     parts: list[str] = []
     for step in path:
         if isinstance(step, int):
@@ -120,7 +120,7 @@ def clipped(text: str, width: int = 60) -> str:
 
 
 def snippet(mark: FilePosition, note: str = "") -> list[str]:
-    """Return the line of a mark and a caret below its column, cut to a readable width."""
+    """Return the line of a position and a caret below its column, cut to a readable width."""
     text = "".join(c if c.isprintable() else " " for c in ("" if mark.text is None else mark.text))
     column = min(mark.column, len(text) + 1)
     if len(text) > _WIDEST:

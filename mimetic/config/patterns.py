@@ -1,6 +1,6 @@
-"""Regular expressions of recipes: checked when they are read, and matched with a time limit.
+"""Regular expressions of recipes: checked on reading, and matched with a time limit.
 
-Recipes may come from strangers, and some patterns take exponential time; `regex` can be told when to stop.
+Recipes may come from strangers, and some patterns take exponential time; `regex` supports a timeout.
 """
 
 from functools import lru_cache
@@ -13,11 +13,11 @@ from mimetic.config.base import MAX_REGEX, validation_error
 from mimetic.errors import UserError
 
 TIME_LIMIT = 0.1
-"""Longest time for one match, in seconds."""
+"""Timeout of one match, in seconds."""
 
 
 class _PatternError(ValueError):
-    """Why a pattern is none, and at which character."""
+    """Why a pattern is invalid, and at which character."""
 
     def __init__(self, reason: str, at: int | None) -> None:
         super().__init__(reason)
@@ -29,7 +29,7 @@ def compiled(pattern: str) -> "regex.Pattern[str]":
     """Compile a pattern.
 
     Raises:
-        ValueError: If it is none; the message is the reason.
+        ValueError: If it is invalid; the message is the reason.
     """
     try:
         return regex.compile(pattern)
@@ -52,7 +52,7 @@ def fullmatch(pattern: str, name: str) -> "regex.Match[str] | None":
             f"the regular expression {pattern!r} takes more than {TIME_LIMIT} s on `{name}`; "
             "avoid repetitions inside repetitions, such as (a+)+"
         )
-        raise UserError(message) from None
+        raise UserError(message, code="MIM-C041") from None
 
 
 def _checked(pattern: str) -> str:
@@ -61,7 +61,8 @@ def _checked(pattern: str) -> str:
     except _PatternError as error:
         glob = pattern.startswith("*") or "[!" in pattern
         hint = "this is a regular expression, not a file pattern: write `.*` for any text" if glob else None
-        raise validation_error(f"not a regular expression: {error}", offset=error.at, hint=hint) from None
+        message = f"not a regular expression: {error}"
+        raise validation_error(message, code="MIM-C042", offset=error.at, hint=hint) from None
     return pattern
 
 
@@ -77,20 +78,20 @@ WRAPPER_SEGMENTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_
 def _names_a_layer(pattern: str) -> str:
     """Refuse patterns that no canonical layer name can match, for the usual reasons."""
     if pattern.startswith("/"):
-        raise validation_error(
-            "layer names do not begin with `/`", hint="segments are separated by dots: 'blocks\\.0\\.spatial'"
-        )
+        hint = r"segments are separated by dots: 'blocks\.0\.spatial'"
+        raise validation_error("layer names do not start with `/`", code="MIM-C043", hint=hint)
     bare = pattern.removesuffix("$")
     suffix = next((s for s in _PARAMETERS if bare.endswith(s)), None)
     # A parametrized layer has a sub-module named after its parameter.
     if suffix is not None and "parametrizations" not in pattern:
         layer, param = bare.removesuffix(suffix), suffix.lstrip("\\.")
         hint = f"layer names do not include the parameter: write `layer: '{layer}'` and `param: {param}`"
-        raise validation_error(f"`layer` ends in the name of a parameter, `{param}`", hint=hint)
+        message = f"`layer` ends in the name of a parameter, `{param}`"
+        raise validation_error(message, code="MIM-C044", hint=hint)
     wrapper = next((w for w in sorted(WRAPPER_SEGMENTS) if w in pattern), None)
     if wrapper is not None:
         hint = "names are canonical: the segments of torch.compile, DDP and FSDP are left out"
-        raise validation_error(f"no layer name holds `{wrapper}`", hint=hint)
+        raise validation_error(f"no layer name contains `{wrapper}`", code="MIM-C045", hint=hint)
     return pattern
 
 

@@ -79,6 +79,8 @@ class Component(Section):
 
 _families: dict[str, dict[str, type[Component]]] = {}
 _loaded: set[str] = set()
+_validated: set[str] = set()
+"""Families whose choices are part of a built validator."""
 
 
 def _register(section: type[Component]) -> None:
@@ -94,6 +96,22 @@ def _register(section: type[Component]) -> None:
     if (other.__module__, other.__qualname__) != (section.__module__, section.__qualname__):
         raise ValueError(f"{section.family} type `{name}` is registered twice: {other} and {section}")
     types[name] = section
+    if section.family in _validated:
+        _rebuild_validators()
+
+
+def _rebuild_validators() -> None:
+    """Rebuild every section's validator, since one of them lacks a component defined after it was built."""
+    sections: list[type[Section]] = [Section]
+    for section in sections:  # grows during the iteration
+        sections += section.__subclasses__()
+    built = [section for section in sections[1:] if section.__pydantic_complete__]
+    for attribute in ("__pydantic_core_schema__", "__pydantic_validator__", "__pydantic_serializer__"):
+        for section in built:  # all of them first: a section includes the schemas of those below it
+            if attribute in section.__dict__:
+                delattr(section, attribute)
+    for section in built:
+        section.model_rebuild(force=True)
 
 
 def registered(family: str) -> dict[str, type[Component]]:
@@ -126,7 +144,7 @@ def load_components() -> None:
             _load(f"{entry.name} = {entry.value}", entry.load)
         except Exception as error:
             message = f"the plug-in `{entry.name}` ({entry.value}) cannot be imported: {error}"
-            raise UserError(message) from error
+            raise UserError(message, code="MIM-C051") from error
     _loaded.add(PLUGINS)
 
 
@@ -154,12 +172,13 @@ def implementation(section: Component, function: str = "impl") -> Callable[..., 
     path = section.functions.get(function)
     name = f"{section.family} `{section.type_name()}`"
     if path is None:
-        raise UserError(f"{name} names no `{function}`; write `class …(…, {function}='module:function')`")
+        message = f"{name} names no `{function}`; write `class …(…, {function}='module:function')`"
+        raise UserError(message, code="MIM-C052")
     module, _, attribute = path.partition(":")
     try:
         found: Callable[..., Any] = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"{name}: `{path}` cannot be imported: {error}") from error
+        raise UserError(f"{name}: `{path}` cannot be imported: {error}", code="MIM-C053") from error
     return found
 
 
@@ -176,6 +195,7 @@ class Registered:
         choices = {
             _tag(name): handler.generate_schema(section) for name, section in registered(self.family).items()
         }
+        _validated.add(self.family)
         tagged = core_schema.tagged_union_schema(choices, discriminator=_chosen)
         return core_schema.no_info_before_validator_function(_expand, tagged)
 

@@ -1,4 +1,4 @@
-"""Guesses at what was meant."""
+"""Suggest similar names."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher
@@ -7,20 +7,20 @@ _CLOSE = 0.6
 
 
 def similarity_ratio(word: str, other: str) -> float:
-    """Return how alike two names are, from 0 to 1; upper case and the kind of dash do not count."""
+    """Return the similarity of two names, from 0 to 1, ignoring case and the kind of dash."""
     one, two = (w[:80].lower().replace("-", "_") for w in (word, other))
     return SequenceMatcher(None, one, two).ratio()
 
 
 def nearest(word: str, names: Iterable[str], *, cutoff: float = _CLOSE) -> str | None:
-    """Return the name most like a word, or None where none is close."""
+    """Return the name most similar to a word, or None if none is close."""
     scored = [(similarity_ratio(word, name), name) for name in names]
     best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))
     return best[1] if best[0] >= cutoff else None
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str | None:
-    """Return the hint "did you mean …?", or None where no name is close."""
+    """Return the hint "did you mean …?", or None if no name is close."""
     found = nearest(word, names)
     return None if found is None else f"did you mean `{found}`?"
 

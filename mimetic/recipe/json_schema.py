@@ -15,14 +15,14 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 _NAMES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 _COMPOSING: dict[str, dict[str, Any]] = {
-    "extends": {**_NAMES, "description": "Files this one is laid over, relative to it; later ones win."},
+    "extends": {**_NAMES, "description": "Files this one is merged over, relative to it; later ones win."},
     "remove": {**_NAMES, "description": "Ids of inherited rules to leave out."},
 }
 _MEMBERS = {
-    ARMS.key: ("Arm", "A named variant: what it changes of the recipe, or of another arm."),
+    ARMS.key: ("Arm", "A named variant: its changes to the recipe, or to another arm."),
     STAGES.key: (
         "Stage",
-        "A training to be harvested: what it changes of the recipe, or of another stage.",
+        "A training to be harvested: its changes to the recipe, or to another stage.",
     ),
 }
 """Name and text of a group's definition in the schema."""
@@ -48,7 +48,7 @@ def json_schema() -> dict[str, Any]:
         "$schema": DRAFT,
         "title": "mimetic recipe",
         **_closed(
-            {key: known[key] for key in FILE_KEYS}, "A recipe: what is trained, from which beginnings."
+            {key: known[key] for key in FILE_KEYS}, "A recipe: what is trained, from which initializations."
         ),
         "required": ["recipe"],
         "$defs": {name: definitions[name] for name in sorted(definitions)},
@@ -56,7 +56,10 @@ def json_schema() -> dict[str, Any]:
 
 
 def _member(group: Group, properties: dict[str, Any]) -> dict[str, Any]:
-    extends = {"type": "string", "description": f"The {group.noun} this one begins as a copy of."}
+    extends = {
+        "type": "string",
+        "description": f"The {group.noun} this one starts as a copy of.",
+    }
     known = {**properties, "extends": extends, "remove": _COMPOSING["remove"]}
     return {key: known[key] for key in group.layer_keys}
 
@@ -101,7 +104,7 @@ def _loosened(schema: Any, *, names: bool = True) -> Any:
 
 
 def _flattened(schema: dict[str, Any]) -> dict[str, Any]:
-    """Draw choices among choices together."""
+    """Flatten choices among choices."""
     if "anyOf" not in schema:
         return schema
     choices: list[Any] = []

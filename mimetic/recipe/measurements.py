@@ -1,4 +1,4 @@
-"""What is measured while a network is trained, beside loss and accuracy."""
+"""Measurements during training, in addition to loss and accuracy."""
 
 from pydantic import Field
 
@@ -25,6 +25,6 @@ class Ansatz(Section):
 
 
 class Measure(Section):
-    """What is measured while a network is trained; none of it changes how it is trained."""
+    """Measurements during training; none of them affects it."""
 
     ansatz: Ansatz | None = Field(None, description="Correlations of NFM and AGOP, layer by layer.")

@@ -1,4 +1,4 @@
-"""The whole recipe: what is trained, from which beginnings, on how many seeds."""
+"""The whole recipe: what is trained, from which initializations, on how many seeds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,29 +26,29 @@ from mimetic.train.config import Train
 Unmatched = Literal["keep", "error"]
 
 MAX_SEEDS = 1000
-"""Most seeds of a recipe."""
+"""Maximum number of seeds of a recipe."""
 
 
 def _seed_list(value: Any) -> Any:
-    """Let `seeds: 3` stand for the seeds 0, 1, 2."""
+    """Expand `seeds: 3` to the seeds 0, 1, 2."""
     if isinstance(value, int) and not isinstance(value, bool):
         if not 1 <= value <= MAX_SEEDS:
-            raise validation_error(
-                f"the number of seeds must lie between 1 and {MAX_SEEDS}, found {shown(value)}"
-            )
+            message = f"the number of seeds must be between 1 and {MAX_SEEDS}, found {shown(value)}"
+            raise validation_error(message, code="MIM-R011")
         return tuple(range(value))
     if not isinstance(value, list | tuple):
         message = f"expected a number of seeds or a list of them, found {shown(value)}"
-        raise validation_error(message, hint="write `seeds: 3` or `seeds: [0, 1, 2]`")
+        hint = "write `seeds: 3` or `seeds: [0, 1, 2]`"
+        raise validation_error(message, code="MIM-R012", hint=hint)
     return value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Provenance:
-    """Where a recipe came from; recipes that say the same are equal whatever their origin.
+    """Where a recipe came from; it does not affect equality.
 
     Attributes:
-        tree: The composed recipe, every value with the place it was written.
+        tree: The composed recipe, with the position of every value.
         sources: Text of its files by name.
     """
 
@@ -80,19 +80,20 @@ def _ids_differ(entries: tuple[Named, ...]) -> tuple[Named, ...]:
         if name in ids[:index]:
             noun = "rules" if isinstance(entries[index], Rule) else "rewrites"
             hint = "give one of them another id"
-            raise validation_error(f"two {noun} have the id `{name}`", at=(index,), hint=hint)
+            message = f"two {noun} have the id `{name}`"
+            raise validation_error(message, code="MIM-R013", at=(index,), hint=hint)
     return entries
 
 
 class Arm(Section):
-    """A named variant, complete: what the recipe says for all arms is already merged in."""
+    """A named variant, complete: what all arms share is already merged in."""
 
     model: Annotated[Model, Registered("model")] | None = Field(None, description="The network.")
     surgery: Annotated[
         tuple[Annotated[Rewrite, Registered("surgery")], ...], FromList, AfterValidator(_ids_differ)
     ] = Field(
         default=(),
-        description="Rewrites of the network before its weights begin, first match wins.",
+        description="Rewrites of the network before its initialization, first match wins.",
     )
     data: Annotated[DataSection, Registered("data")] | None = Field(None, description="The data.")
     train: Train | None = Field(None, description="How the network is trained.")
@@ -104,7 +105,7 @@ class Arm(Section):
     )
     measure: Measure | None = Field(None, description="What is measured while the network is trained.")
     learner: Annotated[Learner, Registered("learner")] | None = Field(
-        None, description="What learns without backpropagation, in place of a model and its training."
+        None, description="A learner without backpropagation, instead of a model and its training."
     )
 
     @model_validator(mode="after")
@@ -112,14 +113,15 @@ class Arm(Section):
         for key in ("model", "surgery", "train", "init", "measure") if self.learner is not None else ():
             if getattr(self, key):
                 hint = f"remove `{key}`, or the `learner`"
-                raise validation_error(f"a `learner` stands in place of `{key}`", at=(key,), hint=hint)
+                message = f"a `learner` replaces `{key}`"
+                raise validation_error(message, code="MIM-R014", at=(key,), hint=hint)
         return self
 
 
 class Stage(Arm):
-    """A training run whose only purpose is to be harvested, complete like an arm.
+    """A training whose only purpose is to be harvested, complete like an arm.
 
-    It begins with the recipe's model, data and training, and with the model's own initialization.
+    It has the recipe's model, data and training, and the model's own initialization, unless changed.
     """
 
     seeds: Seeds | None = Field(
@@ -151,7 +153,8 @@ class Recipe(Section):
     def _consistent(self) -> Self:
         if self.baseline is not None and self.baseline not in self.arms:
             hint = choice(self.baseline, self.arms, label="arms")
-            raise validation_error(f"there is no arm `{self.baseline}`", at=("baseline",), hint=hint)
+            message = f"there is no arm `{self.baseline}`"
+            raise validation_error(message, code="MIM-R015", at=("baseline",), hint=hint)
         errors = [InitErrorDetails(type=error, input=None) for error in self._stage_graph().errors()]
         if errors:
             raise ValidationError.from_exception_data("Recipe", errors)
@@ -174,28 +177,28 @@ class Recipe(Section):
         return self._stage_graph().generations()
 
     def where(self, *path: Step) -> FilePosition | None:
-        """Return the place of a value in the file it was written in.
+        """Return where a value was written.
 
         Args:
             *path: Keys of the composed recipe, e.g. "arms", "small", "init", 0; rules by index or id.
 
         Returns:
-            Its mark; None for defaults, and where the recipe came as a mapping.
+            Its position; None for defaults, and if the recipe came as a mapping.
         """
         spot = find(self._provenance.tree, path)
         return None if spot is None else spot.value
 
     def address(self, name: str, among: Among = "arms") -> ConfigPath:
-        """Return where an arm or a stage stands: `address("small", "stages").mark("init", 0)`."""
+        """Return the path of an arm or a stage: `address("small", "stages").mark("init", 0)`."""
         return ConfigPath(among, name, self.where)
 
     def addresses(self) -> tuple[ConfigPath, ...]:
-        """Return where each arm and then each stage stands."""
+        """Return the paths of the arms, then of the stages."""
         stages = (self.address(name, "stages") for name in self.stages)
         return (*map(self.address, self.arms), *stages)
 
     def section(self, at: ConfigPath) -> Arm:
-        """Return the arm or the stage that stands somewhere."""
+        """Return the arm or the stage at a path."""
         return self.arms[at.name] if at.among == "arms" else self.stages[at.name]
 
     @property

@@ -1,4 +1,4 @@
-"""A rule: which layers, how their weights begin, and whether they stay frozen."""
+"""A rule: which layers, how they are initialized, and whether they stay frozen."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -12,11 +12,11 @@ from mimetic.initializers.config import Init
 
 
 class Freeze(Section):
-    """What stays as it begins."""
+    """What stays at its initial value."""
 
     expected: ClassVar[str] = "true, false or a map such as `{params: true, statistics: true}`"
 
-    params: bool = Field(True, description="The parameters the rule claims: no gradient, no decay.")
+    params: bool = Field(True, description="The matched parameters: no gradient, no decay.")
     statistics: bool = Field(False, description="The running statistics of a norm layer as well.")
 
     def __bool__(self) -> bool:
@@ -40,47 +40,45 @@ class Rule(Section):
         Scale,
         Registered("scale"),
         BeforeValidator(expand_gain, json_schema_input_type=float | Annotated[Scale, Registered("scale")]),
-    ] = Field(default_factory=NoScale, description="How large the weights are (with a covariance).")
+    ] = Field(default_factory=NoScale, description="Scale of the weights (with a covariance).")
     freeze: Annotated[Freeze, BeforeValidator(_as_freeze, json_schema_input_type=bool | Freeze)] = Field(
         default_factory=lambda: Freeze(params=False),
         validate_default=True,
         description="Whether the parameters stay frozen.",
     )
     expect: int | None = Field(
-        None, ge=1, description="Number of layers the rule must claim; anything else is an error."
+        None, ge=1, description="Number of layers the rule must match; anything else is an error."
     )
     attention: DeclaredAttention | None = Field(
-        None, description="The maps of an attention that is not recognised, below each matched layer."
+        None, description="The maps of an attention that is not recognized, below each matched layer."
     )
     mlp: DeclaredMlp | None = Field(
-        None, description="The two layers of an MLP pair that is not recognised, below each matched layer."
+        None, description="The two layers of an MLP pair that is not recognized, below each matched layer."
     )
 
     @field_validator("attention", "mlp")
     @classmethod
-    def _of_that_kind(cls, value: Declared | None, info: ValidationInfo) -> Declared | None:
+    def _declares_one_kind(cls, value: Declared | None, info: ValidationInfo) -> Declared | None:
         match, name = info.data.get("match"), info.field_name
         if value is None:
             return value
         if match is not None and match.kind not in {None, name}:
-            hint = "leave `kind` out: the rule matches the layer that holds the maps, by name or class"
-            raise validation_error(
-                f"`{name}` declares a site of that kind, not of kind `{match.kind}`", hint=hint
-            )
+            hint = "leave `kind` out: the rule matches the layer that contains the maps, by name or class"
+            message = f"`{name}` declares a site of that kind, not of kind `{match.kind}`"
+            raise validation_error(message, code="MIM-R081", hint=hint)
         if name == "mlp" and info.data.get("attention") is not None:
-            raise validation_error(
-                "a rule declares one site, and this one has `attention` too", hint="write two rules"
-            )
+            message = "a rule declares one site, and this one also has `attention`"
+            raise validation_error(message, code="MIM-R082", hint="write two rules")
         return value
 
     @property
     def declared(self) -> Declared | None:
-        """Return what the rule declares; None where it speaks of what is recognised."""
+        """Return the site the rule declares; None if it matches recognized ones."""
         return self.attention if self.mlp is None else self.mlp
 
     @property
     def acts_on(self) -> str | None:
-        """Return the kind of the composite sites the rule speaks of, None if it speaks of layers."""
+        """Return the kind of the composite sites the rule matches, None if it matches layers."""
         if self.match.kind is not None:
             return self.match.kind if self.match.kind in COMPOSITE_KINDS else None
         if self.declared is not None:
@@ -89,27 +87,26 @@ class Rule(Section):
 
     @field_validator("covariance")
     @classmethod
-    def _one_way_to_begin(cls, value: Component | None, info: ValidationInfo) -> Component | None:
+    def _init_or_covariance(cls, value: Component | None, info: ValidationInfo) -> Component | None:
         if value is not None and info.data.get("init") is not None:
-            raise validation_error(
-                "a rule has either `init` or `covariance`, not both", hint="remove one of them"
-            )
+            message = "a rule has either `init` or `covariance`, not both"
+            raise validation_error(message, code="MIM-R083", hint="remove one of them")
         return value
 
     @field_validator("scale")
     @classmethod
-    def _scale_of_a_covariance(cls, value: Component, info: ValidationInfo) -> Component:
+    def _scale_needs_covariance(cls, value: Component, info: ValidationInfo) -> Component:
         if info.data.get("init") is not None:
             hint = "remove it; a named init has its own arguments"
-            raise validation_error("`scale` belongs to a covariance, and this rule has an `init`", hint=hint)
+            message = "`scale` belongs to a covariance, and this rule has an `init`"
+            raise validation_error(message, code="MIM-R084", hint=hint)
         return value
 
     @field_validator("freeze")
     @classmethod
-    def _something_to_do(cls, value: Freeze, info: ValidationInfo) -> Freeze:
+    def _does_something(cls, value: Freeze, info: ValidationInfo) -> Freeze:
         nothing = all(key in info.data and info.data[key] is None for key in ("init", "covariance"))
         if nothing and not value:
-            raise validation_error(
-                "the rule does nothing", hint="give `init`, `covariance` or `freeze: true`"
-            )
+            hint = "add `init`, `covariance` or `freeze: true`"
+            raise validation_error("the rule does nothing", code="MIM-R085", hint=hint)
         return value

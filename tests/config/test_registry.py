@@ -145,11 +145,87 @@ def test_plugins_add_to_sections_defined_before_them(tmp_path: Path, source: dic
     assert done.stdout == "True\n", done.stderr
 
 
-def test_broken_plugin(tmp_path: Path) -> None:
-    """A plugin that cannot be imported is named."""
-    install(tmp_path, "import nothing_of_that_name")
-    done = run(tmp_path, "import mimetic; mimetic.load({})")
-    assert "UserError: the plug-in `ramp` (ramp_plugin) cannot be imported" in done.stderr
+BROKEN = {
+    "missing-import": "import nothing_of_that_name",
+    "wrong-code": "1 / 0",
+    "taken-name": "from mimetic.initializers.config import Init\nclass Zeros(Init, type='zeros'): ...",
+}
+
+
+@pytest.mark.parametrize("code", BROKEN.values(), ids=BROKEN)
+def test_broken_plugin(tmp_path: Path, code: str) -> None:
+    """A plug-in that cannot be imported is one error that names it."""
+    install(tmp_path, code)
+    done = run(
+        tmp_path,
+        "import mimetic\ntry: mimetic.load({})\n"
+        "except mimetic.UserError as e: print(e.code, 'the plug-in `ramp` (ramp_plugin)' in str(e))",
+    )
+    assert done.stdout == "MIM-C051 True\n", done.stderr
+
+
+INITIALIZER = """
+from mimetic.initializers.univariate import constant
+from mimetic.initializers.config import Init
+
+class Ramp(Init, type="ramp", impl="ramp_plugin:ramp"):
+    value: float = 3.0
+
+def ramp(spec, site, context):
+    return constant(spec, site, context)
+"""
+RAMPED = """
+from torch import nn
+model = nn.Sequential(nn.Linear(2, 2))
+mimetic.initialize(model, {'init': [{'match': '0', 'param': 'weight', 'init': 'ramp'}]})
+print(model[0].weight.unique().tolist())
+""".replace("'match': '0', 'param': 'weight'", "'match': {'layer': '0', 'param': 'weight'}")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import mimetic",
+        "import mimetic.initializers.univariate, mimetic",
+        "import ramp_plugin, mimetic",
+        "import mimetic.recipe.load, ramp_plugin, mimetic",
+        "import mimetic; mimetic.load({}); import ramp_plugin",
+    ],
+)
+def test_plugins_load_in_any_order(tmp_path: Path, first: str) -> None:
+    """A plug-in that imports initializers itself works whatever was imported before it."""
+    install(tmp_path, INITIALIZER)
+    done = run(tmp_path, f"{first}\n{RAMPED}")
+    assert done.stdout == "[3.0]\n", done.stderr
+
+
+def test_plugins_on_the_command_line(tmp_path: Path) -> None:
+    """`mimetic ls` and `mimetic validate` know the components of plug-ins."""
+    install(tmp_path, INITIALIZER)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("recipe: 1\ninit: [{match: a, init: ramp}]\n", encoding="utf-8")
+    script = f"from mimetic.cli import main; sys.argv = ['mimetic', 'validate', {str(recipe)!r}]; main()"
+    done = run(tmp_path, script)
+    assert done.returncode == 0, done.stderr
+
+
+def test_components_defined_after_the_first_load() -> None:
+    """A notebook may define a component, change it, and use it at once."""
+    code = """
+import mimetic
+from mimetic.initializers.config import Init
+source = {'init': [{'match': 'a', 'init': {'type': 'late', 'value': 2.0}}]}
+mimetic.load({'init': [{'match': 'a', 'init': 'zeros'}]})
+class Late(Init, type='late'):
+    value: float = 1.0
+print(mimetic.load(source).arms['main'].init[0].init.value)
+class Late(Init, type='late'):
+    value: float = 1.0
+    other: float = 5.0
+print(mimetic.load(source).arms['main'].init[0].init.other)
+"""
+    done = run(Path(), code)
+    assert done.stdout == "2.0\n5.0\n", done.stderr
 
 
 def test_places() -> None:

@@ -1,7 +1,6 @@
-"""What a recipe's text holds before it is validated: maps and lists that know where they come from.
+"""The unvalidated tree of a recipe: maps and lists with the position of each key and entry.
 
-Each key and each entry has a `Spot`: its place in the file and its dotted path there. Spots survive
-composition, so that an error names the place a value was written, in whatever file that is.
+Positions survive composition, so an error shows where a value was written, in whatever file that is.
 """
 
 import math
@@ -34,7 +33,7 @@ class NodePosition(NamedTuple):
 
 
 class Map(dict[str, Any]):
-    """A map with the spot of each of its keys.
+    """A map with the position of each of its keys.
 
     Attributes:
         here: Where the map was written first.
@@ -51,18 +50,18 @@ class Map(dict[str, Any]):
         self.spots: dict[str, NodePosition] = {}
 
     def put(self, key: str, value: Any, spot: NodePosition) -> Self:
-        """Set a value and its spot."""
+        """Set a value and its position."""
         self[key] = value
         self.spots[key] = spot
         return self
 
     def entries(self) -> Iterator[tuple[str, Any, NodePosition]]:
-        """Yield keys, values and spots in order."""
+        """Yield keys, values and positions in order."""
         for key, value in self.items():
             yield key, value, self.spots[key]
 
     def without(self, *keys: str) -> "Map":
-        """Return a copy that lacks some keys."""
+        """Return a copy without some keys."""
         copy = Map(self.here, self.last)
         for key, value, spot in self.entries():
             if key not in keys:
@@ -71,7 +70,7 @@ class Map(dict[str, Any]):
 
 
 class List(list[Any]):
-    """A list with the spot of each of its entries; `here` as in `Map`."""
+    """A list with the position of each of its entries; `here` as in `Map`."""
 
     __slots__ = ("here", "last", "spots")
 
@@ -81,13 +80,13 @@ class List(list[Any]):
         self.spots: list[NodePosition] = []
 
     def add(self, value: Any, spot: NodePosition) -> Self:
-        """Append a value and its spot."""
+        """Append a value and its position."""
         self.append(value)
         self.spots.append(spot)
         return self
 
     def entries(self) -> Iterator[tuple[Any, NodePosition]]:
-        """Yield values and spots in order."""
+        """Yield values and positions in order."""
         return zip(self, self.spots, strict=True)
 
 
@@ -101,7 +100,7 @@ def plain(node: Any) -> Any:
 
 
 def wrapped(value: Mapping[Any, Any]) -> Map:
-    """Return the tree of an ordinary mapping; its spots have paths and no marks.
+    """Return the tree of an ordinary mapping, with paths but without file positions.
 
     Raises:
         RecipeError: For keys that are not text, text that is not Unicode, and values that contain themselves.
@@ -115,12 +114,13 @@ def wrapped(value: Mapping[Any, Any]) -> Map:
 
 def _wrap(value: Any, spot: NodePosition, issues: list[Issue]) -> Any:
     if len(spot.path) > MAX_DEPTH:
-        raise RecipeError([Issue(f"maps and lists are nested more than {MAX_DEPTH} deep", spot.path[:5])])
+        message = f"maps and lists are nested more than {MAX_DEPTH} deep"
+        raise RecipeError([Issue(message, spot.path[:5], code="MIM-C010")])
     if isinstance(value, Mapping):
         tree = Map(spot)
         for key, item in value.items():
             if not isinstance(key, str) or not is_unicode(key):
-                issues.append(Issue(f"keys must be text, found {key!r}", spot.path))
+                issues.append(Issue(f"keys must be text, found {key!r}", spot.path, code="MIM-C019"))
                 continue
             below = NodePosition((*spot.path, key))
             tree.put(key, _wrap(item, below, issues), below)
@@ -132,13 +132,13 @@ def _wrap(value: Any, spot: NodePosition, issues: list[Issue]) -> Any:
             entries.add(_wrap(item, below, issues), below)
         return entries
     if isinstance(value, str) and not is_unicode(value):
-        issues.append(Issue(f"the text {value!r} is not valid Unicode", spot.path))
+        issues.append(Issue(f"the text {value!r} is not valid Unicode", spot.path, code="MIM-C022"))
         return ""
     return value
 
 
 def is_unicode(text: str) -> bool:
-    """Tell whether a text can be encoded; half of a surrogate pair cannot."""
+    """Return whether a text can be encoded; half of a surrogate pair cannot."""
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
@@ -166,7 +166,7 @@ def _address(node: Any, at: NodePosition | None, name: Callable[[tuple[Step, ...
 
 
 def reach(node: Any, path: Sequence[Step]) -> tuple[Any, NodePosition] | None:
-    """Return the value a path leads to and its spot; rules are found by index or by id."""
+    """Return the value at a path and its position; rules are found by index or by id."""
     if not isinstance(node, Map | List):
         return None
     spot = node.here
@@ -181,7 +181,7 @@ def reach(node: Any, path: Sequence[Step]) -> tuple[Any, NodePosition] | None:
 
 
 def find(node: Any, path: Sequence[Step]) -> NodePosition | None:
-    """Return the spot of the value a path leads to; see `reach`."""
+    """Return the position of the value at a path; see `reach`."""
     found = reach(node, path)
     return None if found is None else found[1]
 
