@@ -1,8 +1,8 @@
-"""Stages: networks trained only to be harvested, once for all studies that need them.
+"""Find the folders and trials of stages: trainings whose networks are harvested, shared by all studies.
 
-A stage is a study of one arm in a folder named after its content: what it trains, on which images, from
-which other stages. So it is trained once, whichever recipe asks for it, and again as soon as something
-that decides its weights changes.
+A stage is a study of one arm in a folder named by a digest of its content: its recipe, its images, and the
+stages it harvests. So it is trained once for all recipes, and again if anything that affects its weights
+changes.
 """
 
 import json
@@ -112,7 +112,9 @@ def stage_folder(study: str | Path, name: str) -> Path:
     """
     folders = read_folders(study)
     if name not in folders:
-        raise UserError(f"{Path(study) / FOLDERS} knows no stage `{name}`; run the recipe again")
+        raise UserError(
+            f"{Path(study) / FOLDERS} has no stage `{name}`; run the recipe again", code="MIM-Y004"
+        )
     return folders[name]
 
 
@@ -126,14 +128,19 @@ def trained_weights(folder: Path, name: str, seed: int, *, noun: str = "stage") 
     events = read_journal(trial.journal)
     path = trial.folder / WEIGHTS
     if status(events) == "FINISHED" and not path.is_file():
-        message = f"{noun} `{name}`, seed {seed}, finished without keeping its weights; "
-        raise RunError(message + "leave `train.checkpoint.keep_weights` at true")
+        raise RunError(
+            f"{noun} `{name}`, seed {seed}, finished without saving its weights; leave "
+            "`train.checkpoint.keep_weights` at true",
+            code="MIM-Y005",
+        )
     if status(events) != "FINISHED":
         reason = next(
             (e["reason"] for e in reversed(events) if e["event"] == "end" and e.get("reason")), None
         )
         why = f": {reason}" if reason is not None else ""
-        raise RunError(f"{noun} `{name}`, seed {seed}, is {status(events)}{why}; see {trial.folder}")
+        raise RunError(
+            f"{noun} `{name}`, seed {seed}, is {status(events)}{why}; see {trial.folder}", code="MIM-Y006"
+        )
     return path
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mimetic.data.dataset import Split
 from mimetic.errors import RunError
+from mimetic.metrics import metric_name
 from mimetic.train.batches import Decode
 from mimetic.train.devices import Precision, autocast
 from mimetic.train.distributed import SINGLE_PROCESS, DistContext
@@ -43,8 +44,7 @@ class Evaluator:
         metrics: dict[str, float] = {}
         for (name, probe), split in splits.items():
             loss, accuracy = self.evaluate(model, split)
-            suffix = f"_{probe}" if probe else ""
-            metrics |= {f"{name}/loss{suffix}": loss, f"{name}/acc{suffix}": accuracy}
+            metrics |= {metric_name(name, "loss", probe): loss, metric_name(name, "acc", probe): accuracy}
         return metrics
 
     @torch.inference_mode()

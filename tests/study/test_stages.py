@@ -168,6 +168,6 @@ def test_an_arm_without_weights_gives_none(tmp_path: Path, in_this_process: Any)
     assert result.statuses == {"transfer · seed 0": "FAILED", "default · seed 0": "FINISHED"}
     reason = read_journal(result.folder / "transfer" / "seed-0" / "journal.jsonl")[-1]["reason"]
     assert reason == (
-        "arm `default`, seed 0, finished without keeping its weights; leave "
+        "arm `default`, seed 0, finished without saving its weights; leave "
         "`train.checkpoint.keep_weights` at true"
     )

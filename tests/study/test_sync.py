@@ -1,6 +1,7 @@
 """A study that ran offline, or whose store broke, is mirrored later, once, whatever became of its trials."""
 
 import contextlib
+import json
 import os
 import sqlite3
 import subprocess
@@ -85,6 +86,24 @@ def test_everything_is_mirrored_once(folder: Path, tmp_path: Path) -> None:
 
     sync(folder, root=tmp_path)
     assert stored(tmp_path) == (runs, points)
+
+
+def test_views_and_direction_follow_the_metric_of_the_study(
+    tmp_path: Path, empty_store: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The experiment's primary metric, the charts and the order of the runs, whatever `study.metric` says."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    recipe = load({**TINY, "study": {"metric": "test/loss"}})
+    made = start(empty_store(tmp_path), recipe, plan_arms(recipe), {"arms/default": "d", "arms/other": "d"})
+    sync(made, root=tmp_path)
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        tags = dict(database.execute("select key, value from experiment_tags").fetchall())
+    assert tags["mlflow.experiment.primaryMetric.greaterIsBetter"] == "false"
+    (view,) = (json.loads(text) for key, text in tags.items() if ".arms-" in key)
+    state = json.loads(view["state"])
+    assert state["compareRunCharts"][0]["metricKey"] == "test/loss"
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`test/loss`", True)
 
 
 def test_what_was_mirrored_goes_on_under_its_runs(folder: Path, tmp_path: Path) -> None:
