@@ -93,7 +93,7 @@ def test_a_team_ends_and_goes_on(tmp_path: Path) -> None:
 
     (code, first), (other_code, second) = run(tmp_path, "mistake")
     assert (code, other_code) == (1, 1), first + second
-    assert "another process of the team failed or was lost; `mimetic run … --resume` goes on" in first
+    assert "another torchrun process failed or was lost; `mimetic run … --resume`" in first
     assert "default · seed 0: ValueError: as asked (see " in second
     (kept,) = tmp_path.rglob("error-1.txt")
     assert "ValueError: as asked" in kept.read_text()
