@@ -101,15 +101,22 @@ def run_command(
 # --------------------------------------------------------------------------------------------- rates
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialOptions(DeviceOptions):
-    """Flags of `rates` and `tracking`."""
+    """Flags of `tracking`."""
 
     seeds: int = option(4, "seeds of two arms each")
     epochs: int = option(4, "epochs of a trial")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RateOptions(TrialOptions):
+    """Flags of `rates`."""
+
     rounds: int = option(1, "how often each executor runs")
+    mlflow: str = option("on", "whether studies are tracked", ["on", "off"])
 
 
-@measurement(takes="5 min", seeds=1, epochs=1)
-def rates(options: TrialOptions) -> Result:
+@measurement(takes="5 min", seeds=1, epochs=1, mlflow="off")
+def rates(options: RateOptions) -> Result:
     """Compare trials per hour: one worker, two, one cold process per trial.
 
     `queue` is `mimetic run --workers 1` on one core, `pool of 2` is `--workers 2` on two; both are timed as
@@ -119,10 +126,11 @@ def rates(options: TrialOptions) -> Result:
     """
     study, cores = recipe(epochs=options.epochs, arms=ARMS, seeds=options.seeds), available_cores()
     trials = options.seeds * len(ARMS)
+    command = partial(run_command, study, *_offline(options.mlflow), device=options.device)
     ways: dict[str, Callable[[], Ran]] = {
         "one cold process per trial": partial(_cold, study, cores[:1], options.device),
-        "queue": partial(run_command, study, workers=1, device=options.device, cores=cores[:1]),
-        "pool of 2": partial(run_command, study, workers=2, device=options.device, cores=cores[:2]),
+        "queue": partial(command, workers=1, cores=cores[:1]),
+        "pool of 2": partial(command, workers=2, cores=cores[:2]),
     }
     found: dict[str, list[Ran]] = defaultdict(list)
     for _ in range(options.rounds):
@@ -153,13 +161,17 @@ def rates(options: TrialOptions) -> Result:
     notes = [f"{trials} trials of {options.epochs} epochs, median of {options.rounds} round(s) in turn."]
     if len(cores) > 1:
         pairs = list(zip(found[queue], found[pool], strict=True))
-        command = statistics.median(a.seconds / b.seconds for a, b in pairs)
+        whole_ratio = statistics.median(a.seconds / b.seconds for a, b in pairs)
         alone = statistics.median(a.running / b.running for a, b in pairs)
         notes.append(
             f"Two cores give {alone:.2f} times the trials per hour of one while trials run, and "
-            f"{command:.2f} times as a whole command."
+            f"{whole_ratio:.2f} times as a whole command."
         )
     return Result((Table(columns, rows), _turnover([ran.journals for ran in found[queue]])), tuple(notes))
+
+
+def _offline(mlflow: str) -> list[str]:
+    return [] if mlflow == "on" else ["--offline"]
 
 
 def _turnover(queues: list[list[list[Event]]]) -> Table:
@@ -294,21 +306,22 @@ class CostOptions(DeviceOptions):
     epochs: tuple[int, ...] = option((1, 3, 8), "epochs with 1 arm and 1 seed")
     arms: tuple[int, ...] = option((1, 2, 4), "arms with 2 epochs and 1 seed")
     seeds: tuple[int, ...] = option((1, 2, 4), "seeds with 2 epochs and 1 arm")
+    mlflow: str = option("on", "whether studies are tracked", ["on", "off"])
 
 
-@measurement(takes="5 min", epochs=(1, 2), arms=(), seeds=())
+@measurement(takes="5 min", epochs=(1, 2), arms=(), seeds=(), mlflow="off")
 def costs(options: CostOptions) -> Result:
     """Fit seconds = a + b·n of a study to its epochs, arms and seeds.
 
     By least squares; what is not varied is 2 epochs, 1 arm, 1 seed.
     """
-    core = available_cores()[:1]
+    command = partial(run_command, workers=1, device=options.device, cores=available_cores()[:1])
     rows: list[tuple[Cell, ...]] = []
     for axis, counts in {"epochs": options.epochs, "arms": options.arms, "seeds": options.seeds}.items():
         if not counts:
             continue
         studies_of = [recipe(**{axis: n}) for n in counts]  # type: ignore[arg-type]
-        seconds = [run_command(s, workers=1, device=options.device, cores=core).seconds for s in studies_of]
+        seconds = [command(study, *_offline(options.mlflow)).seconds for study in studies_of]
         slope, intercept = statistics.linear_regression(counts, seconds)
         residual = max(abs(s - intercept - slope * n) for n, s in zip(counts, seconds, strict=True))
         shown = ", ".join(f"{n}: {s:.1f}" for n, s in zip(counts, seconds, strict=True))
