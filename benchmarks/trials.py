@@ -23,7 +23,7 @@ from benchmarks.timing import available_cores, on_cores, process_timed, timed
 from mimetic.journal import Event, Journal, read_journal
 from mimetic.recipe.load import load
 from mimetic.study import tracker
-from mimetic.study.executors.pool import WORKER_ENVIRONMENT
+from mimetic.study.executors.supervisor import WORKER_ENVIRONMENT
 from mimetic.study.layout import Trial, studies
 from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.study import run
