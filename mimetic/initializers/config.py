@@ -14,7 +14,12 @@ from mimetic.covariance.config import TrainedRef, no_text
 
 
 class Init(Component, family="init"):
-    """Base of the initializers."""
+    """Base of the initializers.
+
+    Class arguments of an initializer, "module:function":
+        impl: `f(spec, site, context) -> ResolvedInit`, see `initializers.resolved.InitFunction`; for the
+            distribution of single tensors, `f(spec, shape)` under `initializers.distributions.per_tensor`.
+    """
 
     acts_on: ClassVar[str | None] = None
     """Kind of the composite sites it initializes; None where it initializes single layers."""

@@ -68,8 +68,8 @@ def draw_default(layer: nn.Module, *, seed: int, name: str, wanted: Iterable[str
     Raises:
         UserError: If the layer cannot be reset, or leaves one of the tensors unset.
     """
-    blank = _blank_copy(layer)
-    reset = _reset_method(blank)
+    copied = _blank_copy(layer, _unset)
+    reset = _reset_method(copied)
     if reset is None:
         raise UserError(
             f"{name}: a {type(layer).__name__} has no `reset_parameters`, so no default initialization; "
@@ -78,7 +78,7 @@ def draw_default(layer: nn.Module, *, seed: int, name: str, wanted: Iterable[str
         )
     with keyed_global_rng(seed, "default", name), torch.no_grad():
         reset()
-    tensors = _own_tensors(blank)
+    tensors = _own_tensors(copied)
     for local in wanted:
         if tensors[local].is_floating_point() and bool(tensors[local].isnan().any()):
             raise UserError(
@@ -109,31 +109,37 @@ def _own_tensors(layer: nn.Module) -> dict[str, Tensor]:
     return {local: tensor for local, tensor in own.items() if tensor is not None}
 
 
-def _blank_copy(layer: nn.Module) -> nn.Module:
-    """Return a copy of a layer and its children on the CPU, without values and with its own storage."""
-    blank = copy.copy(layer)
-    vars(blank).update(
+def _blank_copy(layer: nn.Module, blank: Callable[[Tensor], Tensor]) -> nn.Module:
+    """Return a copy of a layer with new tensors, and with new empty tensors in its children."""
+    copied = copy.copy(layer)
+    vars(copied).update(
         _parameters={
-            local: None if tensor is None else nn.Parameter(_unset(tensor), requires_grad=False)
+            local: None if tensor is None else nn.Parameter(blank(tensor), requires_grad=False)
             for local, tensor in layer._parameters.items()  # noqa: SLF001
         },
         _buffers={
-            local: None if tensor is None else _unset(tensor)
+            local: None if tensor is None else blank(tensor)
             for local, tensor in layer._buffers.items()  # noqa: SLF001
         },
         _modules={
-            local: None if child is None else _blank_copy(child)
+            local: None if child is None else _blank_copy(child, _empty)
             for local, child in layer._modules.items()  # noqa: SLF001
         },
     )
-    return blank
+    return copied
 
 
 def _unset(tensor: Tensor) -> Tensor:
-    """Return a tensor of the same shape, NaN where values that are never set can be recognized."""
+    """Return a tensor of the same shape on the CPU, NaN where values that are never set can be recognized."""
     if tensor.is_floating_point():
         return torch.full(tensor.shape, torch.nan, dtype=torch.float32, device="cpu")
     return torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
+
+
+def _empty(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same shape on the CPU, of which no memory is touched."""
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return torch.empty(tensor.shape, dtype=dtype, device="cpu")
 
 
 @torch.no_grad()
