@@ -1,4 +1,4 @@
-"""Composite sites: attentions and position tables of any network, by what the adapters recognise."""
+"""Composite sites of any network: attentions, position tables, state spaces and MLP pairs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from mimetic.graph.names import Walked, joined, unwraps
 
 
 class Composite(NamedTuple):
-    """A composite site before its place among the others is known."""
+    """A composite site before its order among the others is known."""
 
     layer: str
     module: nn.Module
@@ -25,8 +25,8 @@ Owned = Mapping[int, tuple[str, tuple[str, ...]]]
 def composites(walked: Sequence[Walked], owned: Owned) -> Iterator[Composite]:
     """Find the composite sites, in order of registration.
 
-    A module that wraps another, or that was met before under another name, is passed over. So is one in
-    which a tensor is tied into two slots that differ, for no values could serve both.
+    Wrappers are skipped, and modules already seen under another name. So are modules in which a tensor is
+    tied into two different slots, because no values could fit both.
     """
     seen: set[int] = set()
     modules = {layer: module for _, layer, module in walked}
@@ -41,7 +41,7 @@ def composites(walked: Sequence[Walked], owned: Owned) -> Iterator[Composite]:
 
 
 def _may_be(module: nn.Module, key: str) -> bool:
-    """Tell quickly what can be no composite site: a leaf of no telling name, or a wrapper."""
+    """Return whether a module can be a composite site: no leaf whose name gives no hint, no wrapper."""
     below = module._modules  # noqa: SLF001
     if not below:
         return key in NAMES or not NAMES.isdisjoint(module._parameters)  # noqa: SLF001
@@ -50,9 +50,9 @@ def _may_be(module: nn.Module, key: str) -> bool:
 
 def _found(module: nn.Module, key: str, parent: nn.Module | None) -> Iterator[Found]:
     if module._modules:  # noqa: SLF001
-        recognised = next((found for read in ADAPTERS if (found := read(module)) is not None), None)
-        if recognised is not None:
-            yield recognised
+        recognized = next((found for read in ADAPTERS if (found := read(module)) is not None), None)
+        if recognized is not None:
+            yield recognized
     if module._parameters:  # noqa: SLF001
         table = position_layer(module, key, parent)
         if table is not None:
@@ -61,5 +61,5 @@ def _found(module: nn.Module, key: str, parent: nn.Module | None) -> Iterator[Fo
 
 
 def _entangled(found: Found) -> bool:
-    """Tell whether one tensor stands under two names of a site: tied queries and keys, for example."""
+    """Return whether one tensor has two names in a site, such as tied queries and keys."""
     return len({id(tensor) for tensor in found.tensors.values()}) < len(found.tensors)

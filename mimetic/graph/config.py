@@ -1,4 +1,4 @@
-"""What a rule matches: conditions on a layer, all of which must hold."""
+"""Sections of `match`: conditions on a layer, all of which must hold; and declared composite sites."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -8,7 +8,7 @@ from mimetic.config.base import Count, Fraction, FromList, Section, validation_e
 from mimetic.config.patterns import LayerRegex, Regex, fullmatch
 
 CompositeKind = Literal["attention", "position", "ssm", "mlp"]
-"""Kinds of sites that take several parameters together; see `mimetic.graph.structure`."""
+"""Kinds of composite sites; see `mimetic.graph.structure`."""
 
 SiteKind = Literal[
     "conv",
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class Range(Section):
-    """A closed range of whole numbers; an open end is left out."""
+    """A range of integers, ends included; a missing end is open."""
 
     expected: ClassVar[str] = "a whole number or a range such as `{min: 3, max: 9}`"
 
@@ -54,7 +54,7 @@ class Range(Section):
         return self
 
     def holds(self, value: int | None) -> bool:
-        """Tell whether a value lies in the range; a layer without the quantity never does."""
+        """Return whether a value is in the range; None, of a layer without the quantity, is not."""
         return (
             value is not None
             and (self.min is None or value >= self.min)
@@ -63,7 +63,7 @@ class Range(Section):
 
 
 def _exact(value: Any) -> Any:
-    """Let a plain number stand for the range that holds just it."""
+    """Convert a plain number to the range of only this number."""
     return {"min": value, "max": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -73,13 +73,14 @@ Size = Annotated[Range, BeforeValidator(_exact, json_schema_input_type=int | Ran
 def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     start, end = value
     if start > end:
-        message = f"the depth range starts at {start}, after its end {end}"
-        raise validation_error(message, hint=f"write `[{end}, {start}]`")
+        raise validation_error(
+            f"the depth range starts at {start}, after its end {end}", hint=f"write `[{end}, {start}]`"
+        )
     return value
 
 
 class Match(Section):
-    """Conditions on a layer or composite site, and on the parameters of it a rule claims."""
+    """Conditions on a layer or composite site, and on those of its parameters that a rule claims."""
 
     shorthand: ClassVar[str | None] = "layer"
     expected: ClassVar[str] = "a layer's name (a regular expression) or a map of conditions"
@@ -88,9 +89,7 @@ class Match(Section):
         None,
         description="Regular expression for the whole canonical layer name, e.g. 'blocks\\.\\d+\\.spatial'.",
     )
-    kind: SiteKind | None = Field(
-        None, description="Kind of the layer or composite site, told from its structure."
-    )
+    kind: SiteKind | None = Field(None, description="Kind of the layer or composite site.")
     class_: Annotated[str | None, Field(min_length=1)] = Field(
         None, alias="class", description="Class name of the layer or of one of its bases, e.g. Conv2d."
     )
@@ -104,13 +103,13 @@ class Match(Section):
     groups: Size | None = Field(None, description="Convolution groups.")
     param: Regex | None = Field(
         None,
-        description="Regular expression for the parameter's own name below its site; unless said, `weight`, "
-        "and of a composite site everything the initializer fills.",
+        description="Regular expression for the parameter's name below its site; default: `weight`, or for a "
+        "composite site everything that the initializer fills.",
     )
 
 
 def _as_layer(value: Any) -> Any:
-    """Let a plain string stand for a condition on the layer's name."""
+    """Convert a plain string to a condition on the layer's name."""
     return {"layer": value} if isinstance(value, str) else value
 
 
@@ -121,30 +120,30 @@ LayerPath = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s.]
 
 
 class DeclaredAttention(Section):
-    """The four maps of an attention: names of linear layers below the matched layer, and its heads."""
+    """The four maps of an attention: names of linear layers below the matched layer, and the heads."""
 
     expected: ClassVar[str] = "a map such as `{q: to_q, k: to_k, v: to_v, out: to_out, heads: 3}`"
 
     qkv: LayerPath | None = Field(
-        None, description="One layer whose outputs are all queries, then all keys, then all values."
+        None, description="One layer with outputs for all queries, then all keys, then all values."
     )
     q: LayerPath | None = Field(None, description="Layer of the queries.")
     kv: LayerPath | None = Field(
-        None, description="One layer whose outputs are all keys, then all values; beside `q`."
+        None, description="One layer with outputs for all keys, then all values; in addition to `q`."
     )
     k: LayerPath | None = Field(None, description="Layer of the keys.")
     v: LayerPath | None = Field(None, description="Layer of the values.")
-    out: LayerPath = Field(description="Layer that projects what the heads return.")
+    out: LayerPath = Field(description="Output projection.")
     heads: Count | None = Field(
-        None, description="Query heads; as many as each matched layer keeps (`num_heads`, …) unless given."
+        None, description="Query heads; default: as declared by each matched layer (`num_heads`, …)."
     )
     kv_heads: Count | None = Field(
-        None, description="Key and value heads of grouped queries; as many as `heads` unless given."
+        None, description="Key and value heads of grouped queries; default: `heads`."
     )
 
     @property
     def inner(self) -> tuple[tuple[LayerPath, tuple[str, ...]], ...]:
-        """Return the layers below the heads, each with the names of the maps it holds, in order."""
+        """Return the layers before the heads, each with the names of its maps, in order."""
         keys = ("qkv", "q", "kv", "k", "v")
         return tuple((getattr(self, key), tuple(key)) for key in keys if getattr(self, key) is not None)
 
@@ -181,11 +180,11 @@ class DeclaredMlp(Section):
     expected: ClassVar[str] = "a map such as `{fc1: widen, fc2: narrow}`"
 
     fc1: LayerPath = Field(description="The first layer.")
-    fc2: LayerPath = Field(description="The second, which leads back to the width the first came from.")
+    fc2: LayerPath = Field(description="The second layer, which maps back to the input width of the first.")
 
     @property
     def layers(self) -> tuple[LayerPath, ...]:
-        """Return the names of both."""
+        """Return the names of both layers."""
         return self.fc1, self.fc2
 
     @model_validator(mode="after")
@@ -196,4 +195,4 @@ class DeclaredMlp(Section):
 
 
 Declared = DeclaredAttention | DeclaredMlp
-"""What a rule may declare."""
+"""Composite sites that a rule may declare."""

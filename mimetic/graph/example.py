@@ -1,4 +1,4 @@
-"""Inputs a network might take, guessed from its attributes and its first layers."""
+"""Guess inputs of a network from its attributes and first layers."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.names import Walked
 from mimetic.graph.site import Geometry
 
-_BATCH = 2  # batch statistics of one sample do not exist
+_BATCH = 2  # batch statistics need two samples
 _SIDES = (224, 32, 64, 28, 96, 128, 256, 299, 384, 16, 8)
 _CLIP_SIDES = ((16, 112, 112), (8, 32, 32), (32, 32, 32))
 _LENGTHS = (224, 1024, 64, 16)
@@ -19,11 +19,11 @@ _SIZE_ATTRIBUTES = ("image_size", "img_size", "input_size")
 
 
 def guesses(walked: Sequence[Walked]) -> Iterator[tuple[Tensor, ...]]:
-    """Yield inputs (as positional arguments, on the meta device) to try, the likeliest first.
+    """Yield inputs (positional arguments, on the meta device) to try, the most likely first.
 
-    Images (2, C, H, W) of the size timm's `pretrained_cfg` or attributes like `image_size` declare, else
-    of common sizes, with the channels of the first convolution; clips and signals likewise; features
-    (2, F) or (2, T, F) for the first linear or recurrent layer; token ids (2, T) for the first embedding.
+    Images (2, C, H, W) of the size declared by timm's `pretrained_cfg` or `image_size` attributes, or of
+    common sizes, with the channels of the first convolution; clips and signals likewise; features (2, F) or
+    (2, T, F) for the first linear or recurrent layer; token ids (2, T) for the first embedding.
     """
     seen: set[tuple[tuple[int, ...], torch.dtype]] = set()
     for shape, dtype in _shapes(walked):
@@ -72,7 +72,7 @@ def _grids(declared: Iterator[tuple[int, int]], geometry: Geometry) -> Iterator[
 
 
 def _declared(modules: Iterable[nn.Module]) -> Iterator[tuple[int, int]]:
-    """Return image sizes the model and its parts down to the first convolution declare."""
+    """Return image sizes that the model and its modules before the first convolution declare."""
     for module in modules:
         for config in ("pretrained_cfg", "default_cfg", "config"):
             yield from _sides(_entry(module.__dict__.get(config), "input_size"))
@@ -86,7 +86,7 @@ def _entry(config: Any, name: str) -> Any:
 
 
 def _sides(size: Any) -> Iterator[tuple[int, int]]:
-    """Read a size given as a side, as (H, W) or as (C, H, W)."""
+    """Parse a size given as a side, as (H, W) or as (C, H, W)."""
     if isinstance(size, int) and not isinstance(size, bool):
         yield size, size
     elif isinstance(size, list | tuple) and len(size) in {2, 3} and all(isinstance(s, int) for s in size):

@@ -1,7 +1,7 @@
-"""Geometry: what a layer's structure says it is.
+"""Kind and geometry of a layer.
 
-A layer is told by its class where it is one of torch's, else by its structure: attributes and shapes
-that agree. So timm's and transformers' layers are known without importing either library.
+torch's layers are recognized by class, others by attributes and shapes that agree. So the layers of timm and
+transformers are recognized without importing either library.
 """
 
 from numbers import Integral
@@ -19,14 +19,14 @@ Reading = tuple[SiteKind, Geometry | None]
 
 
 def kind_and_geometry(module: nn.Module) -> Reading:
-    """Return the kind of a layer and its weight as a map over patches, None where there is no such map.
+    """Return the kind of a layer, and the geometry of its weight as a map over patches or None.
 
-    A convolution is depthwise if each input channel is a group of its own (any number of filters per
-    channel), pointwise if it has one group and all sides of its kernel are 1; a grouped 1×1 convolution
-    between the two is a `conv`. An embedding is read as a linear map of one-hot vectors, stored input
-    first. Anything else that owns parameters (a class token, LayerScale, the fused projection of
-    attention, an LSTM) is `other`. A weight that is not stored in the shape its layer declares (packed
-    by a quantizer) has no geometry; one computed by a parametrization keeps it.
+    A convolution is depthwise if each input channel is a separate group (with any number of filters per
+    channel), and pointwise if it has one group and all sides of its kernel are 1; a grouped 1×1 convolution
+    is a `conv`. An embedding is a linear map of one-hot vectors, stored input first. Anything else with
+    parameters (a class token, LayerScale, fused projections of attention, an LSTM) is `other`. A weight whose
+    shape differs from the declared one (packed by a quantizer) has no geometry; a weight computed by a
+    parametrization has one.
     """
     for read in (_conv, _linear, _transposed_linear, _norm, _embedding):
         reading = read(module)
@@ -69,7 +69,7 @@ def _linear(module: nn.Module) -> Reading | None:
 
 
 def _transposed_linear(module: nn.Module) -> Reading | None:
-    """Read GPT-2's `Conv1D`, a linear layer stored input first: weight (nx, nf), outputs `nf`."""
+    """Recognize GPT-2's `Conv1D`, a linear layer stored input first: weight (nx, nf), outputs `nf`."""
     sizes, weight = _ints(module, "nf"), _own(module, "weight")
     if sizes is None or weight is None or weight.ndim != 2 or weight.shape[1] != sizes[0]:  # noqa: PLR2004
         return None
@@ -77,7 +77,7 @@ def _transposed_linear(module: nn.Module) -> Reading | None:
 
 
 def _norm(module: nn.Module) -> Reading | None:
-    """Read a normalization: torch's, or a 1-d weight over the features it declares or is named for."""
+    """Recognize a normalization: torch's, or a 1-d weight over declared features, or one named norm."""
     if isinstance(module, _NORMS):
         return "norm", None
     weight = _own(module, "weight")
@@ -108,7 +108,7 @@ def _read(
     shape: tuple[int, ...],
     classes: tuple[type[nn.Module], ...],
 ) -> Reading | None:
-    """Believe attributes of torch's classes; of others, only if the weight has the shape they declare."""
+    """Trust the attributes of torch's classes; of others, only if the weight has the declared shape."""
     weight = _own(module, "weight")
     if weight is not None and tuple(weight.shape) == shape:
         return kind, geometry
@@ -118,13 +118,13 @@ def _read(
 
 
 def _own(module: nn.Module, name: str) -> Tensor | None:
-    """Return a parameter the module owns itself."""
+    """Return one of the module's own parameters."""
     parameters = module._parameters  # noqa: SLF001 - of TorchScript, less than a dictionary
     return parameters[name] if name in parameters else None  # noqa: SIM401
 
 
 def _ints(module: nn.Module, *names: str) -> tuple[int, ...] | None:
-    """Return attributes of a module if all are whole numbers."""
+    """Return attributes of a module if all are integers."""
     values = []
     for name in names:
         value = module.__dict__.get(name)

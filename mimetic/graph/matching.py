@@ -7,12 +7,12 @@ _SIZES = ("kernel_size", "in_channels", "out_channels", "stride", "groups")
 
 
 def mismatch(match: Match, site: Site, layer: str | None = None) -> str | None:
-    """Return the first condition a site fails, in words, or None where all hold.
+    """Return the first condition that a site fails, as text, or None if all hold.
 
     Args:
-        match: The conditions; `param` is not among them, see `claims`.
+        match: The conditions, except `param`.
         site: The site.
-        layer: Another name of the layer, for tied weights; the site's own unless given.
+        layer: Another name of the layer, for tied weights; default: the site's.
     """
     name = site.layer if layer is None else layer
     if match.layer is not None and fullmatch(match.layer, name) is None:
@@ -22,17 +22,17 @@ def mismatch(match: Match, site: Site, layer: str | None = None) -> str | None:
     if match.class_ is not None and match.class_ not in site.classes:
         return f"it is a {site.classes[0]}, not a {match.class_}"
     if match.depth is not None and not match.depth[0] <= site.depth <= match.depth[1]:
-        return f"its depth {site.depth:.3g} lies outside {list(match.depth)}"
+        return f"its depth {site.depth:.3g} is outside {list(match.depth)}"
     return _size_mismatch(match, site)
 
 
 def _size_mismatch(match: Match, site: Site) -> str | None:
     for quantity in _SIZES:
-        wanted: Range | None = getattr(match, quantity)
-        if wanted is None:
+        allowed: Range | None = getattr(match, quantity)
+        if allowed is None:
             continue
         value = _size(site, quantity)
-        if not wanted.holds(value):
+        if not allowed.holds(value):
             return f"it has no {quantity}" if value is None else f"its {quantity} is {value}"
     return None
 

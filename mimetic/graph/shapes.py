@@ -1,9 +1,9 @@
-"""Shape rules: the output of a layer without its values, for the commonest layers.
+"""Shape rules: the output shape of the most common layers, without values.
 
 Torch's own rules for the meta device are right but slow (0.25 ms for a linear layer, 4 ms for a batch
 normalization, measured with torch 2.15), and the first of them loads SymPy and the compiler's Python
-(1.8 s, more than all else a plan of a small network takes). Each rule here answers only what it is sure
-of, and leaves the rest, errors included, to torch.
+(1.8 s, more than the rest of planning a small network). Each rule returns NotImplemented unless it is
+certain, and leaves the rest, errors included, to torch.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ def linear(input_NI: Tensor, /, weight: Tensor, bias: Tensor | None = None) -> A
     return input_NI.new_empty((*input_NI.shape[:-1], weight.shape[0]))
 
 
-def conv(  # noqa: PLR0917 - torch's own order
+def conv(  # noqa: PLR0917 - torch's order
     input_NC: Tensor,
     /,
     weight: Tensor,
@@ -47,7 +47,7 @@ def conv(  # noqa: PLR0917 - torch's own order
     return input_NC.new_empty((input_NC.shape[0], weight.shape[0], *sides))
 
 
-def max_pool2d(  # noqa: PLR0917 - torch's own order
+def max_pool2d(  # noqa: PLR0917 - torch's order
     input_NC: Tensor,
     /,
     kernel_size: Sides,
@@ -78,7 +78,7 @@ def adaptive_avg_pool2d(input_NC: Tensor, /, output_size: Sides) -> Any:
     return input_NC.new_empty((*input_NC.shape[:2], *_sides(output_size, 2)))
 
 
-def batch_norm(  # noqa: PLR0917 - torch's own order
+def batch_norm(  # noqa: PLR0917 - torch's order
     input_NC: Tensor,
     /,
     running_mean: Tensor | None,

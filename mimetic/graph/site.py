@@ -31,7 +31,7 @@ class Geometry:
 
     @property
     def patch_channels(self) -> int:
-        """Return the channels one filter sees."""
+        """Return the number of input channels of one filter."""
         return self.in_channels // self.groups
 
     @property
@@ -61,19 +61,19 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One layer's parameters with their geometry, or several layers' taken together.
+    """The parameters of one layer with their geometry, or of several layers together.
 
     Attributes:
-        layer: Canonical layer name (wrapper segments removed); empty for the model itself. Of a position
-            table that is one parameter among others of its layer, that parameter's name.
-        kind: What the structure says it is.
+        layer: Canonical layer name; empty for the model itself. For a position table that is one of several
+            parameters of its layer, that parameter's name.
+        kind: Kind of the site.
         classes: Names of the layer's class and its bases, nearest first.
-        geometry: The weight as a map over patches; None where there is no such reading.
-        parameters: The parameters the layer owns itself, tied ones only at their first owner. Of a
-            composite site, those of its slots, with local names below its layer (`qkv.weight`).
+        geometry: The weight as a map over patches; None if it is not one.
+        parameters: The layer's own parameters, tied ones only at their first owner. For a composite site,
+            those of its slots, with local names below its layer (`qkv.weight`).
         depth: Fraction in [0, 1] among the sites of this kind, in order; 0 for a single one.
-        calls: How often one forward calls the layer; None if it could not be traced.
-        structure: What the parameters are to each other; of composite sites only.
+        calls: Number of calls in one forward; None if it could not be traced.
+        structure: The roles of the parameters; for composite sites only.
     """
 
     layer: str
@@ -90,18 +90,20 @@ class Site:
         return next(parameter for parameter in self.parameters if parameter.local == local)
 
     def slot(self, name: str) -> Slot | None:
-        """Return a slot of a composite site; None where it has none of that name."""
+        """Return a slot of a composite site, or None if it has none of that name."""
         slots = () if self.structure is None else self.structure.slots
         return next((slot for slot in slots if slot.name == name), None)
 
     def holding(self) -> dict[str, tuple[str, ...]]:
-        """Return which slots each parameter of a composite site holds, biases left out."""
+        """Return the slots in each parameter of a composite site, without biases."""
         slots = () if self.structure is None else self.structure.slots
-        held = {p.local: tuple(s.name for s in slots if s.parameter == p.local) for p in self.parameters}
-        return {p: names for p, names in held.items() if not all(name.endswith("_bias") for name in names)}
+        slots_in = {p.local: tuple(s.name for s in slots if s.parameter == p.local) for p in self.parameters}
+        return {
+            p: names for p, names in slots_in.items() if not all(name.endswith("_bias") for name in names)
+        }
 
     def slot_shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape (O, …) of the map a slot holds."""
+        """Return the shape (O, …) of a slot."""
         slot = self.slot(name)
         if slot is None:
             raise KeyError(name)
@@ -113,14 +115,14 @@ class Graph:
     """All sites of a network in execution order.
 
     Attributes:
-        sites: One site per layer that owns parameters; together they own every parameter exactly once.
-        traced: Whether the order is that of a forward; else that of registration.
+        sites: One site per layer with parameters; together they contain every parameter exactly once.
+        traced: Whether sites are in order of execution; otherwise in order of registration.
         note: Why the forward could not be traced.
-        layers: Every layer's name, those that own no parameters included, in order of registration.
-        composites: Sites that take several parameters together, in the order of execution. Their
-            parameters are those of the layers' sites once more.
+        layers: Names of all layers, also of those without parameters, in order of registration.
+        composites: Sites of several parameters, in order of execution. Their parameters are also in the
+            layers' sites.
         classes: Names of each layer's class and its bases, by layer.
-        heads: Number of heads a layer says it has, by layer, recognised as an attention or not.
+        heads: Declared number of heads by layer, whether recognized as an attention or not.
     """
 
     sites: tuple[Site, ...]

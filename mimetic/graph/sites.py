@@ -1,8 +1,8 @@
-"""Sites of any network: every parameter at the place where an initializer acts on it.
+"""Find the sites of any network, where initializers act.
 
-A site is made for each layer that owns parameters itself, and a composite one for parameters that act
-together (`mimetic.graph.composites`). Order is that of one forward without values
-(`mimetic.graph.trace`), or of registration where none can be run.
+There is one site per layer with own parameters, and a composite site for parameters that act together
+(`mimetic.graph.composites`). Sites are in the order of one forward without values (`mimetic.graph.trace`), or
+of registration if no forward can be traced.
 """
 
 from collections import Counter
@@ -26,11 +26,11 @@ from mimetic.graph.structure import Attention, Position, Structure
 from mimetic.graph.trace import Trace, trace
 
 _Owners = dict[str, tuple[nn.Parameter, tuple[str, ...]]]
-"""Every parameter with its aliases, by canonical name."""
+"""Parameters and their aliases by canonical name."""
 
 
 class _Draft(NamedTuple):
-    """A site before its place among the others is known."""
+    """A site before its order among the others is known."""
 
     layer: str
     module: nn.Module
@@ -42,18 +42,18 @@ class _Draft(NamedTuple):
 
 
 def find_sites(model: nn.Module, example: Tensor | tuple[Any, ...] | None = None) -> Graph:
-    """Find the places of a network where initializers act, in the order of execution.
+    """Find the sites of a network, in order of execution.
 
     Args:
-        model: Any module on any device, the meta device included, in wrappers or not; unchanged.
-        example: An input (N, …), or the tuple of positional arguments, for the traced forward; guessed
-            from the model unless given. Only its shapes and dtypes are used.
+        model: Any module on any device, the meta device included, wrapped or not; unchanged.
+        example: An input (N, …), or a tuple of positional arguments, for the traced forward; guessed from the
+            model if None. Only shapes and dtypes are used.
 
     Returns:
-        The graph: its sites own every parameter exactly once, tied ones at their first owner, and its
-        composite sites take some of them together. Layers the forward does not use come last, in order of
-        registration, with `calls` 0. If no forward can be traced, all are in order of registration,
-        `calls` is None and `note` says why.
+        The graph: its sites contain every parameter exactly once, tied ones at their first owner, and its
+        composite sites combine some of them. Layers that the forward does not use come last, in order of
+        registration, with `calls` 0. If no forward can be traced, all sites are in order of registration,
+        `calls` is None and `note` gives the reason.
 
     Raises:
         UserError: If a parameter has no shape yet (lazy modules), or two have the same canonical name.
@@ -118,7 +118,7 @@ def _composite_drafts(walked: Sequence[Walked], parameters: _Owners) -> list[_Dr
 
 
 def _on_one_grid(drafts: list[_Draft]) -> list[_Draft]:
-    """Tell each attention the grid of the tokens, if one table of positions says what it is."""
+    """Set the grid of every attention, if the tables of positions agree on one."""
     grids = {draft.structure.grid for draft in drafts if isinstance(draft.structure, Position)}
     if len(grids) != 1:
         return drafts
@@ -132,7 +132,7 @@ def _on_one_grid(drafts: list[_Draft]) -> list[_Draft]:
 
 
 def _class_names(walked: Sequence[Walked]) -> dict[str, tuple[str, ...]]:
-    """Return the class names of every layer; of a wrapper and what it wraps, those of the latter."""
+    """Return the class names of every layer; those of the wrapped module rather than its wrapper."""
     known: dict[type, tuple[str, ...]] = {}
     found: dict[str, tuple[str, ...]] = {}
     for _, layer, module in walked:
@@ -144,22 +144,23 @@ def _class_names(walked: Sequence[Walked]) -> dict[str, tuple[str, ...]]:
 
 
 def _heads(walked: Sequence[Walked]) -> dict[str, int]:
-    """Return the number of heads of every layer that keeps one."""
-    said = {layer: number((module,), HEADS) for _, layer, module in walked}
-    return {layer: heads for layer, heads in said.items() if heads is not None}
+    """Return the number of heads of every layer that declares one."""
+    declared = {layer: number((module,), HEADS) for _, layer, module in walked}
+    return {layer: heads for layer, heads in declared.items() if heads is not None}
 
 
 def _parameter(name: str, local: str, tensor: nn.Parameter, aliases: tuple[str, ...]) -> Parameter:
     if is_lazy(tensor):
         raise UserError(
-            f"`{name}` has no shape yet, for its layer is lazy: run one forward, "
-            "`model(example)`, before planning"
+            f"`{name}` has no shape yet, because its layer is lazy: run one forward, `model(example)`, "
+            "before planning",
+            code="MIM-G001",
         )
     return Parameter(name, local, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), aliases)
 
 
 def _classes(cls: type) -> tuple[str, ...]:
-    """Return class names, nearest first; those FSDP2 makes on the fly are left out."""
+    """Return class names, nearest first, without the classes that FSDP2 creates dynamically."""
     names = [base.__name__ for base in cls.__mro__ if base is not object]
     if "FSDPModule" in names:
         names = [name for name in names[1:] if name != "FSDPModule"]
@@ -167,19 +168,19 @@ def _classes(cls: type) -> tuple[str, ...]:
 
 
 def _holders(walked: Sequence[Walked]) -> dict[int, int]:
-    """Return the id of the module that owns each parameter, by the parameter's."""
+    """Return the id of the module that owns each parameter, by the id of the parameter."""
     return {id(p): id(module) for _, _, module in reversed(walked) for p in module._parameters.values()}  # noqa: SLF001
 
 
 def _in_order(drafts: list[_Draft], traced: Trace, holders: Mapping[int, int] | None = None) -> list[_Draft]:
-    """Sort sites by first use; a layer whose parameters nobody was seen to use, by its first call.
+    """Sort sites by first use; layers whose parameters were never used, by their first call.
 
-    Parameters below a composite site are used when the layers are called that hold them.
+    Parameters of a composite site are used when the layers that own them are called.
     """
-    held = {} if holders is None else holders
+    owner = {} if holders is None else holders
 
     def position(draft: _Draft) -> float:
-        seen = [identity for p in draft.tensors for identity in (id(p), held.get(id(p)))]
+        seen = [identity for p in draft.tensors for identity in (id(p), owner.get(id(p)))]
         uses = [traced.first[identity] for identity in seen if identity in traced.first]
         return min(uses, default=traced.first.get(id(draft.module), float("inf")))
 
@@ -187,9 +188,9 @@ def _in_order(drafts: list[_Draft], traced: Trace, holders: Mapping[int, int] | 
 
 
 def _placed(drafts: list[_Draft], traced: Trace | None) -> Iterator[Site]:
-    """Make the sites, those of each kind numbered from depth 0 to 1 in order."""
+    """Return the sites; those of each kind get depths from 0 to 1 in order."""
     totals = Counter(draft.kind for draft in drafts)
-    passed: Counter[str] = Counter()
+    placed: Counter[str] = Counter()
     classes = {cls: _classes(cls) for cls in {type(draft.module) for draft in drafts}}
     for draft in drafts:
         last = totals[draft.kind] - 1
@@ -199,14 +200,14 @@ def _placed(drafts: list[_Draft], traced: Trace | None) -> Iterator[Site]:
             classes=classes[type(draft.module)],
             geometry=draft.geometry,
             parameters=draft.parameters,
-            depth=passed[draft.kind] / last if last else 0.0,
+            depth=placed[draft.kind] / last if last else 0.0,
             calls=None if traced is None else _calls(draft, traced),
             structure=draft.structure,
         )
-        passed[draft.kind] += 1
+        placed[draft.kind] += 1
 
 
 def _calls(draft: _Draft, traced: Trace) -> int:
-    """Count calls of a layer; where another module uses its parameters instead, count that."""
+    """Count the calls of a layer, or else the uses of its parameters by other modules."""
     uses = (traced.calls.get(id(p), 0) for p in draft.tensors)
     return traced.calls.get(id(draft.module), 0) or max(uses, default=0)

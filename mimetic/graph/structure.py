@@ -1,9 +1,8 @@
-"""Structure: what the parameters of a composite site are to each other.
+"""Structure of a composite site: the roles of its parameters.
 
-A composite site takes several parameters together: the four maps of an attention, a table of positions.
-Its maps are *slots*: ranges of outputs of stored tensors. So a fused `qkv`, torch's `in_proj_weight`,
-GPT-2's input-first `c_attn` and four separate layers are one thing, and an initializer that makes the
-maps need not know how they are stored.
+A composite site combines several parameters: the four maps of an attention, a table of positions. Its maps
+are *slots*, ranges of outputs of stored tensors. So a fused `qkv`, torch's `in_proj_weight`, GPT-2's
+input-first `c_attn` and four separate layers look the same to an initializer.
 """
 
 from collections.abc import Mapping
@@ -15,11 +14,11 @@ class Slot:
     """A map of a composite site: a range of outputs of one stored tensor.
 
     Attributes:
-        name: What it is to the site, e.g. `q`, `out_bias`.
+        name: Its role in the site, e.g. `q`, `out_bias`.
         parameter: The tensor's name below the site's layer, e.g. `qkv.weight`.
         start: First output.
         stop: Output after the last.
-        transposed: Whether the tensor is stored input first, its outputs along the second side.
+        transposed: Whether the tensor is stored input first, with outputs along the second dimension.
     """
 
     name: str
@@ -40,10 +39,10 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Queries, keys and values of several heads, and the projection of what the heads return.
+    """Queries, keys and values of several heads, and the output projection.
 
     The slots are `q` (H·k, d_q), `k` (G·k, d_k), `v` (G·m, d_v) and `out` (d, H·m), head by head, and
-    their biases `q_bias`, … where there are any.
+    their biases `q_bias`, …, if there are any.
 
     Attributes:
         slots: The maps.
@@ -51,8 +50,8 @@ class Attention:
         kv_heads: Key and value heads G, a divisor of H; fewer than H in grouped-query attention.
         head_dim: Width k of a query or key.
         value_dim: Width m of a head's value.
-        grid: Rows and columns of the tokens, where the network has one table of positions with a grid.
-        notes: What a reader of the plan should know of it.
+        grid: Rows and columns of the tokens, if the network has one table of positions with a grid.
+        notes: Remarks shown in the plan.
     """
 
     slots: tuple[Slot, ...]
@@ -63,8 +62,8 @@ class Attention:
     grid: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
 
-    def said(self, parameter: str) -> str | None:
-        """Say which maps a stored tensor holds; nothing of vectors."""
+    def describe(self, parameter: str) -> str | None:
+        """Describe the maps in a stored tensor; None for biases."""
         maps = [slot for slot in self.slots if slot.parameter == parameter]
         if not maps or all(slot.name.endswith("_bias") for slot in maps):
             return None
@@ -72,7 +71,7 @@ class Attention:
 
     @property
     def sizes(self) -> str:
-        """Return its heads in words."""
+        """Describe the heads."""
         grouped = f" over {self.kv_heads} of keys and values" if self.kv_heads < self.heads else ""
         width = self.head_dim if self.head_dim == self.value_dim else f"{self.head_dim}/{self.value_dim}"
         return f"{_heads(self.heads)} of {width}{grouped}"
@@ -87,8 +86,8 @@ class Position:
         tokens: Number of positions T.
         dim: Width D.
         prefix: Positions before the grid, of class and register tokens.
-        grid: Rows and columns of the other positions; None where they are those of a sequence.
-        notes: What a reader of the plan should know of it.
+        grid: Rows and columns of the other positions; None for positions of a sequence.
+        notes: Remarks shown in the plan.
     """
 
     slots: tuple[Slot, ...]
@@ -98,13 +97,13 @@ class Position:
     grid: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
 
-    def said(self, parameter: str) -> str | None:  # noqa: ARG002 - there is one
-        """Say what the table is of."""
+    def describe(self, parameter: str) -> str | None:  # noqa: ARG002 - there is one
+        """Describe the table."""
         return self.sizes
 
     @property
     def sizes(self) -> str:
-        """Return its positions in words."""
+        """Describe the positions."""
         if self.grid is None:
             return f"{self.tokens} positions of a sequence"
         tokens = f" after {self.prefix} other{'s' if self.prefix > 1 else ''}" if self.prefix else ""
@@ -117,15 +116,15 @@ class StateSpace:
 
     The slots are `conv` (D, 1, T) and `conv_bias` of the short convolution; `write` (G·S, d) and `read`,
     whose outputs are bₜ and cₜ; `step` and `step_bias` (O), before the softplus that gives Δₜ; `decay`, the
-    logarithm of -A: (D, S), or (H) with one for each head.
+    logarithm of -A: (D, S), or (H) with one per head.
 
     Attributes:
         slots: The maps.
         inner: Channels D of the recurrence.
         state: States S of a channel.
-        heads: Heads that share a decay; None where each channel and state has its own (Mamba).
+        heads: Number of heads, which share a decay; None if each channel and state has its own (Mamba).
         groups: Groups of heads that share b and c.
-        notes: What a reader of the plan should know of it.
+        notes: Remarks shown in the plan.
     """
 
     slots: tuple[Slot, ...]
@@ -135,8 +134,8 @@ class StateSpace:
     groups: int = 1
     notes: tuple[str, ...] = ()
 
-    def said(self, parameter: str) -> str | None:
-        """Say which maps a stored tensor holds, and once how large the state is."""
+    def describe(self, parameter: str) -> str | None:
+        """Describe the maps in a stored tensor, and the state at `decay`."""
         maps = [slot for slot in self.slots if slot.parameter == parameter]
         if [slot.name for slot in maps] == ["decay"]:
             return self.sizes
@@ -146,7 +145,7 @@ class StateSpace:
 
     @property
     def sizes(self) -> str:
-        """Return its channels, states and heads in words."""
+        """Describe channels, states and heads."""
         heads = "" if self.heads is None else f", {_heads(self.heads)}"
         return f"{self.inner} channels of {self.state} states{heads}"
 
@@ -157,14 +156,14 @@ class Mlp:
 
     Attributes:
         slots: The maps.
-        notes: What a reader of the plan should know of it.
+        notes: Remarks shown in the plan.
     """
 
     slots: tuple[Slot, ...]
     notes: tuple[str, ...] = ()
 
-    def said(self, parameter: str) -> str | None:
-        """Say which layer of the pair a matrix is of."""
+    def describe(self, parameter: str) -> str | None:
+        """Describe a matrix: first or second layer of the pair."""
         maps = {slot.parameter: slot.name for slot in self.slots if not slot.name.endswith("_bias")}
         if parameter not in maps:
             return None
@@ -172,17 +171,17 @@ class Mlp:
 
     @property
     def sizes(self) -> str:
-        """Return the widths before, between and after."""
+        """Describe the widths before, between and after."""
         wide, narrow = (slot.outputs for slot in self.slots if slot.name in {"fc1", "fc2"})
         return f"{narrow} → {wide} → {narrow}"
 
 
 Structure = Attention | Position | StateSpace | Mlp
-"""What the parameters of a composite site may be to each other; one class per kind of site."""
+"""Structures of composite sites; one class per kind of site."""
 
 
 def stacked(path: str, parts: Mapping[str, int], *, transposed: bool, bias: bool) -> list[Slot]:
-    """Return the slots of a linear layer that holds several maps one after the other, and of its bias.
+    """Return the slots of a linear layer that contains several maps one after the other, and of its bias.
 
     Args:
         path: The layer's name below the site.
@@ -204,9 +203,9 @@ def stacked(path: str, parts: Mapping[str, int], *, transposed: bool, bias: bool
 def head_sizes(
     outputs: tuple[int, int, int, int], *, heads: int | None, width: int | None
 ) -> tuple[int, int, int, int] | None:
-    """Return (H, G, k, m) of the outputs of q, k and v and the inputs of the projection.
+    """Return (H, G, k, m) for the numbers of outputs of q, k and v and of inputs of the projection.
 
-    H·k, G·k, G·m and H·m must be those four numbers, with G a divisor of H; None if they cannot be.
+    These must be H·k, G·k, G·m and H·m, with G a divisor of H; otherwise None.
     """
     q, k, v, inputs = outputs
     if width is None:
@@ -224,6 +223,6 @@ def _heads(count: int) -> str:
 
 
 def ranges(slots: list[Slot]) -> str:
-    """Say which outputs of one tensor are which map: `q rows 0:192, k rows 192:384`."""
+    """Describe the ranges of one tensor: `q rows 0:192, k rows 192:384`."""
     side = "columns" if slots[0].transposed else "rows"
     return ", ".join(f"{slot.name} {side} {slot.start}:{slot.stop}" for slot in slots)

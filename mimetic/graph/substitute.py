@@ -1,8 +1,9 @@
-"""Substitute: a live model whose tensors are replaced by shapes for a while, and then put back.
+"""Temporarily replace the tensors of a live model by shapes.
 
-`torch.func.functional_call` swaps parameters and buffers only; a forward may also set attributes, fill
-caches and call hooks. So each module gets a copy of its attributes (containers copied one level deep)
-and its own attributes back at the end, whatever happened in between.
+`torch.func.functional_call` swaps parameters and buffers only; a forward may also set attributes, fill caches
+and call hooks. So each module gets a copy of its attributes (containers copied one level deep), and its
+original attributes back at the end. `copy.deepcopy` with a memo of shapes would be shorter, but copies
+everything that a module refers to (data sets, locks, process groups) and fails on computed weights.
 """
 
 from collections import OrderedDict
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-_KEPT_VALUES = 16
-"""Buffers up to this many entries keep their values, copied: forwards branch on counters and flags."""
+_MAX_COPIED = 16
+"""Buffers up to this size are copied with values: forwards branch on counters and flags."""
 _BOOKKEEPING = frozenset(
     {
         *_HOOKS,
@@ -28,35 +29,35 @@ _BOOKKEEPING = frozenset(
         "_load_state_dict_post_hooks",
     }
 )
-"""Torch's own attributes that no forward changes."""
+"""torch's own attributes that a forward does not change."""
 _INERT = frozenset({int, float, bool, str, type(None)})
-"""Types of attributes that cannot change and hold no tensor."""
+"""Types of immutable attributes without tensors."""
 
 
 @contextmanager
 def without_values(
     model: nn.Module, on_call: Callable[[nn.Module], None], *, training: bool
 ) -> Iterator[dict[int, int]]:
-    """Replace the tensors of a model by shapes on the meta device, and put the originals back.
+    """Replace the tensors of a model by shapes on the meta device inside the block.
 
-    The user's hooks are off, except those of `torch.nn.utils`, which compute weights.
+    The user's hooks are disabled, except those of `torch.nn.utils`, which compute weights.
 
     Args:
-        model: The model; as before on leaving the block, down to the identity of its containers.
+        model: The model; restored afterwards, including the identity of its containers.
         on_call: Called with each module before its forward.
-        training: The mode all modules are in inside the block.
+        training: The training mode of all modules inside the block.
 
     Yields:
-        The id of the live tensor by the id of whatever stands for it.
+        The id of the live tensor by the id of its substitute.
     """
     modules = list(model.modules())
     saved = [(module, module.__dict__.copy()) for module in modules]
     hooks: OrderedDict[int, Any] = OrderedDict({-1: lambda module, _: on_call(module)})
-    stand_in = _StandIns()
+    substitute = _Substitutes()
     try:
         for module in modules:
-            _replace(module, stand_in, hooks, training=training)
-        yield stand_in.live
+            _replace(module, substitute, hooks, training=training)
+        yield substitute.live
     finally:
         for module, attributes in saved:
             module.__dict__.clear()
@@ -64,12 +65,12 @@ def without_values(
 
 
 def _replace(
-    module: nn.Module, stand_in: "_StandIns", hooks: OrderedDict[int, Any], *, training: bool
+    module: nn.Module, substitute: "_Substitutes", hooks: OrderedDict[int, Any], *, training: bool
 ) -> None:
     own = module.__dict__
     for name, value in own.items():
         if type(value) not in _INERT and name not in _BOOKKEEPING:
-            own[name] = stand_in(value)
+            own[name] = substitute(value)
     own["training"] = training
     if "_compiled_call_impl" in own:
         own["_compiled_call_impl"] = None
@@ -85,20 +86,20 @@ def _with_weight_hooks(hooks: OrderedDict[int, Any], own: OrderedDict[int, Any])
 
 
 def _computes_weights(hook: Any) -> bool:
-    """Tell weight and spectral normalization and pruning from hooks that only look on."""
+    """Return whether a hook computes weights: weight or spectral normalization, or pruning."""
     makers = (type(hook).__module__, getattr(hook, "__module__", ""))
     return any(str(maker).startswith("torch.nn.utils") for maker in makers)
 
 
-class _StandIns:
-    """Stand-ins without values for tensors, one for each, also inside plain containers."""
+class _Substitutes:
+    """One substitute without values per tensor, also inside plain containers."""
 
     def __init__(self) -> None:
         self.live: dict[int, int] = {}
-        self._made: dict[int, tuple[Any, Any]] = {}  # the original is held too, so that no id is reused
+        self._made: dict[int, tuple[Any, Any]] = {}  # includes the original, so that no id is reused
 
     def __call__(self, value: Any) -> Any:
-        """Return the stand-in of a tensor, a copied container, or the value itself."""
+        """Return the substitute of a tensor, a copied container, or the value itself."""
         known = self._made.get(id(value))
         if known is not None:
             return known[1]
@@ -121,10 +122,10 @@ class _StandIns:
 
 
 def _shape_of(tensor: Tensor) -> Tensor:
-    """Return a tensor of the same shape without values; a short buffer keeps them, in a copy."""
+    """Return a tensor of the same shape without values; a short buffer is copied with values."""
     if isinstance(tensor, nn.Parameter):
         empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
         return nn.Parameter(empty, requires_grad=tensor.requires_grad)
-    if type(tensor) is Tensor and tensor.device.type == "cpu" and tensor.numel() <= _KEPT_VALUES:
+    if type(tensor) is Tensor and tensor.device.type == "cpu" and tensor.numel() <= _MAX_COPIED:
         return tensor.detach().clone()
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")

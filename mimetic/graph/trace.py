@@ -1,13 +1,13 @@
-"""Trace: in which order, and how often, one forward uses a network's layers.
+"""Trace the order and number of uses of a network's layers in one forward.
 
 The forward runs with shapes instead of values: every parameter and buffer is replaced by a tensor on the
-meta device, so it costs no memory and no arithmetic. What is recorded is the *use* of a parameter by any
-torch call, not only the call of its layer: so class tokens, the fused projections of attention and
-weights read by another module have their true place.
+meta device, so it costs no memory and no arithmetic. The *use* of a parameter by any torch call is recorded,
+not only the call of its layer: so class tokens, fused projections of attention and weights used by another
+module are in their true order.
 
-The live model is as before afterwards (`mimetic.graph.substitute`): tensors, flags, counters, hooks and
-other attributes; random streams are restored. The user's hooks do not run. What a forward does to the
-world outside the model, such as printing, does happen.
+Afterwards the live model is unchanged (`mimetic.graph.substitute`): tensors, flags, counters, hooks and other
+attributes; random streams are restored. The user's hooks do not run. Side effects outside the model, such as
+printing, do happen.
 """
 
 import random
@@ -34,29 +34,29 @@ _MOVES = frozenset({Tensor.to, Tensor.cpu, Tensor.cuda})
 
 @dataclass(slots=True)
 class Trace:
-    """What one forward did.
+    """Record of one forward.
 
     Attributes:
         first: Position of the first use of each parameter or module, by id.
-        calls: Number of calls of each module, of uses of each parameter, by id.
+        calls: Number of calls of each module and of uses of each parameter, by id.
     """
 
     first: dict[int, int] = field(default_factory=dict)
     calls: dict[int, int] = field(default_factory=dict)
 
     def record(self, identity: int) -> None:
-        """Note one more use."""
+        """Record one use."""
         self.first.setdefault(identity, len(self.first))
         self.calls[identity] = self.calls.get(identity, 0) + 1
 
 
 def trace(model: nn.Module, inputs: Iterable[tuple[Any, ...]]) -> tuple[Trace | None, str | None]:
-    """Run one forward without values, and tell what it used.
+    """Run one forward without values, and record what it used.
 
     Inputs are tried in training mode, where auxiliary heads take part, and then in evaluation mode.
 
     Args:
-        model: Any module on any device; it is left as it was found.
+        model: Any module on any device; unchanged afterwards.
         inputs: Positional arguments to try, in order; tensors may be on any device.
 
     Returns:
@@ -76,7 +76,7 @@ def trace(model: nn.Module, inputs: Iterable[tuple[Any, ...]]) -> tuple[Trace | 
 
 
 def _attempts(inputs: Iterable[tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ...], bool]]:
-    """Pair inputs with modes: all in training mode first; guesses are made only as far as needed."""
+    """Pair inputs with modes, all in training mode first; inputs are generated lazily."""
     tried = []
     for arguments in inputs:
         tried.append(arguments)
@@ -85,7 +85,7 @@ def _attempts(inputs: Iterable[tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ..
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return what the outer wrappers of a model hold."""
+    """Return a model without its outer wrappers."""
     for _, canonical, module in walk(model):
         if canonical:
             break
@@ -96,7 +96,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def _attempt(model: nn.Module, arguments: tuple[Any, ...], *, training: bool) -> Trace:
     recorded = Trace()
     with ExitStack() as stack:
-        stack.enter_context(_quiet())
+        stack.enter_context(_isolated())
         substitutes = stack.enter_context(
             without_values(model, lambda module: recorded.record(id(module)), training=training)
         )
@@ -106,8 +106,8 @@ def _attempt(model: nn.Module, arguments: tuple[Any, ...], *, training: bool) ->
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave random streams, gradients, warnings and compilers alone."""
+def _isolated() -> Iterator[None]:
+    """Preserve random streams, and disable gradients, warnings and compilers."""
     numpy = sys.modules.get("numpy")
     python_state, numpy_state = random.getstate(), None if numpy is None else numpy.random.get_state()
     with ExitStack() as stack:
@@ -126,14 +126,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _without_values(argument: Any) -> Any:
-    """Take the values out of an input; whole numbers keep theirs, in a copy: they may be lengths."""
+    """Remove the values of an input; integers are copied with values, since they may be lengths."""
     return _mapped(
         argument, lambda tensor: tensor.to("meta") if tensor.is_floating_point() else tensor.clone()
     )
 
 
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Change all tensors inside a value made of lists, tuples and dictionaries."""
+    """Apply a function to all tensors inside lists, tuples and dictionaries."""
     if isinstance(value, Tensor):
         return change(value.detach())
     if type(value) in {list, tuple}:
@@ -148,17 +148,17 @@ def _to_meta(tensor: Tensor) -> Tensor:
 
 
 def _makes_tensors(func: Any, result: Any) -> bool:
-    """Tell a use of a tensor from a look at its shape or device."""
+    """Return whether a call used tensor values, and not only a shape or device."""
     if isinstance(result, tuple | list):
         return any(isinstance(item, Tensor) for item in result)
     return isinstance(result, Tensor) or func is Tensor.__setitem__
 
 
 class _Recorder(TorchFunctionMode):
-    """Note every torch call that makes tensors from a parameter, and keep values out of it.
+    """Record every torch call that computes tensors from a parameter, and run it without values.
 
-    Constants a forward builds on a real device lose their values when they meet a tensor without. To the
-    forward all tensors seem to be on the CPU: `torch.autocast(x.device.type)` knows no meta device.
+    Constants on a real device lose their values when combined with a tensor without values. To the forward,
+    all tensors seem to be on the CPU, because `torch.autocast(x.device.type)` does not support meta.
     """
 
     def __init__(self, recorded: Trace, live: dict[int, int]) -> None:
@@ -173,11 +173,11 @@ class _Recorder(TorchFunctionMode):
             return _CPU
         named = {} if kwargs is None else kwargs
         used: list[int] = []
-        real, meta = _look(args, named, self.live, used)
+        real, meta = _collect(args, named, self.live, used)
         if real and meta:
             args, named = _mapped(args, _to_meta), _mapped(named, _to_meta)
         if meta and (named or func in _MOVES):
-            func, args, named = _staying(func, args, named)
+            func, args, named = _on_meta(func, args, named)
         result = answer(func, args, named)
         if result is NotImplemented:
             result = func(*args, **named)
@@ -187,10 +187,10 @@ class _Recorder(TorchFunctionMode):
         return result
 
 
-def _staying(
+def _on_meta(
     func: Any, args: tuple[Any, ...], named: dict[str, Any]
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """Make a call that would move a tensor without values to another device stay."""
+    """Rewrite a call that would move a tensor without values to another device."""
     if func in {Tensor.cpu, Tensor.cuda}:
         return Tensor.to, (args[0], "meta"), {}
     named = {key: "meta" if key == "device" and value is not None else value for key, value in named.items()}
@@ -199,10 +199,10 @@ def _staying(
     return func, args, named
 
 
-def _look(
+def _collect(
     args: Sequence[Any], named: dict[str, Any], live: dict[int, int], used: list[int]
 ) -> tuple[bool, bool]:
-    """Note the live tensors among arguments, and tell whether some have values and some have not."""
+    """Collect the live tensors among arguments; return whether some have values, and some have none."""
     real = meta = False
     for value in (*args, *named.values()) if named else args:
         if isinstance(value, Tensor):
@@ -212,8 +212,8 @@ def _look(
                 real = True
             if id(value) in live:
                 used.append(live[id(value)])
-                meta = meta or live[id(value)] == id(value)  # the live tensor itself: keep off its values
+                meta = meta or live[id(value)] == id(value)  # the live tensor itself: do not use its values
         elif type(value) in {list, tuple}:
-            inner_real, inner_meta = _look(value, {}, live, used)
+            inner_real, inner_meta = _collect(value, {}, live, used)
             real, meta = real or inner_real, meta or inner_meta
     return real, meta

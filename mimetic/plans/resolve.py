@@ -213,7 +213,7 @@ def _site_notes(matching: Matching, site: Site, parameter: Parameter) -> Iterato
     rule = matching.owner(parameter.name)
     if structure is None or rule is None:
         return
-    described = structure.said(parameter.local)
+    described = structure.describe(parameter.local)
     if described is not None:
         yield described
     yield from structure.notes

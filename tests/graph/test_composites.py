@@ -285,10 +285,10 @@ def test_what_a_site_says_of_itself() -> None:
     fused, split = (attentions(on_meta(make))[0] for make in (timm_vit, llama))
     table = next(site for site in on_meta(timm_vit).composites if site.kind == "position")
 
-    assert fused.structure.said("qkv.weight") == "q rows 0:24, k rows 24:48, v rows 48:72; 4 heads of 6"
-    assert fused.structure.said("qkv.bias") is None
-    assert split.structure.said("k_proj.weight") == "k rows 0:12; 4 heads of 6 over 2 of keys and values"
-    assert table.structure.said("pos_embed") == "a grid of 4×4 positions after 1 other"
+    assert fused.structure.describe("qkv.weight") == "q rows 0:24, k rows 24:48, v rows 48:72; 4 heads of 6"
+    assert fused.structure.describe("qkv.bias") is None
+    assert split.structure.describe("k_proj.weight") == "k rows 0:12; 4 heads of 6 over 2 of keys and values"
+    assert table.structure.describe("pos_embed") == "a grid of 4×4 positions after 1 other"
     assert Attention((), 1, 1, 6, 4).sizes == "1 head of 6/4"
 
 

@@ -1,20 +1,18 @@
-"""Adapters: functions that recognise a composite site in a module by attributes and shapes that agree.
+"""Adapters: functions that recognize a composite site in a module by names and shapes that agree.
 
-None of them imports the library whose layers it knows. A new kind of site adds a file here and a line
-below; a function gets any module and returns what it found, or None.
+None of them imports the library whose layers it recognizes. An adapter takes any module and returns what it
+found, or None; to add one, add it to `ADAPTERS`.
 """
 
 from collections.abc import Callable
 
 from torch import nn
 
-from mimetic.graph.adapters.fused import fused_attention
+from mimetic.graph.adapters.attention import fused_attention, multihead_attention, split_attention
 from mimetic.graph.adapters.mamba import mamba, mamba2
 from mimetic.graph.adapters.mlp import mlp
-from mimetic.graph.adapters.multihead import multihead_attention
 from mimetic.graph.adapters.position import position_layer, position_parameters
 from mimetic.graph.adapters.reading import Found
-from mimetic.graph.adapters.split import split_attention
 
 ADAPTERS: tuple[Callable[[nn.Module], Found | None], ...] = (
     multihead_attention,
@@ -24,6 +22,6 @@ ADAPTERS: tuple[Callable[[nn.Module], Found | None], ...] = (
     mamba2,
     mlp,
 )
-"""What may make a module a composite site of its own; the first that recognises it is believed."""
+"""Tried in this order; the first that recognizes a module wins."""
 
 __all__ = ["ADAPTERS", "Found", "position_layer", "position_parameters"]

@@ -1,7 +1,7 @@
-"""Mamba and Mamba-2: those of state-spaces/mamba, of transformers (and its relatives), and ours.
+"""Mamba and Mamba-2 of state-spaces/mamba, transformers and mimetic.
 
-All keep the names of the first: `in_proj`, `conv1d`, `A_log`, and `x_proj` with `dt_proj` (Mamba) or
-`dt_bias` (Mamba-2). Names are believed only if the shapes agree.
+All use the names of the first: `in_proj`, `conv1d`, `A_log`, and `x_proj` with `dt_proj` (Mamba) or
+`dt_bias` (Mamba-2). Names are accepted only if the shapes agree.
 """
 
 from torch import nn
@@ -10,11 +10,11 @@ from mimetic.graph.adapters.reading import Found, Matrix, matrix, slots_of, tens
 from mimetic.graph.structure import Slot, StateSpace
 
 _FLAT, _GRID, _BANK = 1, 2, 3
-"""Sides of a vector, a matrix and a bank of one-dimensional filters."""
+"""Dimensions of a vector, a matrix and a bank of one-dimensional filters."""
 
 
 def mamba(module: nn.Module) -> Found | None:
-    """Recognise Mamba: Δ's rank, b and c are read from x, and A is (D, S)."""
+    """Recognize Mamba: low-rank Δ, b and c are computed from x, and A is (D, S)."""
     log, conv = _own(module, "A_log"), _conv(module)
     read, step = matrix(module, "x_proj"), matrix(module, "dt_proj")
     if log is None or conv is None or read is None or step is None or log.ndim != _GRID:
@@ -31,7 +31,7 @@ def mamba(module: nn.Module) -> Found | None:
 
 
 def mamba2(module: nn.Module) -> Found | None:
-    """Recognise Mamba-2: `in_proj` has rows for gate, x, b, c and Δ, and A is (H)."""
+    """Recognize Mamba-2: `in_proj` has rows for gate, x, b, c and Δ, and A is (H)."""
     log, bias, conv = _own(module, "A_log"), _own(module, "dt_bias"), _conv(module)
     whole, out = matrix(module, "in_proj"), matrix(module, "out_proj")
     if log is None or bias is None or conv is None or whole is None or out is None:
@@ -54,7 +54,7 @@ def mamba2(module: nn.Module) -> Found | None:
 
 
 def _groups(module: nn.Module, width: int) -> int:
-    """Return the number of groups a module declares; one where it declares none that divides."""
+    """Return the number of groups a module declares, or one if none divides the width."""
     declared = (module.__dict__.get(name) for name in ("n_groups", "ngroups"))
     found = next((number for number in declared if isinstance(number, int) and number > 0), 1)
     return found if width % found == 0 else 1
@@ -85,5 +85,5 @@ def _conv_tensors(conv: tuple[nn.Parameter, nn.Parameter | None]) -> dict[str, n
 
 
 def _rows(of: Matrix, parts: dict[str, tuple[int, int]]) -> list[Slot]:
-    """Return slots for some of a layer's outputs, by (first, how many); the others belong to no slot."""
+    """Return slots for some of a layer's outputs, by (first, count); the others belong to no slot."""
     return [Slot(name, f"{of.path}.weight", at, at + count) for name, (at, count) in parts.items()]

@@ -1,4 +1,4 @@
-"""MLP pairs: two linear layers of which the second leads back to the width the first came from."""
+"""MLP pairs: two linear layers of which the second maps back to the input width of the first."""
 
 from torch import nn
 
@@ -21,7 +21,7 @@ GPT-NeoX, torchvision."""
 
 
 def mlp(module: nn.Module) -> Found | None:
-    """Recognise a pair by names and by shapes that agree."""
+    """Recognize a pair by names and shapes that agree."""
     for first, second in PAIRS:
         if first.partition(".")[0] not in module._modules:  # noqa: SLF001
             continue
@@ -29,7 +29,7 @@ def mlp(module: nn.Module) -> Found | None:
         if one is None or two is None or (one.outputs, one.inputs) != (two.inputs, two.outputs):
             continue
         if one.inputs == one.outputs and first == "0":
-            continue  # any two square layers of a sequence would do
+            continue  # any two square layers of a sequence would match
         slots = (*slots_of(one, {"fc1": one.outputs}), *slots_of(two, {"fc2": two.outputs}))
         gate = ("gated: a third layer multiplies",) if "gate_proj" in module._modules else ()  # noqa: SLF001
         return Found("mlp", Mlp(slots, gate), tensors_of(one, two))

@@ -1,9 +1,8 @@
-"""Tables of learned position embeddings, told by their names and shapes.
+"""Tables of learned position embeddings, recognized by names and shapes.
 
-A table is a parameter (T, D) or (1, T, D) beside a class token, or the weight of a layer of its own, and
-an embedding layer in models of language. If tokens are patches of an image, their rows and columns are
-read: declared by the patch embedding, or else a square. GPT-2's 1024 positions are 32², so a square is
-believed only beside a patch embedding.
+A table is a parameter (T, D) or (1, T, D), or the weight of a separate layer, which is an embedding layer in
+language models. If the tokens are image patches, the grid is the one that the patch embedding declares, or
+else a square. A square is assumed only beside a patch embedding: GPT-2's 1024 positions are 32².
 """
 
 import math
@@ -27,17 +26,17 @@ NAMES = frozenset(
         "wpe",
     }
 )
-"""Names position tables go by."""
+"""Names of position tables."""
 
 _PREFIXES = (0, 1, 2)
-"""Class and distillation tokens that may stand before the patches, where their grid is a guess."""
+"""Numbers of class and distillation tokens before the patches, if the grid is guessed."""
 
 _MOST_PREFIXES = 17
-"""Tokens that may, registers among them, where the grid is declared: 16 registers and a class token."""
+"""Most tokens before the patches if the grid is declared: 16 registers and a class token."""
 
 
 def position_parameters(module: nn.Module, parent: nn.Module | None) -> Iterator[Found]:
-    """Find tables that are parameters of a module itself; patches may also be beside it."""
+    """Find tables among a module's own parameters; the patch embedding may also be its sibling."""
     for local, table in module._parameters.items():  # noqa: SLF001
         if local in NAMES and table is not None:
             found = _table(table, local, _patches(module, parent))
@@ -46,7 +45,7 @@ def position_parameters(module: nn.Module, parent: nn.Module | None) -> Iterator
 
 
 def position_layer(module: nn.Module, key: str, parent: nn.Module | None) -> Found | None:
-    """Recognise a layer that is named as a table and owns one parameter, `weight`."""
+    """Recognize a layer with the name of a table and a single parameter, `weight`."""
     own = module._parameters  # noqa: SLF001
     table = own.get("weight") if key in NAMES and len(own) == 1 else None
     if table is None:
@@ -68,7 +67,7 @@ def _table(table: nn.Parameter, local: str, patches: nn.Module | None) -> Positi
 
 
 def _patches(*around: nn.Module | None) -> nn.Module | None:
-    """Return the patch embedding beside a table: a child that is, or holds, a strided convolution."""
+    """Return the patch embedding beside a table: a child that is, or contains, a strided convolution."""
     beside = [below for module in around if module is not None for below in module.children()]
     for found in beside:
         for layer in (found, *found.children()):
@@ -79,7 +78,7 @@ def _patches(*around: nn.Module | None) -> nn.Module | None:
 
 
 def _grid(tokens: int, patches: nn.Module) -> tuple[int, tuple[int, int] | None]:
-    """Return the tokens before the grid, and its sides: as declared, or else a square."""
+    """Return the number of tokens before the grid, and its sides: as declared, or else a square."""
     declared = _declared(patches)
     if declared is not None and 0 <= tokens - math.prod(declared) <= _MOST_PREFIXES:
         return tokens - math.prod(declared), declared
@@ -91,7 +90,7 @@ def _grid(tokens: int, patches: nn.Module) -> tuple[int, tuple[int, int] | None]
 
 
 def _declared(patches: nn.Module) -> tuple[int, int] | None:
-    """Return the grid a patch embedding keeps, or that of the image and patch sizes it keeps."""
+    """Return the grid that a patch embedding declares, directly or by image and patch sizes."""
     grid = _pair(patches.__dict__.get("grid_size"))
     if grid is None:
         image, patch = _pair(patches.__dict__.get("image_size")), _pair(patches.__dict__.get("patch_size"))
@@ -101,7 +100,7 @@ def _declared(patches: nn.Module) -> tuple[int, int] | None:
 
 
 def _pair(value: object) -> tuple[int, int] | None:
-    """Return two whole numbers, or one twice."""
+    """Return a pair of integers; a single integer counts twice."""
     if type(value) is int:
         value = (value, value)
     if not isinstance(value, tuple | list) or [type(side) for side in value] != [int, int]:

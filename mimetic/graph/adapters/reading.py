@@ -1,4 +1,4 @@
-"""What adapters read of a module: its linear layers by path, and whole numbers by any of several names."""
+"""Helpers of the adapters: linear layers of a module by path, and integer attributes by alternative names."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,21 +12,21 @@ from mimetic.graph.names import unwraps
 from mimetic.graph.structure import Slot, Structure, stacked
 
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead", "nheads")
-"""Names under which modules keep their number of query heads."""
+"""Attribute names of the number of query heads."""
 
 HEAD_DIM = ("head_dim", "attention_head_size", "key_value_proj_dim", "dim_head", "head_size")
-"""Names under which modules keep the width of a head."""
+"""Attribute names of the width of a head."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A composite site an adapter recognised.
+    """A composite site that an adapter recognized.
 
     Attributes:
         kind: Its kind.
-        structure: What its parameters are to each other.
-        tensors: The parameters by the names the slots have for them.
-        below: The site's name below the module, for a site that is one parameter among others.
+        structure: The roles of its parameters.
+        tensors: The parameters by the names that the slots use.
+        below: Name below the module, for a site that is one of several parameters.
     """
 
     kind: CompositeKind
@@ -47,7 +47,7 @@ class Matrix(NamedTuple):
 
 
 def inner(module: nn.Module) -> nn.Module:
-    """Return what a module wraps (checkpointing, FSDP, torch.compile), or the module itself."""
+    """Return the module inside wrappers (checkpointing, FSDP, torch.compile), or the module itself."""
     while True:
         wrapped = [key for key in module._modules if unwraps(module, key)]  # noqa: SLF001
         if not wrapped:
@@ -59,7 +59,7 @@ def inner(module: nn.Module) -> nn.Module:
 
 
 def child(module: nn.Module, path: str) -> nn.Module | None:
-    """Return the module at a path below another, out of its wrappers; None where there is none."""
+    """Return the module at a path below another, without its wrappers; None if there is none."""
     for step in path.split("."):
         below = inner(module)._modules.get(step)  # noqa: SLF001
         if below is None:
@@ -69,7 +69,7 @@ def child(module: nn.Module, path: str) -> nn.Module | None:
 
 
 def matrix(module: nn.Module, path: str) -> Matrix | None:
-    """Return the linear layer at a path, if there is one whose weight is a parameter of its own."""
+    """Return the linear layer at a path, if there is one whose weight is its own parameter."""
     layer = child(module, path)
     if layer is None:
         return None
@@ -81,12 +81,12 @@ def matrix(module: nn.Module, path: str) -> Matrix | None:
 
 
 def first_matrix(module: nn.Module, paths: Iterable[str]) -> Matrix | None:
-    """Return the linear layer at the first path that has one."""
+    """Return the linear layer at the first path with one."""
     return next((found for path in paths if (found := matrix(module, path)) is not None), None)
 
 
 def number(modules: Iterable[nn.Module], names: Iterable[str]) -> int | None:
-    """Return the first whole number the modules keep under one of several names."""
+    """Return the first positive integer attribute with one of several names."""
     for module in modules:
         for name in names:
             value = module.__dict__.get(name)
@@ -96,7 +96,7 @@ def number(modules: Iterable[nn.Module], names: Iterable[str]) -> int | None:
 
 
 def slots_of(found: Matrix, parts: Mapping[str, int]) -> list[Slot]:
-    """Return the slots of a linear layer that holds several maps; see `graph.structure.stacked`."""
+    """Return the slots of a linear layer that contains several maps; see `graph.structure.stacked`."""
     return stacked(found.path, parts, transposed=found.transposed, bias=found.bias is not None)
 
 
