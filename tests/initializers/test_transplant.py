@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mimetic.config.errors import RecipeError
 from mimetic.covariance.harvest import harvest_key
@@ -100,6 +101,35 @@ def test_the_first_blocks_are_selected_by_name() -> None:
             assert torch.equal(
                 ours.get_parameter(f"blocks.{block}.{name}"), selected(expected, (4, 4)[: expected.ndim])
             )
+
+
+class _LargestCopy(TorchDispatchMode):
+    """Record the size of the largest tensor with values that is allocated inside."""
+
+    largest = 0
+
+    def __torch_dispatch__(
+        self, func: object, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        """Run one call."""
+        given = {t.untyped_storage().data_ptr() for t in args if isinstance(t, torch.Tensor)}
+        result = func(*args, **(kwargs or {}))
+        is_real = isinstance(result, torch.Tensor) and not result.is_meta
+        if is_real and result.untyped_storage().data_ptr() not in given:
+            self.largest = max(self.largest, result.numel())
+        return result
+
+
+def test_a_plan_copies_no_weights() -> None:
+    """Tensors of the other network are copied when the plan is applied, one layer at a time."""
+    ours, theirs = _network(16, 2), _network(32, 2)
+    with _LargestCopy() as planning:
+        plan = _plan(ours, theirs, "weight_selection")
+    with _LargestCopy() as applying:
+        plan.apply(ours)
+
+    assert planning.largest < 16 * 16
+    assert applying.largest >= 16 * 16
 
 
 def test_tiling_keeps_ends_and_norm() -> None:
