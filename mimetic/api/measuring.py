@@ -1,47 +1,59 @@
-"""Measure a network of one's own: `mimetic.harvest(model, loader)`, `mimetic.ansatz(model, loader)`."""
+"""Measure a network in memory: `mimetic.harvest(model, loader)`, `mimetic.ansatz(model, loader)`."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypedDict, TypeVar, Unpack, cast
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from mimetic.config.registry import Component, registered
 from mimetic.covariance.ansatz import AnsatzOptions, LayerAnsatz, ansatz_sites, measure_ansatz
-from mimetic.covariance.config import Agop, CovarianceSource, Filters, Nfm, Patches
+from mimetic.covariance.config import CovarianceSource, Transferred
 from mimetic.covariance.harvest import Harvest
 from mimetic.covariance.measure import Task, measure
-from mimetic.covariance.network import TrainedNetwork
+from mimetic.covariance.network import Initial, Progress
 from mimetic.covariance.store import save_harvest
 from mimetic.errors import UserError
-from mimetic.graph.sites import find_sites
+from mimetic.sources.trained import TrainedSource, images_needed
 
-Statistic = Literal["agop", "nfm", "filters", "patches"]
+Kind = TypeVar("Kind", bound=Component)
+
 Images = Tensor | Iterable[Any] | None
 
-_SECTIONS: dict[str, type[CovarianceSource]] = {
-    "agop": Agop,
-    "nfm": Nfm,
-    "filters": Filters,
-    "patches": Patches,
-}
-_ALREADY = {"type", "from", "from_", "layers", "between", "align_corners", "keep", "kind", "channels"}
-HERE = {"stage": "here"}  # a section says where its network is; here the network itself is given
+HERE = {"stage": "here"}
+"""Stands for the `from:` of a section where the network itself is given."""
+
+_NOT_MEASURED = {"type", "from_", *Transferred.model_fields} - {"shrink", "rank"}
+"""Fields of sections that say where a covariance goes, not how it is measured."""
+
+
+class MeasureOptions(TypedDict, total=False):
+    """How a network is measured.
+
+    Attributes:
+        origin: Name of the network for messages and plans; its class unless given.
+        initial: The network at its initialization, or its parameters then by name.
+        kinds: Kinds of layers: `conv`, `depthwise_conv`, `pointwise_conv`, `linear`; all unless given.
+        seed: Seed of random probes.
+        progress: Called with what is done and the total.
+    """
+
+    origin: str | None
+    initial: Initial | None
+    kinds: Collection[str] | None
+    seed: int
+    progress: Progress | None
 
 
 def harvest(
     model: nn.Module,
     images: Images = None,
-    statistic: Statistic = "agop",
+    statistic: str = "agop",
     *,
     path: str | PathLike[str] | None = None,
-    origin: str | None = None,
-    initial: nn.Module | Mapping[str, Tensor] | None = None,
-    kinds: Collection[str] | None = None,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Harvest:
     """Measure the covariances of a trained network's layers, to start other networks from.
@@ -49,18 +61,15 @@ def harvest(
     Args:
         model: Any trained module, on any real device; unchanged.
         images: What the network saw in training, normalized: a tensor (N, C, H, W), or a loader of such
-            batches, labels beside them or not. Needed by `agop` and `patches`.
+            batches, with or without labels. Needed by `agop` and `patches`.
         statistic: `agop` (average gradient outer product over patches), `nfm` (WᵀW), `filters`
-            (covariance of the filters over their pixels), or `patches` (of the images, at the first layer).
-        path: A file to keep the covariances in (safetensors); recipes take it as `{type: file, path: …}`.
-        origin: Name of the network for messages and plans; its class unless given.
-        initial: The network at its initialization, or its parameters then by name, for `of="change"`.
-        kinds: Kinds of layers: `conv`, `depthwise_conv`, `pointwise_conv`, `linear`; all unless given.
-        seed: Seed of random probes.
-        progress: Called with what is done and the total.
-        **options: Those of the recipe's section: `images=256`, `outputs`, `probes`, `power`, `drop_bias`,
-            `of`, `normalize`, `centered`, `shrink`, `rank`, `whiten`, `epsilon`. The number of images is
-            given as `count`, for `images` are the images themselves.
+            (covariance of the filters over their pixels), `patches` (of the images, at the first layer), or
+            the type of a plug-in's statistic.
+        path: A file to save the covariances in (safetensors); recipes take it as `{type: file, path: …}`.
+        **options: `origin`, `initial` (for `of="change"`), `kinds`, `seed` and `progress` of
+            `MeasureOptions`, and the fields of the recipe's section: `outputs`, `probes`, `power`,
+            `drop_bias`, `of`, `normalize`, `centered`, `shrink`, `rank`, `whiten`, `epsilon`. The number of
+            images is given as `count`.
 
     Returns:
         The harvest, layer by layer in execution order.
@@ -69,13 +78,17 @@ def harvest(
         UserError: If an option is unknown, images are missing or do not fit, or weights are not finite;
             nothing is written then.
     """
+    names = [name for name in MeasureOptions.__annotations__ if name in options]
+    how = cast("MeasureOptions", {name: options.pop(name) for name in names})
     spec = section(statistic, options)
-    name = type(model).__name__ if origin is None else origin
-    images_NCHW = gathered(images, getattr(spec, "images", 0))
-    network = TrainedNetwork(name, find_sites(model, _example(images_NCHW)), model, images_NCHW, initial)
-    found = measure(spec, network, kinds=kinds, seed=seed, progress=progress)
+    network = _source(model, how).network(
+        collect_images(images, images_needed(spec) or 0), initial=how.get("initial")
+    )
+    found = measure(
+        spec, network, kinds=how.get("kinds"), seed=how.get("seed", 0), progress=how.get("progress")
+    )
     if path is not None:
-        save_harvest(Path(fspath(path)), found, about={"options": dict(options)})
+        save_harvest(Path(fspath(path)), found, about={"options": dict(options), "version": spec.version})
     return found
 
 
@@ -83,14 +96,10 @@ def ansatz(
     model: nn.Module,
     images: Images,
     *,
-    initial: nn.Module | Mapping[str, Tensor] | None = None,
-    kinds: Collection[str] | None = None,
     count: int = 256,
     probes: int | None = None,
     drop_bias: bool = False,
-    origin: str | None = None,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    **how: Unpack[MeasureOptions],
 ) -> tuple[LayerAnsatz, ...]:
     """Measure how far NFM ∝ AGOP holds at each layer of a network (arXiv 2309.00570).
 
@@ -99,16 +108,12 @@ def ansatz(
     Args:
         model: Any module, on any real device; unchanged.
         images: As in `harvest`.
-        initial: The network at its initialization, or its parameters then by name, for the correlations
-            with the start and of the change.
-        kinds: Kinds of layers, as in `harvest`; all unless given.
         count: How many images; the first ones.
         probes: Random combinations of outputs per image; unless given, every one of up to 100 outputs, and
             4 combinations of more.
         drop_bias: Leave out each layer's own bias, as the paper's code does.
-        origin: Name of the network for messages; its class unless given.
-        seed: Seed of random probes.
-        progress: Called with the number of images done and the total.
+        **how: `origin`, `kinds`, `seed`, `progress`, and `initial`, for the correlations with the start and
+            of the change; see `MeasureOptions`.
 
     Returns:
         The layers in execution order, each with its numbers (`agreement`), its NFM and its AGOP.
@@ -116,17 +121,34 @@ def ansatz(
     Raises:
         UserError: If there is no such layer, images are missing or do not fit, or weights are not finite.
     """
-    name = type(model).__name__ if origin is None else origin
-    images_NCHW = gathered(images, count)
-    graph = find_sites(model, _example(images_NCHW))
-    sites = ansatz_sites(graph, None if kinds is None else lambda site: site.kind in kinds)
+    network = _source(model, how).network(collect_images(images, count), initial=how.get("initial"))
+    kinds = how.get("kinds")
+    sites = ansatz_sites(network.graph, None if kinds is None else lambda site: site.kind in kinds)
     if not sites:
-        kinds_here = sorted({site.kind for site in ansatz_sites(graph)})
-        message = f"{name}: the ansatz is measured at convolutions and linear layers below the head, and "
-        message += f"none is of the kind {_listing(kinds)} " if kinds is not None else "there is none "
-        raise UserError(f"{message}(kinds here: {_listing(kinds_here) if kinds_here else 'none'})")
-    network = TrainedNetwork(name, graph, model, images_NCHW, initial)
-    return measure_ansatz(network, Task(sites, seed, progress), AnsatzOptions(count, probes, drop_bias))
+        present = ", ".join(sorted({f"`{site.kind}`" for site in ansatz_sites(network.graph)}))
+        wanted = "" if kinds is None else f" of kind {', '.join(f'`{kind}`' for kind in kinds)}"
+        raise UserError(
+            f"{network.origin}: the ansatz is measured at convolutions and linear layers below the head, and "
+            f"there is none{wanted} (kinds here: {present or 'none'})",
+            code="MIM-A001",
+        )
+    task = Task(sites, how.get("seed", 0), how.get("progress"))
+    return measure_ansatz(network, task, AnsatzOptions(count, probes, drop_bias))
+
+
+def _source(model: nn.Module, how: MeasureOptions) -> TrainedSource:
+    origin = how.get("origin")
+    return TrainedSource(name=type(model).__name__ if origin is None else origin, module=model)
+
+
+def statistics() -> dict[str, type[CovarianceSource]]:
+    """Return the sections of the covariances that can be measured on a network, by type."""
+    found = registered("covariance").items()
+    return {
+        name: section
+        for name, section in found
+        if issubclass(section, CovarianceSource) and "measure" in section.functions
+    }
 
 
 def section(statistic: str, options: Mapping[str, Any]) -> CovarianceSource:
@@ -135,27 +157,39 @@ def section(statistic: str, options: Mapping[str, Any]) -> CovarianceSource:
     Raises:
         UserError: If there is no such statistic, or an option is unknown or has an impossible value.
     """
-    if statistic not in _SECTIONS:
-        message = f"harvest: there is no statistic `{statistic}`; choose one of {_listing(_SECTIONS)}"
-        raise UserError(message)
-    kind = _SECTIONS[statistic]
+    types = statistics()
+    if statistic not in types:
+        names = ", ".join(f"`{name}`" for name in types)
+        raise UserError(
+            f"harvest: there is no statistic `{statistic}`; choose one of {names}", code="MIM-A002"
+        )
+    kind = types[statistic]
     given = {("images" if name == "count" else name): value for name, value in options.items()}
-    known = [name for name in kind.model_fields if name not in _ALREADY]
+    known = [name for name in kind.model_fields if name not in _NOT_MEASURED]
     for name in given:
         if name not in known:
-            shown = _listing(["count" if option == "images" else option for option in known])
-            message = f"harvest: `{statistic}` has no option `{name}`; it takes {shown}"
-            raise UserError(message)
-    if "from_" in kind.model_fields:
-        given["from"] = HERE
+            names = ", ".join(f"`{'count' if option == 'images' else option}`" for option in known)
+            raise UserError(
+                f"harvest: `{statistic}` has no option `{name}`; it takes {names}", code="MIM-A003"
+            )
+    return validated(kind, given, f"harvest: the options of `{statistic}`")
+
+
+def validated(kind: type[Kind], options: Mapping[str, Any], what: str) -> Kind:
+    """Return a section with options and, where it has a `from`, the network given in memory.
+
+    Raises:
+        UserError: If a value is impossible.
+    """
+    here = {"from": HERE} if "from_" in kind.model_fields else {}
     try:
-        return kind.model_validate(given)
+        return kind.model_validate({**here, **options})
     except ValidationError as error:
-        said = "; ".join(f"`{detail['loc'][0]}`: {detail['msg']}" for detail in error.errors())
-        raise UserError(f"harvest: the options of `{statistic}` are not right: {said}") from error
+        details = "; ".join(f"`{detail['loc'][0]}`: {detail['msg']}" for detail in error.errors())
+        raise UserError(f"{what} are invalid: {details}", code="MIM-A004") from error
 
 
-def gathered(images: Images, count: int) -> Tensor | None:
+def collect_images(images: Images, count: int) -> Tensor | None:
     """Return the first images of a tensor or a loader as one tensor; None where there are none.
 
     Raises:
@@ -169,17 +203,13 @@ def gathered(images: Images, count: int) -> Tensor | None:
     for batch in images:
         first = batch[0] if isinstance(batch, tuple | list) and batch else batch
         if not isinstance(first, Tensor):
-            message = f"the loader yields {type(first).__name__}; its batches must be tensors "
-            raise UserError(message + "(N, C, H, W), alone or first in a tuple")
+            raise UserError(
+                f"the loader yields {type(first).__name__}; its batches must be tensors (N, C, H, "
+                "W), alone or "
+                "first in a tuple",
+                code="MIM-A005",
+            )
         parts.append(first)
         if sum(map(len, parts)) >= count:
             break
     return torch.cat(parts)[:count] if parts else None
-
-
-def _example(images_NCHW: Tensor | None) -> Tensor | None:
-    return None if images_NCHW is None or len(images_NCHW) == 0 else images_NCHW[:2]
-
-
-def _listing(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

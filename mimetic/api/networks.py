@@ -1,14 +1,12 @@
 """The calls on trained networks of one's own: `mimetic.resample` and `mimetic.similarity`."""
 
 import copy
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
-from mimetic.api.measuring import HERE, Images, gathered
+from mimetic.api.measuring import Images, collect_images, validated
 from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.covariance.similarity import Similarity, similarities
@@ -51,10 +49,10 @@ def resample(
         RecipeError: If a layer does not fit; nothing is written then.
         UserError: If an option is unknown, or there are no images.
     """
-    images_NCHW = gathered(images, count)
+    images_NCHW = collect_images(images, count)
     if images_NCHW is None or len(images_NCHW) == 0:
-        raise UserError("resample: networks are aligned on images, and there are none; give some")
-    spec = _section({**options, "images": count})
+        raise UserError("resample: networks are aligned on images, and there are none", code="MIM-A010")
+    spec = validated(Rainbow, {**options, "images": count}, "resample: the options")
     rule = Rule.model_validate({"id": "resample", "match": {"layer": layers, "param": ".*"}, "init": spec})
     shown = images_NCHW[:count].detach().to("cpu", torch.float32)
     plain = _plain(trained)
@@ -84,7 +82,7 @@ def similarity(
     Raises:
         UserError: If they share no layer, or images do not fit.
     """
-    images_NCHW = gathered(images, count)
+    images_NCHW = collect_images(images, count)
     shown = None if images_NCHW is None else images_NCHW[:count].detach().to("cpu", torch.float32)
     return similarities(_plain(one), _plain(other), shown, seed=seed)
 
@@ -92,11 +90,3 @@ def similarity(
 def _plain(model: nn.Module) -> nn.Module:
     """Return a copy of a network without its wrappers, float32 on the CPU."""
     return copy.deepcopy(canonical_modules(model)[""]).to("cpu").float()
-
-
-def _section(options: Mapping[str, Any]) -> Rainbow:
-    try:
-        return Rainbow.model_validate({"from": HERE, **options})
-    except ValidationError as error:
-        said = "; ".join(f"`{detail['loc'][0]}`: {detail['msg']}" for detail in error.errors())
-        raise UserError(f"resample: the options are not right: {said}") from error

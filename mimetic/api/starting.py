@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mimetic.covariance.config import Lsuv
 from mimetic.covariance.network import TrainingImages
 from mimetic.errors import UserError
 from mimetic.graph.sites import find_sites
@@ -15,7 +14,8 @@ from mimetic.plans.plan import Plan
 from mimetic.plans.resolve import resolve
 from mimetic.recipe.load import Source, load
 from mimetic.recipe.recipe import Arm, Recipe
-from mimetic.sources.needs import harvests_needed
+from mimetic.sources.collect import needed_inputs
+from mimetic.sources.trained import images_needed
 from mimetic.surgery.rewrite import rewrite_network
 
 
@@ -58,8 +58,11 @@ def _images(arm: Arm, images: Tensor | None) -> dict[str, TrainingImages]:
     """Return what an arm's rules measure on images: the first so many of them."""
     if images is None:
         return {}
-    needed = harvests_needed(arm).items()
-    return {key: TrainingImages(images[: spec.images]) for key, spec in needed if isinstance(spec, Lsuv)}
+    return {
+        key: TrainingImages(images[: images_needed(spec)])
+        for key, spec in needed_inputs(arm).items()
+        if spec.takes == "images"
+    }
 
 
 def initialize(

@@ -1,35 +1,27 @@
 """`mimetic ansatz`: how far NFM ∝ AGOP holds at each layer of a trained network, and of an untrained one."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import AllowCode, check_writable, console, example, pluralize, progress, write_file
+from mimetic.cli.console import check_writable, console, example, pluralize, progress, write_file
 from mimetic.cli.options import (
-    Checkpoint,
-    Classes,
-    DataFolder,
-    DataType,
-    Device,
-    ImageSize,
-    Kinds,
-    Mean,
-    Network,
-    RecipeArm,
-    RecipeFile,
-    Std,
-    Weights,
+    ImageOptions,
+    MeasureOptions,
+    NetworkOptions,
+    WeightOptions,
+    expand,
+    subject_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.table import Table
-    from torch import Tensor, nn
 
     from mimetic.covariance.ansatz import LayerAnsatz
-    from mimetic.data.dataset import Dataset
 
 EPILOG = example(
     """  $ mimetic ansatz --recipe recipes/quickstart.yaml --arm default --checkpoint w.safetensors --images 9
@@ -44,103 +36,77 @@ EPILOG = example(
 )
 
 
-def ansatz(
-    model: Network = None,
-    recipe: RecipeFile = None,
-    arm: RecipeArm = None,
-    checkpoint: Checkpoint = None,
-    weights: Weights = None,
-    data: DataType = None,
-    path: DataFolder = None,
-    image_size: ImageSize = None,
-    images: Annotated[
-        int, typer.Option("--images", metavar="COUNT", min=1, help="How many training images.")
-    ] = 256,
-    mean: Mean = None,
-    std: Std = None,
-    classes: Classes = None,
-    kind: Kinds = None,
-    probes: Annotated[
-        int | None,
-        typer.Option(
-            "--probes",
-            metavar="COUNT",
-            min=1,
-            help="Random combinations of outputs per image; every one of up to 100 outputs, and 4 "
-            "combinations of more, unless given.",
-        ),
-    ] = None,
-    drop_bias: Annotated[
-        bool, typer.Option("--drop-bias", help="Drop each layer's own bias, as the paper's code.")
-    ] = False,
-    seed: Annotated[
-        int, typer.Option("--seed", metavar="SEED", help="Seed of the untrained network, and of probes.")
-    ] = 0,
-    device: Device = "auto",
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsatzOutput:
+    """Files that are written."""
+
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write all numbers of both networks.")
-    ] = None,
+    ] = None
     figures: Annotated[
         Path | None,
         typer.Option(
             "--figures", metavar="FOLDER", help="Draw ρ over depth, leading eigen-filters and saliency maps."
         ),
-    ] = None,
-    allow_code: AllowCode = False,
+    ] = None
+
+
+@expand
+def ansatz(
+    network: NetworkOptions,
+    weights: WeightOptions,
+    shown: ImageOptions,
+    measure: MeasureOptions,
+    output: AnsatzOutput,
+    images: Annotated[
+        int, typer.Option("--images", metavar="COUNT", min=1, help="How many training images.")
+    ] = 256,
 ) -> None:
     """Measure the ansatz NFM ∝ AGOP of feature learning at each layer (arXiv 2309.00570).
 
     The untrained network is the same one with its own initialization.
     """
-    from mimetic.api import ansatz as measured
-    from mimetic.cli.subject import asked, load_images, network, normalized, untrained
+    from mimetic import api
     from mimetic.train.devices import pick_device
 
-    check_writable(csv, None if figures is None else figures / "depth.png")
-    subject = asked(
-        model,
-        recipe,
-        arm,
-        data=data,
-        path=path,
-        checkpoint=checkpoint,
-        weights=weights,
-        classes=classes,
-        allow_code=allow_code,
-    )
-    dataset = load_images(subject, images, image_size=image_size)
+    check_writable(output.csv, None if output.figures is None else output.figures / "depth.png")
+    subject = subject_of(network, shown, count=images, weights=weights)
+    source, dataset, images_NCHW = subject.source, subject.dataset, subject.images_NCHW
+    assert source is not None
     assert dataset is not None
-    images_NCHW = normalized(dataset, mean, std)
-    place = pick_device(device)
-    trained, fresh = network(subject, dataset).to(place), untrained(subject, dataset, seed=seed).to(place)
+    assert images_NCHW is not None
+    device = pick_device(measure.device)
+    trained, untrained = source.load().to(device), source.build(seed=measure.seed).model.to(device)
     found: list[tuple[LayerAnsatz, ...]] = []
-    for what, net in (("trained", trained), ("untrained", fresh)):
-        with progress(what) as tell:
+    for label, model in (("trained", trained), ("untrained", untrained)):
+        with progress(label) as report:
             found.append(
-                measured(
-                    net,
+                api.ansatz(
+                    model,
                     images_NCHW,
-                    initial=fresh if net is trained else None,
-                    kinds=kind,
                     count=images,
-                    probes=probes,
-                    drop_bias=drop_bias,
-                    origin=subject.origin,
-                    seed=seed,
-                    progress=tell,
+                    probes=measure.probes,
+                    drop_bias=measure.drop_bias,
+                    initial=untrained if model is trained else None,
+                    kinds=measure.kind,
+                    origin=source.name,
+                    seed=measure.seed,
+                    progress=report,
                 )
             )
     layers, untrained_layers = found
     out = console()
     out.print(_table(layers, untrained_layers))
-    out.print(
-        f"ansatz of {subject.origin}, {_summary(layers, untrained_layers, len(images_NCHW))}", soft_wrap=True
-    )
-    if csv is not None:
-        write_file(csv, _csv(layers, untrained_layers))
-        out.print(f"numbers {csv}", soft_wrap=True)
-    if figures is not None:
-        for file in _draw(figures, trained, layers, untrained_layers, dataset, images_NCHW, subject.origin):
+    summary = _summary(layers, untrained_layers, len(images_NCHW))
+    out.print(f"ansatz of {source.name}, {summary}", soft_wrap=True)
+    if output.csv is not None:
+        write_file(output.csv, _csv(layers, untrained_layers))
+        out.print(f"numbers {output.csv}", soft_wrap=True)
+    if output.figures is not None:
+        from mimetic.cli.ansatz_figures import draw_figures
+
+        series = {"trained": layers, "untrained": untrained_layers}
+        for file in draw_figures(output.figures, trained, series, dataset, images_NCHW, title=source.name):
             out.print(f"figure {file}", soft_wrap=True)
 
 
@@ -197,34 +163,3 @@ def _csv(layers: "Sequence[LayerAnsatz]", untrained: "Sequence[LayerAnsatz]") ->
         values = [getattr(of.agreement, name) for of in (layer, fresh) for name in MEASURES]
         lines.writerow([layer.site.layer, layer.site.kind, layer.site.depth, *values])
     return text.getvalue()
-
-
-def _draw(
-    folder: Path,
-    model: "nn.Module",
-    layers: "Sequence[LayerAnsatz]",
-    untrained: "Sequence[LayerAnsatz]",
-    dataset: "Dataset",
-    images_NCHW: "Tensor",
-    origin: str,
-) -> list[Path]:
-    """Draw what there is to draw into a folder, each file in one step."""
-    from functools import partial
-
-    from mimetic.analysis.ansatz import depth_figure
-    from mimetic.cli.ansatz_figures import eigenfilters_of, saliency_of
-    from mimetic.files import write_atomically
-
-    series = {"trained": layers, "untrained": untrained}
-    rhos = {name: {layer.site.layer: layer.agreement.rho for layer in of} for name, of in series.items()}
-    drawn = {
-        "depth.png": depth_figure(rhos, title=origin),
-        "eigenfilters.png": eigenfilters_of(layers, title=origin),
-        "saliency.png": saliency_of(model, layers, dataset, images_NCHW, title=origin),
-    }
-    files = []
-    for name, figure in drawn.items():
-        if figure is not None:
-            write_atomically(folder / name, partial(figure.savefig, format="png", dpi=130))
-            files.append(folder / name)
-    return files

@@ -1,13 +1,16 @@
 """From measured layers to the pictures of `mimetic ansatz`: which layers, which images, as plain arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mimetic.analysis.ansatz import COLUMNS, eigenfilters_figure, saliency_figure
+from mimetic.analysis.ansatz import COLUMNS, depth_figure, eigenfilters_figure, saliency_figure
 from mimetic.covariance.ansatz import LayerAnsatz
 from mimetic.covariance.covariance import Covariance
 from mimetic.covariance.eigenfilters import eigenfilters, eigenpatches
 from mimetic.covariance.saliency import mappable, saliency_maps
+from mimetic.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +24,40 @@ STRIPS, MAPS, IMAGES = 12, 3, 5
 _COLORS = 3
 
 T = TypeVar("T")
+
+
+def draw_figures(
+    folder: Path,
+    model: "nn.Module",
+    series: Mapping[str, Sequence[LayerAnsatz]],
+    dataset: "Dataset",
+    images_NCHW: "Tensor",
+    *,
+    title: str,
+) -> list[Path]:
+    """Draw what there is to draw into a folder, each file in one step, and return the files.
+
+    Args:
+        folder: Where the PNG files go.
+        model: The trained network.
+        series: The layers of the trained and of the untrained network.
+        dataset: The images.
+        images_NCHW: The same, normalized.
+        title: Name of the network.
+    """
+    layers = series["trained"]
+    rhos = {name: {layer.site.layer: layer.agreement.rho for layer in of} for name, of in series.items()}
+    drawn = {
+        "depth.png": depth_figure(rhos, title=title),
+        "eigenfilters.png": eigenfilters_of(layers, title=title),
+        "saliency.png": saliency_of(model, layers, dataset, images_NCHW, title=title),
+    }
+    files = []
+    for name, figure in drawn.items():
+        if figure is not None:
+            write_atomically(folder / name, partial(figure.savefig, format="png", dpi=130))
+            files.append(folder / name)
+    return files
 
 
 def eigenfilters_of(layers: Sequence[LayerAnsatz], *, title: str) -> "Figure | None":

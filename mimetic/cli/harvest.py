@@ -1,25 +1,19 @@
-"""`mimetic harvest`: measure a trained network, and keep the covariances of its layers in a file."""
+"""`mimetic harvest`: measure a trained network, and save the covariances of its layers in a file."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mimetic.cli.console import AllowCode, check_writable, console, example, pluralize, progress
+from mimetic.cli.console import check_writable, console, example, pluralize, progress
 from mimetic.cli.options import (
-    Checkpoint,
-    Classes,
-    DataFolder,
-    DataType,
-    Device,
-    ImageSize,
-    Kinds,
-    Mean,
-    Network,
-    RecipeArm,
-    RecipeFile,
-    Std,
-    Weights,
+    ImageOptions,
+    MeasureOptions,
+    NetworkOptions,
+    WeightOptions,
+    expand,
+    subject_of,
 )
 from mimetic.cli.show import Picture, check_picture, draw, harvest_table
 from mimetic.errors import UserError
@@ -39,100 +33,106 @@ EPILOG = example(
 )
 
 
-def harvest(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The covariance file to write.")
-    ],
-    model: Network = None,
-    recipe: RecipeFile = None,
-    arm: RecipeArm = None,
-    checkpoint: Checkpoint = None,
-    weights: Weights = None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatisticOptions:
+    """The statistic, and the options of its section in a recipe."""
+
     statistic: Annotated[
-        str, typer.Option("--statistic", metavar="NAME", help="agop, nfm, filters or patches.")
-    ] = "agop",
-    data: DataType = None,
-    path: DataFolder = None,
-    image_size: ImageSize = None,
+        str,
+        typer.Option("--statistic", metavar="NAME", help="agop, nfm, filters, patches, or a plug-in's."),
+    ] = "agop"
     images: Annotated[
         int | None,
-        typer.Option("--images", metavar="COUNT", min=1, help="How many of them; 256 unless given."),
-    ] = None,
-    mean: Mean = None,
-    std: Std = None,
-    classes: Classes = None,
-    kind: Kinds = None,
+        typer.Option("--images", metavar="COUNT", min=1, help="Training images; 256 unless given."),
+    ] = None
     outputs: Annotated[
         int | None, typer.Option("--outputs", metavar="COUNT", min=1, help="agop: the first outputs only.")
-    ] = None,
-    probes: Annotated[
-        int | None,
-        typer.Option(
-            "--probes", metavar="COUNT", min=1, help="agop: random combinations instead of all outputs."
-        ),
-    ] = None,
+    ] = None
     power: Annotated[
         float | None, typer.Option("--power", metavar="POWER", help="agop: 1, or 0.5 for the square root.")
-    ] = None,
-    drop_bias: Annotated[bool, typer.Option("--drop-bias", help="agop: as the paper's code.")] = False,
-    centered: Annotated[bool, typer.Option("--centered", help="filters: subtract the mean filter.")] = False,
+    ] = None
+    centered: Annotated[bool, typer.Option("--centered", help="filters: subtract the mean filter.")] = False
     shrink: Annotated[
         float | None,
         typer.Option(
             "--shrink", metavar="SHARE", min=0.0, max=1.0, help="Share of the mean variance mixed in."
         ),
-    ] = None,
+    ] = None
     rank: Annotated[
         int | None, typer.Option("--rank", metavar="COUNT", min=1, help="Keep so many eigenvectors.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="SEED", help="Seed of random probes.")] = 0,
-    device: Device = "auto",
+    ] = None
+    set: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other option of the statistic; repeatable."),
+    ] = None
+
+    def options(self, measure: MeasureOptions) -> dict[str, Any]:
+        """Return what was given, by the names of `mimetic.harvest`.
+
+        Raises:
+            UserError: If `--set` holds no name and value.
+        """
+        import json
+
+        given: dict[str, Any] = {"count": self.images, "outputs": self.outputs, "power": self.power}
+        given |= {"shrink": self.shrink, "rank": self.rank, "probes": measure.probes}
+        given |= {"drop_bias": measure.drop_bias or None, "centered": self.centered or None}
+        for text in self.set or ():
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise UserError(f"--set: expected NAME=VALUE, found {text!r}", code="MIM-X120")
+            try:
+                given[name] = json.loads(value)
+            except ValueError:
+                given[name] = value
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@expand
+def harvest(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The covariance file to write.")
+    ],
+    network: NetworkOptions,
+    weights: WeightOptions,
+    images: ImageOptions,
+    statistic: StatisticOptions,
+    measure: MeasureOptions,
     picture: Picture = None,
-    allow_code: AllowCode = False,
 ) -> None:
     """Measure the covariances of a trained network's layers, to start other networks from."""
-    from mimetic.api import harvest as measured
-    from mimetic.api import section
-    from mimetic.cli.subject import asked, load_images, network, normalized
+    from mimetic import api
+    from mimetic.sources.trained import images_needed
     from mimetic.train.devices import pick_device
 
     check_picture(picture)
     check_writable(output, picture)
-    if checkpoint is not None and output.resolve() == checkpoint.resolve():
-        raise UserError(f"--output: {output} holds the weights that are measured; choose another name")
-    given = {"count": images, "outputs": outputs, "probes": probes, "power": power, "shrink": shrink}
-    given |= {"rank": rank, "drop_bias": drop_bias or None, "centered": centered or None}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    spec = section(statistic, options)  # a wrong option is said before anything is loaded
-    subject = asked(
-        model,
-        recipe,
-        arm,
-        data=data,
-        path=path,
-        checkpoint=checkpoint,
-        weights=weights,
-        classes=classes,
-        allow_code=allow_code,
-    )
-    dataset = load_images(subject, getattr(spec, "images", None), image_size=image_size)
-    images_NCHW = None if dataset is None else normalized(dataset, mean, std)
-    with progress(statistic) as tell:
-        found = measured(
-            network(subject, dataset).to(pick_device(device)),
-            images_NCHW,
-            statistic,  # type: ignore[arg-type] # `section` has checked it
+    if weights.checkpoint is not None and output.resolve() == weights.checkpoint.resolve():
+        raise UserError(
+            f"--output: {output} is the file of the weights that are measured; choose another name",
+            code="MIM-X121",
+        )
+    options = statistic.options(measure)
+    spec = api.section(statistic.statistic, options)  # reports a wrong option before anything is loaded
+    subject = subject_of(network, images, count=images_needed(spec), weights=weights)
+    assert subject.source is not None
+    with progress(statistic.statistic) as report:
+        found = api.harvest(
+            subject.source.load().to(pick_device(measure.device)),
+            subject.images_NCHW,
+            statistic.statistic,
             path=output,
-            origin=subject.origin,
-            kinds=kind,
-            seed=seed,
-            progress=tell,
+            origin=subject.source.name,
+            kinds=measure.kind,
+            seed=measure.seed,
+            progress=report,
             **options,
         )
     out = console()
     out.print(harvest_table(found))
     size = output.stat().st_size / 2**20
-    out.print(f"{statistic} of {subject.origin}, {pluralize(len(found.layers), 'layer')}", soft_wrap=True)
+    layers = pluralize(len(found.layers), "layer")
+    out.print(f"{statistic.statistic} of {subject.source.name}, {layers}", soft_wrap=True)
     out.print(f"covariances {output} ({size:.1f} MiB)", soft_wrap=True)
     if picture is not None:
         draw(found, picture)

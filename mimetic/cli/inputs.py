@@ -42,8 +42,8 @@ def planned(
     """
     from mimetic.api import choose_arm
     from mimetic.models.config import parse_model_argument
-    from mimetic.study.fetching import with_local_runs
     from mimetic.study.planning.arms import plan_recipe
+    from mimetic.tracking.fetch import with_local_runs
 
     return plan_recipe(
         with_local_runs(recipe, root),

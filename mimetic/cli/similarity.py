@@ -6,26 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import AllowCode, check_writable, console, example, pluralize, write_file
-from mimetic.cli.options import (
-    Classes,
-    DataFolder,
-    DataType,
-    ImageSize,
-    Mean,
-    Network,
-    RecipeArm,
-    RecipeFile,
-    Std,
-)
+from mimetic.cli.console import check_writable, console, example, pluralize, write_file
+from mimetic.cli.options import ImageOptions, NetworkOptions, Subject, expand, subject_of
+from mimetic.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from torch import Tensor, nn
+    from torch import nn
 
-    from mimetic.cli.subject import Asked
     from mimetic.covariance.similarity import Similarity
-    from mimetic.data.dataset import Dataset
 
 EPILOG = example(
     """  $ mimetic similarity mlruns/stages/trained-d9f1f92db14f/trained/seed-0 \\
@@ -39,6 +28,7 @@ EPILOG = example(
 )
 
 
+@expand
 def similarity(
     one: Annotated[
         str,
@@ -49,70 +39,55 @@ def similarity(
         ),
     ],
     other: Annotated[str, typer.Argument(metavar="OTHER", help="Another such network.", show_default=False)],
-    model: Network = None,
-    recipe: RecipeFile = None,
-    arm: RecipeArm = None,
-    data: DataType = None,
-    path: DataFolder = None,
-    image_size: ImageSize = None,
+    network: NetworkOptions,
+    shown: ImageOptions,
     images: Annotated[
         int, typer.Option("--images", metavar="COUNT", min=2, help="Training images both are shown.")
     ] = 1000,
-    mean: Mean = None,
-    std: Std = None,
-    classes: Classes = None,
     weights_only: Annotated[
         bool, typer.Option("--weights-only", help="Compare what needs no images: first layer, kernels.")
     ] = False,
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as comma-separated values.")
     ] = None,
-    allow_code: AllowCode = False,
 ) -> None:
     """Compare two networks' layers: features by Procrustes, covariances of filters by Bures."""
-    from mimetic.cli.subject import Asked, asked, data_section, load_images, normalized
     from mimetic.covariance.similarity import similarities
-    from mimetic.errors import UserError
-    from mimetic.study.trials.origins import trial_network
+    from mimetic.sources.find import trial_arm
 
     check_writable(csv)
-    folders = [Path(text) for text in (one, other) if Path(text).is_dir()]
-    if len(folders) == 2 and model is None and recipe is None:  # noqa: PLR2004 - trials know their networks
-        images_of = None if data is None else data_section(data, path)
-        subject = Asked(data=images_of, classes=classes, allow_code=allow_code)
-    else:
-        subject = asked(model, recipe, arm, data=data, path=path, classes=classes, allow_code=allow_code)
-    if subject.data is None and folders:
-        subject = replace(subject, data=trial_network(folders[0], allow_code=allow_code)[1].data)
-    if subject.data is None and not weights_only:
-        raise UserError("features are compared on images: give --data TYPE, or --weights-only")
-    dataset = None if weights_only else load_images(subject, images, image_size=image_size)
-    shown: Tensor | None = None if dataset is None else normalized(dataset, mean, std)
-    networks = [_network(text, subject, dataset) for text in (one, other)]
-    rows = similarities(networks[0], networks[1], shown, names=(one, other))
+    trials = [Path(text) for text in (one, other) if Path(text).is_dir()]
+    data = trial_arm(trials[0]).data if trials else None
+    count = None if weights_only else images
+    subject = subject_of(network, shown, count=count, data=data, required=not trials[1:])
+    networks = [_network(text, subject, allow_code=network.allow_code) for text in (one, other)]
+    rows = similarities(networks[0], networks[1], subject.images_NCHW, names=(one, other))
     out = console()
     out.print(_table(rows))
-    told = "weights alone" if shown is None else f"{pluralize(len(shown), 'image')}"
-    out.print(f"{one} and {other}, {pluralize(len(rows), 'layer')}, {told}", soft_wrap=True)
+    number = None if subject.images_NCHW is None else pluralize(len(subject.images_NCHW), "image")
+    basis = "weights only" if number is None else number
+    out.print(f"{one} and {other}, {pluralize(len(rows), 'layer')}, {basis}", soft_wrap=True)
     if csv is not None:
         write_file(csv, _csv(rows))
         out.print(f"table {csv}", soft_wrap=True)
 
 
-def _network(text: str, subject: "Asked", dataset: "Dataset | None") -> "nn.Module":
+def _network(text: str, subject: Subject, *, allow_code: bool) -> "nn.Module":
     """Return the network an argument names."""
-    from mimetic.cli.subject import network
-    from mimetic.errors import UserError
     from mimetic.models.config import Timm, Torchvision
-    from mimetic.study.trials.origins import trial_network
+    from mimetic.sources.find import trial_source
 
     if Path(text).is_dir():
-        return trial_network(Path(text), allow_code=subject.allow_code)[0]
+        return trial_source(Path(text), allow_code=allow_code).load()
+    source = subject.source
     is_file = Path(text).is_file() or "/" in text or text.endswith((".safetensors", ".pt", ".pth"))
-    if not is_file and not isinstance(subject.model, Torchvision | Timm):
-        raise UserError(f"there is no file or folder {text}; give a trial's folder or a file of weights")
-    named = replace(subject, checkpoint=Path(text)) if is_file else replace(subject, weights=text)
-    return network(named, dataset)
+    if source is None or not (is_file or isinstance(source.model, Torchvision | Timm)):
+        raise UserError(
+            f"there is no file or folder {text}; give a trial's folder or a file of weights", code="MIM-X130"
+        )
+    if is_file:
+        return replace(source, weights=Path(text)).load()
+    return replace(source, published=text).load()
 
 
 def _table(rows: "tuple[Similarity, ...]") -> "Table":

@@ -36,3 +36,6 @@ class TokenShape:
 
 
 DataShape = ImageShape | TokenShape
+
+IMAGENET = ImageShape(3, 224, 224, 1000)
+"""The shape for which a network is built where no data is given."""

@@ -5,23 +5,15 @@ stages it harvests. So it is trained once for all recipes, and again if anything
 changes.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
-from mimetic.covariance.config import TrainedRef
-from mimetic.errors import RunError, UserError
-from mimetic.files import write_text
-from mimetic.journal import read_journal, status
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.recipe.saved import write_recipe
 from mimetic.recipe.stages import origins, stages_of
+from mimetic.sources.find import harvested_seeds, stage_seeds, write_stage_folders
 from mimetic.study.layout import Trial
-from mimetic.train.checkpoint import WEIGHTS
-
-FOLDERS = "stages.json"
-"""Beside `resolved.yaml`: the folder of each stage the study harvests."""
 
 
 def prepare_stages(recipe: Recipe, root: Path, digests: Mapping[str, str]) -> dict[str, Path]:
@@ -56,24 +48,9 @@ def prepare_stages(recipe: Recipe, root: Path, digests: Mapping[str, str]) -> di
             }
         )
         write_recipe(folder, alone)
-        write_folders(folder, upstream)
+        write_stage_folders(folder, upstream)
         folders[name] = folder
     return folders
-
-
-def stage_seeds(recipe: Recipe, name: str) -> tuple[int, ...]:
-    """Return the seeds a stage is trained on: its own, or the study's."""
-    seeds = recipe.stages[name].seeds
-    return recipe.seeds if seeds is None else seeds
-
-
-def harvested_seeds(recipe: Recipe, origin: TrainedRef, *, own: int) -> tuple[int, ...]:
-    """Return the seeds of a stage or an arm that a trial of the seed `own` harvests."""
-    if isinstance(origin.seeds, tuple):
-        return origin.seeds
-    if origin.seeds == "own" and (origin.stage is None or recipe.stages[origin.stage].seeds is None):
-        return (own,)
-    return recipe.seeds if origin.stage is None else stage_seeds(recipe, origin.stage)
 
 
 def stage_trials(
@@ -89,59 +66,6 @@ def stage_trials(
     return [
         trial(folder, name, seed) for name, folder in folders.items() for seed in stage_seeds(recipe, name)
     ]
-
-
-def write_folders(study: Path, folders: Mapping[str, Path]) -> None:
-    """Write where the stages of a study lie."""
-    text = json.dumps({name: str(folder) for name, folder in folders.items()}, indent=1)
-    write_text(study / FOLDERS, f"{text}\n")
-
-
-def read_folders(study: str | Path) -> dict[str, Path]:
-    """Return where the stages of a study lie; empty where it has none."""
-    path = Path(study) / FOLDERS
-    folders = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {name: Path(folder) for name, folder in folders.items()}
-
-
-def stage_folder(study: str | Path, name: str) -> Path:
-    """Return the folder of a stage a study harvests.
-
-    Raises:
-        UserError: If the study has no such stage.
-    """
-    folders = read_folders(study)
-    if name not in folders:
-        raise UserError(
-            f"{Path(study) / FOLDERS} has no stage `{name}`; run the recipe again", code="MIM-Y004"
-        )
-    return folders[name]
-
-
-def trained_weights(folder: Path, name: str, seed: int, *, noun: str = "stage") -> Path:
-    """Return the file with the final weights of a stage or an arm.
-
-    Raises:
-        RunError: If its training did not finish, or its weights are not kept; says why.
-    """
-    trial = Trial(str(folder), name, seed)
-    events = read_journal(trial.journal)
-    path = trial.folder / WEIGHTS
-    if status(events) == "FINISHED" and not path.is_file():
-        raise RunError(
-            f"{noun} `{name}`, seed {seed}, finished without saving its weights; leave "
-            "`train.checkpoint.keep_weights` at true",
-            code="MIM-Y005",
-        )
-    if status(events) != "FINISHED":
-        reason = next(
-            (e["reason"] for e in reversed(events) if e["event"] == "end" and e.get("reason")), None
-        )
-        why = f": {reason}" if reason is not None else ""
-        raise RunError(
-            f"{noun} `{name}`, seed {seed}, is {status(events)}{why}; see {trial.folder}", code="MIM-Y006"
-        )
-    return path
 
 
 def _closure(recipe: Recipe, name: str) -> list[str]:

@@ -9,18 +9,19 @@ from pathlib import Path
 from mimetic.journal import Follower
 from mimetic.recipe.load import Source, load
 from mimetic.recipe.recipe import Recipe
+from mimetic.sources.find import write_stage_folders
 from mimetic.study.comparing.comparison import Comparison, compare, read_result
 from mimetic.study.comparing.rendering import write_comparison
 from mimetic.study.display import Display, NullDisplay
 from mimetic.study.executors.pick import check_executor, pick_executor
 from mimetic.study.executors.torchrun import world_size
-from mimetic.study.fetching import with_local_runs
 from mimetic.study.layout import DEFAULT_ROOT, Trial, is_finished
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.planning.arms import open_data, plan_arms
-from mimetic.study.stages import prepare_stages, stage_trials, write_folders
+from mimetic.study.stages import prepare_stages, stage_trials
 from mimetic.study.study_folder import baseline, find_to_continue, start
 from mimetic.study.tracker import BackgroundTracker, StudyTrials, Tracker, try_open_tracker
+from mimetic.tracking.fetch import with_local_runs
 from mimetic.tracking.store import tracking_uri
 from mimetic.train.devices import pick_device
 
@@ -123,7 +124,7 @@ def run(
         trials = [options.trial(recipe, folder, arm, seed) for seed in recipe.seeds for arm in recipe.arms]
         wait_for_workers(trials, display.message)
         stage_folders = prepare_stages(recipe, root, digests)
-        write_folders(folder, stage_folders)
+        write_stage_folders(folder, stage_folders)
         stages = stage_trials(recipe, stage_folders, partial(options.trial, recipe))
         study = StudyTrials(recipe, folder, trials, stages)
         return _train(study, options, display, [f"{n}: {p.note}" for n, p in plans.items() if p.note])

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from mimetic.errors import RunError
 from mimetic.recipe.load import load
+from mimetic.sources.find import stage_folders
 from mimetic.study.display import Display, NullDisplay
 from mimetic.study.layout import Trial, is_finished, read_record
 from mimetic.study.locks import holding_study, wait_for_workers
-from mimetic.study.stages import read_folders, stage_trials
+from mimetic.study.stages import stage_trials
 from mimetic.study.study import StudyResult, conclude
 from mimetic.study.tracker import StudyTrials, open_tracker
 
@@ -33,7 +34,8 @@ def sync(folder: Path, *, root: Path, display: Display | None = None) -> StudyRe
     trials = [Trial(str(folder), arm, seed) for seed in record["seeds"] for arm in record["arms"]]
     with holding_study(folder):
         wait_for_workers(trials, display.message)
-        stages = stage_trials(recipe, read_folders(folder), lambda at, name, seed: Trial(str(at), name, seed))
+        folders = stage_folders(folder)
+        stages = stage_trials(recipe, folders, lambda at, name, seed: Trial(str(at), name, seed))
         study = StudyTrials(recipe, folder, trials, stages)
         tracker = open_tracker(study, root=root, display=display)
         is_incomplete = any(not is_finished(trial) for trial in trials)

@@ -11,11 +11,26 @@ from typing import Any
 
 from mimetic.config.base import NAME_PATTERN
 from mimetic.errors import RunError, UserError
+from mimetic.recipe.recipe import Recipe
+from mimetic.sources.find import replace_runs
 from mimetic.tracking.runs import KIND, STUDY
 from mimetic.tracking.store import connect, sqlite_path, store_errors, tracking_uri
+from mimetic.train.checkpoint import WEIGHTS
 
 FOLDER = "fetched"
 """Below the root: a folder for each run whose files came from a server."""
+
+
+def with_local_runs(recipe: Recipe, root: Path) -> Recipe:
+    """Return the recipe with every `from: {run: ID}` as `from: {trial: FOLDER}`, fetched where necessary.
+
+    Workers never connect to MLflow, so this comes before planning.
+
+    Raises:
+        RecipeError: With every run that is missing, or is not a finished trial.
+        RunError: If the store does not work.
+    """
+    return replace_runs(recipe, lambda run: fetch_trial(root, run, weights=WEIGHTS))
 
 
 def fetch_trial(root: str | os.PathLike[str], run_id: str, *, weights: str) -> Path:

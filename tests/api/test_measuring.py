@@ -70,12 +70,12 @@ def test_initial_weights_and_kinds_are_passed_on(net: nn.Module) -> None:
     [
         (
             {"statistic": "agpo"},
-            "harvest: there is no statistic `agpo`; choose one of `agop`, `nfm`, `filters`",
+            "harvest: there is no statistic `agpo`; choose one of `filters`, `nfm`, `agop`",
         ),
         ({"powr": 1}, "harvest: `agop` has no option `powr`; it takes `shrink`, `rank`, `power`, `count`"),
         ({"layers": "name"}, "harvest: `agop` has no option `layers`"),
-        ({"count": 0}, "harvest: the options of `agop` are not right: `images`: Input should be greater"),
-        ({"power": 2.0}, "harvest: the options of `agop` are not right: `power`: "),
+        ({"count": 0}, "harvest: the options of `agop` are invalid: `images`: Input should be greater"),
+        ({"power": 2.0}, "harvest: the options of `agop` are invalid: `power`: "),
         ({"count": 4, "images": None}, "Sequential: `agop` needs images"),
         ({"images": []}, "Sequential: `agop` needs images"),
         ({"images": [{"x": 1}]}, "the loader yields dict; its batches must be tensors"),

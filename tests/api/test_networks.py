@@ -49,7 +49,7 @@ def test_mistakes_are_said_before_anything_is_written() -> None:
     """No images, an unknown option, a layer that does not fit."""
     trained, model = net(6, 0), net(6, 1)
     before = model[0].weight.clone()
-    with pytest.raises(UserError, match="there are none; give some"):
+    with pytest.raises(UserError, match="there are none"):
         mimetic.resample(model, trained, None)
     with pytest.raises(UserError, match="`rows`"):
         mimetic.resample(model, trained, IMAGES, rows="square")

@@ -69,7 +69,7 @@ def test_another_seed_is_another_untrained_network(tiny: Path, weights: Path, ca
     [
         (
             ["--kind", "norm"],
-            "none is of the kind `norm` (kinds here: `conv`, `depthwise_conv`,",
+            "there is none of kind `norm` (kinds here: `conv`, `depthwise_conv`,",
         ),
         (["--model", "convmixer"], "which network? give either --model SOURCE:NAME or --recipe FILE"),
         (["--weights", "DEFAULT"], "which weights? give either --checkpoint FILE or --weights NAME"),

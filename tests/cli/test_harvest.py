@@ -97,7 +97,7 @@ WRONG = {
     ),
     "no data": (
         ["--model", "convmixer", "--checkpoint", "{w}"],
-        "this statistic looks at images: give --data TYPE, e.g. --data cifar10",
+        "this statistic needs images: give --data TYPE, e.g. --data cifar10",
     ),
     "unknown data": (
         ["--model", "convmixer", "--checkpoint", "{w}", "--data", "digit"],
@@ -117,11 +117,11 @@ WRONG = {
     ),
     "data of no images": (
         ["--model", "convmixer", "--checkpoint", "{w}", "--data", "copying"],
-        "this statistic looks at images, and `copying` holds tokens; give --data TYPE",
+        "this statistic needs images, and `copying` has tokens; give --data TYPE",
     ),
     "unknown statistic": (
         ["--model", "convmixer", "--checkpoint", "{w}", "--statistic", "agpo"],
-        "harvest: there is no statistic `agpo`; choose one of `agop`, `nfm`, `filters`, `patches`",
+        "harvest: there is no statistic `agpo`; choose one of `filters`, `nfm`, `agop`, `patches`",
     ),
     "an option of another statistic": (
         ["--model", "convmixer", "--checkpoint", "{w}", "--statistic", "nfm", "--probes", "1"],
@@ -133,7 +133,7 @@ WRONG = {
     ),
     "a deviation of nothing": (
         ["--recipe", "{r}", "--arm", "default", "--checkpoint", "{w}", "--images", "4", "--std", "0"],
-        "--std: standard deviations lie above 0, not 0",
+        "--std: standard deviations must be above 0, found 0",
     ),
     "no such picture": (
         ["--model", "convmixer", "--checkpoint", "{w}", "--picture", "a.bmp"],
@@ -152,10 +152,7 @@ WRONG = {
             "--kind",
             "konv",
         ],
-        (
-            "convmixer (w.safetensors): `nfm` is measured at filters, and this network has none of kind "
-            "`konv` (its layers: `conv`, `depthwise_conv`, `linear`, `norm`, `pointwise_conv`"
-        ),
+        "convmixer (w.safetensors): no layer of kind `konv` has a `nfm` (its layers: `conv`",
     ),
 }
 
@@ -194,7 +191,7 @@ def test_weights_that_are_not_finite_leave_nothing_behind(tiny: Path, weights: P
             "({file}: Not a directory); choose another place",
         ),
         (["-o", "{out}", "--picture", "{file}/a.png"], "cannot be written ({file}: Not a directory)"),
-        (["-o", "{w}"], "w.safetensors holds the weights that are measured; choose another name"),
+        (["-o", "{w}"], "w.safetensors is the file of the weights that are measured; choose another name"),
     ],
 )
 def test_places_are_looked_at_before_the_work(

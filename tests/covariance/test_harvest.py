@@ -14,7 +14,7 @@ from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
 from mimetic.graph.sites import find_sites
 from mimetic.recipe.load import load
-from mimetic.sources.needs import harvests_needed, kinds_needed
+from mimetic.sources.collect import kinds_needed, needed_inputs
 
 STAGE = {"from": {"stage": "small"}}
 DEPTHWISE = Geometry(8, 8, (3, 3), (1, 1), 8)
@@ -152,7 +152,7 @@ def test_needs_of_an_arm() -> None:
         "main"
     ]
     specs = [Filters.model_validate(STAGE), Nfm.model_validate(STAGE), Patches()]
-    assert harvests_needed(arm) == {harvest_key(spec): spec for spec in specs}
+    assert needed_inputs(arm) == {harvest_key(spec): spec for spec in specs}
     assert kinds_needed(arm, specs[0]) == {"conv", "depthwise_conv"}
     assert kinds_needed(arm, specs[1]) == {"linear"}
     assert kinds_needed(arm, specs[2]) is None

@@ -10,8 +10,9 @@ from mimetic.config.errors import RecipeError
 from mimetic.errors import RunError
 from mimetic.journal import read_journal
 from mimetic.recipe.load import load
+from mimetic.sources.find import trained_weights
 from mimetic.study.planning.arms import plan_arms
-from mimetic.study.stages import prepare_stages, trained_weights
+from mimetic.study.stages import prepare_stages
 from mimetic.study.study import run
 
 from .conftest import PLAIN, filters

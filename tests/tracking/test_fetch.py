@@ -8,9 +8,8 @@ from mimetic.config.errors import RecipeError
 from mimetic.errors import RunError, UserError
 from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Recipe
-from mimetic.study.fetching import with_local_runs
 from mimetic.tracking import log, runs
-from mimetic.tracking.fetch import fetch_trial
+from mimetic.tracking.fetch import fetch_trial, with_local_runs
 from mimetic.tracking.store import Store
 
 STUDY = "tiny/20261121-021500"

@@ -13,6 +13,7 @@ from mimetic.models.config import Model
 from mimetic.plans.plan import Plan
 from mimetic.plans.resolve import resolve
 from mimetic.recipe.recipe import Arm, Recipe
+from mimetic.sources.collect import planned_inputs
 from mimetic.study.planning.checks import (
     check_learner,
     check_metric,
@@ -21,7 +22,6 @@ from mimetic.study.planning.checks import (
     required_data,
     runnable,
 )
-from mimetic.study.planning.prospects import prospects
 from mimetic.study.planning.sites import Sites, rewritten_sites
 from mimetic.study.trials.observe import check_measurements
 
@@ -91,7 +91,7 @@ def plan_recipe(
                 sites.graph,
                 seed=recipe.seeds[0] if seed is None else seed,
                 at=at,
-                harvests=prospects(recipe, section, at=at, allow_code=allow_code),
+                harvests=planned_inputs(recipe, section, at=at, allow_code=allow_code),
                 rewrites=sites.rewrites,
             )
             if at.among == "arms":

@@ -8,16 +8,13 @@ from mimetic.config.address import MAIN, ConfigPath
 from mimetic.data.config import DataSection
 from mimetic.data.dataset import example_input
 from mimetic.data.load import describe_dataset
-from mimetic.data.shapes import ImageShape
+from mimetic.data.shapes import IMAGENET
 from mimetic.graph.site import Graph
 from mimetic.graph.sites import find_sites
 from mimetic.models.config import Model
 from mimetic.surgery.config import Rewrite
 from mimetic.surgery.network import build_network
 from mimetic.surgery.rewrite import Rewritten
-
-IMAGENET = ImageShape(3, 224, 224, 1000)
-"""The shape for which a network is built where no data is given."""
 
 
 class Sites(NamedTuple):

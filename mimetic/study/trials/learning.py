@@ -11,25 +11,22 @@ import math
 import time
 from collections.abc import Callable
 from hashlib import blake2b
-from pathlib import Path
 
 import torch
 
 from mimetic.covariance.store import save_harvest
 from mimetic.data.dataset import Dataset
 from mimetic.data.shapes import ImageShape
-from mimetic.errors import RunError, UserError
-from mimetic.journal import Journal, read_journal, status
+from mimetic.errors import RunError
+from mimetic.journal import Journal
 from mimetic.kernels.config import Learner
 from mimetic.kernels.learn import Round, arithmetic, harvest, run_learner, selected, selects_round
 from mimetic.kernels.problem import Problem, make_problem
 from mimetic.recipe.recipe import Arm
+from mimetic.sources.trained import LEARNED
 from mimetic.study.layout import Trial
 from mimetic.train.devices import pick_device, set_arithmetic
 from mimetic.train.job import PROGRESS_SECONDS, Stop, Stopped, stop_if
-
-LEARNED = "learned.safetensors"
-"""File of the covariances a trial learned, beside its journal."""
 
 _STEPS = 1000
 """Progress resolution of one round."""
@@ -124,24 +121,3 @@ def _run_rounds(spec: Learner, problem: Problem, rounds: list[Round], journal: J
         rounds.append(done)
         start_time = time.perf_counter()
         stop_if(stop())
-
-
-def learned_file(folder: Path, name: str) -> Path:
-    """Return the file of what a finished trial learned.
-
-    Args:
-        folder: Folder of the trial.
-        name: Name of the trial, for messages.
-
-    Raises:
-        UserError: If there is none.
-    """
-    path = folder / LEARNED
-    if path.is_file():
-        return path
-    ended = status(read_journal(folder / "journal.jsonl"))
-    raise UserError(
-        f"{name} has no {LEARNED} in {folder} (the trial there is {ended}); "
-        "name one whose arm has a `learner` that learns features and has finished",
-        code="MIM-Y192",
-    )

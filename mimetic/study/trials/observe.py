@@ -16,7 +16,7 @@ from mimetic.graph.names import canonical_parameters
 from mimetic.graph.site import Graph, Site
 from mimetic.recipe.measurements import Ansatz
 from mimetic.recipe.recipe import Arm
-from mimetic.study.trials.gathering import first_images
+from mimetic.sources.trained import first_images
 from mimetic.train.job import MetricsHook
 
 

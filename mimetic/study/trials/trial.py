@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -19,10 +20,11 @@ from mimetic.graph.names import canonical_parameters
 from mimetic.journal import Journal, JournalError, NullJournal, history, read_journal
 from mimetic.plans.plan import Plan
 from mimetic.plans.resolve import resolve
+from mimetic.sources.collect import collect_inputs
+from mimetic.sources.find import Consumer
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.locks import holding_trial
 from mimetic.study.trials.cache import TrialCache
-from mimetic.study.trials.gathering import gather
 from mimetic.study.trials.learning import learn
 from mimetic.study.trials.observe import metrics_hook
 from mimetic.study.trials.pictures import draw_ansatz, draw_pictures
@@ -127,7 +129,10 @@ def _prepare_and_train(
     at = ConfigPath(name=trial.arm)
     network = cache.network(arm, dataset, seed=trial.seed, at=at, allow_code=trial.allow_code)
     model = network.model
-    harvests = gather(trial, recipe, arm, dataset)
+    consumer = Consumer(
+        recipe=recipe, arm=arm, study=Path(trial.study), seed=trial.seed, allow_code=trial.allow_code
+    )
+    harvests = collect_inputs(consumer, dataset)
     plan = resolve(arm, network.graph, seed=trial.seed, at=at, harvests=harvests, rewrites=network.rewrites)
 
     # initial values

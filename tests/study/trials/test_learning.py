@@ -13,12 +13,13 @@ from mimetic.files import write_text
 from mimetic.journal import read_journal
 from mimetic.recipe.dump import resolved
 from mimetic.recipe.load import load
+from mimetic.sources.collect import planned_inputs
+from mimetic.sources.find import trial_source, write_stage_folders
+from mimetic.sources.trained import LEARNED
 from mimetic.study.comparing.comparison import compare
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.planning.arms import open_data, plan_arms
-from mimetic.study.planning.prospects import prospects
-from mimetic.study.stages import prepare_stages, write_folders
-from mimetic.study.trials.learning import LEARNED, learned_file
+from mimetic.study.stages import prepare_stages
 from mimetic.study.trials.trial import TrialCache, run_trial
 
 
@@ -61,7 +62,7 @@ def _train(root: Path) -> None:
     recipe, shelf, folder = load(TINY), TrialCache(), root / "studies" / "learners" / "now"
     stages = prepare_stages(recipe, root, open_data(recipe))
     write_text(folder / "resolved.yaml", resolved(recipe))
-    write_folders(folder, stages)
+    write_stage_folders(folder, stages)
     trials = [
         Trial(str(stages["features"]), "features", 0),
         *(Trial(str(folder), arm, 0) for arm in recipe.arms),
@@ -137,12 +138,12 @@ def test_trials_are_where_a_network_may_begin_too(study: Path) -> None:
     arm = begun("x")
     arm["init"][0]["covariance"]["from"] = {"trial": str(study / "convrfm" / "seed-0")}
     recipe = load({**TINY, "arms": {"a": arm}, "stages": {}, "baseline": "a"})
-    (found,) = prospects(recipe, recipe.arms["a"]).values()
+    (found,) = planned_inputs(recipe, recipe.arms["a"]).values()
 
     assert found.origin == f"trial {study / 'convrfm' / 'seed-0'}"
     assert not found.pending
     with pytest.raises(UserError, match=r"the trial there is FINISHED\).*learns features"):
-        learned_file(study / "cntk" / "seed-0", "trial cntk")
+        trial_source(study / "cntk" / "seed-0").available(recipe.arms["a"].init[0].covariance)
 
 
 def test_learners_stop_when_asked(study: Path, tmp_path: Path) -> None:

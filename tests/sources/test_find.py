@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+import torch
 
 from mimetic.covariance.config import Nfm
-from mimetic.study.trials.origins import origin_classes, origin_name
+from mimetic.recipe.load import load
+from mimetic.sources.find import Consumer, find_sources
 
 
 @pytest.mark.parametrize(
@@ -21,7 +23,7 @@ from mimetic.study.trials.origins import origin_classes, origin_name
 )
 def test_origins_are_called_as_people_read_them(origin: dict[str, Any], expected: str) -> None:
     """Plans and messages name the network a covariance comes from."""
-    assert origin_name(Nfm.model_validate({"from": origin})) == expected
+    assert Nfm.model_validate({"from": origin}).from_.display_name == expected
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,9 @@ def test_origins_are_called_as_people_read_them(origin: dict[str, Any], expected
 )
 def test_outputs_of_an_origin_are_those_its_weights_have(model: dict[str, Any], expected: int) -> None:
     """A checkpoint of ours was trained on as many classes as the arm; a library's weights on ImageNet's."""
-    origin = Nfm.model_validate({"from": {"checkpoint": "a.pt", "model": model}}).from_
-    assert origin.model is not None
-    assert origin_classes(origin.model, 10) == expected
+    recipe = load(
+        {"recipe": 1, "name": "x", "data": "digits", "model": {"type": "convmixer", "dim": 8, "depth": 1}}
+    )
+    ref = Nfm.model_validate({"from": {"checkpoint": "a.pt", "model": model}}).from_
+    (source,) = find_sources(ref, Consumer(recipe=recipe, arm=recipe.arms["main"], seed=0))
+    assert source.build(meta=True).model(torch.empty(2, 1, 32, 32, device="meta")).shape[1] == expected

@@ -15,15 +15,15 @@ from mimetic.models.build import build
 from mimetic.models.config import ConvMixer
 from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Recipe
-from mimetic.study.planning.prospects import prospects
+from mimetic.sources.collect import planned_inputs
 
 from ..conftest import HARVESTED, PLAIN, SELECTED, filters
 
 
-def test_prospects_know_the_layers_a_rule_asks_for() -> None:
+def test_planned_inputs_know_the_layers_a_rule_asks_for() -> None:
     """Only layers of the kind the rules match are looked at."""
     recipe = load(HARVESTED)
-    (harvest,) = prospects(recipe, recipe.arms["agop"]).values()
+    (harvest,) = planned_inputs(recipe, recipe.arms["agop"]).values()
 
     assert [layer.layer for layer in harvest.layers] == ["blocks.0.spatial", "blocks.1.spatial"]
     assert harvest.pending
@@ -37,7 +37,7 @@ def test_a_folder_that_is_no_trial_is_refused(tmp_path: Path) -> None:
 
     assert isinstance(arm.init[0].covariance, Filters)
     with pytest.raises(UserError, match="is not the folder of a finished trial"):
-        prospects(load(PLAIN), arm)
+        planned_inputs(load(PLAIN), arm)
 
 
 def test_weights_are_those_of_one_network() -> None:
@@ -46,8 +46,8 @@ def test_weights_are_those_of_one_network() -> None:
     several["stages"]["one"]["seeds"] = [7, 8]
     recipe = load(several)
 
-    with pytest.raises(UserError, match=r"`weight_selection` begins from one network, .* 2 seeds"):
-        prospects(recipe, recipe.arms["selection"])
+    with pytest.raises(UserError, match=r"`weight_selection` takes one network, .* 2 seeds"):
+        planned_inputs(recipe, recipe.arms["selection"])
 
 
 def _from_checkpoint(path: Path, **given: Any) -> Recipe:
@@ -61,23 +61,23 @@ def test_a_checkpoint_is_compared_before_anything_is_trained(tmp_path: Path) -> 
     path = tmp_path / "w.safetensors"
     recipe = _from_checkpoint(path)
     with pytest.raises(RecipeError, match="there is no such checkpoint") as caught:
-        prospects(recipe, recipe.arms["mine"], at=recipe.address("mine"))
+        planned_inputs(recipe, recipe.arms["mine"], at=recipe.address("mine"))
     assert caught.value.issues[0].path == ("arms", "mine", "init", "f", "covariance", "from")
 
     wide = ConvMixer(dim=16, depth=2, kernel_size=3, patch_size=2)
     save_file(build(wide, in_channels=1, num_classes=10, seed=0).state_dict(), path)
     with pytest.raises(RecipeError, match=r"another architecture: .*weight` 16×1×2×2 instead of 8×1×2×2"):
-        prospects(recipe, recipe.arms["mine"])
+        planned_inputs(recipe, recipe.arms["mine"])
 
     same = ConvMixer(dim=8, depth=2, kernel_size=3, patch_size=2)
     state = build(same, in_channels=1, num_classes=10, seed=0).state_dict()
     save_file(state, path)
-    (harvest,) = prospects(recipe, recipe.arms["mine"]).values()
+    (harvest,) = planned_inputs(recipe, recipe.arms["mine"]).values()
     assert harvest.pending
 
     save_file({**state, "blocks.1.spatial.weight": torch.full((8, 1, 3, 3), torch.nan)}, path)
     with pytest.raises(RecipeError, match=r"NaN or infinity in `blocks\.1\.spatial\.weight` \(8×1×3×3\)"):
-        prospects(recipe, recipe.arms["mine"])
+        planned_inputs(recipe, recipe.arms["mine"])
 
 
 def test_a_checkpoint_does_not_tell_what_changed(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from mimetic.data.load import load_dataset
 from mimetic.plans.plan import Plan
 from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Recipe
-from mimetic.study.layout import Trial
+from mimetic.sources.collect import collect_inputs
+from mimetic.sources.find import Consumer
 from mimetic.study.study import run
-from mimetic.study.trials.gathering import gather
 
 from ..conftest import HARVESTED, PLAIN, SELECTED, filters
 
@@ -66,7 +66,8 @@ def _gathered(study: Path, recipe: Recipe, *, seed: int) -> Harvest:
     """Return what the arm `mine` takes."""
     arm = recipe.arms["mine"]
     assert arm.data is not None
-    (harvest,) = gather(Trial(str(study), "mine", seed), recipe, arm, load_dataset(arm.data)).values()
+    consumer = Consumer(recipe=recipe, arm=arm, study=study, seed=seed)
+    (harvest,) = collect_inputs(consumer, load_dataset(arm.data)).values()
     assert isinstance(harvest, Harvest)
     return harvest
 
