@@ -34,7 +34,7 @@ def cutmix(
     """Put a rectangle of another image into each image; targets blend by the area each of them fills.
 
     Yun et al., arXiv 1905.04899: the rectangle has the image's proportions and the share 1 - λ of its area,
-    its centre lies anywhere, and what falls beyond the border is lost.
+    its centre is anywhere, and parts beyond the border are clipped.
 
     Args:
         images_NCHW: Images of any dtype.

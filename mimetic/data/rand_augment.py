@@ -1,4 +1,4 @@
-"""RandAugment: a few operations at one strength, chosen anew for each image (arXiv 1909.13719).
+"""RandAugment: a few operations at one strength, drawn for each image (arXiv 1909.13719).
 
 The fourteen operations and their ranges are torchvision's, which draws one operation for a whole batch.
 Here the choice is made on the host from the seed of the step, so each operation gets the images that chose
@@ -78,7 +78,7 @@ def _identity(pixels_NCHW: Tensor, _sign_N: Tensor, _strength: float) -> Tensor:
 
 
 def _moved(pixels_NCHW: Tensor, column: Tensor, row: Tensor) -> Tensor:
-    """Return each pixel from a place of the image, the nearest one; black where that lies outside.
+    """Sample each pixel from the nearest position of the image; black outside.
 
     Columns and rows are (N, H, W), or 1 where they are the same for all.
     """
@@ -156,7 +156,7 @@ def _sharpness(pixels_NCHW: Tensor, sign_N: Tensor, strength: float) -> Tensor:
     if min(height, width) <= 2:  # noqa: PLR2004 - there is no pixel inside
         return pixels_NCHW
     # Sums of integers are exact, and thirteenths are never half a level: no convolution, whose arithmetic
-    # depends on the device and which cuDNN would time anew for each number of images.
+    # depends on the device and which cuDNN would benchmark again for each number of images.
     values = pixels_NCHW.float()
     blurred = values.clone()
     across = values[..., :-2] + values[..., 1:-1] + values[..., 2:]
@@ -183,7 +183,7 @@ def _autocontrast(pixels_NCHW: Tensor, _sign_N: Tensor, _strength: float) -> Ten
 
 
 def _equalize(pixels_NCHW: Tensor, _sign_N: Tensor, _strength: float) -> Tensor:
-    """Spread each channel's levels so that all are about equally frequent; leave near-constant ones."""
+    """Spread each channel's levels so that all are about equally frequent, unless near-constant."""
     index_NCP = pixels_NCHW.flatten(2).long()
     count_NCL = torch.zeros(*index_NCP.shape[:2], _LEVELS, device=index_NCP.device)
     count_NCL.scatter_add_(2, index_NCP, torch.ones_like(index_NCP, dtype=count_NCL.dtype))

@@ -72,7 +72,7 @@ def max_pool2d(  # noqa: PLR0917 - torch's order
 
 
 def adaptive_avg_pool2d(input_NC: Tensor, /, output_size: Sides) -> Any:
-    """Return the output (N, C, …) of an average over as many fields as asked, or NotImplemented."""
+    """Return the output (N, C, …) of adaptive average pooling, or NotImplemented."""
     if not _valueless(input_NC) or input_NC.ndim != 4 or min(input_NC.shape[1:]) < 1:  # noqa: PLR2004
         return NotImplemented
     return input_NC.new_empty((*input_NC.shape[:2], *_sides(output_size, 2)))

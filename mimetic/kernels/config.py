@@ -70,7 +70,7 @@ class Iterated(Learner):
 
 
 class Convolutional(Learner):
-    """Base of the learners whose kernel is that of an infinitely wide convolutional network."""
+    """Base of the learners with the kernel of an infinitely wide convolutional network."""
 
     patch_size: Annotated[int, Field(ge=1)] = Field(3, description="Side of its convolutions.")
     depth: Count = Field(3, description="Number of its convolutions.")

@@ -13,8 +13,8 @@ class LinearCombination(nn.Module):
 
     Attributes:
         filters: Convolution to C_out·E outputs, without a bias.
-        norm: Batch normalization of these; the identity unless asked for.
-        activation: ReLU of them; the identity unless asked for.
+        norm: Batch normalization of these; or the identity.
+        activation: ReLU of them; or the identity.
         combine: 1×1 convolution to C_out outputs.
     """
 

@@ -2,7 +2,7 @@
 
 Gu and Dao, arXiv 2312.00752, and Dao and Gu, arXiv 2405.21060; names, shapes and the default initialization
 are those of github state-spaces/mamba (modules/mamba_simple.py, modules/mamba2.py,
-models/mixer_seq_simple.py), so what is measured here speaks of theirs.
+models/mixer_seq_simple.py), so measurements here apply to theirs.
 
 Shapes: N sequences, L tokens, W width, D = 2W inner channels, S states, R rank of the step, H heads of P.
 """

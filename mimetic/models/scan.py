@@ -1,7 +1,7 @@
 """The recurrences of selective state space models, in plain PyTorch.
 
 hₜ = aₜ hₜ₋₁ + bₜ with h₀ = 0: Mamba-1 has one for each channel and state (Gu and Dao, arXiv 2312.00752),
-Mamba-2 one decay for each head, so that a chunk of the sequence becomes a few matrix products (Dao and Gu,
+Mamba-2 one decay per head, which turns a chunk of the sequence into a few matrix products (Dao and Gu,
 arXiv 2405.21060, §6).
 
 Shapes: N sequences, L tokens, D channels, S states, H heads, P channels per head, C chunks of T tokens.
@@ -96,7 +96,7 @@ def _chunks(values_NLHX: Tensor, chunk: int) -> Tensor:
 
 
 def _handed_on(left_NCHSP: Tensor, decay_NCH11: Tensor) -> Tensor:
-    """Return the state each chunk begins with, from what each would leave by itself."""
+    """Return the initial state of each chunk, from the state that each would leave by itself."""
     state_NHSP = torch.zeros_like(left_NCHSP[:, 0])
     begun = []
     for left, decay in zip(left_NCHSP.unbind(1), decay_NCH11.unbind(1), strict=True):

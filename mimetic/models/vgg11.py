@@ -10,7 +10,7 @@ _MULTIPLES = (1, "pool", 2, "pool", 4, 4, "pool", 8, 8, "pool", 8, 8, "pool")
 """Configuration A: channels of each convolution in units of the first one's."""
 
 _CLASSIC_SIDE = 7
-"""Side to which the classic head pools: that of 224-pixel images after five poolings."""
+"""Side to which the classic head pools, as 224-pixel images have after five poolings."""
 
 
 class Vgg11(nn.Module):

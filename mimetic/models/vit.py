@@ -1,7 +1,7 @@
 """Vision transformer for small images: patches, blocks of attention and MLP, mean or class token.
 
-Dosovitskiy et al., arXiv 2010.11929; sizes and initial laws are those of DeiT (Touvron et al., arXiv
-2012.12877) as timm has them: matrices, tokens and positions from a normal law of deviation 0.02 cut at ±2,
+Dosovitskiy et al., arXiv 2010.11929; sizes and initial distributions follow DeiT (Touvron et al., arXiv
+2012.12877) as in timm: matrices, tokens and positions from a normal distribution of std 0.02 truncated at ±2,
 biases zero, the patch embedding torch's own.
 """
 
@@ -108,10 +108,10 @@ class Attention(nn.Module):
 
 
 class Linear(nn.Linear):
-    """A linear layer that begins as timm's do: cut normal weights, zero biases."""
+    """A linear layer initialized as in timm: truncated normal weights, zero biases."""
 
     def reset_parameters(self) -> None:
-        """Begin anew."""
+        """Initialize."""
         init.trunc_normal_(self.weight, std=STD)
         init.zeros_(self.bias)
 
@@ -125,7 +125,7 @@ class Table(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Begin anew."""
+        """Initialize."""
         init.trunc_normal_(self.weight, std=STD)
 
     def forward(self) -> Tensor:
@@ -145,7 +145,7 @@ class Sinusoids(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Compute the table anew."""
+        """Compute the table."""
         with torch.no_grad():
             table_ND = sincos2d((self.side, self.side), self.table.shape[2], layout="timm")
             self.table.copy_(functional.pad(table_ND, (0, 0, self.prefix, 0)))
