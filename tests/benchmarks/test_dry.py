@@ -14,6 +14,8 @@ from benchmarks.measurement import Result
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a busy machine takes minutes
+
 
 def run(*words: str, path: str = "") -> subprocess.CompletedProcess[str]:
     """Run `python -m benchmarks`."""
@@ -27,7 +29,6 @@ def run(*words: str, path: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
 def test_gpu_set_runs_without_mlflow(tmp_path: Path) -> None:
     """Each part leaves its result as JSON, on a machine on which MLflow cannot be imported."""
     (tmp_path / "mlflow.py").write_text("raise ImportError('not installed here')\n")
@@ -45,7 +46,6 @@ HERE = ("throughput", "inputs", "initialization", "attention", "harvest", "kerne
 OTHERS = set(MEASUREMENTS) - {part.name for part in gpu.PARTS} - set(HERE)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OTHERS))
 def test_measurement_runs(name: str, tmp_path: Path) -> None:
     """A measurement that is not in the GPU set ends well and leaves its tables."""
@@ -56,7 +56,6 @@ def test_measurement_runs(name: str, tmp_path: Path) -> None:
     assert result.failures == ()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", HERE)
 def test_measurement_runs_in_this_process(name: str) -> None:
     """It meets its bounds; AGOP and kernel equal plain ports of the formulas in float64."""
