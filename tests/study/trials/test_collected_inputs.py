@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from mimetic.covariance.harvest import Harvest
 from mimetic.data.load import load_dataset
+from mimetic.graph.sites import find_sites
 from mimetic.plans.plan import Plan
+from mimetic.plans.resolve import resolve
 from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Recipe
 from mimetic.sources.collect import collect_inputs
 from mimetic.sources.find import Consumer
 from mimetic.study.study import run
+from mimetic.surgery.network import build_network
 
 from ..conftest import HARVESTED, PLAIN, SELECTED, filters
 
@@ -45,12 +49,19 @@ def test_weights_are_taken_from_a_stage_as_it_was_trained(tmp_path: Path, in_thi
         json.loads((result.folder / "selection" / f"seed-{n}" / "plan.json").read_text()) for n in (0, 1)
     ]
     taken = [e for e in plans[0]["entries"] if e["initializer"] == "weight_selection"]
-    weight = next(e for e in taken if e["parameter"] == "blocks.1.channel.weight")
-    expected = load_file(trained)["blocks.1.channel.weight"][::2, ::2].double()
+    recipe = load(SELECTED)
+    arm = recipe.arms["selection"]
+    assert arm.model is not None
+    assert arm.data is not None
+    dataset = load_dataset(arm.data)
+    built = build_network(arm.model, shape=dataset.shape)
+    harvests = collect_inputs(Consumer(recipe=recipe, arm=arm, study=result.folder, seed=0), dataset)
+    resolve(arm, find_sites(built.model), seed=0, harvests=harvests).apply(built.model)
+    expected = load_file(trained)["blocks.1.channel.weight"][::2, ::2]
 
     assert result.complete
     assert len(taken) == 4 + 2 * 8
-    assert weight["mean"] == pytest.approx(float(expected.mean()), rel=1e-9)
+    assert torch.equal(built.model.state_dict()["blocks.1.channel.weight"], expected)
     assert [e["arguments"] for e in plans[0]["entries"]] == [e["arguments"] for e in plans[1]["entries"]]
 
 

@@ -170,7 +170,7 @@ def test_mistakes_are_told_before_anything_starts() -> None:
     deep = {"cntk": {"learner": {"type": "cntk", "depth": 4}}}
     assert "8×8 are too small for 4 convolutions of side 3" in wrong(arms=deep, stages={})
     fixed = {"features": {"learner": {"type": "cntk", "depth": 2}}}
-    assert "`cntk` learns no features, so nothing can begin from it" in wrong(stages=fixed)
+    assert "`cntk` learns no features to initialize from" in wrong(stages=fixed)
     trained = {"features": {"train": {"epochs": 1}}}
     assert "stage features trains a network, and `learned` is what a `learner`" in wrong(stages=trained)
     arms = {**TINY["arms"], "network": begun("features", "nfm")}
