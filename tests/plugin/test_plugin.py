@@ -1,4 +1,4 @@
-"""An installed plug-in of five components works everywhere a built-in component does.
+"""An installed plug-in of six components works everywhere a built-in component does.
 
 The package beside this file has an entry point, as an installer would write it; each test runs Python with it
 on the path. Nothing else in the tree knows its names.
@@ -20,6 +20,7 @@ TYPES = {
     "data": "stripes",
     "model": "tiny_conv",
     "optimizer": "sign_sgd",
+    "executor": "inline",
 }
 
 
@@ -39,7 +40,16 @@ def test_a_component_takes_two_product_files() -> None:
     sections = (HERE / "mimetic_example" / "config.py").read_text()
     assert all(f'type="{name}"' in sections for name in TYPES.values())
     others = sorted(path.stem for path in (HERE / "mimetic_example").glob("*.py"))
-    assert others == ["__init__", "config", "covariances", "data", "initializers", "models", "optimizers"]
+    assert others == [
+        "__init__",
+        "config",
+        "covariances",
+        "data",
+        "executors",
+        "initializers",
+        "models",
+        "optimizers",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +77,11 @@ print(sorted(entry.initializer for entry in plan.entries if entry.rule))
     assert python("-c", code).strip() == "['gaussian', 'laplace']"
 
 
+def test_example_of_use() -> None:
+    """The script of CONTRIBUTING.md runs."""
+    assert python(str(HERE / "example_of_use.py")).strip() == "ok"
+
+
 def test_command_line(tmp_path: Path) -> None:
     """Validated without torch, listed, completed by the schema, and planned."""
     recipe = str(HERE / "recipe.yaml")
@@ -81,9 +96,12 @@ def test_command_line(tmp_path: Path) -> None:
     assert "laplace" in plan
 
 
-def test_study(tmp_path: Path) -> None:
-    """A study trains the model on the data with the optimizer, in workers, from the plug-in's weights."""
-    out = python("-m", "mimetic", "run", str(HERE / "recipe.yaml"), "--offline", "--root", str(tmp_path))
+@pytest.mark.parametrize("executor", [pytest.param("pool", marks=pytest.mark.slow), "inline"])
+def test_study(tmp_path: Path, executor: str) -> None:
+    """A study trains the model on the data with the optimizer, in workers and in this process."""
+    choice = f"study.executor={executor}"
+    words = [str(HERE / "recipe.yaml"), "--offline", "--root", str(tmp_path), "--set", choice]
+    out = python("-m", "mimetic", "run", *words)
     assert "plugin" in out
     journals = sorted(tmp_path.glob("studies/plugin/*/*/seed-0/journal.jsonl"))
     ends = [json.loads(path.read_text().splitlines()[-1]) for path in journals]

@@ -1,1 +1,1 @@
-"""An example plug-in: five components, each a section in `config.py` and one function."""
+"""An example plug-in: six components, each a section in `config.py` and one function."""

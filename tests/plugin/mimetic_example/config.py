@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from mimetic.study.config import Executor
 from pydantic import Field
 
 from mimetic.config.base import Count, Positive
@@ -46,3 +47,7 @@ class SignSgd(Optimizer, type="sign_sgd", impl="mimetic_example.optimizers:sign_
     """Step by the sign of the gradient (Bernstein et al., arXiv 1802.04434)."""
 
     lr: Positive = Field(1e-3, description="Learning rate, the peak of the schedule.")
+
+
+class Inline(Executor, type="inline", impl="mimetic_example.executors:inline"):
+    """Train every trial in the coordinator's own process."""
