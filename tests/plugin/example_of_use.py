@@ -10,4 +10,3 @@ plan = mimetic.initialize(model, {"recipe": 1, "init": [rule]}, seed=0)
 
 assert plan.entries[0].initializer == "laplace"
 assert 0.045 < float(model[0].weight.detach().std()) < 0.055
-print("ok")
