@@ -7,7 +7,7 @@ executed.
 import pickle
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,34 +56,8 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str) 
     """
     targets = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     weights = _matching_names(weights, targets)
-    # A tied tensor has several names; the checkpoint must contain one of them.
-    names_of: dict[int, list[str]] = {}
-    for name, tensor in targets.items():
-        names_of.setdefault(id(tensor), []).append(name)
-    found = [next((n for n in names if n in weights), None) for names in names_of.values()]
-    fitting = [n for n in found if n is not None]
-    missing = [
-        f"`{names[0]}`"
-        for name, names in zip(found, names_of.values(), strict=True)
-        if name is None and not names[0].endswith(_OPTIONAL)
-    ]
-    unknown = [f"`{name}`" for name in weights if name not in targets]
-    shapes = [
-        f"`{n}` {_sides(weights[n])} instead of {_sides(targets[n])}"
-        for n in fitting
-        if weights[n].shape != targets[n].shape
-    ]
-    if missing or unknown or shapes:
-        problems = [
-            *_count(missing, f"of the model's {len(targets)} tensors missing"),
-            *_count(unknown, "unknown to it"),
-            *_count(shapes, "of another shape"),
-        ]
-        raise UserError(
-            f"{where}: a checkpoint of another architecture: {'; '.join(problems)}; build the network it "
-            "was saved from (`model`, with its width, depth, `num_classes` and `in_channels`)",
-            code="MIM-M020",
-        )
+    fitting, missing = _present(weights, targets)
+    _check_architecture(weights, targets, fitting, missing, where=where)
     infinite = [
         f"`{n}` ({_sides(weights[n])})"
         for n in fitting
@@ -98,6 +72,51 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str) 
     with torch.no_grad():
         for name in fitting:
             targets[name].copy_(weights[name])
+
+
+def _present(weights: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
+    """Return the names under which the checkpoint contains the model's tensors, and the tensors it lacks.
+
+    A tied tensor has several names; one of them is enough.
+    """
+    names_of: dict[int, list[str]] = {}
+    for name, tensor in targets.items():
+        names_of.setdefault(id(tensor), []).append(name)
+    fitting, missing = [], []
+    for names in names_of.values():
+        found = next((name for name in names if name in weights), None)
+        if found is not None:
+            fitting.append(found)
+        elif not names[0].endswith(_OPTIONAL):
+            missing.append(names[0])
+    return fitting, missing
+
+
+def _check_architecture(
+    weights: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    fitting: Sequence[str],
+    missing: Sequence[str],
+    *,
+    where: str,
+) -> None:
+    """Refuse a checkpoint whose names or shapes are not the model's."""
+    shapes = [
+        f"`{n}` {_sides(weights[n])} instead of {_sides(targets[n])}"
+        for n in fitting
+        if weights[n].shape != targets[n].shape
+    ]
+    problems = [
+        *_count([f"`{name}`" for name in missing], f"of the model's {len(targets)} tensors missing"),
+        *_count([f"`{name}`" for name in weights if name not in targets], "unknown to it"),
+        *_count(shapes, "of another shape"),
+    ]
+    if problems:
+        raise UserError(
+            f"{where}: a checkpoint of another architecture: {'; '.join(problems)}; build the network it "
+            "was saved from (`model`, with its width, depth, `num_classes` and `in_channels`)",
+            code="MIM-M020",
+        )
 
 
 def _matching_names(weights: Mapping[str, Tensor], targets: Collection[str]) -> Mapping[str, Tensor]:

@@ -72,6 +72,11 @@ def explain_no_match(rule: Rule, graph: Graph, declared: Sequence[Site] = ()) ->
             what = "layer" if rule.acts_on is None else f"site of kind `{rule.acts_on}`"
             text = f"{start}: no {what} is named like `{pattern}`"
             return Message(text, _similar_names(pattern, names, rule, graph), "MIM-P022")
+    return _failed_condition(rule, graph, sites, start)
+
+
+def _failed_condition(rule: Rule, graph: Graph, sites: Sequence[Site], start: str) -> Message:
+    """Say which condition fails at the sites whose name matches."""
     reasons = [(site, mismatch(rule.match, site)) for site in sites]
     fitting = [site for site, reason in reasons if reason is None]
     if fitting:
@@ -79,7 +84,7 @@ def explain_no_match(rule: Rule, graph: Graph, declared: Sequence[Site] = ()) ->
         text = f"{start}: {len(fitting)} layers fit, but none has a parameter `{param}`"
         have = sorted({p.local for site in fitting for p in site.parameters})
         return Message(text, f"their parameters are {listing(have)}", "MIM-P023")
-    if pattern is None:
+    if rule.match.layer is None:
         kinds = sorted({site.kind for site in (*graph.sites, *graph.composites)})
         return Message(start, f"the model has layers of kind {listing(kinds)}", "MIM-P024")
     site, reason = reasons[0]
