@@ -21,6 +21,11 @@ from mimetic.models.build import Request, seeded_build
 from mimetic.models.checkpoint import first_line, fit_weights
 from mimetic.models.config import Model, Timm, Torchvision
 
+_OUTSIDE = frozenset(
+    {"cfg", "checkpoint", "dir", "file", "hub", "overlay", "path", "pretrained", "url", "weights"}
+)
+"""Words in the name of an argument that lets a constructor read, download or write something."""
+
 _PRETRAINED = ("weights", "weights_backbone", "pretrained", "pretrained_cfg", "checkpoint_path")
 _FIELDS = {"num_classes": "num_classes", "in_chans": "in_channels", "in_channels": "in_channels"}
 _AUXILIARY = {"googlenet", "inception_v3"}
@@ -92,6 +97,7 @@ def _make(
                 f"args of `{model}`: write `{_FIELDS[name]}: {value}` beside `name`, not in `args`",
                 code="MIM-M003",
             )
+    check_arguments(model, arguments)
     try:
         return seeded_build(make, request)
     except UserError:
@@ -103,6 +109,37 @@ def _make(
             f"{request.num_classes} classes: {error}; `args` are the keyword arguments of its constructor",
             code="MIM-M004",
         ) from error
+
+
+def check_arguments(model: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments by which a constructor would reach outside: paths, URLs, hubs, configurations.
+
+    A recipe may come from a stranger.
+
+    Raises:
+        UserError: Naming the argument.
+    """
+    for name, value in arguments.items():
+        if value not in (None, False) and _reaches_outside(name, value):
+            raise UserError(
+                f"args of `{model}`: a recipe may not set `{name}`: the constructor could read, download or "
+                "write something by it; build the model in Python (`type: python` with --allow-code)",
+                code="MIM-M010",
+            )
+
+
+def _reaches_outside(name: str, value: Any) -> bool:
+    """Return whether an argument, or an entry of it, names something outside the model."""
+    words = set(name.lower().replace("drop_path", "drop").split("_"))  # the rate of stochastic depth
+    if words & _OUTSIDE:
+        return True
+    if isinstance(value, Mapping):
+        return any(_reaches_outside(str(key), entry) for key, entry in value.items())
+    if isinstance(value, list | tuple):
+        return any(_reaches_outside("", entry) for entry in value)
+    return isinstance(value, str) and (
+        "://" in value or value.startswith(("/", "~", "hf-hub:", "local-dir:"))
+    )
 
 
 @contextmanager
@@ -161,6 +198,7 @@ def load_published(model: nn.Module, section: Model, weights: str) -> None:
             code="MIM-M007",
         )
     label = f"{section.type_name()}:{section.name}"
+    check_arguments(label, section.args)
     find = _torchvision_weights if isinstance(section, Torchvision) else _timm_weights
     known, download = find(section)
     if weights not in known:

@@ -38,11 +38,15 @@ def _processor() -> str:
     return next(lines, "").partition(":")[2].strip()
 
 
+GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "diff.external=")
+"""git without the programs that a repository's own configuration may start."""
+
+
 def _git(*arguments: str) -> str:
     """Return the output of git in the current directory, empty if it is not a repository."""
     try:
         done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
-            ["git", *arguments],  # noqa: S607
+            [*GIT, *arguments],
             capture_output=True,
             text=True,
             timeout=5,

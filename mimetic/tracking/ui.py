@@ -75,7 +75,7 @@ def ui_command(
         port: A free port.
         root: Folder of the runs; artifacts made in the UI are written below it.
     """
-    argv = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri, "--host", HOST]
+    argv = [sys.executable, "-P", "-m", "mlflow", "ui", "--backend-store-uri", store_uri, "--host", HOST]
     argv += ["--port", str(port), "--workers", "1"]
     argv += ["--default-artifact-root", (Path(root).resolve() / "artifacts").as_uri()]
     settings = {

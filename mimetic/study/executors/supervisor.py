@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import IO
 
 from mimetic.errors import RunError
@@ -41,15 +43,27 @@ def start_worker(
         own_session: Whether Ctrl-C reaches this process alone, which then stops the worker.
     """
     return subprocess.Popen(
-        [sys.executable, "-m", "mimetic.study.executors.worker"],
+        [sys.executable, "-P", "-m", "mimetic.study.executors.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
         bufsize=1,
-        env={**os.environ, **WORKER_ENVIRONMENT, **environment},
+        env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": _python_path(), **environment},
         start_new_session=own_session,
     )
+
+
+def _python_path() -> str:
+    """Return the module search path of workers: this process's, and the folder that contains mimetic.
+
+    `-P` keeps the current folder off the path, where a stranger's `regex.py` would be imported; in a checkout
+    without an installation, mimetic itself must still be found.
+    """
+    package = str(Path(__file__).parents[3])
+    existing = os.environ.get("PYTHONPATH", "")
+    installed = package in {sysconfig.get_paths()[name] for name in ("purelib", "platlib")}
+    return existing if installed else os.pathsep.join(filter(None, (existing, package)))
 
 
 def send_line(worker: "subprocess.Popen[str]", line: str) -> None:

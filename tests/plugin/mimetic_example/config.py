@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mimetic.study.config import Executor
 from pydantic import Field
 
 from mimetic.config.base import Count, Positive
@@ -12,6 +11,7 @@ from mimetic.data.config import ImageData
 from mimetic.data.shapes import ImageShape
 from mimetic.initializers.config import Init
 from mimetic.models.config import Model
+from mimetic.study.config import Executor
 from mimetic.train.config import Optimizer
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from itertools import chain
 
-from mimetic.study.trials.cache import TrialCache
-
 from mimetic.study.executors.executor import ExecutorRequest, Tick
 from mimetic.study.layout import Trial
+from mimetic.study.trials.cache import TrialCache
 from mimetic.study.trials.trial import run_trial
 from mimetic_example.config import Inline
 
