@@ -7,7 +7,6 @@ import typer
 
 from mimetic.cli.console import AllowCode, ModelName, Root, console, example, print_table
 from mimetic.errors import UserError
-from mimetic.recipe.load import load
 from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
@@ -51,6 +50,8 @@ def diff(
 
 def _plan(text: str, *, model: str | None, root: Path, allow_code: bool) -> "tuple[str, Plan]":
     """Return the arm that `RECIPE#ARM` names, and its plan."""
+    from mimetic.recipe.load import load
+
     path, _, arm = text.partition("#")
     recipe = load(path)
     if not arm and len(recipe.arms) > 1:

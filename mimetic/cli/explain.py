@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mimetic.cli.console import AllowCode, ArmName, ModelName, Overrides, RecipePath, Root, console, example
-from mimetic.recipe.load import load
 from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
@@ -37,6 +36,8 @@ def explain(
     allow_code: AllowCode = False,
 ) -> None:
     """Show the verdict of every rule on a parameter or on all parameters of a layer."""
+    from mimetic.recipe.load import load
+
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
     from mimetic.cli.inputs import plans_of
     from mimetic.plans.explain import explain as verdicts

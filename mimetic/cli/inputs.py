@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mimetic.errors import UserError
-from mimetic.recipe.load import load
 
 if TYPE_CHECKING:
     from mimetic.plans.plan import Plan
@@ -85,6 +84,7 @@ def find_study(study: str | None, root: Path) -> Path:
     Raises:
         UserError: If there is none.
     """
+    from mimetic.recipe.load import load
     from mimetic.study.layout import studies
 
     if study is not None and Path(study).is_dir():

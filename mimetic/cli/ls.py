@@ -1,15 +1,17 @@
 """`mimetic ls`: list recipes, the types a recipe may name, and studies."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mimetic.cli.console import Root, console, example, pluralize, print_item
 from mimetic.cli.inputs import suggestion
-from mimetic.config.registry import families, registered
 from mimetic.errors import UserError
 from mimetic.study.layout import DEFAULT_ROOT
+
+if TYPE_CHECKING:
+    from mimetic.config.registry import Component
 
 EPILOG = example(
     """  $ mimetic ls recipes
@@ -33,16 +35,18 @@ def ls(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """List shipped recipes, the types a recipe may name with their arguments, and studies."""
+    from mimetic.config.registry import families, registered
+
     known = families()
     if what in {None, "recipes"}:
         _list_recipes()
     if what in {None, "studies"}:
         _list_studies(root)
     for family in known if what is None else [what] if what in known else []:
-        _list_family(family)
+        _list_family(family, registered(family))
     owners = [family for family in known if what in registered(family)]
     for family in owners:
-        _list_type(family, str(what))
+        _list_type(f"{family} `{what}`", registered(family)[str(what)])
     if what not in {None, "recipes", "studies", *known} and not owners:
         names = ["recipes", "studies", *known, *(name for family in known for name in registered(family))]
         hint = suggestion(str(what), names, count=3) or f"try {', '.join(names[:9])}"
@@ -83,18 +87,17 @@ def _list_studies(root: Path) -> None:
         out.print(f"  {folder}  {arms} × {seeds}", soft_wrap=True)
 
 
-def _list_family(family: str) -> None:
+def _list_family(family: str, types: "dict[str, type[Component]]") -> None:
     out = console()
     out.print(family)
-    for name, section in registered(family).items():
+    for name, section in types.items():
         print_item(out, name, _first_line(section.__doc__), width=18)
 
 
-def _list_type(family: str, name: str) -> None:
+def _list_type(name: str, section: "type[Component]") -> None:
     """Print a type with its arguments and their defaults."""
     out = console()
-    section = registered(family)[name]
-    out.print(f"{family} `{name}`: {_first_line(section.__doc__)}")
+    out.print(f"{name}: {_first_line(section.__doc__)}")
     for key, field in section.model_fields.items():
         if key != "type":
             default = "" if field.is_required() else repr(field.get_default(call_default_factory=True))

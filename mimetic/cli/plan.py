@@ -17,7 +17,6 @@ from mimetic.cli.console import (
     pluralize,
     print_table,
 )
-from mimetic.recipe.load import load
 from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
@@ -55,6 +54,8 @@ def plan(
     allow_code: AllowCode = False,
 ) -> None:
     """Show how every parameter is initialized: rule, initializer, arguments, expected std, frozen or not."""
+    from mimetic.recipe.load import load
+
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
     from mimetic.cli.inputs import planned
 

@@ -23,7 +23,6 @@ from mimetic.cli.console import (
     print_comparison,
 )
 from mimetic.errors import UserError
-from mimetic.recipe.load import load
 from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ def run(
     allow_code: AllowCode = False,
 ) -> None:
     """Train every arm on every seed, track all of it in MLflow, and compare the arms."""
+    from mimetic.recipe.load import load
+
     loaded = load(recipe, overrides=overrides if overrides is not None else ())
     _check_root(root)
     from mimetic.cli.display import Progress

@@ -8,7 +8,6 @@ import typer
 
 from mimetic.cli.console import example, write_file
 from mimetic.errors import UserError
-from mimetic.recipe.json_schema import json_schema
 
 EPILOG = example(
     """  $ mimetic schema --output recipe.schema.json
@@ -26,6 +25,8 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON Schema of recipes, with all registered types, plug-ins included."""
+    from mimetic.recipe.json_schema import json_schema
+
     text = json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
     if check is not None:
         if not check.is_file() or check.read_text(encoding="utf-8") != text:

@@ -7,7 +7,6 @@ import typer
 
 from mimetic.cli.console import WRONG, Overrides, error_text, example, pluralize
 from mimetic.errors import UserError
-from mimetic.recipe.load import load
 
 EPILOG = example(
     """  $ mimetic validate recipes/quickstart.yaml
@@ -29,6 +28,8 @@ def validate(
     overrides: Overrides = None,
 ) -> None:
     """Check recipes for mistakes; each is shown with its position and a repair."""
+    from mimetic.recipe.load import load
+
     wrong = 0
     for path in _recipes(paths):
         try:

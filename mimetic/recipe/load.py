@@ -14,11 +14,11 @@ from mimetic.config.errors import Issue, RecipeError, clipped
 from mimetic.config.text import yaml_source
 from mimetic.config.text.tree import Map, NodePosition, plain, wrapped
 from mimetic.errors import UserError
-from mimetic.recipe.compose.composition import Composition
+from mimetic.recipe.compose.composition import MAIN, Composition
 from mimetic.recipe.compose.group import ARMS, RECIPE
 from mimetic.recipe.compose.layer import check_version, checked_layer, named_entries
 from mimetic.recipe.compose.overrides import layer_of
-from mimetic.recipe.recipe import Arm, Provenance, Recipe
+from mimetic.recipe.recipe import Provenance, Recipe
 from mimetic.recipe.stages import UNUSED_STAGE
 from mimetic.recipe.validate.messages import issues_of
 
@@ -107,7 +107,7 @@ def _validated(tree: Map) -> tuple[Recipe | None, list[Issue]]:
     try:
         return Recipe.model_validate(plain(tree)), []
     except ValidationError as error:
-        return None, issues_of(error, tree, RECIPE)
+        return None, issues_of(error.errors(include_url=False), tree, RECIPE)
 
 
 def _unused(issues: Iterable[Issue]) -> set[str]:
@@ -145,10 +145,14 @@ def _as_name(stem: str) -> str:
 def _issues_of_shared(composition: Composition) -> list[Issue]:
     """Return the errors in what all arms share, even where every arm replaces it."""
     shared = composition.shared(ARMS)
+    # as the only arm of a recipe: pydantic would build the validator of a lone arm from scratch
+    arms = Map(shared.here).put(MAIN, shared, shared.here)
+    tree = Map(shared.here).put("name", MAIN, shared.here).put(ARMS.key, arms, shared.here)
     try:
-        Arm.model_validate(plain(shared))
+        Recipe.model_validate(plain(tree))
     except ValidationError as error:
-        return issues_of(error, shared, ARMS.node, complete=False)
+        errors = [found for found in error.errors(include_url=False) if found["loc"]]  # () is of the stages
+        return issues_of(errors, tree, RECIPE, complete=False)
     return []
 
 

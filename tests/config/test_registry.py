@@ -20,7 +20,7 @@ from mimetic.recipe.validate.schema_node import SchemaNode, node_of
 def test_families() -> None:
     """Every place of the language where a type stands has types."""
     wanted = {"init", "covariance", "scale", "model", "surgery", "data", "augment", "optimizer", "schedule"}
-    wanted |= {"learner"}
+    wanted |= {"learner", "executor"}
     assert set(families()) == wanted
     assert all(registered(family) for family in families())
 

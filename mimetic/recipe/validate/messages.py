@@ -1,10 +1,9 @@
 """Turn pydantic's errors into issues: the position of each error, a message and a repair."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from mimetic.config.base import NAME_PATTERN, VALIDATION_ERROR
@@ -93,16 +92,18 @@ class _Fault:
         return self.error.get("ctx", {})  # type: ignore[no-any-return]
 
 
-def issues_of(error: ValidationError, tree: Map, root: SchemaNode, *, complete: bool = True) -> list[Issue]:
+def issues_of(
+    errors: Iterable[Mapping[str, Any]], tree: Map, root: SchemaNode, *, complete: bool = True
+) -> list[Issue]:
     """Return the errors of a validation as issues.
 
     Args:
-        error: Pydantic's error.
+        errors: Pydantic's errors.
         tree: The tree that was validated.
         root: Its schema.
         complete: False for what all arms share, where an arm may add what is missing.
     """
-    faults = [_located(found, tree, root) for found in error.errors(include_url=False)]
+    faults = [_located(found, tree, root) for found in errors]
     issues = [_issue(f) for f in faults if f.form is None and (complete or not _may_be_completed(f))]
     for form in dict.fromkeys(f.form for f in faults if f.form is not None):
         issues += _issues_of_union([f for f in faults if f.form == form])
