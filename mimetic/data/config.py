@@ -206,6 +206,7 @@ def _rising(value: tuple[int, int]) -> tuple[int, int]:
     if shortest > longest:
         raise validation_error(
             f"the shortest string has {shortest} letters, the longest {longest}",
+            code="MIM-D070",
             hint=f"write `[{longest}, {shortest}]`",
         )
     return value

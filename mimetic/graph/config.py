@@ -48,9 +48,9 @@ class Range(Section):
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if self.min is None and self.max is None:
-            raise validation_error("the range has no end", hint="give `min`, `max` or both")
+            raise validation_error("the range has no end", code="MIM-G020", hint="give `min`, `max` or both")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise validation_error(f"`min` {self.min} is larger than `max` {self.max}")
+            raise validation_error(f"`min` {self.min} is larger than `max` {self.max}", code="MIM-G021")
         return self
 
     def holds(self, value: int | None) -> bool:
@@ -74,7 +74,9 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     start, end = value
     if start > end:
         raise validation_error(
-            f"the depth range starts at {start}, after its end {end}", hint=f"write `[{end}, {start}]`"
+            f"the depth range starts at {start}, after its end {end}",
+            code="MIM-G022",
+            hint=f"write `[{end}, {start}]`",
         )
     return value
 
@@ -160,17 +162,22 @@ class DeclaredAttention(Section):
             whole = next((other for other in given[:place] if set(key) <= set(other)), None)
             if whole is not None:
                 what = "all three" if whole == "qkv" else "both"
-                raise validation_error(f"`{whole}` is one layer for {what}, and `{key}` another", at=(key,))
+                raise validation_error(
+                    f"`{whole}` is one layer for {what}, and `{key}` another", code="MIM-G023", at=(key,)
+                )
             same = next((other for other in given[:place] if named[other] == named[key]), None)
             if same is not None:
-                raise validation_error(f"`{key}` is the same layer as `{same}`", at=(key,))
+                raise validation_error(f"`{key}` is the same layer as `{same}`", code="MIM-G024", at=(key,))
         missing = next((key for key in "qkv" if key not in "".join(given)), None)
         if missing is not None:
             hint = "give `q`, `k` and `v`; or `q` and one `kv`; or one `qkv`"
-            raise validation_error(f"the attention has no `{missing}`", hint=hint)
+            raise validation_error(f"the attention has no `{missing}`", code="MIM-G025", hint=hint)
         if self.heads is not None and self.kv_heads is not None and self.heads % self.kv_heads:
-            what = f"{self.heads} heads cannot share {self.kv_heads} of keys and values"
-            raise validation_error(what, at=("kv_heads",))
+            raise validation_error(
+                f"{self.heads} heads cannot share {self.kv_heads} of keys and values",
+                code="MIM-G026",
+                at=("kv_heads",),
+            )
         return self
 
 
@@ -190,7 +197,9 @@ class DeclaredMlp(Section):
     @model_validator(mode="after")
     def _two(self) -> "DeclaredMlp":
         if self.fc1 == self.fc2:
-            raise validation_error("a pair is two layers, and both are the same", at=("fc2",))
+            raise validation_error(
+                "a pair is two layers, and both are the same", code="MIM-G027", at=("fc2",)
+            )
         return self
 
 

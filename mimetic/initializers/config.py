@@ -189,7 +189,9 @@ class _ValueProjection(AttentionInit):
     def _not_dead(self) -> Self:
         if self.vp_noise == 0.0 and self.vp_diag == 0.0:
             hint = "give one of them; a projection of zeros alone is `init: zeros`"
-            raise validation_error("`vp_noise` and `vp_diag` are both 0: both maps would stay 0", hint=hint)
+            raise validation_error(
+                "`vp_noise` and `vp_diag` are both 0: both maps would stay 0", code="MIM-I101", hint=hint
+            )
         return self
 
 
@@ -296,7 +298,7 @@ class MimeticSsm(Init, type="mimetic_ssm", impl="mimetic.initializers.mimetic_ss
     def _something(self) -> Self:
         if not (self.decay or self.step or self.recall or self.convolution):
             hint = "switch `decay`, `step`, `recall` or `convolution` on, or remove the rule"
-            raise validation_error("all four components are switched off", hint=hint)
+            raise validation_error("all four components are switched off", code="MIM-I102", hint=hint)
         return self
 
     @property

@@ -17,7 +17,9 @@ from mimetic.errors import UserError
 def _odd(value: int) -> int:
     if value % 2 == 0:
         raise validation_error(
-            f"a kernel of side {value} has no centre", hint=f"choose {value - 1} or {value + 1}"
+            f"a kernel of side {value} has no centre",
+            code="MIM-M044",
+            hint=f"choose {value - 1} or {value + 1}",
         )
     return value
 
@@ -133,10 +135,12 @@ class Mamba(Model, type="mamba", impl="mimetic.models.builtin:mamba"):
     def _whole_heads(self) -> Self:
         inner = 2 * self.dim
         if self.version == 2 and inner % self.head_dim:  # noqa: PLR2004 - Mamba-2
-            message = (
-                f"the 2·dim = {inner} channels inside a layer do not divide into heads of {self.head_dim}"
+            raise validation_error(
+                f"the 2·dim = {inner} channels inside a layer do not divide into heads of {self.head_dim}",
+                code="MIM-M045",
+                at=("head_dim",),
+                hint="choose a divisor of 2·dim",
             )
-            raise validation_error(message, at=("head_dim",), hint="choose a divisor of 2·dim")
         return self
 
 
@@ -181,14 +185,17 @@ class Vit(Model, type="vit", impl="mimetic.models.builtin:vit"):
     def _fitting(self) -> Self:
         width, _, heads = self.shape
         if width % heads:
-            raise validation_error(f"a width of {width} cannot be shared by {heads} heads")
+            raise validation_error(f"a width of {width} cannot be shared by {heads} heads", code="MIM-M046")
         if self.image_size % self.patch_size:
             raise validation_error(
                 f"images of side {self.image_size} have no whole patches of side {self.patch_size}",
+                code="MIM-M047",
                 hint="give an `image_size` that is a multiple of `patch_size`",
             )
         if self.positions == "sincos" and width % 4:
-            raise validation_error(f"sines and cosines need a width that is a multiple of 4, not {width}")
+            raise validation_error(
+                f"sines and cosines need a width that is a multiple of 4, not {width}", code="MIM-M048"
+            )
         return self
 
 

@@ -23,8 +23,10 @@ def sincos2d(grid: tuple[int, int], dim: int, *, layout: Layout, temperature: fl
     bands = dim // 4
     least = 2 if layout == "simple" else 1
     if dim % 4 or bands < least:
-        message = f"sincos2d needs a width that is a multiple of 4, at least {4 * least}, not {dim}"
-        raise UserError(message)
+        raise UserError(
+            f"sincos2d needs a width that is a multiple of 4, at least {4 * least}, not {dim}",
+            code="MIM-M050",
+        )
     last = bands - 1 if layout == "simple" else bands
     omega_B = temperature ** (-torch.arange(bands, dtype=torch.float64) / last)
     rows, columns = grid

@@ -76,7 +76,7 @@ def planned_inputs(
             keys = _keys(arm, spec)
             if keys is None or isinstance(error, RecipeError):
                 raise
-            issues.append(at.issue(str(error), *keys))
+            issues.append(at.issue(str(error), *keys, code=error.code))
     if issues:
         raise RecipeError(issues)
     return found

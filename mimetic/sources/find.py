@@ -268,7 +268,7 @@ def replace_runs(recipe: Recipe, fetch: Callable[[str], Path]) -> Recipe:
             folders[run] = fetch(run)
         except UserError as error:
             hint = "give the id of a finished trial's run, 32 digits as `mimetic ui` shows them"
-            issues[run] = Issue(str(error), path, recipe.where(*path), hint)
+            issues[run] = Issue(str(error), path, recipe.where(*path), hint, code=error.code)
     if issues:
         raise RecipeError(tuple(issues.values()))
 

@@ -35,6 +35,7 @@ class Rewrite(Component, family="surgery"):
         if value.param is not None:
             raise validation_error(
                 "a rewrite replaces whole layers, so it has no `param`",
+                code="MIM-U040",
                 at=("param",),
                 hint="remove it; rules select parameters",
             )

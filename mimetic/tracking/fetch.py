@@ -50,7 +50,7 @@ def fetch_trial(root: str | os.PathLike[str], run_id: str, *, weights: str) -> P
     """
     file = sqlite_path(tracking_uri(root))
     if file is not None and not file.is_file():  # `connect` would make one
-        raise UserError(f"there is no run {run_id}: nothing was tracked in {file} yet")
+        raise UserError(f"there is no run {run_id}: nothing was tracked in {file} yet", code="MIM-L010")
     uri, client = connect(root)
     with store_errors(uri):
         run = _found(client, run_id, uri)
@@ -62,11 +62,13 @@ def fetch_trial(root: str | os.PathLike[str], run_id: str, *, weights: str) -> P
         or not seed.isdecimal()
     ):
         raise UserError(
-            f"run {run_id} of {uri} is not a trial of ours: take one whose `{KIND}` says `trial` or `stage`"
+            f"run {run_id} of {uri} is not a trial: choose one whose `{KIND}` is `trial` or `stage`",
+            code="MIM-L011",
         )
     if run.info.status != "FINISHED":
         raise UserError(
-            f"run {run_id} ({arm} · seed {seed}) is {run.info.status}; its weights are kept once it finished"
+            f"run {run_id} ({arm} · seed {seed}) is {run.info.status}; weights are stored when it finishes",
+            code="MIM-L012",
         )
     parts = study.split("/")
     if len(parts) == 2 and all(re.fullmatch(NAME_PATTERN, part) for part in parts):  # noqa: PLR2004
@@ -86,7 +88,7 @@ def _found(client: Any, run_id: str, uri: str) -> Any:
         return client.get_run(run_id)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise UserError(f"there is no run {run_id} in {uri}") from None
+            raise UserError(f"there is no run {run_id} in {uri}", code="MIM-L013") from None
         raise
 
 
@@ -104,8 +106,11 @@ def _download(client: Any, uri: str, run_id: str, there: Path, *, weights: str) 
                 try:
                     path = client.download_artifacts(run_id, artifact, str(coming))
                 except (MlflowException, OSError) as error:
-                    message = f"run {run_id} of {uri} has no artifact `{artifact}` to fetch ({error}); "
-                    raise RunError(message + "it may have been deleted: take another run") from error
+                    raise RunError(
+                        f"run {run_id} of {uri} has no artifact `{artifact}` to fetch ({error}); "
+                        "it may have been deleted: choose another run",
+                        code="MIM-L014",
+                    ) from error
             move(path, place / Path(artifact).name)
     finally:
         rmtree(coming, ignore_errors=True)
