@@ -140,8 +140,10 @@ def choose_arm(recipe: Recipe, arm: str | None) -> str:
     names = ", ".join(f"`{name}`" for name in recipe.arms)
     if arm is None:
         if len(recipe.arms) > 1:
-            raise UserError(f"recipe `{recipe.name}` has several arms, choose one with `arm`: {names}")
+            raise UserError(
+                f"recipe `{recipe.name}` has several arms, choose one with `arm`: {names}", code="MIM-A020"
+            )
         return next(iter(recipe.arms))
     if arm not in recipe.arms:
-        raise UserError(f"recipe `{recipe.name}` has no arm `{arm}` (arms: {names})")
+        raise UserError(f"recipe `{recipe.name}` has no arm `{arm}` (arms: {names})", code="MIM-A021")
     return arm

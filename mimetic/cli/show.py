@@ -133,4 +133,6 @@ def check_picture(picture: Path | None) -> None:
     from mimetic.errors import UserError
 
     if picture is not None and picture.suffix not in {".png", ".pdf", ".svg"}:
-        raise UserError(f"--picture: {picture} ends in none of .png, .pdf and .svg; choose one of these")
+        raise UserError(
+            f"--picture: {picture} ends in none of .png, .pdf and .svg; choose one of these", code="MIM-X140"
+        )

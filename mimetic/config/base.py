@@ -35,7 +35,7 @@ VALIDATION_ERROR = "invalid"
 def validation_error(
     message: str,
     *,
-    code: str = "MIM-R001",
+    code: str,
     at: tuple[str | int, ...] = (),
     offset: int | None = None,
     hint: str | None = None,

@@ -45,8 +45,11 @@ def agop(
     """
     groups, outputs, _ = gram.gram_GOO.shape
     if groups * outputs != len(weight_OIK):
-        message = f"{source}: gradients of {groups * outputs} outputs do not belong to a weight of shape "
-        raise UserError(message + f"{tuple(weight_OIK.shape)}; measure them at this layer")
+        raise UserError(
+            f"{source}: gradients of {groups * outputs} outputs do not belong to a weight of shape "
+            f"{tuple(weight_OIK.shape)}; measure them at this layer",
+            code="MIM-V101",
+        )
     factor_OD = rooted(weight_OIK, gram_roots(gram))
     if normalize == "mean":
         factor_OD = factor_OD / math.sqrt(gram.images)

@@ -27,11 +27,15 @@ def mixed(covariances: Sequence[Covariance], weights: Sequence[float]) -> Covari
         UserError: If the patches differ, a weight is negative, or there is nothing to mix.
     """
     if len(covariances) != len(weights) or not covariances:
-        message = f"a mixture needs one weight per covariance, not {len(weights)} for {len(covariances)}"
-        raise UserError(message)
+        raise UserError(
+            f"a mixture needs one weight per covariance, not {len(weights)} for {len(covariances)}",
+            code="MIM-V111",
+        )
     if min(weights) < 0.0 or sum(weights) <= 0.0:
-        message = f"the weights of a mixture must be at least 0 and not all 0, not {list(weights)}"
-        raise UserError(message)
+        raise UserError(
+            f"the weights of a mixture must be at least 0 and not all 0, not {list(weights)}",
+            code="MIM-V112",
+        )
     for other in covariances[1:]:
         _same_patch(covariances[0], other)
     factor_RD = torch.cat(
@@ -141,9 +145,11 @@ def _ratio(product: float, left: float, right: float) -> float:
 
 def _same_patch(left: Covariance, right: Covariance) -> None:
     if left.patch != right.patch:
-        message = f"covariance `{left.provenance.source}` is over patches {left.patch}, "
-        message += f"`{right.provenance.source}` over {right.patch}; transfer one to the other's patch first"
-        raise UserError(message)
+        raise UserError(
+            f"covariance `{left.provenance.source}` is over patches {left.patch}, "
+            f"`{right.provenance.source}` over {right.patch}; transfer one to the other's patch first",
+            code="MIM-V113",
+        )
 
 
 def _joined(covariances: Sequence[Covariance]) -> Covariance:

@@ -82,17 +82,23 @@ def transfer_covariance(spec: Transferred, harvest: Harvest, site: Site) -> Cova
 
 def _geometry(site: Site, harvest: Harvest) -> Geometry:
     if site.geometry is None:
-        message = f"{site.layer}: a {site.kind} layer has no filters that {harvest.origin} could give; "
-        raise UserError(message + "match convolution or linear layers, or use an `init` by name")
+        raise UserError(
+            f"{site.layer}: a {site.kind} layer has no filters that {harvest.origin} could give; "
+            "match convolution or linear layers, or use an `init` by name",
+            code="MIM-V121",
+        )
     return site.geometry
 
 
 def _check_sides(harvest: Harvest, harvested: Harvested, site: Site) -> None:
     geometry = _geometry(site, harvest)
     if len(harvested.geometry.kernel_size) != len(geometry.kernel_size):
-        message = f"{_pair(harvest, harvested, site)}: their kernels have "
-        message += f"{len(harvested.geometry.kernel_size)} and {len(geometry.kernel_size)} sides; "
-        raise UserError(message + "choose layers of our kind with `kind` or a map")
+        raise UserError(
+            f"{_pair(harvest, harvested, site)}: their kernels have "
+            f"{len(harvested.geometry.kernel_size)} and {len(geometry.kernel_size)} sides; "
+            "choose layers of the same kind with `kind` or a map",
+            code="MIM-V122",
+        )
 
 
 def _check_structure(harvest: Harvest, parts: Sequence[Part], site: Site, channels: Channels) -> None:
@@ -101,9 +107,12 @@ def _check_structure(harvest: Harvest, parts: Sequence[Part], site: Site, channe
     for part in parts:
         pixels = min(math.prod(part.harvested.geometry.kernel_size), math.prod(geometry.kernel_size))
         if channels == "marginal" and pixels == 1:
-            message = f"{_pair(harvest, part.harvested, site)}: their input channels differ, and apart from "
-            message += "these there is no kernel to carry over; match layers of its width or with a kernel "
-            raise UserError(message + "above 1×1, or begin this layer with an `init`")
+            raise UserError(
+                f"{_pair(harvest, part.harvested, site)}: their input channels differ, and there is "
+                "no kernel to transfer either; match layers of its width or with a kernel above 1×1, "
+                "or initialize this layer with an `init`",
+                code="MIM-V123",
+            )
 
 
 def _channels(spec: Transferred, harvest: Harvest, parts: Sequence[Part], geometry: Geometry) -> Channels:
@@ -158,8 +167,11 @@ def _fitted(spec: Transferred, cov: Covariance, patch: PatchGeometry, channels: 
     """Return a layer's covariance over our patch: refined, then channels, then kernel."""
     if spec.refined_on_transfer:
         if spec.shrink == "auto":
-            message = f"covariance `{cov.provenance.source}`: a file holds no samples to estimate `shrink` "
-            raise UserError(message + "from; give a number, or shrink where it is harvested")
+            raise UserError(
+                f"covariance `{cov.provenance.source}`: a file has no samples to estimate `shrink` "
+                "from; give a number, or shrink where it is harvested",
+                code="MIM-V124",
+            )
         cov = refined(cov, shrink=spec.shrink, rank=spec.rank)
     if channels == "grey":
         cov = grey_from_rgb(cov)

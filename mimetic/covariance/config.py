@@ -248,25 +248,38 @@ class TrainedRef(Section):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        said = [name for name in self.alternatives if getattr(self, name) is not None]
-        if not said and self.model is not None:
+        given = [name for name in self.alternatives if getattr(self, name) is not None]
+        if not given and self.model is not None:
             hint = "add `checkpoint: …`, a file that holds them, or `weights: DEFAULT` for published ones"
-            raise validation_error("`model` alone has no trained weights", hint=hint)
-        if len(said) != 1:
-            found = " and ".join(f"`{name}`" for name in said) if said else "nothing"
-            hint = "keep one of them" if said else "write, for example, `{stage: small}`"
-            message = f"give one of {listed(self.alternatives)}, found {found}"
-            raise validation_error(message, at=tuple(said[1:2]), hint=hint)
+            raise validation_error("`model` alone has no trained weights", code="MIM-V201", hint=hint)
+        if len(given) != 1:
+            found = " and ".join(f"`{name}`" for name in given) if given else "nothing"
+            hint = "keep one of them" if given else "write, for example, `{stage: small}`"
+            raise validation_error(
+                f"give one of {listed(self.alternatives)}, found {found}",
+                code="MIM-V202",
+                at=tuple(given[1:2]),
+                hint=hint,
+            )
         if self.seeds != "own" and self.stage is None and self.arm is None:
-            message = f"`seeds` chooses among the seeds of a stage or an arm, and this is a {said[0]}"
-            raise validation_error(message, at=("seeds",), hint="remove it")
+            raise validation_error(
+                f"`seeds` chooses among the seeds of a stage or an arm, and this is a {given[0]}",
+                code="MIM-V203",
+                at=("seeds",),
+                hint="remove it",
+            )
         if self.weights is not None and self.model is None:
             hint = "say which, for example `model: {type: torchvision, name: resnet18}`"
-            raise validation_error("`weights` are those of a published model, which is missing", hint=hint)
-        if self.model is not None and self.checkpoint is None and self.weights is None:
-            hint = f"remove it: a {said[0]} knows its own model"
             raise validation_error(
-                "`model` says what `checkpoint` or `weights` fit", at=("model",), hint=hint
+                "`weights` are those of a published model, which is missing", code="MIM-V204", hint=hint
+            )
+        if self.model is not None and self.checkpoint is None and self.weights is None:
+            hint = f"remove it: a {given[0]} knows its own model"
+            raise validation_error(
+                "`model` says what `checkpoint` or `weights` fit",
+                code="MIM-V205",
+                at=("model",),
+                hint=hint,
             )
         return self
 
@@ -276,7 +289,9 @@ def no_text(value: Any) -> Any:
     if isinstance(value, str):
         key = "checkpoint" if "/" in value or value.endswith((".safetensors", ".pt", ".pth")) else "stage"
         hint = f"write `from: {{{key}: {clipped(value)}}}`"
-        raise validation_error(f"expected {TrainedRef.expected}, found {shown(value)}", hint=hint)
+        raise validation_error(
+            f"expected {TrainedRef.expected}, found {shown(value)}", code="MIM-V206", hint=hint
+        )
     return value
 
 
@@ -356,6 +371,7 @@ class WeightStatistic(Measured):
             raise validation_error(
                 "`of: change` needs the weights before training, and of "
                 f"`{{{self.from_.kind}: …}}` only those after it are known",
+                code="MIM-V207",
                 at=("of",),
                 hint=hint,
             )
@@ -385,7 +401,9 @@ def one_or_half(value: float) -> float:
     """Refuse powers other than 1 and 0.5."""
     if value not in {0.5, 1.0}:
         raise validation_error(
-            f"must be 1 or 0.5, found {value:g}", hint="1 is the matrix, 0.5 its square root"
+            f"must be 1 or 0.5, found {value:g}",
+            code="MIM-V208",
+            hint="1 is the matrix, 0.5 its square root",
         )
     return value
 
@@ -421,8 +439,12 @@ class Learned(Measured, type="learned"):
     def _from_a_learner(self) -> Self:
         if self.from_.stage is None and self.from_.trial is None:
             hint = "write `from: {stage: …}` with a stage that has a `learner`, or `from: {trial: …}`"
-            message = "what a learner learned is in a stage or a trial"
-            raise validation_error(message, at=("from", self.from_.kind), hint=hint)
+            raise validation_error(
+                "what a learner learned is in a stage or a trial",
+                code="MIM-V209",
+                at=("from", self.from_.kind),
+                hint=hint,
+            )
         return self
 
 

@@ -32,10 +32,13 @@ def correspondence(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tup
     name = site.layer if spec.layers == "name" else _mapped(spec.layers, harvest, site)
     found = harvest.layer(name)
     if found is None:
-        raise UserError(_missing(name, harvest, site))
+        raise _missing(name, harvest, site)
     if spec.kind is not None and found.kind != spec.kind:
-        message = f"{site.layer}: {found} of {harvest.origin} stands for it, and `kind` asks for a "
-        raise UserError(message + f"`{spec.kind}`; leave `kind` out, or name another layer")
+        raise UserError(
+            f"{site.layer}: {found} of {harvest.origin} corresponds to it, and `kind` is "
+            f"`{spec.kind}`; leave `kind` out, or name another layer",
+            code="MIM-V131",
+        )
     return (Part(found, 1.0),), f"from {name} of {harvest.origin}"
 
 
@@ -43,7 +46,7 @@ def _by_depth(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[Pa
     kind = site.kind if spec.kind is None else spec.kind
     candidates = [harvested for harvested in harvest.layers if harvested.kind == kind]
     if not candidates:
-        raise UserError(_no_kind(kind, harvest, site))
+        raise _no_kind(kind, harvest, site)
     lower, share = depth_position(site.depth, len(candidates))
     if spec.between == "nearest":
         lower, share = lower + round(share), 0.0
@@ -59,28 +62,36 @@ def _by_depth(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[Pa
 def _mapped(names: object, harvest: Harvest, site: Site) -> str:
     assert isinstance(names, dict)
     if site.layer not in names:
-        message = f"{site.layer}: the map `layers` names no layer of {harvest.origin} for this "
-        message += f"{described(site.kind, site.geometry)}; add `{site.layer}: <its layer>`, "
-        raise UserError(message + "or use `layers: depth`")
+        raise UserError(
+            f"{site.layer}: the map `layers` names no layer of {harvest.origin} for this "
+            f"{described(site.kind, site.geometry)}; add `{site.layer}: <its layer>`, "
+            "or use `layers: depth`",
+            code="MIM-V132",
+        )
     return str(names[site.layer])
 
 
-def _missing(name: str, harvest: Harvest, site: Site) -> str:
+def _missing(name: str, harvest: Harvest, site: Site) -> UserError:
     known = [harvested.layer for harvested in harvest.layers]
     ours = described(site.kind, site.geometry)
-    message = f"{site.layer}: {harvest.origin} has no measured layer `{name}` for this {ours}"
     close = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean `{close[0]}`? " if close else ""
-    return f"{message}; {hint}it has {_listing(known)}; use `layers: depth`, or a map from our names to its"
+    return UserError(
+        f"{site.layer}: {harvest.origin} has no measured layer `{name}` for this {ours}; "
+        f"{hint}it has {_listing(known)}; use `layers: depth`, or a map from our names to its",
+        code="MIM-V133",
+    )
 
 
-def _no_kind(kind: str, harvest: Harvest, site: Site) -> str:
+def _no_kind(kind: str, harvest: Harvest, site: Site) -> UserError:
     kinds = dict.fromkeys(harvested.kind for harvested in harvest.layers)
-    message = f"{site.layer}: {harvest.origin} has no layer of kind `{kind}` to stand for this "
-    message += f"{described(site.kind, site.geometry)}; it has "
     firsts = (next(str(h) for h in harvest.layers if h.kind == found) for found in kinds)
-    message += f"{', '.join(firsts)} and the like; "
-    return f"{message}choose one of its kinds, e.g. `kind: {next(iter(kinds))}`, or match other layers"
+    return UserError(
+        f"{site.layer}: {harvest.origin} has no layer of kind `{kind}` for this "
+        f"{described(site.kind, site.geometry)}; it has {', '.join(firsts)} and the like; "
+        f"choose one of its kinds, e.g. `kind: {next(iter(kinds))}`, or match other layers",
+        code="MIM-V134",
+    )
 
 
 def _listing(names: Collection[str]) -> str:

@@ -92,14 +92,21 @@ class Covariance:
         factor = self.factor_RD
         where = f"covariance `{self.provenance.source}`"
         if factor.ndim != 2 or factor.shape[0] < 1 or factor.shape[1] != self.patch.size:  # noqa: PLR2004
-            message = f"{where}: its factor has shape {tuple(factor.shape)}, but a patch {self.patch} needs "
-            raise UserError(message + f"(rank, {self.patch.size}); harvest it again")
+            raise UserError(
+                f"{where}: its factor has shape {tuple(factor.shape)}, but a patch {self.patch} needs "
+                f"(rank, {self.patch.size}); harvest it again",
+                code="MIM-V141",
+            )
         if factor.dtype != torch.float64 or factor.device.type != "cpu":
-            message = f"{where}: its factor is {factor.dtype} on {factor.device}; give float64 on the CPU"
-            raise UserError(message)
+            raise UserError(
+                f"{where}: its factor is {factor.dtype} on {factor.device}; give float64 on the CPU",
+                code="MIM-V142",
+            )
         if not all(math.isfinite(extreme) for extreme in factor.aminmax()):
-            message = f"{where}: its factor holds NaN or infinity; check the weights or data it came from"
-            raise UserError(message)
+            raise UserError(
+                f"{where}: its factor has NaN or infinite values; check the weights or data it came from",
+                code="MIM-V143",
+            )
 
     @property
     def rank(self) -> int:
@@ -180,8 +187,11 @@ class Covariance:
             UserError: If d is large: such a matrix is never needed to draw.
         """
         if self.patch.size > _DENSEST:
-            message = f"covariance `{self.provenance.source}`: a dense matrix over {self.patch.size} "
-            raise UserError(message + f"coordinates is refused (limit {_DENSEST}); use the factor")
+            raise UserError(
+                f"covariance `{self.provenance.source}`: a dense matrix over {self.patch.size} "
+                f"coordinates is too large (limit {_DENSEST}); use the factor",
+                code="MIM-V144",
+            )
         return self.factor_RD.T @ self.factor_RD
 
     def digest(self) -> str:

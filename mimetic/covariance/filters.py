@@ -43,13 +43,18 @@ def filter_covariance(
     """
     kernel = tuple(weight_OIK.shape[2:])
     if math.prod(kernel) <= 1:
-        message = f"{source}: a weight of shape {tuple(weight_OIK.shape)} has no spatial filters; "
-        raise UserError(message + "choose convolutions with a kernel above 1×1, or the source `nfm`")
+        raise UserError(
+            f"{source}: a weight of shape {tuple(weight_OIK.shape)} has no spatial filters; "
+            "choose convolutions with a kernel above 1×1, or the source `nfm`",
+            code="MIM-V151",
+        )
     samples_HD = weight_OIK.detach().double().cpu().flatten(2).flatten(0, 1)
     count = len(samples_HD)
     if count <= ddof or (centered and count < 2):  # noqa: PLR2004
-        message = f"{source}: {count} filter is too few for a covariance; choose a wider layer"
-        raise UserError(message)
+        raise UserError(
+            f"{source}: {count} filter is too few for a covariance; choose a wider layer",
+            code="MIM-V152",
+        )
     if centered:
         samples_HD = samples_HD - samples_HD.mean(dim=0)
     factor_RD = samples_HD / math.sqrt(count - ddof)

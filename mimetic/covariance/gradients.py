@@ -92,12 +92,16 @@ def gradient_grams(
             if progress is not None:
                 progress(images)
     if images == 0:
-        message = "there is no data to measure gradients on; give at least one batch"
-        raise UserError(message)
+        raise UserError(
+            "there is no data to measure gradients on; give at least one batch",
+            code="MIM-V161",
+        )
     for name, total in sums.items():
         if not bool(torch.isfinite(total).all()):
-            message = f"{name}: its gradients are not finite; check the weights, the data and the precision"
-            raise UserError(message)
+            raise UserError(
+                f"{name}: its gradients are not finite; check the weights, the data and the precision",
+                code="MIM-V162",
+            )
     scale = 1.0 if probes is None else 1.0 / probes
     return {name: Gram((scale * total).cpu(), images, probes) for name, total in sums.items()}
 
@@ -128,8 +132,10 @@ class _Cotangents:
         count = logits_NK.shape[1]
         if self.basis_CK is not None:
             if self.basis_CK.shape[1] != count:
-                message = f"the output basis is for {self.basis_CK.shape[1]} outputs, the model has {count}"
-                raise UserError(message)
+                raise UserError(
+                    f"the output basis is for {self.basis_CK.shape[1]} outputs, the model has {count}",
+                    code="MIM-V163",
+                )
             return self.basis_CK.to(logits_NK)
         kept = count if self.outputs is None else min(self.outputs, count)
         return torch.eye(kept, count, dtype=logits_NK.dtype, device=logits_NK.device)
@@ -162,8 +168,10 @@ def _accumulate(
     logits_NK = _logits(result, len(batch))
     missing = sorted(set(watched) - {name for name, _ in points})
     if missing:
-        message = f"{missing[0]}: the forward pass never calls this layer; leave it out"
-        raise UserError(message)
+        raise UserError(
+            f"{missing[0]}: the forward pass never calls this layer; leave it out",
+            code="MIM-V164",
+        )
     tensors = [point for _, point in points]
     for gradients in _gradients(logits_NK, tensors, list(cotangents.of(logits_NK)), chunk):
         for (name, _), gradient in zip(points, gradients, strict=True):
@@ -222,12 +230,18 @@ def _gram(gradient: Tensor, module: nn.Module, groups: int) -> Tensor:
 def _layer(model: nn.Module, name: str) -> nn.Module:
     modules = dict(model.named_modules())
     if name not in modules:
-        message = f"the model has no layer `{name}` to measure gradients at; its layers are "
-        raise UserError(message + ", ".join(f"`{known}`" for known in modules if known))
+        listed = ", ".join(f"`{known}`" for known in modules if known)
+        raise UserError(
+            f"the model has no layer `{name}` to measure gradients at; its layers are {listed}",
+            code="MIM-V165",
+        )
     module = modules[name]
     if not isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
-        message = f"{name}: gradients are measured at convolutions and linear layers, and this is a "
-        raise UserError(message + f"{type(module).__name__}; leave it out")
+        raise UserError(
+            f"{name}: gradients are measured at convolutions and linear layers, and this is a "
+            f"{type(module).__name__}; leave it out",
+            code="MIM-V166",
+        )
     return module
 
 
@@ -241,9 +255,13 @@ def _zeros(module: nn.Module) -> Tensor:
 def _logits(result: Any, images: int) -> Tensor:
     if not isinstance(result, Tensor) or result.ndim < 2 or len(result) != images:  # noqa: PLR2004
         kind = type(result).__name__ if not isinstance(result, Tensor) else f"shape {tuple(result.shape)}"
-        message = f"the model returns {kind}; gradients need a tensor (images, outputs)"
-        raise UserError(message)
+        raise UserError(
+            f"the model returns {kind}; gradients need a tensor (images, outputs)",
+            code="MIM-V167",
+        )
     if not bool(torch.isfinite(result).all()):
-        message = "the model's outputs are not finite; check its weights and the data"
-        raise UserError(message)
+        raise UserError(
+            "the model's outputs are not finite; check its weights and the data",
+            code="MIM-V168",
+        )
     return result.flatten(1)

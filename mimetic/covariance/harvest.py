@@ -112,14 +112,19 @@ def averaged(harvests: Sequence[Harvest], *, origin: str) -> Harvest:
         UserError: If their layers differ, or there are none.
     """
     if not harvests:
-        message = f"{origin}: there is no harvest to average; give at least one seed"
-        raise UserError(message)
+        raise UserError(
+            f"{origin}: there is no harvest to average; give at least one seed",
+            code="MIM-V171",
+        )
     first = harvests[0]
     for other in harvests[1:]:
         odd = {(h.layer, h.geometry) for h in first.layers} ^ {(h.layer, h.geometry) for h in other.layers}
         if odd:
-            message = f"{origin}: {first.origin} and {other.origin} differ in layer `{min(odd)[0]}`; "
-            raise UserError(message + "average harvests of one architecture")
+            raise UserError(
+                f"{origin}: {first.origin} and {other.origin} differ in layer `{min(odd)[0]}`; "
+                "average harvests of one architecture",
+                code="MIM-V172",
+            )
     if len(harvests) == 1:
         return replace(first, origin=origin)
     layers = tuple(_mean([harvest.layers[i] for harvest in harvests]) for i in range(len(first.layers)))

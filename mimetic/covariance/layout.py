@@ -38,8 +38,11 @@ def filters_of(weight: Tensor, geometry: Geometry) -> Tensor:
         UserError: If the weight has not the shape in which such a layer stores its filters.
     """
     if tuple(weight.shape) != stored_shape(geometry):
-        message = f"a weight of shape {tuple(weight.shape)} is not one of {geometry}; "
-        raise UserError(message + "give the layer's own weight and geometry")
+        raise UserError(
+            f"a weight of shape {tuple(weight.shape)} does not fit {geometry}; "
+            "give the weight and geometry of the same layer",
+            code="MIM-V181",
+        )
     if not geometry.transposed:
         return weight.contiguous()
     groups, kernel = geometry.groups, geometry.kernel_size

@@ -124,7 +124,9 @@ def patch_of(weight_OIK: Tensor) -> PatchGeometry:
 
 def _difference(weight_OIK: Tensor, initial_OIK: Tensor, source: str) -> Tensor:
     if weight_OIK.shape != initial_OIK.shape:
-        message = f"{source}: the weight has shape {tuple(weight_OIK.shape)}, "
-        message += f"the initial one {tuple(initial_OIK.shape)}; give the same layer before and after"
-        raise UserError(message)
+        raise UserError(
+            f"{source}: the weight has shape {tuple(weight_OIK.shape)}, "
+            f"the initial one {tuple(initial_OIK.shape)}; give the same layer before and after training",
+            code="MIM-V191",
+        )
     return weight_OIK.double() - initial_OIK.double()

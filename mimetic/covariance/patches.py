@@ -56,12 +56,16 @@ def patch_covariance(
             mean_D += patches_MD.sum(dim=0).double().cpu()
         count += len(patches_MD)
     if count == 0:
-        message = f"{source}: there are no images, or they are smaller than {kernel_size}; give at least one"
-        raise UserError(message)
+        raise UserError(
+            f"{source}: there are no images, or they are smaller than {kernel_size}; give at least one",
+            code="MIM-V042",
+        )
     second_DD, mean_D = total_DD / count, mean_D / count
     if not bool(torch.isfinite(second_DD).all()):
-        message = f"{source}: the images hold NaN or infinity; check the data and its normalization"
-        raise UserError(message)
+        raise UserError(
+            f"{source}: the images have NaN or infinite values; check the data and its normalization",
+            code="MIM-V043",
+        )
     matrix_DD = second_DD - torch.outer(mean_D, mean_D) if centered else second_DD
     root_DD, _ = symmetric_root(matrix_DD)
     return measured(root_DD, PatchGeometry(channels, kernel_size), source=source, samples=count)
@@ -110,8 +114,11 @@ def _patches(batch_NCHW: Tensor, kernel_size: tuple[int, int], stride: int, padd
     """Return all patches of a batch as rows (M, D)."""
     height, width = (side + 2 * padding for side in batch_NCHW.shape[2:])
     if height < kernel_size[0] or width < kernel_size[1]:
-        message = f"images of {height}×{width} pixels have no patches of {kernel_size[0]}×{kernel_size[1]}; "
-        raise UserError(message + "choose a smaller kernel, or larger images")
+        raise UserError(
+            f"images of {height}×{width} pixels have no patches of {kernel_size[0]}×{kernel_size[1]}; "
+            "choose a smaller kernel, or larger images",
+            code="MIM-V044",
+        )
     unfolded_NDM = nn.functional.unfold(batch_NCHW, kernel_size, padding=padding, stride=stride)
     return unfolded_NDM.transpose(1, 2).flatten(0, 1)
 

@@ -60,12 +60,17 @@ def shrunk(cov: Covariance, alpha: float, *, target: Target = "identity") -> Cov
         UserError: If α is outside [0, 1], or d is so large that the full-rank result should not be formed.
     """
     if not 0.0 <= alpha <= 1.0:
-        message = f"the shrinkage intensity must lie in [0, 1], not {alpha}"
-        raise UserError(message)
+        raise UserError(
+            f"the shrinkage intensity must be in [0, 1], not {alpha}",
+            code="MIM-V211",
+        )
     size = cov.patch.size
     if size > LARGEST:
-        message = f"covariance `{cov.provenance.source}`: shrinkage has full rank over {size} coordinates "
-        raise UserError(message + f"(limit {LARGEST}); shrink the spatial covariance instead")
+        raise UserError(
+            f"covariance `{cov.provenance.source}`: shrinkage has full rank over {size} coordinates "
+            f"(limit {LARGEST}); shrink the spatial covariance instead",
+            code="MIM-V212",
+        )
     mean = torch.full((size,), cov.trace / size, dtype=torch.float64)
     variance_D = mean if target == "identity" else cov.variance
     factor_RD = torch.cat((math.sqrt(1.0 - alpha) * cov.factor_RD, torch.diag((alpha * variance_D).sqrt())))

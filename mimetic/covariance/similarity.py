@@ -79,10 +79,11 @@ def similarities(
     left, right = _layers(one, names[0]), _layers(other, names[1])
     shared = [name for name in left if name in right and _comparable(left[name][1], right[name][1])]
     if not shared:
-        message = (
+        raise UserError(
             f"{names[0]} ({_listing(left)}) and {names[1]} ({_listing(right)}) share no layer of one name "
+            "and kernel; compare networks of one architecture",
+            code="MIM-V221",
         )
-        raise UserError(message + "and kernel; compare networks of one architecture")
     order = _order(one, left, images_NCHW, names[0])
     found: list[Similarity] = []
     for name in (name for name in order if name in shared):
@@ -117,8 +118,11 @@ def _layers(model: nn.Module, origin: str) -> dict[str, _Layer]:
         if kind in _KINDS and geometry is not None and isinstance(weight, Tensor):
             filters_OIK = filters_of(weight.detach(), geometry).to("cpu", torch.float64)
             if not bool(torch.isfinite(filters_OIK).all()):
-                message = f"{origin}: the weight of `{name}` ({described(kind, geometry)}) holds NaN or "
-                raise UserError(message + "infinity: its training diverged, or its file is damaged")
+                raise UserError(
+                    f"{origin}: the weight of `{name}` ({described(kind, geometry)}) has NaN or "
+                    "infinite values: its training diverged, or its file is damaged",
+                    code="MIM-V222",
+                )
             found[name] = (kind, geometry, filters_OIK)
     return found
 

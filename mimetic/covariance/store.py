@@ -42,8 +42,10 @@ def save(
         RunError: If there is nothing to write.
     """
     if not covariances:
-        message = f"{path}: there are no covariances to write; nothing was measured"
-        raise RunError(message)
+        raise RunError(
+            f"{path}: there are no covariances to write; nothing was measured",
+            code="MIM-V231",
+        )
     header = {
         "format": FORMAT,
         "about": dict(about) if about is not None else {},
@@ -84,8 +86,10 @@ def save_harvest(path: Path, harvest: Harvest, *, about: Mapping[str, Any] | Non
     """
     covariances = {h.layer: h.covariance for h in harvest.layers if h.covariance is not None}
     if len(covariances) < len(harvest.layers):
-        message = f"{path}: {harvest.statistic} of {harvest.origin} is not harvested yet; nothing is written"
-        raise RunError(message)
+        raise RunError(
+            f"{path}: {harvest.statistic} of {harvest.origin} is not harvested yet; nothing is written",
+            code="MIM-V232",
+        )
     layers = {h.layer: {"kind": h.kind, "depth": h.depth, **asdict(h.geometry)} for h in harvest.layers}
     told = {
         "origin": harvest.origin,
@@ -109,8 +113,11 @@ def load_harvest(path: Path) -> Harvest:
         spatial = bool(told.get("spatial", told["statistic"] == "filters"))
         return Harvest(str(told["origin"]), str(told["statistic"]), layers, spatial)
     except (KeyError, TypeError, ValueError) as error:
-        message = f"{path}: says nothing of the layers its covariances come from ({error}); "
-        raise UserError(message + "harvest it again with `mimetic harvest`") from error
+        raise UserError(
+            f"{path}: does not describe the layers its covariances come from ({error}); "
+            "harvest it again with `mimetic harvest`",
+            code="MIM-V233",
+        ) from error
 
 
 def _harvested(name: str, told: Any, cov: Covariance) -> Harvested:
@@ -137,11 +144,15 @@ def describe(path: Path) -> dict[str, Any]:
         UserError: If it is not a covariance file of ours.
     """
     if not path.is_file():
-        message = f"{path}: there is no such covariance file; `mimetic harvest` writes one"
-        raise UserError(message)
+        raise UserError(
+            f"{path}: there is no such covariance file; `mimetic harvest` writes one",
+            code="MIM-V234",
+        )
     if path.stat().st_size > MAX_BYTES:
-        message = f"{path}: the file is larger than {MAX_BYTES / 2**30:.0f} GiB, no covariances are; not read"
-        raise UserError(message)
+        raise UserError(
+            f"{path}: the file is larger than {MAX_BYTES / 2**30:.0f} GiB, the limit of covariance files",
+            code="MIM-V235",
+        )
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata()
@@ -153,8 +164,11 @@ def describe(path: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError):
         known = False
     if not known:
-        message = f"{path}: holds no covariances of this version (`{FORMAT}`); harvest it again, or use a "
-        raise UserError(message + "source that reads weights if it is a checkpoint")
+        raise UserError(
+            f"{path}: has no covariances of this version (`{FORMAT}`); harvest it again, or use a "
+            "source that reads weights if it is a checkpoint",
+            code="MIM-V236",
+        )
     return dict(header)
 
 
@@ -179,12 +193,11 @@ def _read(path: Path, name: str, told: Any, factor_RD: torch.Tensor) -> Covarian
     try:
         cov = Covariance(factor_RD, patch, provenance)
     except UserError as error:
-        message = f"{path}: `{name}`: {error}"
-        raise UserError(message) from error
+        raise UserError(f"{path}: `{name}`: {error}", code=error.code) from error
     if cov.digest() != digest:
         raise _damaged(path, f"the numbers of `{name}` are not those that were written")
     return cov
 
 
 def _damaged(path: Path, what: str) -> UserError:
-    return UserError(f"{path}: {what}; the file is damaged, harvest it again")
+    return UserError(f"{path}: {what}; the file is damaged, harvest it again", code="MIM-V238")

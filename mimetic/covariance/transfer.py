@@ -64,8 +64,11 @@ def resized(
     if before == kernel_size:
         return cov
     if len(before) != len(kernel_size) or min(kernel_size, default=0) < 1:
-        message = f"covariance `{cov.provenance.source}` over a kernel {_sides(before)} cannot be resized to "
-        raise UserError(f"{message}{_sides(kernel_size)}: the number of sides differs")
+        raise UserError(
+            f"covariance `{cov.provenance.source}` over a kernel {_sides(before)} cannot be resized to "
+            f"{_sides(kernel_size)}: the number of sides differs",
+            code="MIM-V241",
+        )
     factor = cov.factor_RD.view(rank, cov.patch.channels, *before)
     for axis, (old, new) in enumerate(zip(before, kernel_size, strict=True), start=2):
         matrix = interpolation(new, old, align_corners=align_corners)
@@ -108,8 +111,11 @@ def with_channels(cov: Covariance, matrix_NC: Tensor, *, note: str) -> Covarianc
         UserError: If M does not start from the covariance's channels.
     """
     if matrix_NC.shape[1] != cov.patch.channels:
-        message = f"covariance `{cov.provenance.source}` has {cov.patch.channels} channels; "
-        raise UserError(message + f"a map from {matrix_NC.shape[1]} channels does not apply")
+        raise UserError(
+            f"covariance `{cov.provenance.source}` has {cov.patch.channels} channels; "
+            f"a map from {matrix_NC.shape[1]} channels does not apply",
+            code="MIM-V242",
+        )
     factor = cov.factor_RD.view(cov.rank, cov.patch.channels, -1)
     with one_thread():
         mapped_RND = torch.einsum("nc,rcd->rnd", matrix_NC.double(), factor)
@@ -159,8 +165,11 @@ def rgb_from_grey(cov: Covariance) -> Covariance:
 
 def _needs(cov: Covariance, channels: int, what: str) -> None:
     if cov.patch.channels != channels:
-        message = f"covariance `{cov.provenance.source}` has {cov.patch.channels} input channels, "
-        raise UserError(message + f"not the {channels} of {what} images")
+        raise UserError(
+            f"covariance `{cov.provenance.source}` has {cov.patch.channels} input channels, "
+            f"not the {channels} of {what} images",
+            code="MIM-V243",
+        )
 
 
 def _sides(kernel_size: tuple[int, ...]) -> str:

@@ -63,4 +63,4 @@ def test_what_is_no_harvest_is_refused(tmp_path: Path, call: Call) -> None:
     assert "there is no such covariance file" in call("show", path).output
     store.save(path, {"a": closed_form((3, 3), 0.5)})
     result = call("show", path)
-    assert (result.exit_code, "says nothing of the layers" in result.output) == (2, True)
+    assert (result.exit_code, "MIM-V233" in result.output) == (2, True)

@@ -295,85 +295,55 @@ WRONG: dict[str, tuple[Transferred, Harvest, Site, str]] = {
         filters(),
         harvest(3),
         site("conv", 3, channels=4),
-        (
-            "blocks.0: stage small has no layer of kind `conv` to stand for this conv 8×4×3×3; it has `a` "
-            "(depthwise_conv 6×1×3×3) and the like; choose one of its kinds, e.g. `kind: depthwise_conv`, "
-            "or match other layers"
-        ),
+        "MIM-V134",
     ),
     "no such name": (
         filters(layers="name"),
         harvest(3, 3),
         site(),
-        (
-            "blocks.0: stage small has no measured layer `blocks.0` for this depthwise_conv 8×1×5×5; it has "
-            "`a`, `b`; use `layers: depth`, or a map from our names to its"
-        ),
+        "MIM-V133",
     ),
     "a close name": (
         filters(layers={"blocks.0": "aa"}),
         harvest(3, 3),
         site(),
-        (
-            "blocks.0: stage small has no measured layer `aa` for this depthwise_conv 8×1×5×5; did you mean "
-            "`a`? it has `a`, `b`; use `layers: depth`, or a map from our names to its"
-        ),
+        "MIM-V133",
     ),
     "not in the map": (
         filters(layers={"blocks.1": "a"}),
         harvest(3),
         site(),
-        (
-            "blocks.0: the map `layers` names no layer of stage small for this depthwise_conv 8×1×5×5; add "
-            "`blocks.0: <its layer>`, or use `layers: depth`"
-        ),
+        "MIM-V132",
     ),
     "another kind by map": (
         filters(layers={"blocks.0": "a"}, kind="conv"),
         harvest(3),
         site(),
-        (
-            "blocks.0: `a` (depthwise_conv 6×1×3×3) of stage small stands for it, and `kind` asks for a "
-            "`conv`; leave `kind` out, or name another layer"
-        ),
+        "MIM-V131",
     ),
     "another number of sides": (
         Nfm.model_validate({**STAGE, "kind": "linear"}),
         harvest(0, kind="linear", statistic="nfm"),
         site("conv", 3, channels=4),
-        (
-            "blocks.0 (conv 8×4×3×3) cannot start from `a` (linear 6×6) of stage small: their kernels have "
-            "0 and 2 sides; choose layers of our kind with `kind` or a map"
-        ),
+        "MIM-V122",
     ),
     "another width of linear layers": (
         Nfm.model_validate(STAGE),
         harvest(0, kind="linear", statistic="nfm"),
         site("linear", 0, width=9),
-        (
-            "blocks.0 (linear 9×9) cannot start from `a` (linear 6×6) of stage small: their input channels "
-            "differ, and apart from these there is no kernel to carry over; match layers of its width or "
-            "with a kernel above 1×1, or begin this layer with an `init`"
-        ),
+        "MIM-V123",
     ),
     "a spatial covariance for a single pixel": (
         filters(kind="depthwise_conv"),
         harvest(3),
         site("pointwise_conv", 1),
-        (
-            "blocks.0 (pointwise_conv 8×8×1×1) cannot start from `a` (depthwise_conv 6×1×3×3) of stage "
-            "small: their input channels differ, and apart from these there is no kernel to carry over; "
-            "match layers of its width or with a kernel above 1×1, or begin this layer with an `init`"
-        ),
+        "MIM-V123",
     ),
     "a layer without filters": (
         filters(),
         harvest(3),
         Site("blocks.0", "norm", ("BatchNorm2d",), None, ()),
-        (
-            "blocks.0: a norm layer has no filters that stage small could give; match convolution or linear "
-            "layers, or use an `init` by name"
-        ),
+        "MIM-V121",
     ),
 }
 
@@ -381,18 +351,13 @@ WRONG: dict[str, tuple[Transferred, Harvest, Site, str]] = {
 @pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize("pending", [False, True])
 def test_impossible_transfers_are_refused(name: str, pending: bool) -> None:
-    """Both layers, both geometries and the repair, also before anything is trained."""
-    spec, source, ours, expected = WRONG[name]
-    with pytest.raises(UserError) as raised:
+    """The error names our layer, also before anything is trained."""
+    spec, source, ours, code = WRONG[name]
+    with pytest.raises(UserError, match=ours.layer, check=lambda error: error.code == code):
         transfer_covariance(spec, blank(source) if pending else source, ours)
-    assert str(raised.value) == expected
 
 
 def test_files_hold_no_samples() -> None:
     """`auto` cannot be estimated from a file."""
-    with pytest.raises(UserError) as raised:
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-V124"):
         transfer_covariance(CovarianceFile(path="x", shrink="auto"), harvest(5), site())
-    assert str(raised.value) == (
-        "covariance `filters of layer`: a file holds no samples to estimate `shrink` from; give a number, "
-        "or shrink where it is harvested"
-    )

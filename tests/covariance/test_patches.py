@@ -59,9 +59,9 @@ def test_whitening_of_low_rank() -> None:
 
 def test_wrong_data_is_refused() -> None:
     """No images, images below the kernel and NaN are errors."""
-    with pytest.raises(UserError, match="no images"):
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-V042"):
         patch_covariance([], (3, 3))
-    with pytest.raises(UserError, match="6×7 pixels have no patches of 9×9"):
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-V044"):
         patch_covariance([COLOR], (9, 9))
-    with pytest.raises(UserError, match="NaN"):
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-V043"):
         patch_covariance([torch.full((1, 1, 4, 4), torch.nan)], (3, 3))
