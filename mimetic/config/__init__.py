@@ -1,1 +1,1 @@
-"""The mechanism of the language: YAML with positions, components, errors. It knows no component. No torch."""
+"""The mechanism of the recipe language: YAML with positions, the registry of components, errors. No torch."""

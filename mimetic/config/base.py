@@ -59,7 +59,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 FromList = BeforeValidator(_as_tuple)
-"""A YAML list, kept as a tuple so that sections stay immutable: `Annotated[tuple[int, ...], FromList]`."""
+"""A YAML list as a tuple, since sections are immutable: `Annotated[tuple[int, ...], FromList]`."""
 
 
 def _first_non_json(value: Any, path: tuple[str | int, ...] = ()) -> tuple[str | int, ...] | None:

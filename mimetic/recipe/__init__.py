@@ -1,1 +1,1 @@
-"""What a recipe says, and how it is read, composed and validated. No torch."""
+"""The sections of a recipe, and how it is loaded, composed and validated. No torch."""

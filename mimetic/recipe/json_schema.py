@@ -1,7 +1,7 @@
 """The JSON Schema of a recipe file, for editors: completion, hover texts and squiggles while typing.
 
 It describes a file *before* composition: what a rule or an arm leaves out may be inherited, so nothing
-but the version is required. `mimetic validate` is the judge; the schema only helps to write.
+but the version is required. Only `mimetic validate` decides; the schema helps to write.
 """
 
 from typing import Any

@@ -95,7 +95,7 @@ def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recip
         stages = tree["stages"].without(*removable)
         tree = tree.without("stages")
         recipe, invalid = _validated(tree.put("stages", stages, stages.here) if stages else tree)
-    # a value that could not be parsed was replaced by a dummy: what validation says of it is meaningless
+    # a value that could not be parsed was replaced by a dummy: its validation errors are meaningless
     issues += [issue for issue in (*shared_issues, *invalid) if issue.path not in unreadable]
     if issues or recipe is None:
         raise RecipeError(issues)

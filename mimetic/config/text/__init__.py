@@ -1,1 +1,1 @@
-"""From YAML text to a tree of maps and lists that know their places; knows nothing of the language."""
+"""Parse YAML text into a tree of maps and lists with positions; independent of the recipe language."""

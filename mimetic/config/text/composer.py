@@ -167,9 +167,7 @@ class _Constructor:
         if (tag := self.explicit_tags.get(id(node))) is not None:
             shown = clipped(tag.replace("tag:yaml.org,2002:", "!!"))
             hint = "remove it; put quotes around a value that must be text"
-            self.issues.append(
-                Issue(f"tags such as `{shown}` are not allowed", at.path, mark, hint, code="MIM-C015")
-            )
+            self._report(f"tags such as `{shown}` are not allowed", at.path, mark, "MIM-C015", hint)
         if isinstance(node, yaml.ScalarNode):
             if at.key is not None and node.value == "" and node.style is None:
                 mark = at.key  # an empty value is shown at its key
@@ -186,11 +184,11 @@ class _Constructor:
         self.num_nodes += 1
         if self.num_nodes > MAX_NODES:
             message = f"more than {MAX_NODES:,} values, with each alias counted at its full size"
-            self._fail(Issue(message, (), mark, code="MIM-C016"))
+            self._fail(message, mark, "MIM-C016")
         if id(node.value) in self.enclosing:
-            self._fail(Issue("this alias is inside its own anchor", (), mark, code="MIM-C017"))
+            self._fail("this alias is inside its own anchor", mark, "MIM-C017")
         if len(at.path) > MAX_DEPTH:
-            self._fail(Issue(_too_deep(), (), mark, code="MIM-C010"))
+            self._fail(_too_deep(), mark, "MIM-C010")
 
     def _map(self, node: Any, at: NodePosition) -> Map:
         tree = Map(at)
@@ -225,24 +223,21 @@ class _Constructor:
             self.construct(node, NodePosition(path))
             hint = "put quotes around a text with braces" if isinstance(node, yaml.MappingNode) else None
             message = "keys must be text, found a map or a list"
-            self.issues.append(Issue(message, path, mark, hint, code="MIM-C019"))
+            self._report(message, path, mark, "MIM-C019", hint)
             return None
         plain = node.style is None
         if plain and node.value == "<<":
             hint = "inherit from another arm or file with `extends`, or repeat the keys"
-            self.issues.append(
-                Issue("merge keys (`<<`) are not supported", path, mark, hint, code="MIM-C020")
-            )
+            self._report("merge keys (`<<`) are not supported", path, mark, "MIM-C020", hint)
             return None
         value, _ = self.construct(node, NodePosition(path))
         if isinstance(value, str):
             return value
         if plain and node.value == "":
-            self.issues.append(Issue("a key is missing before the `:`", path, mark, code="MIM-C021"))
+            self._report("a key is missing before the `:`", path, mark, "MIM-C021")
         else:
             hint = f"put it in quotes: '{node.value}'"
-            message = f"keys must be text, found {node.value}"
-            self.issues.append(Issue(message, path, mark, hint, code="MIM-C019"))
+            self._report(f"keys must be text, found {node.value}", path, mark, "MIM-C019", hint)
         return None
 
     def _scalar(
@@ -250,8 +245,7 @@ class _Constructor:
     ) -> Any:
         text: str = node.value
         if not is_unicode(text):
-            message = "this text contains half of a Unicode surrogate pair"
-            self.issues.append(Issue(message, path, mark, code="MIM-C022"))
+            self._report("this text contains half of a Unicode surrogate pair", path, mark, "MIM-C022")
             return ""
         if node.style is not None or tagged:
             return text
@@ -259,11 +253,16 @@ class _Constructor:
             return resolve(text)
         except ValueError as error:
             hint = "put it in quotes if it is meant as text"
-            self.issues.append(Issue(str(error), path, mark, hint, code="MIM-C023"))
+            self._report(str(error), path, mark, "MIM-C023", hint)
             return 0
 
     def _position(self, node: yaml.Node) -> FilePosition:
         return self.locate(node.start_mark.line, node.start_mark.column)
 
-    def _fail(self, issue: Issue) -> NoReturn:
-        raise RecipeError([*self.issues, issue])
+    def _report(
+        self, message: str, path: tuple[Step, ...], mark: FilePosition, code: str, hint: str | None = None
+    ) -> None:
+        self.issues.append(Issue(message, path, mark, hint, code=code))
+
+    def _fail(self, message: str, mark: FilePosition, code: str) -> NoReturn:
+        raise RecipeError([*self.issues, Issue(message, (), mark, code=code)])

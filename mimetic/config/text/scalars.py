@@ -9,16 +9,11 @@ import re
 
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-_SPECIAL = {
-    ".inf": math.inf,
-    "+.inf": math.inf,
-    "-.inf": -math.inf,
-    ".nan": math.nan,
-}
+_SPECIAL = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 MAX_DIGITS = 100
-"""Longest number a recipe may hold, in characters."""
+"""Maximum length of a number, in characters."""
 
 Scalar = str | int | float | bool | None
 
@@ -48,7 +43,7 @@ def resolve(text: str) -> Scalar:
 
 
 def is_text(text: str) -> bool:
-    """Tell whether a plain scalar would be read as text, here and by readers of YAML 1.1."""
+    """Return whether a plain scalar is read as text, here and by readers of YAML 1.1."""
     return text not in _WORDS and text not in _SPECIAL and _FLOAT.fullmatch(text) is None
 
 

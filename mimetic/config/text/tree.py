@@ -4,7 +4,7 @@ Positions survive composition, so an error shows where a value was written, in w
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from mimetic.config.errors import FilePosition, Issue, RecipeError, Step
@@ -60,13 +60,19 @@ class Map(dict[str, Any]):
         for key, value in self.items():
             yield key, value, self.spots[key]
 
+    def put_all(self, entries: Iterable[tuple[str, Any, NodePosition]]) -> Self:
+        """Set several values and their positions, as `entries` yields them."""
+        for key, value, spot in entries:
+            self.put(key, value, spot)
+        return self
+
+    def only(self, *keys: str) -> "Map":
+        """Return a copy with some of the keys."""
+        return Map(self.here, self.last).put_all(entry for entry in self.entries() if entry[0] in keys)
+
     def without(self, *keys: str) -> "Map":
         """Return a copy without some keys."""
-        copy = Map(self.here, self.last)
-        for key, value, spot in self.entries():
-            if key not in keys:
-                copy.put(key, value, spot)
-        return copy
+        return self.only(*(key for key in self if key not in keys))
 
 
 class List(list[Any]):
@@ -142,27 +148,24 @@ def is_unicode(text: str) -> bool:
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def addressed(node: Any, name: Callable[[tuple[Step, ...], int, Any], Step]) -> Any:
+def addressed(
+    node: Any, name: Callable[[tuple[Step, ...], int, Any], Step], at: NodePosition | None = None
+) -> Any:
     """Return a tree whose paths name the entries of lists by `name(path of the list, index, entry)`."""
-    return _address(node, None, name)
-
-
-def _address(node: Any, at: NodePosition | None, name: Callable[[tuple[Step, ...], int, Any], Step]) -> Any:
+    if not isinstance(node, Map | List):
+        return node
+    here = node.here if at is None else at
     if isinstance(node, Map):
-        here = node.here if at is None else at
         tree = Map(here)
         for key, value, spot in node.entries():
-            below = NodePosition((*here.path, key), spot.value, spot.key)
-            tree.put(key, _address(value, below, name), below)
+            below = spot._replace(path=(*here.path, key))
+            tree.put(key, addressed(value, name, below), below)
         return tree
-    if isinstance(node, List):
-        here = node.here if at is None else at
-        entries = List(here)
-        for index, (value, spot) in enumerate(node.entries()):
-            below = NodePosition((*here.path, name(here.path, index, value)), spot.value, spot.key)
-            entries.add(_address(value, below, name), below)
-        return entries
-    return node
+    entries = List(here)
+    for index, (value, spot) in enumerate(node.entries()):
+        below = spot._replace(path=(*here.path, name(here.path, index, value)))
+        entries.add(addressed(value, name, below), below)
+    return entries
 
 
 def reach(node: Any, path: Sequence[Step]) -> tuple[Any, NodePosition] | None:

@@ -73,7 +73,7 @@ class Composition:
             keys = (*group.shared, "remove") if "init" in group.shared else group.shared
             state = Map(NodePosition())
             for layer in self.layers:
-                state = self._merged(state, _only(layer, *keys), group)
+                state = self._merged(state, layer.only(*keys), group)
             self._shared[group.key] = state
         return self._shared[group.key]
 
@@ -84,9 +84,7 @@ class Composition:
             self._open.append(name)
             state = self.shared(group) if parent is None else self.member(group, parent)
             self._open.pop()
-            complete = Map(self._spot_of(group, name))
-            for key, value, spot in state.entries():
-                complete.put(key, value, spot)
+            complete = Map(self._spot_of(group, name)).put_all(state.entries())
             for layer in self.layers:
                 if name in layer.get(group.key, ()):
                     complete = self._merged(complete, layer[group.key][name], group)
@@ -99,10 +97,9 @@ class Composition:
             state = state.without(*_REPLACED_BY_LEARNER)
         elif _REPLACES_LEARNER & set(layer):
             state = state.without("learner")
+        own = layer.only(*group.keys).without(*LISTS)
         merged = Map(state.here, layer.here)
-        own = _only(layer, *(key for key in group.keys if key not in LISTS))
-        for key, value, spot in merge_maps(state.without(*LISTS), own, group.node).entries():
-            merged.put(key, value, spot)
+        merged.put_all(merge_maps(state.without(*LISTS), own, group.node).entries())
         if "remove" in layer:
             ids = [entry.get("id") for key in LISTS for entry in state.get(key, ())]
             check_removals([name for name in ids if isinstance(name, str)], layer["remove"], self.issues)
@@ -176,12 +173,3 @@ class Composition:
             message = f"there is no arm `{clipped(baseline)}`"
             self.issues.append(Issue(message, spot.path, spot.value, hint, code="MIM-R044"))
             tree.put("baseline", None, spot)
-
-
-def _only(layer: Map, *keys: str) -> Map:
-    """Return the part of a layer that composes."""
-    part = Map(layer.here)
-    for key, value, spot in layer.entries():
-        if key in keys:
-            part.put(key, value, spot)
-    return part

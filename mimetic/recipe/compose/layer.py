@@ -113,7 +113,7 @@ def _checked_rules(key: str, value: Any, spot: NodePosition, issues: list[Issue]
     if not isinstance(value, List):
         hint = f"start each {noun} with `- `"
         if isinstance(value, str):
-            hint = f"a {noun} says where: `- {{match: …, {what}: {clipped(value, 30)}}}`"
+            hint = f"a {noun} needs a `match`: `- {{match: …, {what}: {clipped(value, 30)}}}`"
         _wrong(issues, f"expected a list of {noun}s", value, spot, hint)
         return None
     rules, first = List(value.here), dict[str, NodePosition]()

@@ -46,10 +46,7 @@ def merge_maps(base: Map, over: Map, schema: SchemaNode) -> Map:
             merged.put(key, *merge((value, spot), (over[key], over.spots[key]), kind.below(key)))
         else:
             merged.put(key, value, spot)
-    for key, value, spot in over.entries():
-        if key not in base:
-            merged.put(key, value, spot)
-    return merged
+    return merged.put_all(over.without(*base).entries())
 
 
 def _spelled_out(value: Any, spot: NodePosition, schema: SchemaNode) -> Any:
@@ -102,16 +99,13 @@ def merge_rule(base: Map, over: Map, schema: SchemaNode) -> Map:
     if schema.family is not None and _replaces(base, over, schema):
         sections = registered(schema.family).values()
         shared = set.intersection(*(set(fields_of(section)) for section in sections))
-        return merge_maps(base.without(*(key for key in base if key not in shared)), over, schema)
+        return merge_maps(base.only(*shared), over, schema)
     drops = [key for given, keys in _EXCLUDES.items() if over.get(given) is not None for key in keys]
     return merge_maps(base.without(*drops), over, schema)
 
 
 def _with_id(rule: Map, name: str) -> Map:
-    named = Map(rule.here, rule.last).put("id", name, rule.here)
-    for key, value, spot in rule.entries():
-        named.put(key, value, spot)
-    return named
+    return Map(rule.here, rule.last).put("id", name, rule.here).put_all(rule.entries())
 
 
 def _free(noun: str, number: int, taken: Iterable[str]) -> str:

@@ -157,9 +157,7 @@ class _Override:
             raise cursor.error(f"there is no {noun} `{clipped(name)}`", "MIM-R074", here, hint)
         rule = Map(cursor.at(here)).put("id", name, cursor.at((*here, "id")))
         if inner.ended:
-            for item_key, item, at in self._map_value(inner, here, f"a {noun}").entries():
-                rule.put(item_key, item, at)
-            return rule
+            return rule.put_all(self._map_value(inner, here, f"a {noun}").entries())
         if inner.segment()[0] == "id":
             raise inner.error(f"the id of a {noun} cannot be changed", "MIM-R072", (*here, "id"))
         return self._put_value(rule, inner, here, self._chosen(ARM.below(key).below(0), here))

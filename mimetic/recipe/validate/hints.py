@@ -10,9 +10,6 @@ from mimetic.recipe.compose.group import LISTS
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.recipe.validate.schema_node import SchemaNode, fields_of, node_of, sections_below
 
-RENAMED: dict[str, str] = {}
-"""Keys of earlier versions and their present names."""
-
 _SURE = 0.8
 _Path = tuple[str, ...]
 
@@ -20,7 +17,7 @@ _Path = tuple[str, ...]
 def unknown_key_hint(key: str, here: SchemaNode, path: Sequence[Step]) -> str:
     """Return a hint for a key that its section does not have.
 
-    In order: the key's new name, a very similar key, the section that has the key, any similar key, all keys.
+    In order: a very similar key, the section that has the key, any similar key, all keys.
 
     Args:
         key: The unknown key.
@@ -28,8 +25,6 @@ def unknown_key_hint(key: str, here: SchemaNode, path: Sequence[Step]) -> str:
         path: Keys that lead to the section.
     """
     keys = tuple(here.fields())
-    if RENAMED.get(key) in keys:
-        return f"`{key}` is now called `{RENAMED[key]}`"
     near = nearest(key, keys)
     if near is not None and similarity_ratio(key, near) >= _SURE:
         return f"did you mean `{near}`?"
