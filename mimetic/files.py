@@ -4,6 +4,10 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+JsonObject = dict[str, Any]
+"""A JSON object, as `json.loads` returns it."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

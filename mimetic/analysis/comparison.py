@@ -1,16 +1,17 @@
 """The arms of a study at a glance: every seed's final value, and the paired differences with intervals."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mimetic.analysis.style import FAINT, INK, LABEL, TICK, color, new_figure, quiet_axes
+from mimetic.files import JsonObject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def comparison_figure(comparison: Mapping[str, Any], *, title: str | None = None) -> "Figure":
+def comparison_figure(comparison: JsonObject, *, title: str | None = None) -> "Figure":
     """Return a figure with two panels: values of all seeds by arm, and paired differences to the baseline.
 
     Args:
@@ -65,7 +66,7 @@ def _values_panel(axes: "Axes", arms: list[str], values: Mapping[str, Sequence[f
 
 
 def _differences_panel(
-    axes: "Axes", arms: list[str], differences: Mapping[str, Mapping[str, Any]], comparison: Mapping[str, Any]
+    axes: "Axes", arms: list[str], differences: Mapping[str, JsonObject], comparison: JsonObject
 ) -> None:
     baseline = comparison["baseline"]
     axes.axvline(0.0, color=INK, linewidth=1.0)
@@ -96,10 +97,10 @@ def _arm_rows(axes: "Axes", arms: list[str]) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _heading(comparison: Mapping[str, Any]) -> str:
+def _heading(comparison: JsonObject) -> str:
     corrected = ", Holm-corrected" if comparison["comparisons"] > 1 else ""
     return f"paired by seed, {comparison['level']:.0%} interval{corrected}"
 
 
-def _has_mean(difference: Mapping[str, Any] | None) -> bool:
+def _has_mean(difference: JsonObject | None) -> bool:
     return difference is not None and difference["mean"] is not None

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mimetic.analysis.ansatz import COLUMNS, depth_figure, eigenfilters_figure, saliency_figure
 from mimetic.covariance.ansatz import LayerAnsatz
@@ -14,6 +14,7 @@ from mimetic.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy import ndarray
     from torch import Tensor, nn
 
     from mimetic.data.dataset import Dataset
@@ -99,7 +100,7 @@ def spread(items: Sequence[T], most: int) -> list[T]:
     return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
-def _filters(cov: Covariance) -> Any:
+def _filters(cov: Covariance) -> "ndarray":
     """Return leading eigenvectors: in colour where a layer sees colours, else of the mean over channels."""
     if cov.patch.channels == _COLORS:
         return eigenpatches(cov, COLUMNS).permute(0, 2, 3, 1).numpy()

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, cast
+from typing import IO, TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -80,7 +80,7 @@ class RetryingStream:
         with suppress(OSError):
             self._stream.flush()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
 
@@ -224,7 +224,7 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
     """Return a verb whose failures end in a message and an exit code, never in a traceback."""
 
     @functools.wraps(verb)
-    def run(*args: Any, **options: Any) -> None:
+    def run(*args: object, **options: object) -> None:
         try:
             verb(*args, **options)
             sys.stdout.flush()  # notice a pipe without a reader here, not at exit

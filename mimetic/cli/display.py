@@ -4,10 +4,10 @@ Rich's refresh thread is off: it can overwrite a line that is printed above the 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn
@@ -15,6 +15,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 
 from mimetic.cli.console import pluralize
+from mimetic.journal import Event
 from mimetic.metrics import metric
 from mimetic.study.comparing.rendering import duration
 from mimetic.study.layout import Trial
@@ -45,7 +46,7 @@ class Progress:
         )
         self._study_bar = self._bars.add_task("planning every arm", total=None, note="", left="")
         self._tasks: dict[Trial, TaskID] = {}
-        self._first_progress: dict[Trial, Mapping[str, Any]] = {}
+        self._first_progress: dict[Trial, Event] = {}
         self._fraction: dict[Trial, float] = {}
         self._start_time: float | None = None
         self._result: dict[Trial, float] = {}
@@ -69,7 +70,7 @@ class Progress:
         self._bars.update(self._study_bar, description="study", total=len(trials), completed=0)
         self._refresh_study_bar()
 
-    def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:
+    def update(self, trial: Trial, events: Sequence[Event]) -> None:
         """Receive new events of a trial's journal."""
         for event in events:
             if event["event"] == "start":
@@ -100,20 +101,20 @@ class Progress:
         """Print a message above the bars."""
         self._console.print(text, soft_wrap=True)
 
-    def _add_trial(self, trial: Trial, event: Mapping[str, Any]) -> None:
+    def _add_trial(self, trial: Trial, event: Event) -> None:
         if self._start_time is None:
             self._start_time = event.get("time")
         if trial not in self._tasks:
             self._tasks[trial] = self._bars.add_task(trial.name, total=None, note="starts", left="")
 
-    def _start(self, trial: Trial, event: Mapping[str, Any]) -> None:
+    def _start(self, trial: Trial, event: Event) -> None:
         """Report where a trial resumes, or why it could not."""
         if event.get("note"):
             self.message(f"{trial.name}: {event['note']}")
         if event.get("resumed_from_epoch") is not None:
             self.message(f"{trial.name}: resumes after epoch {event['resumed_from_epoch']}")
 
-    def _advance(self, trial: Trial, event: Mapping[str, Any]) -> None:
+    def _advance(self, trial: Trial, event: Event) -> None:
         self._add_trial(trial, event)
         step, steps, rate = event["step"], event["steps"], event.get("images_per_second")
         first = self._first_progress.setdefault(trial, event)
@@ -126,7 +127,7 @@ class Progress:
             left=_left(steps - step, done=step - first["step"], seconds=_between(first, event)),
         )
 
-    def _end(self, trial: Trial, event: Mapping[str, Any]) -> None:
+    def _end(self, trial: Trial, event: Event) -> None:
         if trial in self._tasks:
             self._bars.remove_task(self._tasks.pop(trial))
         self._fraction.pop(trial, None)
@@ -155,7 +156,7 @@ class Progress:
         )
 
 
-def _between(first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
+def _between(first: Event, last: Event) -> float:
     return float(last.get("time", 0.0) - first.get("time", 0.0))
 
 

@@ -11,7 +11,7 @@ Shapes: N images, C channels, H rows, W columns.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class MakeAugmentation(Protocol):
     `mean` is the mean colour of the training images in units of [0, 1], or None if it is unknown.
     """
 
-    def __call__(self, spec: Any, mean: Sequence[float] | None, /) -> Augment:
+    def __call__(self, spec: Component, mean: Sequence[float] | None, /) -> Augment:
         """Return the operation."""
         ...
 

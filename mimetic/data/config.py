@@ -5,7 +5,7 @@ augmentation likewise (protocol `mimetic.data.augment.MakeAugmentation`).
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -147,7 +147,7 @@ class ImageFolder(
 ):
     """A folder with one sub-folder of images per class, optionally below `train` and `test`."""
 
-    example: ClassVar[Mapping[str, Any]] = {"path": "images"}
+    example: ClassVar[Mapping[str, object]] = {"path": "images"}
 
     path: str = Field(min_length=1, description="The folder, relative to the data root.")
     test_fraction: Fraction = Field(
@@ -158,7 +158,7 @@ class ImageFolder(
 class Synthetic(ImageData, type="synthetic", impl="mimetic.data.synthetic:synthetic"):
     """Procedural colour gratings, one orientation and frequency per class, for benchmarks and tests."""
 
-    example: ClassVar[Mapping[str, Any]] = {"count": 40}
+    example: ClassVar[Mapping[str, object]] = {"count": 40}
 
     shape: Annotated[tuple[Count, Count], FromList] = Field(
         (3, 32), description="Channels and side of the images."
@@ -175,7 +175,7 @@ class Synthetic(ImageData, type="synthetic", impl="mimetic.data.synthetic:synthe
 class RowSignal(ImageData, type="row_signal", impl="mimetic.data.synthetic:row_signal"):
     """Noise in which one random row is all +1 or all -1: the sign is the class (arXiv 2309.00570)."""
 
-    example: ClassVar[Mapping[str, Any]] = {"count": 40}
+    example: ClassVar[Mapping[str, object]] = {"count": 40}
 
     shape: Annotated[tuple[Count, Count], FromList] = Field((16, 32), description="Rows and columns.")
     count: Count = Field(2048, description="Training images; a quarter as many test images.")
@@ -216,7 +216,7 @@ class Copying(DataSection, type="copying", impl="mimetic.data.copying:copying"):
     """Random strings that must be copied after a separator (arXiv 2402.01032, as in 2410.11135)."""
 
     holds = "tokens"
-    example: ClassVar[Mapping[str, Any]] = {"train_size": 40, "test_size": 8}
+    example: ClassVar[Mapping[str, object]] = {"train_size": 40, "test_size": 8}
 
     letters: Count = Field(
         16, description="Size of the alphabet, without the start, separator and end tokens."

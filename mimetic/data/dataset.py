@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -216,8 +215,7 @@ def digest(*splits: Split | None) -> str:
             continue
         state.update(repr(tuple(split.inputs.shape)).encode())
         for tensor in (split.inputs, split.labels):
-            content: Any = tensor.contiguous().numpy()
-            state.update(content)
+            state.update(tensor.contiguous().numpy().data)
     return state.hexdigest()
 
 

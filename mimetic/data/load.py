@@ -8,7 +8,7 @@ and the digest are applied here.
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ class DataLoader(Protocol):
     UserError if files are missing or damaged.
     """
 
-    def __call__(self, spec: Any, /) -> ImageSet | Dataset:
+    def __call__(self, spec: DataSection, /) -> ImageSet | Dataset:
         """Load the data set."""
         ...
 

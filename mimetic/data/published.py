@@ -4,7 +4,7 @@ Means and standard deviations are those in common use: over all pixels of the fu
 [0, 1], to four digits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ class Published:
 
     reader: str
     files: tuple[str, ...]
-    splits: tuple[dict[str, Any], dict[str, Any]]
+    splits: tuple[Mapping[str, object], Mapping[str, object]]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     tensors: Callable[[Any], tuple[Tensor, Tensor]]
@@ -113,7 +113,7 @@ def published(spec: ImageData) -> ImageSet:
 
 
 def _split(
-    spec: ImageData, known: Published, folder: Path, split: dict[str, Any], shape: ImageShape
+    spec: ImageData, known: Published, folder: Path, split: Mapping[str, object], shape: ImageShape
 ) -> ImageSource:
     read = getattr(import_library("torchvision").datasets, known.reader)
     try:

@@ -8,6 +8,7 @@ from torch import nn
 from mimetic.graph.adapters import ADAPTERS, Found, position_layer, position_parameters
 from mimetic.graph.adapters.position import NAMES
 from mimetic.graph.names import Walked, joined, unwraps
+from mimetic.graph.own import own_children, own_parameters
 
 
 class Composite(NamedTuple):
@@ -42,18 +43,18 @@ def composites(walked: Sequence[Walked], owned: Owned) -> Iterator[Composite]:
 
 def _may_be(module: nn.Module, key: str) -> bool:
     """Return whether a module can be a composite site: no leaf whose name gives no hint, no wrapper."""
-    below = module._modules  # noqa: SLF001
+    below = own_children(module)
     if not below:
-        return key in NAMES or not NAMES.isdisjoint(module._parameters)  # noqa: SLF001
+        return key in NAMES or not NAMES.isdisjoint(own_parameters(module))
     return not any(unwraps(module, name) for name in below)
 
 
 def _found(module: nn.Module, key: str, parent: nn.Module | None) -> Iterator[Found]:
-    if module._modules:  # noqa: SLF001
+    if own_children(module):
         recognized = next((found for read in ADAPTERS if (found := read(module)) is not None), None)
         if recognized is not None:
             yield recognized
-    if module._parameters:  # noqa: SLF001
+    if own_parameters(module):
         table = position_layer(module, key, parent)
         if table is not None:
             yield table

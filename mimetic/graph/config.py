@@ -1,6 +1,6 @@
 """Sections of `match`: conditions on a layer, all of which must hold; and declared composite sites."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -62,7 +62,7 @@ class Range(Section):
         )
 
 
-def _exact(value: Any) -> Any:
+def _exact(value: object) -> object:
     """Convert a plain number to the range of only this number."""
     return {"min": value, "max": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
@@ -110,7 +110,7 @@ class Match(Section):
     )
 
 
-def _as_layer(value: Any) -> Any:
+def _as_layer(value: object) -> object:
     """Convert a plain string to a condition on the layer's name."""
     return {"layer": value} if isinstance(value, str) else value
 

@@ -1,13 +1,13 @@
 """Guess inputs of a network from its attributes and first layers."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.names import Walked
+from mimetic.graph.own import own_parameters
 from mimetic.graph.site import Geometry
 
 _BATCH = 2  # batch statistics need two samples
@@ -35,7 +35,7 @@ def guesses(walked: Sequence[Walked]) -> Iterator[tuple[Tensor, ...]]:
 def _shapes(walked: Sequence[Walked]) -> Iterator[tuple[tuple[int, ...], torch.dtype]]:
     seen: set[str] = set()
     for position, (_, _, module) in enumerate(walked):
-        if not module._parameters:  # noqa: SLF001
+        if not own_parameters(module):
             continue
         kind, geometry = kind_and_geometry(module)
         family = "conv" if "conv" in kind else kind
@@ -81,11 +81,11 @@ def _declared(modules: Iterable[nn.Module]) -> Iterator[tuple[int, int]]:
             yield from _sides(module.__dict__.get(name))
 
 
-def _entry(config: Any, name: str) -> Any:
+def _entry(config: object, name: str) -> object:
     return config.get(name) if isinstance(config, dict) else getattr(config, name, None)
 
 
-def _sides(size: Any) -> Iterator[tuple[int, int]]:
+def _sides(size: object) -> Iterator[tuple[int, int]]:
     """Parse a size given as a side, as (H, W) or as (C, H, W)."""
     if isinstance(size, int) and not isinstance(size, bool):
         yield size, size

@@ -9,6 +9,7 @@ from numbers import Integral
 from torch import Tensor, nn
 
 from mimetic.graph.config import SiteKind
+from mimetic.graph.own import own_parameters
 from mimetic.graph.site import Geometry
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -88,7 +89,7 @@ def _norm(module: nn.Module) -> Reading | None:
         attributes.get(name) in (tuple(weight.shape), list(weight.shape), weight.shape[0])
         for name in ("normalized_shape", "num_features", "num_channels")
     )
-    flat = all(p is None or p.ndim == 1 for p in module._parameters.values())  # noqa: SLF001
+    flat = all(p is None or p.ndim == 1 for p in own_parameters(module).values())
     named = any("norm" in base.__name__.lower() for base in type(module).__mro__)
     return ("norm", None) if declared or (named and flat) else None
 
@@ -119,7 +120,7 @@ def _read(
 
 def _own(module: nn.Module, name: str) -> Tensor | None:
     """Return one of the module's own parameters."""
-    parameters = module._parameters  # noqa: SLF001 - of TorchScript, less than a dictionary
+    parameters = own_parameters(module)  # of TorchScript, less than a dictionary
     return parameters[name] if name in parameters else None  # noqa: SIM401
 
 

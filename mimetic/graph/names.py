@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from mimetic.config.patterns import WRAPPER_SEGMENTS
 from mimetic.errors import UserError
+from mimetic.graph.own import own_buffers, own_children, own_parameters
 
 MODULE_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 """Classes that store the wrapped module under the ordinary name `module`."""
@@ -49,10 +50,10 @@ def walk(model: nn.Module) -> Iterator[Walked]:
             continue  # registered below itself
         seen.add(id(module))
         yield raw, canonical, module
-        if not module._modules:  # noqa: SLF001
+        if not own_children(module):
             continue
         chain: Chain = (module, parents)
-        for key, child in reversed(list(module._modules.items())):  # noqa: SLF001
+        for key, child in reversed(list(own_children(module).items())):
             if child is not None:
                 name = canonical if unwraps(module, key) else joined(canonical, key)
                 stack.append((joined(raw, key), name, child, chain))
@@ -100,7 +101,7 @@ def canonical_buffers(model: nn.Module) -> dict[str, Tensor]:
     owner: dict[str, object] = {}
     buffers: dict[str, Tensor] = {}
     for raw, canonical, module in walk(model):
-        for key, buffer in module._buffers.items():  # noqa: SLF001
+        for key, buffer in own_buffers(module).items():
             if buffer is not None:
                 _claim(owner, joined(canonical, key), buffer, joined(raw, key))
                 buffers[joined(canonical, key)] = buffer
@@ -122,7 +123,7 @@ def owners(walked: Iterable[Walked]) -> dict[str, tuple[nn.Parameter, tuple[str,
     first: dict[int, str] = {}
     found: dict[str, tuple[nn.Parameter, tuple[str, ...]]] = {}
     for raw, canonical, module in walked:
-        for key, parameter in module._parameters.items():  # noqa: SLF001
+        for key, parameter in own_parameters(module).items():
             if parameter is None:
                 continue
             name = joined(canonical, key)
@@ -150,7 +151,7 @@ def _inner(model: nn.Module) -> set[int]:
     return {
         id(module)
         for _, _, module in walk(model)
-        if not any(unwraps(module, key) for key in module._modules)  # noqa: SLF001
+        if not any(unwraps(module, key) for key in own_children(module))
     }
 
 

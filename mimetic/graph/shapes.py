@@ -7,17 +7,19 @@ certain, and leaves the rest, errors included, to torch.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 Sides = int | tuple[int, ...]
+C = TypeVar("C")
 
 
-def linear(input_NI: Tensor, /, weight: Tensor, bias: Tensor | None = None) -> Any:
+def linear(input_NI: Tensor, /, weight: Tensor, bias: Tensor | None = None) -> object:
     """Return the output (N…, O) of a linear layer without values, or NotImplemented."""
     if not _plain(input_NI, weight, bias) or input_NI.ndim == 0 or weight.ndim != 2:  # noqa: PLR2004
         return NotImplemented
@@ -26,78 +28,98 @@ def linear(input_NI: Tensor, /, weight: Tensor, bias: Tensor | None = None) -> A
     return input_NI.new_empty((*input_NI.shape[:-1], weight.shape[0]))
 
 
-def conv(  # noqa: PLR0917 - torch's order
-    input_NC: Tensor,
-    /,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Sides = 1,
-    padding: Sides | str = 0,
-    dilation: Sides = 1,
-    groups: int = 1,
-) -> Any:
+@dataclass(frozen=True)
+class ConvCall:
+    """The arguments of a convolution, in torch's order."""
+
+    input_NC: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+    stride: Sides = 1
+    padding: Sides | str = 0
+    dilation: Sides = 1
+    groups: int = 1
+
+
+def conv(call: ConvCall) -> object:
     """Return the output (N, O, …) of a batched convolution without values, or NotImplemented."""
-    if not _plain(input_NC, weight, bias) or input_NC.ndim != weight.ndim or isinstance(padding, str):
+    sample, weight = call.input_NC, call.weight
+    if not _plain(sample, weight, call.bias) or sample.ndim != weight.ndim or isinstance(call.padding, str):
         return NotImplemented
-    if input_NC.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
+    if sample.shape[1] != weight.shape[1] * call.groups or weight.shape[0] % call.groups:
         return NotImplemented
-    sides = _windows(input_NC.shape[2:], weight.shape[2:], stride, padding, dilation)
+    sides = _windows(sample.shape[2:], weight.shape[2:], call.stride, call.padding, call.dilation)
     if min(sides) < 1:
         return NotImplemented
-    return input_NC.new_empty((input_NC.shape[0], weight.shape[0], *sides))
+    return sample.new_empty((sample.shape[0], weight.shape[0], *sides))
 
 
-def max_pool2d(  # noqa: PLR0917 - torch's order
-    input_NC: Tensor,
-    /,
-    kernel_size: Sides,
-    stride: Sides | None = None,
-    padding: Sides = 0,
-    dilation: Sides = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Any:
+@dataclass(frozen=True)
+class MaxPoolCall:
+    """The arguments of a max-pooling, in torch's order."""
+
+    input_NC: Tensor
+    kernel_size: Sides
+    stride: Sides | None = None
+    padding: Sides = 0
+    dilation: Sides = 1
+    ceil_mode: bool = False
+    return_indices: bool = False
+
+
+def max_pool2d(call: MaxPoolCall) -> object:
     """Return the output (N, C, …) of a batched max-pooling without values, or NotImplemented."""
-    if not _valueless(input_NC) or input_NC.ndim != 4 or return_indices:  # noqa: PLR2004
+    sample = call.input_NC
+    if not _valueless(sample) or sample.ndim != 4 or call.return_indices:  # noqa: PLR2004
         return NotImplemented
-    kernel, pads = _sides(kernel_size, 2), _sides(padding, 2)
-    steps = _sides(stride or kernel, 2)
-    sides = _windows(input_NC.shape[2:], kernel, steps, pads, dilation)
+    kernel, pads = _sides(call.kernel_size, 2), _sides(call.padding, 2)
+    steps = _sides(call.stride or kernel, 2)
+    sides = _windows(sample.shape[2:], kernel, steps, pads, call.dilation)
     if min(sides) < 1 or any(2 * pad > width for pad, width in zip(pads, kernel, strict=True)):
         return NotImplemented
-    wider = [side + step - 1 for side, step in zip(input_NC.shape[2:], steps, strict=True)]
-    if ceil_mode and _windows(wider, kernel, steps, pads, dilation) != sides:  # one would not fit
+    wider = [side + step - 1 for side, step in zip(sample.shape[2:], steps, strict=True)]
+    if call.ceil_mode and _windows(wider, kernel, steps, pads, call.dilation) != sides:  # one would not fit
         return NotImplemented
-    return input_NC.new_empty((*input_NC.shape[:2], *sides))
+    return sample.new_empty((*sample.shape[:2], *sides))
 
 
-def adaptive_avg_pool2d(input_NC: Tensor, /, output_size: Sides) -> Any:
+def adaptive_avg_pool2d(input_NC: Tensor, /, output_size: Sides) -> object:
     """Return the output (N, C, …) of adaptive average pooling, or NotImplemented."""
     if not _valueless(input_NC) or input_NC.ndim != 4 or min(input_NC.shape[1:]) < 1:  # noqa: PLR2004
         return NotImplemented
     return input_NC.new_empty((*input_NC.shape[:2], *_sides(output_size, 2)))
 
 
-def batch_norm(  # noqa: PLR0917 - torch's order
-    input_NC: Tensor,
-    /,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,  # noqa: ARG001
-    eps: float = 1e-5,
-) -> Any:
+@dataclass(frozen=True)
+class BatchNormCall:
+    """The arguments of a batch normalization, in torch's order."""
+
+    input_NC: Tensor
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    training: bool = False
+    momentum: float = 0.1
+    eps: float = 1e-5
+
+    def vectors(self) -> tuple[Tensor | None, ...]:
+        """Return the tensors with one value per channel."""
+        return self.running_mean, self.running_var, self.weight, self.bias
+
+
+def batch_norm(call: BatchNormCall) -> object:
     """Return the output (N, C, …) of a batch normalization without values, or NotImplemented."""
-    if not _valueless(input_NC) or input_NC.ndim < 2 or eps <= 0:  # noqa: PLR2004
+    sample = call.input_NC
+    if not _valueless(sample) or sample.ndim < 2 or call.eps <= 0:  # noqa: PLR2004
         return NotImplemented
-    if not _fit(input_NC.shape[1:2], input_NC.dtype, running_mean, running_var, weight, bias):
+    if not _fit(sample.shape[1:2], sample.dtype, *call.vectors()):
         return NotImplemented
-    values = input_NC.numel() // max(1, input_NC.shape[1])
-    if values < 2 or not (training or (running_mean is not None and running_var is not None)):  # noqa: PLR2004
+    values = sample.numel() // max(1, sample.shape[1])
+    tracked = call.running_mean is not None and call.running_var is not None
+    if values < 2 or not (call.training or tracked):  # noqa: PLR2004
         return NotImplemented
-    return input_NC.new_empty(input_NC.shape)
+    return sample.new_empty(sample.shape)
 
 
 def layer_norm(
@@ -107,7 +129,7 @@ def layer_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,  # noqa: ARG001
-) -> Any:
+) -> object:
     """Return the output (N…, I…) of a layer normalization without values, or NotImplemented."""
     if not _valueless(input_NI) or not normalized_shape:
         return NotImplemented
@@ -117,19 +139,19 @@ def layer_norm(
     return input_NI.new_empty(input_NI.shape)
 
 
-def activation(input_N: Tensor, /, inplace: bool = False) -> Any:
+def activation(input_N: Tensor, /, inplace: bool = False) -> object:
     """Return the output (N…) of a rectifier or its like without values, or NotImplemented."""
     if not _valueless(input_N):
         return NotImplemented
     return input_N if inplace else input_N.new_empty(input_N.shape)
 
 
-def gelu(input_N: Tensor, /, approximate: str = "none") -> Any:
+def gelu(input_N: Tensor, /, approximate: str = "none") -> object:
     """Return the output (N…) of a GELU without values, or NotImplemented."""
     return activation(input_N) if approximate in {"none", "tanh"} else NotImplemented
 
 
-def arithmetic(left: Tensor, right: Tensor | float, /) -> Any:
+def arithmetic(left: Tensor, right: Tensor | float, /) -> object:
     """Return the sum, difference or product of two tensors without values, or NotImplemented."""
     if not _valueless(left):
         return NotImplemented
@@ -143,7 +165,7 @@ def arithmetic(left: Tensor, right: Tensor | float, /) -> Any:
     return left.new_empty([other if one == 1 else one for one, other in reversed(sides)])
 
 
-def mean(input_N: Tensor, /, dim: Sides | None = None, keepdim: bool = False) -> Any:
+def mean(input_N: Tensor, /, dim: Sides | None = None, keepdim: bool = False) -> object:
     """Return the mean over some axes without values, or NotImplemented."""
     if not _valueless(input_N):
         return NotImplemented
@@ -164,7 +186,7 @@ def attention(
     *,
     dropout_p: float = 0.0,  # noqa: ARG001
     is_causal: bool = False,  # noqa: ARG001
-) -> Any:
+) -> object:
     """Return the output (…, L, V) of scaled dot-product attention without values, or NotImplemented."""
     parts = (query_LE, key_SE, value_SV)
     if not all(_valueless(part) and part.ndim > 1 and part.dtype == query_LE.dtype for part in parts):
@@ -176,9 +198,14 @@ def attention(
     return query_LE.new_empty((*query_LE.shape[:-1], value_SV.shape[-1]))
 
 
-def _valueless(tensor: Any) -> bool:
+def _valueless(tensor: object) -> bool:
     """Tell whether this is a plain tensor of real numbers whose values are not there."""
-    return type(tensor) in {Tensor, nn.Parameter} and tensor.is_meta and tensor.is_floating_point()
+    return (
+        isinstance(tensor, Tensor)
+        and type(tensor) in {Tensor, nn.Parameter}
+        and tensor.is_meta
+        and tensor.is_floating_point()
+    )
 
 
 def _plain(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
@@ -206,14 +233,19 @@ def _windows(sides: Sequence[int], kernel: Sequence[int], *options: Sides) -> li
     ]
 
 
-_SHAPE_RULES: dict[Any, Callable[..., Any]] = {
+def _bound(rule: Callable[[C], object], call: type[C]) -> Callable[..., object]:
+    """Return a rule that takes the arguments of its call one by one."""
+    return lambda *args, **named: rule(call(*args, **named))
+
+
+_SHAPE_RULES: dict[object, Callable[..., object]] = {
     functional.linear: linear,
-    functional.conv1d: conv,
-    functional.conv2d: conv,
-    functional.conv3d: conv,
-    functional.max_pool2d: max_pool2d,
+    functional.conv1d: _bound(conv, ConvCall),
+    functional.conv2d: _bound(conv, ConvCall),
+    functional.conv3d: _bound(conv, ConvCall),
+    functional.max_pool2d: _bound(max_pool2d, MaxPoolCall),
     functional.adaptive_avg_pool2d: adaptive_avg_pool2d,
-    functional.batch_norm: batch_norm,
+    functional.batch_norm: _bound(batch_norm, BatchNormCall),
     functional.layer_norm: layer_norm,
     functional.gelu: gelu,
     **dict.fromkeys((functional.relu, functional.silu, functional.relu6, functional.hardswish), activation),
@@ -224,7 +256,7 @@ _SHAPE_RULES: dict[Any, Callable[..., Any]] = {
 """Rules by the torch function they answer for."""
 
 
-def answer(func: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+def answer(func: object, args: tuple[object, ...], named: dict[str, object]) -> object:
     """Return what a torch call returns, without values, or NotImplemented where no rule is sure of it."""
     rule = _SHAPE_RULES.get(func)
     try:

@@ -8,7 +8,7 @@ of registration if no forward can be traced.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -21,6 +21,7 @@ from mimetic.graph.config import SiteKind
 from mimetic.graph.example import guesses
 from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.names import Walked, joined, owners, walk
+from mimetic.graph.own import own_parameters
 from mimetic.graph.site import Geometry, Graph, Parameter, Site
 from mimetic.graph.structure import Attention, Position, Structure
 from mimetic.graph.trace import Trace, trace
@@ -41,7 +42,7 @@ class _Draft(NamedTuple):
     structure: Structure | None = None
 
 
-def find_sites(model: nn.Module, example: Tensor | tuple[Any, ...] | None = None) -> Graph:
+def find_sites(model: nn.Module, example: Tensor | tuple[object, ...] | None = None) -> Graph:
     """Find the sites of a network, in order of execution.
 
     Args:
@@ -62,7 +63,7 @@ def find_sites(model: nn.Module, example: Tensor | tuple[Any, ...] | None = None
         return _find(model, example)
 
 
-def _find(model: nn.Module, example: Tensor | tuple[Any, ...] | None) -> Graph:
+def _find(model: nn.Module, example: Tensor | tuple[object, ...] | None) -> Graph:
     walked = list(walk(model))
     parameters = owners(walked)
     drafts, together = _drafts(walked, parameters), _composite_drafts(walked, parameters)
@@ -87,11 +88,11 @@ def _drafts(walked: Sequence[Walked], parameters: _Owners) -> list[_Draft]:
     drafts: list[_Draft] = []
     seen: set[int] = set()
     for _, layer, module in walked:
-        if id(module) in seen or not module._parameters:  # noqa: SLF001
+        if id(module) in seen or not own_parameters(module):
             continue
         seen.add(id(module))
         owned, tensors = [], []
-        for local, tensor in module._parameters.items():  # noqa: SLF001
+        for local, tensor in own_parameters(module).items():
             name = joined(layer, local)
             if tensor is not None and name in parameters and parameters[name][0] is tensor:
                 owned.append(_parameter(name, local, tensor, parameters[name][1]))
@@ -169,7 +170,7 @@ def _classes(cls: type) -> tuple[str, ...]:
 
 def _holders(walked: Sequence[Walked]) -> dict[int, int]:
     """Return the id of the module that owns each parameter, by the id of the parameter."""
-    return {id(p): id(module) for _, _, module in reversed(walked) for p in module._parameters.values()}  # noqa: SLF001
+    return {id(p): id(module) for _, _, module in reversed(walked) for p in own_parameters(module).values()}
 
 
 def _in_order(drafts: list[_Draft], traced: Trace, holders: Mapping[int, int] | None = None) -> list[_Draft]:

@@ -52,7 +52,7 @@ def without_values(
     """
     modules = list(model.modules())
     saved = [(module, module.__dict__.copy()) for module in modules]
-    hooks: OrderedDict[int, Any] = OrderedDict({-1: lambda module, _: on_call(module)})
+    hooks: OrderedDict[int, object] = OrderedDict({-1: lambda module, _: on_call(module)})
     substitute = _Substitutes()
     try:
         for module in modules:
@@ -65,7 +65,7 @@ def without_values(
 
 
 def _replace(
-    module: nn.Module, substitute: "_Substitutes", hooks: OrderedDict[int, Any], *, training: bool
+    module: nn.Module, substitute: "_Substitutes", hooks: OrderedDict[int, object], *, training: bool
 ) -> None:
     own = module.__dict__
     for name, value in own.items():
@@ -80,12 +80,14 @@ def _replace(
             own[name] = OrderedDict()
 
 
-def _with_weight_hooks(hooks: OrderedDict[int, Any], own: OrderedDict[int, Any]) -> OrderedDict[int, Any]:
+def _with_weight_hooks(
+    hooks: OrderedDict[int, object], own: OrderedDict[int, object]
+) -> OrderedDict[int, object]:
     weight_hooks = {key: hook for key, hook in own.items() if _computes_weights(hook)} if own else {}
     return OrderedDict({**hooks, **weight_hooks}) if weight_hooks else hooks
 
 
-def _computes_weights(hook: Any) -> bool:
+def _computes_weights(hook: object) -> bool:
     """Return whether a hook computes weights: weight or spectral normalization, or pruning."""
     makers = (type(hook).__module__, getattr(hook, "__module__", ""))
     return any(str(maker).startswith("torch.nn.utils") for maker in makers)
@@ -96,7 +98,7 @@ class _Substitutes:
 
     def __init__(self) -> None:
         self.live: dict[int, int] = {}
-        self._made: dict[int, tuple[Any, Any]] = {}  # includes the original, so that no id is reused
+        self._made: dict[int, tuple[object, object]] = {}  # includes the original, so that no id is reused
 
     def __call__(self, value: Any) -> Any:
         """Return the substitute of a tensor, a copied container, or the value itself."""
@@ -117,7 +119,7 @@ class _Substitutes:
             self._made[id(value)] = (value, made)
         return made
 
-    def _item(self, item: Any) -> Any:
+    def _item(self, item: object) -> object:
         return self(item) if isinstance(item, Tensor) else item
 
 

@@ -13,7 +13,7 @@ printing, do happen.
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +50,7 @@ class Trace:
         self.calls[identity] = self.calls.get(identity, 0) + 1
 
 
-def trace(model: nn.Module, inputs: Iterable[tuple[Any, ...]]) -> tuple[Trace | None, str | None]:
+def trace(model: nn.Module, inputs: Iterable[tuple[object, ...]]) -> tuple[Trace | None, str | None]:
     """Run one forward without values, and record what it used.
 
     Inputs are tried in training mode, where auxiliary heads take part, and then in evaluation mode.
@@ -75,7 +75,7 @@ def trace(model: nn.Module, inputs: Iterable[tuple[Any, ...]]) -> tuple[Trace | 
     return None, reason
 
 
-def _attempts(inputs: Iterable[tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ...], bool]]:
+def _attempts(inputs: Iterable[tuple[object, ...]]) -> Iterator[tuple[tuple[object, ...], bool]]:
     """Pair inputs with modes, all in training mode first; inputs are generated lazily."""
     tried = []
     for arguments in inputs:
@@ -93,7 +93,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def _attempt(model: nn.Module, arguments: tuple[Any, ...], *, training: bool) -> Trace:
+def _attempt(model: nn.Module, arguments: tuple[object, ...], *, training: bool) -> Trace:
     recorded = Trace()
     with ExitStack() as stack:
         stack.enter_context(_isolated())
@@ -125,7 +125,7 @@ def _isolated() -> Iterator[None]:
                 numpy.random.set_state(numpy_state)
 
 
-def _without_values(argument: Any) -> Any:
+def _without_values(argument: object) -> object:
     """Remove the values of an input; integers are copied with values, since they may be lengths."""
     return _mapped(
         argument, lambda tensor: tensor.to("meta") if tensor.is_floating_point() else tensor.clone()
@@ -147,7 +147,7 @@ def _to_meta(tensor: Tensor) -> Tensor:
     return tensor.to("meta")
 
 
-def _makes_tensors(func: Any, result: Any) -> bool:
+def _makes_tensors(func: object, result: object) -> bool:
     """Return whether a call used tensor values, and not only a shape or device."""
     if isinstance(result, tuple | list):
         return any(isinstance(item, Tensor) for item in result)
@@ -166,8 +166,12 @@ class _Recorder(TorchFunctionMode):
         self.recorded, self.live = recorded, live
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         """Run one torch call without values."""
         if func == _DEVICE_OF:
             return _CPU
@@ -188,8 +192,8 @@ class _Recorder(TorchFunctionMode):
 
 
 def _on_meta(
-    func: Any, args: tuple[Any, ...], named: dict[str, Any]
-) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    func: Callable[..., object], args: tuple[object, ...], named: dict[str, object]
+) -> tuple[Callable[..., object], tuple[object, ...], dict[str, object]]:
     """Rewrite a call that would move a tensor without values to another device."""
     if func in {Tensor.cpu, Tensor.cuda}:
         return Tensor.to, (args[0], "meta"), {}
@@ -200,7 +204,7 @@ def _on_meta(
 
 
 def _collect(
-    args: Sequence[Any], named: dict[str, Any], live: dict[int, int], used: list[int]
+    args: Iterable[Any], named: dict[str, object], live: dict[int, int], used: list[int]
 ) -> tuple[bool, bool]:
     """Collect the live tensors among arguments; return whether some have values, and some have none."""
     real = meta = False

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from mimetic.covariance.context import Context
+from mimetic.graph.own import own_parameters
 from mimetic.graph.site import Site
 from mimetic.initializers.config import Init
 from mimetic.initializers.resolved import Moments, ResolvedInit, Streams
@@ -91,7 +92,7 @@ def read_maps(site: Site, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _live_values(layer: nn.Module, name: str) -> Tensor:
     """Return a copy of a live parameter, gathered from its shards, in float32 on the CPU."""
     path, _, local = name.rpartition(".")
-    live = layer.get_submodule(path)._parameters[local]  # noqa: SLF001
+    live = own_parameters(layer.get_submodule(path))[local]
     values = live.detach() if live is not None else torch.empty(0)
     full_tensor = getattr(values, "full_tensor", None)
     values = values if full_tensor is None else full_tensor()

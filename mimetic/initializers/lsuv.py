@@ -8,7 +8,7 @@ initialized.
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.network import TrainingImages
 from mimetic.errors import RunError, UserError
 from mimetic.graph.names import canonical_buffers, canonical_modules
+from mimetic.graph.own import own_parameters
 from mimetic.graph.site import Site
 from mimetic.initializers.resolved import NetworkInit, NetworkStreams, ResolvedInit
 from mimetic.threads import one_thread
@@ -45,7 +46,7 @@ def lsuv(resolved: ResolvedInit, spec: Lsuv, site: Site, context: Context) -> Re
             code="MIM-I081",
         )
 
-    def fill(network: nn.Module, gains: Mapping[str, Any], _streams: NetworkStreams) -> Mapping[str, str]:
+    def fill(network: nn.Module, gains: Mapping[str, float], _streams: NetworkStreams) -> Mapping[str, str]:
         if images.images_NCHW is None:
             raise RunError(
                 "the scale `lsuv` has no images yet; resolve the plan again with images (`mimetic run` does)",
@@ -122,10 +123,10 @@ def unit_variance(network: nn.Module, targets: Mapping[str, float], images_NCHW:
 def _scaling(layer: nn.Module, name: str, target: float, remarks: dict[str, str]) -> RemovableHandle:
     """Register a hook by which a layer scales its weights at its first call; return its handle."""
 
-    def scale(module: nn.Module, inputs: tuple[Any, ...], outputs: Tensor) -> Tensor:
+    def scale(module: nn.Module, inputs: tuple[object, ...], outputs: Tensor) -> Tensor:
         if name in remarks:
             return outputs
-        weight = module._parameters["weight"]  # noqa: SLF001 - set in place, past any parametrization
+        weight = own_parameters(module)["weight"]  # set in place, past any parametrization
         assert weight is not None
         unscaled = weight.clone()
         weight.zero_()  # what remains of the outputs comes from the biases

@@ -11,7 +11,7 @@ from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import UserError
 from mimetic.graph.site import Site
-from mimetic.initializers.config import FromNetwork
+from mimetic.initializers.config import FromNetwork, Init
 from mimetic.streams import generator
 
 
@@ -72,7 +72,7 @@ class NetworkInit:
 
     key: str
     fill: Callable[[nn.Module, Mapping[str, Any], NetworkStreams], Mapping[str, str]]
-    argument: Any = None
+    argument: object = None
     last: bool = False
 
 
@@ -108,7 +108,7 @@ class InitFunction(Protocol):
     tensor. A function of one tensor's distribution is written shorter, with `distributions.per_tensor`.
     """
 
-    def __call__(self, spec: Any, site: Site, context: Context, /) -> ResolvedInit:
+    def __call__(self, spec: Init, site: Site, context: Context, /) -> ResolvedInit:
         """Resolve an initializer for one site.
 
         Args:

@@ -9,7 +9,7 @@ Shapes: D patch coordinates.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -62,7 +62,7 @@ class RunLearner(Protocol):
     not fit the learner.
     """
 
-    def __call__(self, spec: Any, problem: Problem, /) -> Iterator[Round]:
+    def __call__(self, spec: Learner, problem: Problem, /) -> Iterator[Round]:
         """Yield the rounds."""
         ...
 
@@ -73,7 +73,7 @@ class PlanLearner(Protocol):
     Raises UserError if images of that shape are too small.
     """
 
-    def __call__(self, spec: Any, shape: ImageShape, /) -> LearnerPlan:
+    def __call__(self, spec: Learner, shape: ImageShape, /) -> LearnerPlan:
         """Return the plan."""
         ...
 

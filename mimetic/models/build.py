@@ -5,7 +5,7 @@ A model is one section in `mimetic.models.config` and one function (protocol `Mo
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -42,7 +42,7 @@ class ModelBuilder(Protocol):
     Raises UserError if the section cannot be built.
     """
 
-    def __call__(self, spec: Any, request: Request, /) -> nn.Module:
+    def __call__(self, spec: Model, request: Request, /) -> nn.Module:
         """Build the model."""
         ...
 
@@ -126,7 +126,7 @@ def reinitialize(
     return model
 
 
-def build_layerwise(make: Callable[..., nn.Module], request: Request, **arguments: Any) -> nn.Module:
+def build_layerwise(make: Callable[..., nn.Module], request: Request, **arguments: object) -> nn.Module:
     """Build a model whose layers all have `reset_parameters`, and initialize each under its own name.
 
     Args:

@@ -4,7 +4,7 @@ A model is a section here and one function (`impl`, protocol `mimetic.models.bui
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
@@ -39,7 +39,7 @@ class Model(Component, family="model"):
     num_classes: Count | None = Field(None, description="Outputs; default: the data's number of classes.")
     in_channels: Count | None = Field(None, description="Input channels; default: the data's.")
 
-    def constructor_arguments(self) -> dict[str, Any]:
+    def constructor_arguments(self) -> dict[str, object]:
         """Return the section's own fields, without those every model has."""
         return {name: getattr(self, name) for name in type(self).model_fields if name not in _COMMON}
 
@@ -50,7 +50,7 @@ _COMMON = frozenset({"type", "num_classes", "in_channels"})
 class ConvMixer(Model, type="convmixer", impl="mimetic.models.builtin:convmixer"):
     """ConvMixer (Trockman and Kolter, arXiv 2201.09792)."""
 
-    example: ClassVar[Mapping[str, Any]] = {"dim": 8, "depth": 2, "kernel_size": 3}
+    example: ClassVar[Mapping[str, object]] = {"dim": 8, "depth": 2, "kernel_size": 3}
 
     dim: Count = Field(256, description="Width.")
     depth: Count = Field(8, description="Number of blocks.")
@@ -61,7 +61,7 @@ class ConvMixer(Model, type="convmixer", impl="mimetic.models.builtin:convmixer"
 class CifarResNet(Model, type="cifar_resnet", impl="mimetic.models.builtin:cifar_resnet"):
     """ResNet for 32-pixel images, 6n+2 layers in three stages (He et al., arXiv 1512.03385, §4.2)."""
 
-    example: ClassVar[Mapping[str, Any]] = {"depth": 8, "width": 4}
+    example: ClassVar[Mapping[str, object]] = {"depth": 8, "width": 4}
 
     depth: Literal[8, 14, 20, 32, 44, 56, 110] = Field(20, description="Number of layers, 6n+2.")
     width: Count = Field(16, description="Channels of the first stage.")
@@ -71,7 +71,7 @@ class CifarResNet(Model, type="cifar_resnet", impl="mimetic.models.builtin:cifar
 class CifarResNetLC(Model, type="cifar_resnet_lc", impl="mimetic.models.builtin:cifar_resnet_lc"):
     """CIFAR-ResNet whose k×k convolutions are linear combinations of filters (arXiv 2301.11360)."""
 
-    example: ClassVar[Mapping[str, Any]] = {"name": "ResNet-LC-8-4x2"}
+    example: ClassVar[Mapping[str, object]] = {"name": "ResNet-LC-8-4x2"}
     argument = "name"
 
     name: str = Field(
@@ -93,7 +93,7 @@ class CifarResNetLC(Model, type="cifar_resnet_lc", impl="mimetic.models.builtin:
 class Vgg11(Model, type="vgg11", impl="mimetic.models.builtin:vgg11"):
     """VGG-11 (Simonyan and Zisserman, arXiv 1409.1556), with a small head for small images."""
 
-    example: ClassVar[Mapping[str, Any]] = {"width": 2}
+    example: ClassVar[Mapping[str, object]] = {"width": 2}
 
     width: Count = Field(64, description="Channels of the first stage.")
     batch_norm: bool = Field(True, description="Batch normalization after each convolution.")
@@ -105,7 +105,7 @@ class Vgg11(Model, type="vgg11", impl="mimetic.models.builtin:vgg11"):
 class PlainCnn(Model, type="plain_cnn", impl="mimetic.models.builtin:plain_cnn"):
     """Convolutions, each followed by ReLU and standardization, and a linear classifier (arXiv 2305.18512)."""
 
-    example: ClassVar[Mapping[str, Any]] = {"widths": [4, 8]}
+    example: ClassVar[Mapping[str, object]] = {"widths": [4, 8]}
 
     widths: Annotated[tuple[Count, ...], FromList, Field(min_length=1)] = Field(
         (64, 128), description="Channels of each convolution."
@@ -122,7 +122,7 @@ class PlainCnn(Model, type="plain_cnn", impl="mimetic.models.builtin:plain_cnn")
 class Mamba(Model, type="mamba", impl="mimetic.models.builtin:mamba"):
     """Mamba or Mamba-2 for sequences of tokens (Gu and Dao, arXiv 2312.00752; Dao and Gu, 2405.21060)."""
 
-    example: ClassVar[Mapping[str, Any]] = {"dim": 8, "state": 4, "head_dim": 8}
+    example: ClassVar[Mapping[str, object]] = {"dim": 8, "state": 4, "head_dim": 8}
     reads = "tokens"
 
     version: Literal[1, 2] = Field(2, description="Mamba or Mamba-2.")
@@ -151,7 +151,7 @@ VIT_SIZES = {"ti": (192, 12, 3), "s": (384, 12, 6), "b": (768, 12, 12)}
 class Vit(Model, type="vit", impl="mimetic.models.builtin:vit"):
     """Vision transformer (Dosovitskiy et al., arXiv 2010.11929) in the sizes of DeiT, for small images."""
 
-    example: ClassVar[Mapping[str, Any]] = {
+    example: ClassVar[Mapping[str, object]] = {
         "width": 8,
         "depth": 2,
         "heads": 2,
@@ -202,7 +202,7 @@ class Vit(Model, type="vit", impl="mimetic.models.builtin:vit"):
 class Torchvision(Model, type="torchvision", impl="mimetic.models.published:torchvision"):
     """A classification model of torchvision by name, e.g. resnet18."""
 
-    example: ClassVar[Mapping[str, Any]] = {"name": "squeezenet1_1"}
+    example: ClassVar[Mapping[str, object]] = {"name": "squeezenet1_1"}
     argument = "name"
 
     name: str = Field(
@@ -214,7 +214,7 @@ class Torchvision(Model, type="torchvision", impl="mimetic.models.published:torc
 class Timm(Model, type="timm", impl="mimetic.models.published:timm"):
     """A model of timm by name, e.g. convmixer_768_32."""
 
-    example: ClassVar[Mapping[str, Any]] = {"name": "test_convnext"}
+    example: ClassVar[Mapping[str, object]] = {"name": "test_convnext"}
     argument = "name"
 
     name: str = Field(
@@ -226,7 +226,7 @@ class Timm(Model, type="timm", impl="mimetic.models.published:timm"):
 class PythonModel(Model, type="python", impl="mimetic.models.python:python"):
     """The user's own factory; runs code, so it needs `--allow-code` on the command line."""
 
-    example: ClassVar[Mapping[str, Any]] = {"call": "package.module:function"}
+    example: ClassVar[Mapping[str, object]] = {"call": "package.module:function"}
     reads = None
     argument = "call"
 

@@ -83,7 +83,7 @@ def timm(spec: Timm, request: Request) -> nn.Module:
 
 
 def _make(
-    make: Callable[[], nn.Module], request: Request, *, model: str, arguments: Mapping[str, Any]
+    make: Callable[[], nn.Module], request: Request, *, model: str, arguments: Mapping[str, object]
 ) -> nn.Module:
     for name, value in arguments.items():
         if name in _PRETRAINED and value not in (None, False):

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -46,7 +45,7 @@ def python(spec: PythonModel, request: Request) -> nn.Module:
     return model
 
 
-def _find_factory(call: str) -> Callable[..., Any]:
+def _find_factory(call: str) -> Callable[..., nn.Module]:
     module_name, _, function_name = call.partition(":")
     try:
         module = import_module(module_name)
@@ -54,7 +53,7 @@ def _find_factory(call: str) -> Callable[..., Any]:
         raise UserError(
             f"`{call}`: importing `{module_name}` failed: {type(error).__name__}: {error}", code="MIM-M033"
         ) from error
-    factory: Callable[..., Any] | None = getattr(module, function_name, None)
+    factory: Callable[..., nn.Module] | None = getattr(module, function_name, None)
     if factory is None or not callable(factory):
         names = [f"`{n}`" for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
         raise UserError(
@@ -65,7 +64,7 @@ def _find_factory(call: str) -> Callable[..., Any]:
     return factory
 
 
-def _sizes(factory: Callable[..., Any], request: Request) -> dict[str, int]:
+def _sizes(factory: Callable[..., nn.Module], request: Request) -> dict[str, int]:
     try:
         accepted = signature(factory).parameters
     except (TypeError, ValueError):  # a C function without a signature

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mimetic.errors import UserError
 from mimetic.graph.names import walk
+from mimetic.graph.own import own_buffers, own_children, own_parameters
 from mimetic.streams import keyed_global_rng
 from mimetic.threads import one_thread
 
@@ -105,7 +106,7 @@ def _reset_method(layer: nn.Module) -> Callable[[], object] | None:
 
 
 def _own_tensors(layer: nn.Module) -> dict[str, Tensor]:
-    own = {**layer._parameters, **layer._buffers}  # noqa: SLF001 - named_* would drop what is shared
+    own = {**own_parameters(layer), **own_buffers(layer)}  # named_* would drop what is shared
     return {local: tensor for local, tensor in own.items() if tensor is not None}
 
 
@@ -115,15 +116,14 @@ def _blank_copy(layer: nn.Module, blank: Callable[[Tensor], Tensor]) -> nn.Modul
     vars(copied).update(
         _parameters={
             local: None if tensor is None else nn.Parameter(blank(tensor), requires_grad=False)
-            for local, tensor in layer._parameters.items()  # noqa: SLF001
+            for local, tensor in own_parameters(layer).items()
         },
         _buffers={
-            local: None if tensor is None else blank(tensor)
-            for local, tensor in layer._buffers.items()  # noqa: SLF001
+            local: None if tensor is None else blank(tensor) for local, tensor in own_buffers(layer).items()
         },
         _modules={
             local: None if child is None else _blank_copy(child, _empty)
-            for local, child in layer._modules.items()  # noqa: SLF001
+            for local, child in own_children(layer).items()
         },
     )
     return copied

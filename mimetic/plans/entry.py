@@ -43,7 +43,7 @@ class Entry:
     frozen: bool = False
     notes: tuple[str, ...] = ()
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """Return what determines the parameter's values, and nothing else: the part that is hashed."""
         return {
             "parameter": self.parameter,

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
 
 from torch import nn
 
@@ -48,7 +47,7 @@ class Plan:
 
         Ids, files and the order of rules do not enter.
         """
-        content: dict[str, Any] = {
+        content: dict[str, object] = {
             "version": 1,
             "seed": self.seed,
             "held": sorted(self.frozen_bn_layers),
@@ -75,7 +74,7 @@ class Plan:
                 return entry
         return None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the plan as plain values, for files and trackers."""
         return {
             "hash": self.hash,
@@ -89,7 +88,7 @@ class Plan:
         }
 
 
-def _rewrite_dict(rewrite: Rewritten) -> dict[str, Any]:
+def _rewrite_dict(rewrite: Rewritten) -> dict[str, object]:
     return {
         **rewrite.identity(),
         "rewrite": rewrite.rewrite,
@@ -99,7 +98,7 @@ def _rewrite_dict(rewrite: Rewritten) -> dict[str, Any]:
     }
 
 
-def _site_dict(site: Site) -> dict[str, Any]:
+def _site_dict(site: Site) -> dict[str, object]:
     structure = site.structure
     slots = () if structure is None else structure.slots
     return {
@@ -111,7 +110,7 @@ def _site_dict(site: Site) -> dict[str, Any]:
     }
 
 
-def _entry_dict(entry: Entry) -> dict[str, Any]:
+def _entry_dict(entry: Entry) -> dict[str, object]:
     moments = entry.moments
     return {
         **entry.identity(),
@@ -161,7 +160,7 @@ def describe(entry: Entry) -> str:
     return text if scale == "none" else f"{text} · {scale}"
 
 
-def _section_text(family: str, name: str, arguments: Mapping[str, Any]) -> str:
+def _section_text(family: str, name: str, arguments: Mapping[str, object]) -> str:
     """Write a section as a call, `closed_form(width=0.15)`, without arguments that have their defaults."""
     section = registered(family).get(name)
     fields = {} if section is None else section.model_fields

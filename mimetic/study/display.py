@@ -1,9 +1,10 @@
 """Show the progress of a study; the command line draws it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from mimetic.journal import Event
 from mimetic.study.layout import Trial
 
 
@@ -13,7 +14,7 @@ class Display(Protocol):
     def start(self, study: Path, trials: Sequence[Trial]) -> None:
         """Show the trials about to run."""
 
-    def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:
+    def update(self, trial: Trial, events: Sequence[Event]) -> None:
         """Show new events of a trial's journal."""
 
     def message(self, text: str) -> None:
@@ -26,7 +27,7 @@ class NullDisplay:
     def start(self, study: Path, trials: Sequence[Trial]) -> None:
         """Show nothing."""
 
-    def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:
+    def update(self, trial: Trial, events: Sequence[Event]) -> None:
         """Show nothing."""
 
     def message(self, text: str) -> None:

@@ -4,14 +4,13 @@ The journals in there are the truth about every trial; MLflow mirrors them.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from mimetic.errors import UserError
-from mimetic.files import write_text
+from mimetic.files import JsonObject, write_text
 from mimetic.journal import read_journal, status
 
 DEFAULT_ROOT = Path("mlruns")
@@ -95,12 +94,12 @@ def studies(root: Path, recipe: str | None = None) -> Iterator[Path]:
     yield from sorted((path.parent for path in root.glob(pattern)), key=lambda folder: folder.name)
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
+def write_record(folder: Path, record: Mapping[str, object]) -> None:
     """Write what is known of a study when it starts; its results are in the journals."""
     write_text(folder / "study.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> JsonObject:
     """Read the record of a study.
 
     Raises:

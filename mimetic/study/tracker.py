@@ -186,7 +186,7 @@ def _new_run(study: StudyTrials, name: str, **fields: Any) -> runs.NewRun:
     return runs.NewRun(name, tags=versions, source=source, **fields)
 
 
-def _params(arm: Arm) -> dict[str, Any]:
+def _params(arm: Arm) -> dict[str, object]:
     """Return the settings logged as params: few, flat and stable; rules are in artifacts."""
     sections: dict[str, Section | None] = {
         "model": arm.model,

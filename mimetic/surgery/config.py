@@ -6,7 +6,7 @@ freeze more of them.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -21,7 +21,7 @@ MAX_EXPANSION = 1024
 class Rewrite(Component, family="surgery"):
     """Base of the rewrites: the layers to replace, and an id by which rewrites merge, like rules."""
 
-    example: ClassVar[Mapping[str, Any]] = {"id": "rewrite", "match": "body"}
+    example: ClassVar[Mapping[str, object]] = {"id": "rewrite", "match": "body"}
 
     id: Name = Field(description="Name of the rewrite: rewrites merge, and are overridden, by it.")
     match: MatchField = Field(description="Conditions, or a plain string for the layer's name.")
@@ -71,7 +71,7 @@ class Fold(Rewrite, type="fold", impl="mimetic.surgery.linear_combination:fold")
     Matches the k×k filters of linear combinations in the model itself.
     """
 
-    example: ClassVar[Mapping[str, Any]] = {"id": "rewrite", "match": "combined\\.filters"}
+    example: ClassVar[Mapping[str, object]] = {"id": "rewrite", "match": "combined\\.filters"}
 
 
 class SharedFilters(_Freezing, type="shared_filters", impl="mimetic.surgery.shared_filters:shared_filters"):

@@ -7,7 +7,7 @@ rewritten again. All errors are found before anything is changed, and reported t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from mimetic.errors import UserError
 from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.matching import mismatch
 from mimetic.graph.names import canonical_modules, walk
+from mimetic.graph.own import own_children
 from mimetic.graph.sites import find_sites
 from mimetic.models.reset import reset_layers
 from mimetic.surgery.config import Rewrite
@@ -64,13 +65,13 @@ class Rewritten:
     layer: str
     rewrite: str
     type: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, object]
     was: str
     becomes: str
     frozen: tuple[str, ...] = ()
     where: str | None = None
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """Return what determines the network's function; the plan's hash includes only this."""
         return {"layer": self.layer, "type": self.type, "arguments": dict(self.arguments)}
 
@@ -84,7 +85,7 @@ class ReplaceLayers(Protocol):
     """
 
     def __call__(
-        self, spec: Any, layers: Sequence[str], modules: Mapping[str, nn.Module], /
+        self, spec: Rewrite, layers: Sequence[str], modules: Mapping[str, nn.Module], /
     ) -> list[Replacement]:
         """Return the replacements."""
         ...
@@ -95,7 +96,7 @@ def rewrite_network(
     surgery: Sequence[Rewrite],
     *,
     seed: int,
-    example: Tensor | tuple[Any, ...] | None = None,
+    example: Tensor | tuple[object, ...] | None = None,
     at: ConfigPath = MAIN,
 ) -> tuple[Rewritten, ...]:
     """Rewrite a network in place.
@@ -149,7 +150,7 @@ _Errors = dict[str, tuple[str, str | None, str]]
 
 
 def _match(
-    model: nn.Module, surgery: Sequence[Rewrite], example: Tensor | tuple[Any, ...] | None
+    model: nn.Module, surgery: Sequence[Rewrite], example: Tensor | tuple[object, ...] | None
 ) -> tuple[dict[str, list[str]], _Errors]:
     """Return the layers that each rewrite replaces, and the errors of those that match too few or many."""
     first: dict[str, list[str]] = {rewrite.id: [] for rewrite in surgery}
@@ -231,7 +232,7 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module, *, name: st
     parents = [
         (parent, key)
         for _, _, parent in walk(model)
-        for key, child in parent._modules.items()  # noqa: SLF001 - named_children would drop shared modules
+        for key, child in own_children(parent).items()  # named_children would drop shared modules
         if child is old
     ]
     if not parents:
@@ -239,7 +240,7 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module, *, name: st
             f"the layer `{name}` is the whole network; surgery needs a layer inside it", code="MIM-U005"
         )
     for parent, key in parents:
-        parent._modules[key] = new  # noqa: SLF001 - preserves the order of the children
+        own_children(parent)[key] = new  # preserves the order of the children
 
 
 def spatial_conv(layer: str, modules: Mapping[str, nn.Module], *, by: str, zeros: bool = False) -> nn.Conv2d:

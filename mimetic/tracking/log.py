@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mimetic.tracking.store import Store, store_errors
 
@@ -139,7 +139,7 @@ def logged_pictures(store: Store, run_id: str) -> set[tuple[str, int]]:
     return {(m[1].replace("~", "/").replace("#", "/"), int(m[2])) for m in found if m is not None}
 
 
-def flatten(values: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
+def flatten(values: Mapping[str, object], *, prefix: str = "") -> dict[str, str]:
     """Return nested settings as flat strings, `{"optimizer": {"lr": 0.1}}` as `optimizer.lr = 0.1`.
 
     Lists become JSON; None and empty lists are left out.

@@ -74,7 +74,7 @@ class NewRun:
     kind: Kind = "trial"
     arm: str = ""
     seed: int = 0
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     source: RunSource = field(default_factory=RunSource)
     note: str | None = None

@@ -9,11 +9,11 @@ address would disable the view, so each study has its own; the oldest are remove
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import NAMESPACE_URL, uuid5
 
 from mimetic.errors import RunError
+from mimetic.files import JsonObject
 from mimetic.metrics import metric as metric_of
 from mimetic.metrics import related
 from mimetic.tracking.runs import KIND, STUDY
@@ -76,7 +76,7 @@ def latest_study(tags: Mapping[str, str]) -> str | None:
     return max(_studies(tags), default=None)
 
 
-def arms_state(study: str, metric: str) -> dict[str, Any]:
+def arms_state(study: str, metric: str) -> JsonObject:
     """Return the page's state with a chart per metric and a line per arm, its mean over seeds."""
     charts = [
         _chart("LINE", name, metricKey=name, selectedMetricKeys=[name], lineSmoothness=0)
@@ -89,15 +89,13 @@ def arms_state(study: str, metric: str) -> dict[str, Any]:
     return _page(study, metric, charts, columns=2, height=360) | {"groupBy": grouping}
 
 
-def filters_state(study: str, metric: str) -> dict[str, Any]:
+def filters_state(study: str, metric: str) -> JsonObject:
     """Return the page's state with a chart for each kind of picture, ungrouped: grouping hides pictures."""
     charts = [_chart("IMAGE", key, imageKeys=[key], step=0, showRunParams=False) for key in _PICTURES]
     return _page(study, metric, charts, columns=1, height=720) | {"groupBy": None}
 
 
-def _page(
-    study: str, metric: str, charts: Sequence[Mapping[str, Any]], *, columns: int, height: int
-) -> dict[str, Any]:
+def _page(study: str, metric: str, charts: Sequence[JsonObject], *, columns: int, height: int) -> JsonObject:
     names = dict.fromkeys(_section(chart["displayName"]) for chart in charts)
     sections = [
         {
@@ -126,7 +124,7 @@ def _page(
     }
 
 
-def _chart(kind: str, key: str, **fields: Any) -> dict[str, Any]:
+def _chart(kind: str, key: str, **fields: object) -> JsonObject:
     return {
         "uuid": _uuid(kind, key),
         "type": kind,

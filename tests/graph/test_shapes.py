@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from mimetic.graph.shapes import answer, conv, linear
+from mimetic.graph.shapes import ConvCall, answer, conv, linear
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -50,7 +50,7 @@ def test_conv_has_torchs_shape(
     images, weight = (2, groups * inputs, *size), (groups * outputs, inputs, *kernel)
     options = stride, padding, dilation, groups
     function = getattr(functional, f"conv{len(sides)}d")
-    actual = conv(meta(*images), meta(*weight), None, *options)
+    actual = conv(ConvCall(meta(*images), meta(*weight), None, *options))
     try:
         expected = function(torch.zeros(images), torch.zeros(weight), None, *options)
     except RuntimeError:

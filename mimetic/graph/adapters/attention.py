@@ -18,6 +18,7 @@ from mimetic.graph.adapters.reading import (
     slots_of,
     tensors_of,
 )
+from mimetic.graph.own import own_children, own_parameters
 from mimetic.graph.structure import Attention, Slot, head_sizes
 
 FUSED: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -51,7 +52,7 @@ def multihead_attention(module: nn.Module) -> Found | None:
     out = matrix(module, "out_proj")
     if out is None:
         return None
-    own = {local: p for local, p in module._parameters.items() if p is not None}  # noqa: SLF001
+    own = {local: p for local, p in own_parameters(module).items() if p is not None}
     width, heads = module.embed_dim, module.num_heads
     if "in_proj_weight" in own:
         used = ["in_proj_weight"]
@@ -75,9 +76,9 @@ def fused_attention(module: nn.Module) -> Found | None:
     Layouts that the shapes would hide are refused: MaxViT may store head by head first, and cross-covariance
     attention (XCiT), which has a temperature, mixes channels instead of tokens.
     """
-    parameters = module._parameters  # noqa: SLF001
+    parameters = own_parameters(module)
     for name, outs in FUSED:
-        if name not in module._modules:  # noqa: SLF001
+        if name not in own_children(module):
             continue
         qkv, out, heads = matrix(module, name), first_matrix(module, outs), number((module,), HEADS)
         if qkv is None or out is None or heads is None or module.__dict__.get("head_first") is True:
@@ -100,7 +101,7 @@ def fused_attention(module: nn.Module) -> Found | None:
 def split_attention(module: nn.Module) -> Found | None:
     """Recognize four linear layers whose shapes agree with the declared heads, grouped queries included."""
     for q_name, k_name, v_name, outs in SPLIT:
-        if q_name.partition(".")[0] not in module._modules:  # noqa: SLF001
+        if q_name.partition(".")[0] not in own_children(module):
             continue
         q, k, v = (matrix(module, name) for name in (q_name, k_name, v_name))
         out = first_matrix(module, outs)
@@ -124,8 +125,8 @@ def split_attention(module: nn.Module) -> Found | None:
 
 def _notes(module: nn.Module) -> tuple[str, ...]:
     """Return what changes the meaning of the product of queries and keys: a norm, or cosines (Swin v2)."""
-    norms = (module._modules.get(name) for name in ("q_norm", "k_norm"))  # noqa: SLF001
+    norms = (own_children(module).get(name) for name in ("q_norm", "k_norm"))
     normed = any(norm is not None and not isinstance(norm, nn.Identity) for norm in norms)
-    if normed or module._parameters.get("logit_scale") is not None:  # noqa: SLF001
+    if normed or own_parameters(module).get("logit_scale") is not None:
         return ("queries and keys are normalized: their product is not the attention's map",)
     return ()

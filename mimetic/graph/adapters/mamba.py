@@ -7,6 +7,7 @@ All use the names of the first: `in_proj`, `conv1d`, `A_log`, and `x_proj` with 
 from torch import nn
 
 from mimetic.graph.adapters.reading import Found, Matrix, matrix, slots_of, tensors_of
+from mimetic.graph.own import own_children, own_parameters
 from mimetic.graph.structure import Slot, StateSpace
 
 _FLAT, _GRID, _BANK = 1, 2, 3
@@ -61,16 +62,16 @@ def _groups(module: nn.Module, width: int) -> int:
 
 
 def _own(module: nn.Module, name: str) -> nn.Parameter | None:
-    return module._parameters.get(name)  # noqa: SLF001
+    return own_parameters(module).get(name)
 
 
 def _conv(module: nn.Module) -> tuple[nn.Parameter, nn.Parameter | None] | None:
     """Return weight and bias of the short depthwise convolution."""
-    conv = module._modules.get("conv1d")  # noqa: SLF001
-    weight = None if conv is None else conv._parameters.get("weight")  # noqa: SLF001
+    conv = own_children(module).get("conv1d")
+    weight = None if conv is None else own_parameters(conv).get("weight")
     if conv is None or weight is None or weight.ndim != _BANK or weight.shape[1] != 1:
         return None
-    return weight, conv._parameters.get("bias")  # noqa: SLF001
+    return weight, own_parameters(conv).get("bias")
 
 
 def _conv_slots(conv: tuple[nn.Parameter, nn.Parameter | None]) -> list[Slot]:

@@ -3,6 +3,7 @@
 from torch import nn
 
 from mimetic.graph.adapters.reading import Found, matrix, slots_of, tensors_of
+from mimetic.graph.own import own_children
 from mimetic.graph.structure import Mlp
 
 PAIRS: tuple[tuple[str, str], ...] = (
@@ -23,7 +24,7 @@ GPT-NeoX, torchvision."""
 def mlp(module: nn.Module) -> Found | None:
     """Recognize a pair by names and shapes that agree."""
     for first, second in PAIRS:
-        if first.partition(".")[0] not in module._modules:  # noqa: SLF001
+        if first.partition(".")[0] not in own_children(module):
             continue
         one, two = matrix(module, first), matrix(module, second)
         if one is None or two is None or (one.outputs, one.inputs) != (two.inputs, two.outputs):
@@ -31,6 +32,6 @@ def mlp(module: nn.Module) -> Found | None:
         if one.inputs == one.outputs and first == "0":
             continue  # any two square layers of a sequence would match
         slots = (*slots_of(one, {"fc1": one.outputs}), *slots_of(two, {"fc2": two.outputs}))
-        gate = ("gated: a third layer multiplies",) if "gate_proj" in module._modules else ()  # noqa: SLF001
+        gate = ("gated: a third layer multiplies",) if "gate_proj" in own_children(module) else ()
         return Found("mlp", Mlp(slots, gate), tensors_of(one, two))
     return None

@@ -13,6 +13,7 @@ from torch import nn
 
 from mimetic.graph.adapters.reading import Found
 from mimetic.graph.geometry import kind_and_geometry
+from mimetic.graph.own import own_parameters
 from mimetic.graph.structure import Position, Slot
 
 _TABLES = ("emb", "embed", "embedding", "embeddings", "enc", "encoding", "encodings", "table")
@@ -37,7 +38,7 @@ _MOST_PREFIXES = 17
 
 def position_parameters(module: nn.Module, parent: nn.Module | None) -> Iterator[Found]:
     """Find tables among a module's own parameters; the patch embedding may also be its sibling."""
-    for local, table in module._parameters.items():  # noqa: SLF001
+    for local, table in own_parameters(module).items():
         if local in NAMES and table is not None:
             found = _table(table, local, _patches(module, parent))
             if found is not None:
@@ -46,7 +47,7 @@ def position_parameters(module: nn.Module, parent: nn.Module | None) -> Iterator
 
 def position_layer(module: nn.Module, key: str, parent: nn.Module | None) -> Found | None:
     """Recognize a layer with the name of a table and a single parameter, `weight`."""
-    own = module._parameters  # noqa: SLF001
+    own = own_parameters(module)
     table = own.get("weight") if key in NAMES and len(own) == 1 else None
     if table is None:
         return None

@@ -9,6 +9,7 @@ from torch import nn
 from mimetic.graph.config import CompositeKind
 from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.names import unwraps
+from mimetic.graph.own import own_children, own_parameters
 from mimetic.graph.structure import Slot, Structure, stacked
 
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead", "nheads")
@@ -49,10 +50,10 @@ class Matrix(NamedTuple):
 def inner(module: nn.Module) -> nn.Module:
     """Return the module inside wrappers (checkpointing, FSDP, torch.compile), or the module itself."""
     while True:
-        wrapped = [key for key in module._modules if unwraps(module, key)]  # noqa: SLF001
+        wrapped = [key for key in own_children(module) if unwraps(module, key)]
         if not wrapped:
             return module
-        child = module._modules[wrapped[0]]  # noqa: SLF001
+        child = own_children(module)[wrapped[0]]
         if child is None:
             return module
         module = child
@@ -61,7 +62,7 @@ def inner(module: nn.Module) -> nn.Module:
 def child(module: nn.Module, path: str) -> nn.Module | None:
     """Return the module at a path below another, without its wrappers; None if there is none."""
     for step in path.split("."):
-        below = inner(module)._modules.get(step)  # noqa: SLF001
+        below = own_children(inner(module)).get(step)
         if below is None:
             return None
         module = below
@@ -74,7 +75,7 @@ def matrix(module: nn.Module, path: str) -> Matrix | None:
     if layer is None:
         return None
     kind, geometry = kind_and_geometry(layer)
-    weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")  # noqa: SLF001
+    weight, bias = own_parameters(layer).get("weight"), own_parameters(layer).get("bias")
     if kind != "linear" or geometry is None or weight is None:
         return None
     return Matrix(path, weight, bias, geometry.in_channels, geometry.out_channels, geometry.transposed)

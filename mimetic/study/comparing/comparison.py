@@ -8,9 +8,9 @@ hold accuracies as fractions, comparisons hold them in percent and their differe
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mimetic.errors import UserError
+from mimetic.files import JsonObject
 from mimetic.journal import Event, Status, history, read_journal, status
 from mimetic.metrics import Metric
 from mimetic.metrics import metric as metric_of
@@ -113,7 +113,7 @@ class Comparison:
         """Return the row of an arm."""
         return next(row for row in self.rows if row.arm == arm)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return plain values that JSON can hold."""
         return {
             "metric": self.metric.name,
