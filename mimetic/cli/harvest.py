@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -66,7 +66,7 @@ class StatisticOptions:
         typer.Option("--set", metavar="NAME=VALUE", help="Any other option of the statistic; repeatable."),
     ] = None
 
-    def options(self, measure: MeasureOptions) -> dict[str, Any]:
+    def options(self, measure: MeasureOptions) -> dict[str, object]:
         """Return what was given, by the names of `mimetic.harvest`.
 
         Raises:
@@ -74,7 +74,7 @@ class StatisticOptions:
         """
         import json
 
-        given: dict[str, Any] = {"count": self.images, "outputs": self.outputs, "power": self.power}
+        given: dict[str, object] = {"count": self.images, "outputs": self.outputs, "power": self.power}
         given |= {"shrink": self.shrink, "rank": self.rank, "probes": measure.probes}
         given |= {"drop_bias": measure.drop_bias or None, "centered": self.centered or None}
         for text in self.set or ():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from filelock import FileLock
@@ -20,6 +20,9 @@ from mimetic.data.load import ROOT_HINT, data_root
 from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
 from mimetic.models.published import import_library
+
+if TYPE_CHECKING:
+    from torchvision.datasets import VisionDataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +43,18 @@ class Published:
     splits: tuple[Mapping[str, object], Mapping[str, object]]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    tensors: Callable[[Any], tuple[Tensor, Tensor]]
+    tensors: Callable[["VisionDataset"], tuple[Tensor, Tensor]]
 
 
-def _cifar(reader: Any) -> tuple[Tensor, Tensor]:
+def _cifar(reader: "VisionDataset") -> tuple[Tensor, Tensor]:
     return torch.from_numpy(reader.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(reader.targets)
 
 
-def _svhn(reader: Any) -> tuple[Tensor, Tensor]:
+def _svhn(reader: "VisionDataset") -> tuple[Tensor, Tensor]:
     return torch.from_numpy(reader.data).contiguous(), torch.from_numpy(reader.labels)
 
 
-def _mnist(reader: Any) -> tuple[Tensor, Tensor]:
+def _mnist(reader: "VisionDataset") -> tuple[Tensor, Tensor]:
     return reader.data[:, None].contiguous(), reader.targets.long()
 
 

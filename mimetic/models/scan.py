@@ -45,7 +45,7 @@ class _Scan(torch.autograd.Function):
         return states_LX
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         """Run it backward."""
         decay_LX, states_LX = ctx.saved_tensors
         through_LX = gradients[0].clone(memory_format=torch.contiguous_format)

@@ -7,9 +7,9 @@ store that is down costs no trial anything.
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from filelock import FileLock
 
@@ -153,7 +153,7 @@ def open_tracker(study: StudyTrials, *, root: Path, display: Display) -> MlflowT
     _, summary = runs.find_runs(store, name)
     if summary is None:
         note = f"{recipe.description or ''}\n\nFiles: {study.folder}".strip()
-        summary = runs.create_run(store, _new_run(study, name, kind="summary", note=note))
+        summary = runs.create_run(store, _with_source(study, runs.NewRun(name, kind="summary", note=note)))
     else:
         runs.claim(store, summary)
     return MlflowTracker(study, store, summary, uploader, [lock for _, lock in locked], display)
@@ -165,10 +165,8 @@ def _create_trial(store: Store, study: StudyTrials, trial: Trial) -> str:
     section = study.recipe.arms[trial.arm] if is_arm else study.recipe.stages[trial.arm]
     folder = Path(trial.study)
     kind: runs.Kind = "trial" if is_arm else "stage"
-    new = _new_run(
-        study, study_id(folder), kind=kind, arm=trial.arm, seed=trial.seed, params=_params(section)
-    )
-    run_id = runs.create_run(store, new)
+    new = runs.NewRun(study_id(folder), kind, trial.arm, trial.seed, _params(section))
+    run_id = runs.create_run(store, _with_source(study, new))
     if section.data is not None:
         digest = read_record(study.folder)["data"].get(f"{'arms' if is_arm else 'stages'}/{trial.arm}", "")
         log.log_dataset(store, run_id, name=section.data.type_name(), digest=digest)
@@ -178,12 +176,12 @@ def _create_trial(store: Store, study: StudyTrials, trial: Trial) -> str:
     return run_id
 
 
-def _new_run(study: StudyTrials, name: str, **fields: Any) -> runs.NewRun:
-    """Return a run to create, with the study's versions and source."""
+def _with_source(study: StudyTrials, run: runs.NewRun) -> runs.NewRun:
+    """Add the study's versions and source to a run."""
     record = read_record(study.folder)
     versions = {f"mimetic.{key}": text for key, text in record["environment"].items()}
     source = runs.RunSource(record.get("source"), record["environment"].get("git_commit"))
-    return runs.NewRun(name, tags=versions, source=source, **fields)
+    return replace(run, tags=versions, source=source)
 
 
 def _params(arm: Arm) -> dict[str, object]:

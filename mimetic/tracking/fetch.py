@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 from shutil import move, rmtree
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mimetic.config.base import NAME_PATTERN
 from mimetic.errors import RunError, UserError
@@ -16,6 +16,10 @@ from mimetic.sources.find import replace_runs
 from mimetic.tracking.runs import KIND, STUDY
 from mimetic.tracking.store import connect, sqlite_path, store_errors, tracking_uri
 from mimetic.train.checkpoint import WEIGHTS
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 FOLDER = "fetched"
 """Below the root: a folder for each run whose files came from a server."""
@@ -81,7 +85,7 @@ def fetch_trial(root: str | os.PathLike[str], run_id: str, *, weights: str) -> P
     return there
 
 
-def _found(client: Any, run_id: str, uri: str) -> Any:
+def _found(client: "MlflowClient", run_id: str, uri: str) -> "Run":
     from mlflow.exceptions import MlflowException
 
     try:
@@ -92,7 +96,7 @@ def _found(client: Any, run_id: str, uri: str) -> Any:
         raise
 
 
-def _download(client: Any, uri: str, run_id: str, there: Path, *, weights: str) -> None:
+def _download(client: "MlflowClient", uri: str, run_id: str, there: Path, *, weights: str) -> None:
     """Bring recipe and weights; the weights come last, so that they stand for the whole."""
     from mlflow.exceptions import MlflowException
 

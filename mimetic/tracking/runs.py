@@ -11,10 +11,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mimetic.tracking.log import BATCH_LIMIT, batches, flatten, set_tags, truncate_tags
 from mimetic.tracking.store import Store, store_errors
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 STUDY = "mimetic.study"
 KIND = "mimetic.kind"
@@ -221,8 +224,8 @@ def _start_time(pid: int) -> str:
     return stat.rpartition(")")[2].split()[19]  # field 22; the name before it may contain spaces
 
 
-def _search(store: Store, query: str) -> list[Any]:
-    found: list[Any] = []
+def _search(store: Store, query: str) -> list["Run"]:
+    found: list[Run] = []
     token = None
     while True:
         page = store.client.search_runs([store.experiment_id], query, max_results=500, page_token=token)

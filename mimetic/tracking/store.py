@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -177,7 +177,7 @@ def open_store(
     return Store(uri, client, found, experiment, None if path is None else _file_id(path))
 
 
-def _experiment(client: Any, name: str, *, artifacts: str | None) -> str:
+def _experiment(client: "MlflowClient", name: str, *, artifacts: str | None) -> str:
     """Get or create the experiment of this name; all processes get the same one."""
     from mlflow.exceptions import MlflowException
 
@@ -216,15 +216,15 @@ def _artifacts(uri: str, root: str | os.PathLike[str], experiment: str) -> str |
     return (Path(root).resolve() / "artifacts" / folder).as_uri()
 
 
-def _client(mlflow: Any, uri: str) -> Any:
+def _client(mlflow: ModuleType, uri: str) -> "MlflowClient":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SQLAlchemy deprecates what MLflow's tables use
-        client = mlflow.MlflowClient(tracking_uri=uri)
+        client: MlflowClient = mlflow.MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)  # opens the store: the client is lazy
     return client
 
 
-def _create(mlflow: Any, path: Path) -> None:
+def _create(mlflow: ModuleType, path: Path) -> None:
     """Create a store beside its path and move it there, so that a kill leaves no partial store."""
     fresh = path.with_name(f".{path.name}.new")
     for leftover in path.parent.glob(f"{fresh.name}*"):

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mimetic.errors import RunError, UserError
-from mimetic.files import write_atomically
+from mimetic.files import JsonObject, write_atomically
 
 CHECKPOINT = "state.safetensors"
 WEIGHTS = "weights.safetensors"
@@ -231,7 +230,7 @@ def _save(path: Path, tensors: dict[str, Tensor], progress: Progress, plan_hash:
 def _load(path: Path, *, plan_hash: str) -> tuple[dict[str, Tensor], Progress]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata: Any = json.loads((file.metadata() or {})[_HEADER])
+            metadata: JsonObject = json.loads((file.metadata() or {})[_HEADER])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise UnreadableCheckpointError(

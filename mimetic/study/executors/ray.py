@@ -19,7 +19,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from select import select
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from mimetic.errors import UserError
 from mimetic.journal import read_journal, status
@@ -38,6 +39,9 @@ from mimetic.study.executors.supervisor import (
     wait_or_kill,
 )
 from mimetic.study.layout import Trial
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
 RETRIES = 3
 """How often a task is retried whose machine or Ray worker is lost."""
@@ -61,7 +65,7 @@ def check_cluster(_spec: Ray, *, address: str | None, store: str | None) -> None
         check_store(ray, store)
 
 
-def connect(address: str | None) -> Any:
+def connect(address: str | None) -> ModuleType:
     """Connect to a Ray cluster, or start one on this machine, and return the module `ray`.
 
     Args:
@@ -112,7 +116,7 @@ def _preserve_signal_handlers() -> Iterator[None]:
             signal.signal(name, handler)
 
 
-def check_store(ray: Any, uri: str) -> None:
+def check_store(ray: ModuleType, uri: str) -> None:
     """Refuse a sqlite store with a cluster of several machines.
 
     Raises:
@@ -147,12 +151,13 @@ class RayExecutor:
         if "PYTHONPATH" in os.environ:
             environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
 
-        def submit(trial: Trial) -> Any:
+        def submit(trial: Trial) -> "ObjectRef[str]":
             gpus = gpu_share if trial.device != "cpu" else 0.0
             task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(train_one)
-            return task.remote(trial.to_json(), environment)
+            reference: ObjectRef[str] = task.remote(trial.to_json(), environment)
+            return reference
 
-        pending: dict[Any, Trial] = {}
+        pending: dict[ObjectRef[str], Trial] = {}
         try:
             for wave in waves:
                 pending |= {submit(trial): trial for trial in wave}
@@ -213,7 +218,7 @@ def _terminate(worker: "subprocess.Popen[str]") -> None:
         wait_or_kill(worker, timeout_s=GRACE_S)
 
 
-def _collect(ray: Any, reference: Any, trial: Trial) -> None:
+def _collect(ray: ModuleType, reference: "ObjectRef[str]", trial: Trial) -> None:
     """Record the failure of a task, unless its trial has journaled its end."""
     try:
         record_failure(trial, ray.get(reference), "its journal could not be written")
