@@ -5,7 +5,7 @@ string, `true` is not 1). Nothing here imports torch.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -23,6 +23,9 @@ class Section(BaseModel):
 
     alternatives: ClassVar[tuple[str, ...]] = ()
     """Keys of which exactly one is given; a later layer with another of them replaces the section."""
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Keys of earlier versions and their present names; an old key is an error that names the new one."""
 
     expected: ClassVar[str] = "a map"
     """What the section is called in messages about a value of the wrong kind."""

@@ -362,6 +362,8 @@ class WeightSelection(
 class WeightTiling(FromNetwork, type="weight_tiling", impl="mimetic.initializers.transplant:weight_tiling"):
     """Repeat a smaller network's weights cyclically, at the same norm (arXiv 2609.37631)."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"parts": "chunks", "keep": "preserve"}
+
     blocks: Count | None = Field(
         None,
         description="Number of blocks of our network: its first and last are those of the other, the ones "

@@ -17,7 +17,8 @@ _Path = tuple[str, ...]
 def unknown_key_hint(key: str, here: SchemaNode, path: Sequence[Step]) -> str:
     """Return a hint for a key that its section does not have.
 
-    In order: a very similar key, the section that has the key, any similar key, all keys.
+    In order: the new name of a renamed key, a very similar key, the section that has the key, any similar
+    key, all keys.
 
     Args:
         key: The unknown key.
@@ -25,6 +26,8 @@ def unknown_key_hint(key: str, here: SchemaNode, path: Sequence[Step]) -> str:
         path: Keys that lead to the section.
     """
     keys = tuple(here.fields())
+    if here.section is not None and key in here.section.renamed:
+        return f"`{key}` is now `{here.section.renamed[key]}`"
     near = nearest(key, keys)
     if near is not None and similarity_ratio(key, near) >= _SURE:
         return f"did you mean `{near}`?"
