@@ -194,7 +194,7 @@ def test_resume_with_a_damaged_checkpoint(
     ("words", "said"),
     [
         (["--root", "/dev/null/x"], "/dev/null/x: runs cannot be written there"),
-        (["--device", "gpu"], "train.device: no device is called `gpu`"),
+        (["--device", "gpu"], "[MIM-T001]"),
         (["--device", "cuda:99"], "`cuda:99` is not available: "),
         (["--set", "data=cifar10"], "data: `cifar10` is not in "),
         (["--resume"], "there is no study of `tiny` below"),

@@ -29,7 +29,7 @@ def test_prepared(tmp_path: Path, call: Call, started: Started, empty_store: Cal
     assert result.exit_code == 0, result.output
     ((program, words, environment),) = started
     assert program == words[0]
-    assert words[1:4] == ["-m", "mlflow", "ui"]
+    assert words[1:5] == ["-P", "-m", "mlflow", "ui"]
     assert words[words.index("--workers") + 1] == "1"
     assert words[words.index("--backend-store-uri") + 1] == store.uri
     assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"

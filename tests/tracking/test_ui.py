@@ -21,7 +21,7 @@ def test_the_command_has_one_worker_and_no_jobs(tmp_path: Path) -> None:
     command, environment = ui.ui_command("sqlite:////r/mlflow.db", port=5003, root=tmp_path)
 
     assert command[1:] == [
-        "-m", "mlflow", "ui", "--backend-store-uri", "sqlite:////r/mlflow.db", "--host", "127.0.0.1",
+        "-P", "-m", "mlflow", "ui", "--backend-store-uri", "sqlite:////r/mlflow.db", "--host", "127.0.0.1",
         "--port", "5003", "--workers", "1", "--default-artifact-root", f"file://{tmp_path}/artifacts",
     ]  # fmt: skip
     assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"

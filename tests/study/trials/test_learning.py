@@ -16,7 +16,7 @@ from mimetic.recipe.load import load
 from mimetic.sources.collect import planned_inputs
 from mimetic.sources.find import trial_source, write_stage_folders
 from mimetic.sources.trained import LEARNED
-from mimetic.study.comparing.comparison import compare
+from mimetic.study.comparing.comparison import compare, read_result
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.stages import prepare_stages
@@ -124,8 +124,7 @@ def test_a_network_begins_from_what_a_stage_learned(study: Path) -> None:
 def test_finished_learners_are_left_alone(study: Path) -> None:
     """A study that is continued runs none of them again, and is compared by the round that counts."""
     trials = [Trial(str(study), arm, 0) for arm in ("cntk", "convrfm", "rfm")]
-    journals = [(trial.arm, 0, read_journal(trial.journal)) for trial in trials]
-    rows = compare(journals, baseline="cntk", metric="test/acc").rows
+    rows = compare([read_result(trial) for trial in trials], baseline="cntk", metric="test/acc").rows
     last = [event for event in events_of(study, "rfm") if event["event"] == "epoch"][-1]
 
     assert all(is_finished(trial) for trial in trials)
@@ -202,7 +201,7 @@ def test_learners_take_the_place_of_what_is_inherited() -> None:
 
 def test_a_learner_and_a_network_in_one_arm_are_refused() -> None:
     """The message says which of the two to remove."""
-    with pytest.raises(RecipeError, match=r"a `learner` stands in place of `model`"):
+    with pytest.raises(RecipeError, match=r"MIM-R014"):
         load({**TINY, "arms": {"both": {"learner": "rfm", "model": {"type": "vgg11"}}}, "stages": {}})
 
 
