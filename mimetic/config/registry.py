@@ -9,6 +9,7 @@ when it is first used. Built-in and plug-in components register by the same clas
 the module of their sections as an entry point of the group `mimetic.components`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
@@ -31,6 +32,9 @@ PLUGINS = "mimetic.components"
 
 
 Takes = Literal["harvest", "learned", "network", "images"]
+
+
+_FUNCTION_PATH = re.compile(r"[\w.]+:\w+")
 
 
 class Component(Section):
@@ -58,6 +62,9 @@ class Component(Section):
     def __init_subclass__(cls, *, family: str | None = None, **functions: str) -> None:
         super().__init_subclass__()
         name = functions.pop("type", None)
+        for function, path in functions.items():
+            if not _FUNCTION_PATH.fullmatch(path):
+                raise ValueError(f"{cls.__qualname__}: {function}={path!r}; write 'package.module:function'")
         if family is not None:
             cls.family = family
         cls.functions = {**cls.functions, **functions}
@@ -178,7 +185,11 @@ def implementation(section: Component, function: str = "impl") -> Callable[..., 
     try:
         found: Callable[..., Any] = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"{name}: `{path}` cannot be imported: {error}", code="MIM-C053") from error
+        raise UserError(
+            f"{name}: `{path}` cannot be imported: {error}; correct `{function}=` of its class "
+            f"{type(section).__module__}.{type(section).__qualname__}",
+            code="MIM-C053",
+        ) from error
     return found
 
 

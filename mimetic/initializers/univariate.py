@@ -1,4 +1,4 @@
-"""The initializers of `torch.nn.init` under their own names, each with the moments of its entries.
+"""Distributions of single tensors: those of `torch.nn.init` under their own names, and others of the kind.
 
 A distribution pairs torch's own implementation with the mean and the standard deviation in closed form. Fans
 are torch's: the second and the first side of the stored shape, each times the pixels of the kernel.

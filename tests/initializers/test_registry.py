@@ -95,13 +95,15 @@ def case(make: SimpleNamespace, name: str, *, example: bool = False, **more: obj
     if name in DEPTHWISE:
         return rule, make.conv(64, 64, 7, 64)
     layers = (make.linear(), make.conv()) if name in LINEAR else (make.conv(), make.linear(), make.norm())
+    refusals = []
     for site in layers:
         try:
             make.resolve(rule, site)
-        except UserError:
+        except UserError as error:
+            refusals.append(str(error))
             continue
         return rule, site
-    pytest.fail(f"{name} takes neither a convolution, nor a linear layer, nor a norm")
+    pytest.fail(f"{name} takes neither a convolution, nor a linear layer, nor a norm: {refusals}")
 
 
 def drawn(make: SimpleNamespace, case: Case, seed: int = 0) -> tuple[ResolvedInit, torch.Tensor]:

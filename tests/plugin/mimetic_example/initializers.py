@@ -15,7 +15,8 @@ def laplace(spec: Laplace, shape: Shape) -> Distribution:
     scale = spec.std / math.sqrt(2.0)
 
     def fill(tensor: Tensor, stream: Generator) -> None:
-        uniform = torch.rand(tensor.shape, generator=stream, dtype=torch.float64) - 0.5
-        tensor.copy_(-scale * uniform.sign() * torch.log1p(-2.0 * uniform.abs()))
+        uniform = torch.rand(tensor.shape, generator=stream, dtype=torch.float64).sub_(0.5)
+        tail = uniform.abs().mul_(2.0).clamp_(max=1.0 - 2.0**-53)  # the logarithm of 0 is infinite
+        tensor.copy_(-scale * uniform.sign() * torch.log1p(-tail))
 
-    return Distribution(fill, independent(shape, spec.std))
+    return Distribution(fill, independent(shape, spec.std), elementwise=True)
