@@ -53,7 +53,7 @@ def test_measurement_runs(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     result = Result.read(tmp_path / "result.json")
     assert result.tables[0].rows
-    assert result.failures == ()
+    assert not result.failures
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -62,6 +62,6 @@ def test_measurement_runs_in_this_process(name: str) -> None:
     entry = MEASUREMENTS[name]
     result = entry.run(entry.options(**entry.dry))
     assert result.tables[0].rows
-    assert result.failures == ()
+    assert not result.failures
     compared = any("in float64 on a small case" in note for note in result.notes)
     assert compared == (name in {"harvest", "kernels"})
