@@ -69,9 +69,7 @@ def measure_filters(spec: Filters, network: TrainedNetwork, task: Task) -> dict[
     """Return the spatial covariance of the filters of each layer, or of their change in training."""
     found: dict[str, Covariance] = {}
     for site in task.sites:
-        weight_OIK = network.weight(site)
-        if spec.needs_initial:
-            weight_OIK = weight_OIK - network.initial_weight(site)
+        weight_OIK = network.weight_or_change(site, change=spec.needs_initial)
         source = f"filters of {site.layer} of {network.origin}"
         ddof = 1 if spec.centered else 0
         cov = filter_covariance(weight_OIK, centered=spec.centered, ddof=ddof, source=source)

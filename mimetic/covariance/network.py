@@ -124,6 +124,11 @@ class TrainedNetwork:
             )
         return filters_of(weight.detach(), site.geometry).to("cpu", torch.float64)
 
+    def weight_or_change(self, site: Site, *, change: bool) -> Tensor:
+        """Return the filters of a layer, or their change since the network's own initialization."""
+        weight = self.weight(site)
+        return weight - self.initial_weight(site) if change else weight
+
     def first_images(self, count: int, *, statistic: str, first: Site) -> Tensor:
         """Return the first images, at most `count` of them.
 

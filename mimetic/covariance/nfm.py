@@ -59,9 +59,7 @@ def measure_nfm(spec: Nfm, network: TrainedNetwork, task: Task) -> dict[str, Cov
     """Return the NFM of each layer, or that of its change in training."""
     found: dict[str, Covariance] = {}
     for site in task.sites:
-        weight_OIK = network.weight(site)
-        if spec.needs_initial:
-            weight_OIK = weight_OIK - network.initial_weight(site)
+        weight_OIK = network.weight_or_change(site, change=spec.needs_initial)
         source = f"nfm of {site.layer} of {network.origin}"
         cov = nfm(weight_OIK, normalize=spec.normalize, source=source)
         found[site.layer] = refine(cov, spec, weight_OIK.flatten(1))
