@@ -1,8 +1,11 @@
 """Regular expressions of recipes: checked on reading, and matched with a time limit.
 
-Recipes may come from strangers, and some patterns take exponential time; `regex` supports a timeout.
+Recipes may come from strangers. Some patterns take exponential time to match: `regex` supports a timeout. A
+few characters such as `a{1000000000}` take gigabytes to compile: repetitions are bounded before.
 """
 
+import math
+import re
 from functools import lru_cache
 from typing import Annotated
 
@@ -14,6 +17,11 @@ from mimetic.errors import UserError
 
 TIME_LIMIT = 0.1
 """Timeout of one match, in seconds."""
+
+MAX_EXPANDED = 100_000
+"""Largest length of a pattern times all its numbers of repetitions, which bounds the compiled size."""
+
+_REPETITION = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")
 
 
 class _PatternError(ValueError):
@@ -29,14 +37,30 @@ def compiled(pattern: str) -> "regex.Pattern[str]":
     """Compile a pattern.
 
     Raises:
-        ValueError: If it is invalid; the message is the reason.
+        ValueError: If it is invalid or too large; the message is the reason.
     """
+    _check_size(pattern)
     try:
         return regex.compile(pattern)
     except regex.error as error:
         raise _PatternError(str(getattr(error, "msg", error)), getattr(error, "pos", None)) from None
     except Exception as error:  # noqa: BLE001 - a RecursionError, or a KeyError for a named list
         raise _PatternError(f"{type(error).__name__}: {error}", None) from None
+
+
+def _check_size(pattern: str) -> None:
+    """Refuse a pattern that would be large when compiled; a `{9}` that is no repetition counts, too."""
+    found = [
+        (max(1, *(int(number) for number in repetition.groups("0") if number)), repetition.start())
+        for repetition in _REPETITION.finditer(pattern[:MAX_REGEX])
+        if any(repetition.groups())
+    ]
+    size = len(pattern) * math.prod(times for times, _ in found)
+    if len(pattern) > MAX_REGEX:
+        raise _PatternError(f"more than {MAX_REGEX} characters", MAX_REGEX)
+    if size > MAX_EXPANDED:
+        reason = f"its repetitions expand it to more than {MAX_EXPANDED:,} characters"
+        raise _PatternError(reason, max(found)[1])
 
 
 def fullmatch(pattern: str, name: str) -> "regex.Match[str] | None":

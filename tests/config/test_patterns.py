@@ -1,5 +1,7 @@
 """Regular expressions of recipes."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +59,31 @@ def test_no_layer_is_named_so(pattern: str) -> None:
 def test_layers_may_be_named_so(pattern: str) -> None:
     """Names that only look alike are allowed."""
     assert pattern == TypeAdapter(LayerRegex).validate_python(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "a{1000000000}",
+        "a{5,}{1}b{ 3 , 999999999 }",
+        "((a{100}){100}){100}",
+        "(?x)(a{1000}) {1000}",
+        "a{," + "9" * 200 + "}",
+        "a" * 301,
+    ],
+)
+def test_large_when_compiled(pattern: str) -> None:
+    """A pattern whose compiled form would take gigabytes is refused before it is compiled."""
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="more than"):
+        compiled(pattern)
+    assert time.monotonic() - started < 1.0
+
+
+@pytest.mark.parametrize("pattern", [r"blocks\.\d{1,3}\.(conv\d{1,2}|mlp)", "a{300}", r"x{,9}\{9\}", "{}{,}"])
+def test_repetitions_of_usual_sizes(pattern: str) -> None:
+    """What layer names need is allowed."""
+    compiled(pattern)
 
 
 @given(st.text(alphabet="ab()[]{}*+?|\\.^$<>:=!P-,0129dwpLR", max_size=30))
