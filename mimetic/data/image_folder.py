@@ -73,7 +73,7 @@ def _folders(spec: ImageFolder) -> tuple[Path, Path | None]:
 
 
 def _classes(folder: Path) -> list[str]:
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _ignored(path, folder))
     if not names:
         raise UserError(
             f"`image_folder`: {folder} has no sub-folders; it needs one folder of images per class",
@@ -96,7 +96,7 @@ def _class_folders(spec: ImageFolder, folder: Path, classes: Sequence[str]) -> I
 
 def _files(folder: Path) -> list[Path]:
     """Return the images of a class folder and its sub-folders, at least one, in order of their paths."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = _images(folder, "*")
     if not found:
         raise UserError(
             f"`image_folder`: {folder} contains no images ({', '.join(sorted(SUFFIXES))}); add some or "
@@ -104,6 +104,20 @@ def _files(folder: Path) -> list[Path]:
             code="MIM-D034",
         )
     return found
+
+
+def _images(folder: Path, pattern: str) -> list[Path]:
+    """Return the images below a folder whose names match, in order of their paths."""
+    return sorted(
+        path
+        for path in folder.rglob(pattern)
+        if path.suffix.lower() in SUFFIXES and not _ignored(path, folder) and path.is_file()
+    )
+
+
+def _ignored(path: Path, folder: Path) -> bool:
+    """Return whether a path below a folder is hidden, or what macOS adds to an archive."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(folder).parts)
 
 
 def _labelled_files(labelled: Sequence[tuple[Path, int]], *, side: int | None, name: str) -> ImageSource:
@@ -137,7 +151,7 @@ def _tiny_train(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
     labelled: list[tuple[Path, int]] = []
     for label, name in enumerate(ids):
         images = folder / "train" / name / "images"
-        found = sorted(images.glob("*.JPEG"))
+        found = _images(images, "*.JPEG")
         if not found:
             raise UserError(f"`tiny_imagenet`: {images} contains no images; unpack again", code="MIM-D036")
         labelled += [(file, label) for file in found]

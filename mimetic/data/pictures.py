@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.ExifTags import Base
 from torch import Tensor
 
 from mimetic.data.dataset import ImageSource
@@ -15,6 +16,15 @@ from mimetic.errors import UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
 """Suffixes of image files, in lower case."""
+
+_TURNED = (5, 6, 7, 8)
+"""EXIF orientations that exchange height and width."""
+
+_DEPTH_16 = frozenset({"PNG", "PPM"})
+"""Formats whose `I` images have 16 bits; those of others have 32."""
+
+_STRAIGHT = {"La": "LA", "RGBa": "RGBA"}
+"""Modes with colours multiplied by the opacity, and those without."""
 
 _LIMIT = 16 * 2**30
 """Largest number of pixel bytes: sets are loaded into memory."""
@@ -37,14 +47,15 @@ def picture_source(files: Sequence[Path], labels_N: Tensor, *, side: int | None,
 
 
 def picture_size(file: Path) -> tuple[int, int]:
-    """Return height and width of an image file, from its header.
+    """Return height and width of an image file as it is shown, from its header.
 
     Raises:
         UserError: If it is not a readable image.
     """
     try:
         with Image.open(file) as image:
-            return image.height, image.width
+            turned = image.getexif().get(Base.Orientation, 1) in _TURNED
+            return (image.width, image.height) if turned else (image.height, image.width)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{file} is not a readable image ({error}); replace or remove it", code="MIM-D050"
@@ -77,7 +88,8 @@ def _read(file: Path, *, side: int | None, size: tuple[int, int], name: str) -> 
         with Image.open(file) as image:
             if side is not None:
                 image.draft("RGB", (side, side))  # lets the JPEG decoder skip unused detail
-            rgb = image.convert("RGB")
+            ImageOps.exif_transpose(image, in_place=True)
+            rgb = _rgb(image)
             if side is not None:
                 rgb = _center_crop(rgb, side)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -91,6 +103,34 @@ def _read(file: Path, *, side: int | None, size: tuple[int, int], name: str) -> 
             code="MIM-D053",
         )
     return np.asarray(rgb)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Return an image as 8-bit RGB; `convert` alone clips deeper pixels to white.
+
+    Raises:
+        ValueError: If the range of its values is unknown, or Pillow cannot convert its mode.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _DEPTH_16):
+        return _scaled(image, 2**16 - 1)
+    if image.mode == "F":
+        return _scaled(image, 1.0)
+    if image.mode == "I":
+        raise ValueError("32-bit integers, whose largest value is unknown; save it with 8 or 16 bits")
+    if image.mode in _STRAIGHT:
+        image = image.convert(_STRAIGHT[image.mode])
+    return image.convert("RGB")
+
+
+def _scaled(image: Image.Image, most: float) -> Image.Image:
+    """Return a grey image of values in [0, most] as RGB."""
+    values_HW = np.asarray(image).astype(np.float64)
+    if not ((values_HW >= 0.0) & (values_HW <= most)).all():
+        raise ValueError(
+            f"values from {values_HW.min():g} to {values_HW.max():g} instead of 0 to {most:g}; save it "
+            "with 8 bits"
+        )
+    return Image.fromarray(np.rint(values_HW * (255.0 / most)).astype(np.uint8)).convert("RGB")
 
 
 def _center_crop(image: Image.Image, side: int) -> Image.Image:

@@ -98,6 +98,10 @@ class Mixer1(nn.Module):
         self.A_log.copy_(torch.arange(1, self.A_log.shape[1] + 1).log().expand_as(self.A_log))
         self.D.fill_(1.0)
 
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters that are not decayed."""
+        return {"A_log", "D"}
+
     def forward(self, u_NLW: Tensor) -> Tensor:
         """Return features of the same shape."""
         x_NLD, gate_NLD = self.in_proj(u_NLW).chunk(2, -1)
@@ -138,6 +142,10 @@ class Mixer2(nn.Module):
         self.A_log.uniform_(_DECAY_LOWEST, _DECAY_HIGHEST).log_()
         self.dt_bias.copy_(_step_bias(self.dt_bias))
         self.D.fill_(1.0)
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters that are not decayed."""
+        return {"A_log", "D", "dt_bias"}
 
     def forward(self, u_NLW: Tensor) -> Tensor:
         """Return features of the same shape."""

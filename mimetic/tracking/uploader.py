@@ -25,7 +25,17 @@ TIME_SHARE = 0.005
 LONGEST_PAUSE = 30.0
 """Seconds between two rounds at most, so that the UI stays current."""
 LONGEST_BACKOFF = 600.0
-_START_TAGS = ("plan", "device", "threads", "precision", "compile", "ranks", "torch", "resumed_from_epoch")
+_START_TAGS = (
+    "plan",
+    "device",
+    "threads",
+    "precision",
+    "compile",
+    "ranks",
+    "no_decay",
+    "torch",
+    "resumed_from_epoch",
+)
 
 
 @dataclass(slots=True)

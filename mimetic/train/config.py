@@ -15,7 +15,8 @@ class Optimizer(Component, family="optimizer"):
     weight_decay: NonNegative = Field(0.0, description="Weight decay.")
     decay: Literal["all", "weights"] = Field(
         "all",
-        description="Which parameters decay: all trained ones, or only those of two or more dimensions.",
+        description="Which parameters decay: all trained ones, or only those of two or more dimensions; "
+        "never those that the architecture exempts.",
     )
 
 

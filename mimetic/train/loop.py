@@ -42,7 +42,7 @@ from mimetic.train.freeze import check_frozen, freeze_norm_statistics
 from mimetic.train.job import PROGRESS_SECONDS, Outcome, Stop, Stopped, TrainJob, never, stop_if
 from mimetic.train.metrics import Evaluator, all_finite, require_finite
 from mimetic.train.objective import loss_and_metrics
-from mimetic.train.optimizers import make_optimizer, set_learning_rate
+from mimetic.train.optimizers import exempt_from_decay, make_optimizer, set_learning_rate
 from mimetic.train.profiling import Profiler, profiling
 from mimetic.train.schedules import make_schedule
 
@@ -129,7 +129,7 @@ class Trainer:
             self.forward = self.pending_compile
 
         # optimizer and schedule
-        self.optimizer = make_optimizer(spec.optimizer, self.model.parameters())
+        self.optimizer = make_optimizer(spec.optimizer, self.model)
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.base_lr: float = self.optimizer.param_groups[0]["lr"]
         self.schedule = make_schedule(spec.schedule, steps=self.loader.steps)
@@ -181,6 +181,7 @@ class Trainer:
             resumed_from_step=progress.step if self.resumed else None,
             compile=self.compile_reason,
             ranks=self.context.world_size,
+            no_decay=", ".join(exempt_from_decay(self.model)) or None,
             note=note,
         )
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.ExifTags import Base
 
 from mimetic.data.config import ImageFolder
 from mimetic.data.load import describe_dataset, load_dataset
+from mimetic.data.pictures import _rgb
 from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
 
@@ -105,6 +107,91 @@ def test_grey_and_transparent_pictures_become_rgb(folder: Path) -> None:
         Image.new(mode, (6, 6)).save(file)
 
     assert load_dataset(spec(folder)).train.pixels_NCHW.shape[1:] == (3, 6, 6)
+
+
+MODES = ("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "F", "LA", "PA", "RGBX", "La", "RGBa")
+MODES += ("I;16", "I;16L", "I;16B", "I;16N")
+
+RAMP_HW = np.linspace(0.0, 1.0, 36).reshape(6, 6)
+"""Grey values from black to white, as fractions."""
+
+
+def of_mode(mode: str) -> Image.Image:
+    """Return the ramp in one of Pillow's modes."""
+    if mode == "F":
+        return Image.fromarray(RAMP_HW.astype(np.float32))
+    if mode.startswith("I;16"):
+        order = {"I;16B": ">u2", "I;16N": "=u2"}.get(mode, "<u2")
+        return Image.frombytes(mode, (6, 6), np.rint(RAMP_HW * 65535).astype(order).tobytes())
+    if mode == "I":
+        grey = Image.fromarray(np.rint(RAMP_HW * 65535).astype(np.int32))
+        grey.format = "PPM"
+        return grey
+    grey = Image.fromarray(np.rint(RAMP_HW * 255).astype(np.uint8))
+    straight = {"La": "LA", "RGBa": "RGBA", "PA": "LA", "HSV": "RGB"}.get(mode)
+    return (grey if straight is None else grey.convert(straight)).convert(mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_keeps_its_grey_values(mode: str) -> None:
+    """No mode is clipped: 16-bit and float values are scaled."""
+    rgb_HWC = np.asarray(_rgb(of_mode(mode)))
+
+    if mode == "1":
+        assert set(rgb_HWC.flatten()) <= {0, 255}
+    else:
+        assert np.abs(rgb_HWC - RAMP_HW[..., None] * 255.0).max() <= 2.0
+
+
+def test_sixteen_bits_and_floats_from_files(folder: Path) -> None:
+    """The same holds through files; what has no known range is refused by name."""
+    pictures = folder / "deep" / "pictures"
+    (pictures / "a").mkdir(parents=True)
+    of_mode("I;16").save(pictures / "a" / "0.png")
+    of_mode("F").save(pictures / "a" / "1.tif")
+    expected_HW = torch.from_numpy(np.rint(RAMP_HW * 255).astype(np.uint8))
+
+    data = load_dataset(spec(folder / "deep", test_fraction=0.5))
+
+    for part in (data.train, data.test):
+        assert torch.equal(part.pixels_NCHW, expected_HW.expand(1, 3, 6, 6))
+
+    for index, bad in enumerate((of_mode("F").point(lambda v: v * 255.0), of_mode("I"))):
+        bad.save(pictures / "a" / "1.tif")
+        with pytest.raises(UserError, match=r"1\.tif") as caught:
+            load_dataset(spec(folder / "deep", test_fraction=0.5))
+        assert caught.value.code == "MIM-D052", index
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_as_shown(orientation: int, folder: Path) -> None:
+    """The orientation that a camera writes into a picture is applied, also to its planned size."""
+    pictures = folder / "turned" / "pictures" / "a"
+    pictures.mkdir(parents=True)
+    values_HW = np.arange(15, dtype=np.uint8).reshape(3, 5) * 10
+    exif = Image.Exif()
+    exif[Base.Orientation] = orientation
+    for index in range(2):
+        Image.fromarray(values_HW).save(pictures / f"{index}.png", exif=exif)
+    with Image.open(pictures / "0.png") as image:
+        shown_HW = np.array(ImageOps.exif_transpose(image))
+
+    data = load_dataset(spec(folder / "turned"))
+
+    assert describe_dataset(spec(folder / "turned")) == data.shape
+    assert np.array_equal(data.train.pixels_NCHW[0, 0].numpy(), shown_HW)
+
+
+@pytest.mark.parametrize("name", ["red/._0.png", "red/.ipynb_checkpoints/0.png", "__MACOSX/red/._0.png"])
+def test_hidden_files_are_no_pictures(name: str, folder: Path) -> None:
+    """Files that macOS and notebooks leave beside pictures are ignored."""
+    hidden = folder / "pictures" / name
+    hidden.parent.mkdir(parents=True, exist_ok=True)
+    hidden.write_bytes(b"\0\5\x16\7")
+
+    data = load_dataset(spec(folder))
+
+    assert (len(data.train) + len(data.test), data.num_classes) == (10, 2)
 
 
 def test_sizes_that_differ(folder: Path) -> None:

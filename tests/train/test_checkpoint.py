@@ -60,13 +60,13 @@ def _equal(one: nn.Module, two: nn.Module) -> bool:
 def test_restored_training_goes_on_bit_for_bit(tmp_path: Path, spec: Optimizer) -> None:
     """Three steps, a checkpoint, another process' worth of objects, three more: as six in a row."""
     straight = Tied()
-    optimizer = make_optimizer(spec, straight.parameters())
+    optimizer = make_optimizer(spec, straight)
     _steps(straight, optimizer, first=0, last=3)
     save_checkpoint(tmp_path / "state", straight, optimizer, Progress(1, 3), plan_hash="p")
     _steps(straight, optimizer, first=3, last=6)
 
     resumed = Tied(seed=1)
-    again = make_optimizer(spec, resumed.parameters())
+    again = make_optimizer(spec, resumed)
     found = load_checkpoint(tmp_path / "state", plan_hash="p")
     assert found is not None
     assert (found.progress.epoch, found.progress.step) == (1, 3)
@@ -78,7 +78,7 @@ def test_restored_training_goes_on_bit_for_bit(tmp_path: Path, spec: Optimizer) 
 
 def _saved(path: Path) -> tuple[Tied, torch.optim.Optimizer]:
     model = Tied()
-    optimizer = make_optimizer(AdamW(), model.parameters())
+    optimizer = make_optimizer(AdamW(), model)
     _steps(model, optimizer, first=0, last=1)
     save_checkpoint(path, model, optimizer, Progress(1, 1), plan_hash="one-plan")
     return model, optimizer
@@ -138,7 +138,7 @@ def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     assert found is not None
     other = nn.Linear(2, 2)
     with pytest.raises(RunError, match=r"does not fit the model: bias, filters\.bias"):
-        found.restore(other, make_optimizer(AdamW(), other.parameters()))
+        found.restore(other, make_optimizer(AdamW(), other))
 
 
 def test_failed_write_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_final_weights_come_back_as_a_state(tmp_path: Path) -> None:
     found = load_weights(tmp_path / "weights", plan_hash="p")
     assert found is not None
     assert (found.progress.epoch, found.progress.step) == (4, 8)
-    found.restore(other, make_optimizer(AdamW(), other.parameters()))
+    found.restore(other, make_optimizer(AdamW(), other))
     assert _equal(model, other)
     with pytest.raises(UserError, match="another plan"):
         load_weights(tmp_path / "weights", plan_hash="q")
