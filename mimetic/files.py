@@ -1,13 +1,84 @@
-"""Files that are either there in full or not at all."""
+"""Files: read only if they are regular and of bounded size, written in full or not at all."""
 
+import errno
 import os
+import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from mimetic.errors import UserError
+from mimetic.limits import TEXT_BYTES, Limit
 
 JsonObject = dict[str, Any]
 """A JSON object, as `json.loads` returns it."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises:
+        OSError: As `open` does, and for a pipe, a socket or a device, which might never end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe must not block
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def read_regular(path: Path, limit: Limit = TEXT_BYTES) -> bytes:
+    """Return the content of a regular file.
+
+    Raises:
+        OSError: If it cannot be read, or is a pipe, a socket or a device.
+        UserError: If it is larger than the limit.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if limit.is_exceeded_by(size):
+            raise UserError(
+                f"{path}: the file has {limit.describe(size)}; {limit.repair}, or remove it", code="MIM-C072"
+            )
+        return file.read(int(limit.value))
+
+
+def check_contained(folder: Path) -> None:
+    """Refuse a folder with a link that leads out of it, or with a pipe, a socket or a device.
+
+    A study may come from a stranger; what it names must not be read, uploaded or overwritten elsewhere.
+
+    Raises:
+        UserError: Naming the entry.
+    """
+    top = folder.resolve()
+    for path in _entries(top):
+        if path.is_symlink() and not is_inside(path, top):
+            raise UserError(
+                f"{path} is a link to {path.readlink()}, outside {folder}; put the file there or remove it",
+                code="MIM-C073",
+            )
+        mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+            raise UserError(f"{path} is neither a file nor a folder; remove it", code="MIM-C074")
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Return whether a path, its links followed, leads into a folder."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        return False
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """Yield everything below a folder, links not followed."""
+    for top, folders, files in os.walk(folder):
+        yield from (Path(top, name) for name in (*folders, *files))
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

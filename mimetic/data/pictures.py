@@ -1,8 +1,9 @@
 """Image files to uint8 tensors: decoded by Pillow on a few threads, cropped square and resized."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from mimetic.data.dataset import ImageSource
 from mimetic.errors import UserError
+from mimetic.files import open_regular
+from mimetic.limits import DATA_BYTES, PICTURE_PIXELS
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
 """Suffixes of image files, in lower case."""
@@ -26,8 +29,8 @@ _DEPTH_16 = frozenset({"PNG", "PPM"})
 _STRAIGHT = {"La": "LA", "RGBa": "RGBA"}
 """Modes with colours multiplied by the opacity, and those without."""
 
-_LIMIT = 16 * 2**30
-"""Largest number of pixel bytes: sets are loaded into memory."""
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
+"""Formats that are decoded, whatever the suffix: PostScript, for one, would be run by Ghostscript."""
 
 
 def picture_source(files: Sequence[Path], labels_N: Tensor, *, side: int | None, name: str) -> ImageSource:
@@ -52,24 +55,40 @@ def picture_size(file: Path) -> tuple[int, int]:
     Raises:
         UserError: If it is not a readable image.
     """
+    with _opened(file) as image:
+        turned = image.getexif().get(Base.Orientation, 1) in _TURNED
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """Open an image file, whose size is checked before a pixel is decoded, and turn failures into errors."""
     try:
-        with Image.open(file) as image:
-            turned = image.getexif().get(Base.Orientation, 1) in _TURNED
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        with open_regular(file) as stream, Image.open(stream, formats=_FORMATS) as image:
+            pixels = image.width * image.height
+            if not PICTURE_PIXELS.is_exceeded_by(pixels):
+                yield image
+                return
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file may raise anything
         raise UserError(
             f"{file} is not a readable image ({error}); replace or remove it", code="MIM-D050"
         ) from error
+    raise UserError(
+        f"{file}: a picture of {PICTURE_PIXELS.describe(pixels)}; {PICTURE_PIXELS.repair}, or shrink it",
+        code="MIM-D054",
+    )
 
 
 def _decode(files: list[Path], *, side: int | None, name: str) -> Tensor:
     """Return the pixels (N, 3, H, W)."""
     height, width = picture_size(files[0]) if side is None else (side, side)
     size = 3 * height * width * len(files)
-    if size > _LIMIT:
+    if DATA_BYTES.is_exceeded_by(size):
         raise UserError(
-            f"`{name}`: {len(files)} images of {height}×{width} need {size / 2**30:.0f} GiB of memory; "
-            "set a smaller `image_size` or `train_size`",
+            f"`{name}`: {len(files)} images of {height}×{width} need {DATA_BYTES.describe(size)} of memory; "
+            f"set a smaller `image_size` or `train_size`; {DATA_BYTES.repair}",
             code="MIM-D051",
         )
     pixels_NHWC = np.empty((len(files), height, width, 3), dtype=np.uint8)
@@ -84,18 +103,13 @@ def _decode(files: list[Path], *, side: int | None, name: str) -> Tensor:
 
 
 def _read(file: Path, *, side: int | None, size: tuple[int, int], name: str) -> np.ndarray:
-    try:
-        with Image.open(file) as image:
-            if side is not None:
-                image.draft("RGB", (side, side))  # lets the JPEG decoder skip unused detail
-            ImageOps.exif_transpose(image, in_place=True)
-            rgb = _rgb(image)
-            if side is not None:
-                rgb = _center_crop(rgb, side)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{file} is not a readable image ({error}); replace or remove it", code="MIM-D052"
-        ) from error
+    with _opened(file) as image:
+        if side is not None:
+            image.draft("RGB", (side, side))  # lets the JPEG decoder skip unused detail
+        ImageOps.exif_transpose(image, in_place=True)
+        rgb = _rgb(image)
+        if side is not None:
+            rgb = _center_crop(rgb, side)
     if (rgb.height, rgb.width) != size:
         raise UserError(
             f"`{name}`: images differ in size, {file} is {rgb.height}×{rgb.width} and the first "

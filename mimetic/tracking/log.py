@@ -123,7 +123,7 @@ def log_picture(
     if (key, step) in logged:
         return []
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=("PNG",)) as file:
             picture = file.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError):  # what Pillow raises for damaged files
         return [f"{path} is not a picture: uploaded as a plain file"]

@@ -160,7 +160,7 @@ def test_sixteen_bits_and_floats_from_files(folder: Path) -> None:
         bad.save(pictures / "a" / "1.tif")
         with pytest.raises(UserError, match=r"1\.tif") as caught:
             load_dataset(spec(folder / "deep", test_fraction=0.5))
-        assert caught.value.code == "MIM-D052", index
+        assert caught.value.code == "MIM-D050", index
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -219,7 +219,7 @@ def test_mistakes(folder: Path, tmp_path: Path) -> None:
         describe_dataset(ImageFolder(root=str(tmp_path), path="pictures/red"))
     broken = folder / "pictures" / "red" / "3.png"
     broken.write_bytes(broken.read_bytes()[:40])
-    with pytest.raises(UserError, check=lambda error: error.code == "MIM-D052"):
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-D050"):
         load_dataset(spec(folder))
     (folder / "pictures" / "green").mkdir()
     with pytest.raises(UserError, check=lambda error: error.code == "MIM-D034"):
@@ -228,6 +228,32 @@ def test_mistakes(folder: Path, tmp_path: Path) -> None:
     paint(folder / "y" / "pictures" / "test" / "b" / "1.png", (1, 0, 0))
     with pytest.raises(UserError, check=lambda error: error.code == "MIM-D033"):
         load_dataset(spec(folder / "y"))
+
+
+def test_postscript_is_not_interpreted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is decoded in a format of pictures, whatever it claims: none that runs a program."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("Ghostscript was run"))
+    Image.new("RGB", (6, 6)).save(folder / "a.eps")
+    (folder / "a.eps").rename(folder / "pictures" / "red" / "3.png")
+
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-D050"):
+        load_dataset(spec(folder))
+
+
+def test_size_is_read_from_the_header(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that would be large when decoded is refused before, and the limit can be raised."""
+    Image.new("1", (8200, 8200)).save(folder / "pictures" / "red" / "3.png")
+
+    with pytest.raises(UserError, match="MIMETIC_MAX_PICTURE_PIXELS") as refused:
+        load_dataset(spec(folder, image_size=6))
+    (folder / "pictures" / "red" / "3.png").unlink()
+    monkeypatch.setenv("MIMETIC_MAX_PICTURE_PIXELS", "35")
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-D054"):
+        load_dataset(spec(folder))
+    monkeypatch.setenv("MIMETIC_MAX_PICTURE_PIXELS", "36")
+    load_dataset(spec(folder))
+
+    assert refused.value.code == "MIM-D054"
 
 
 @pytest.mark.data
