@@ -91,9 +91,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
-    temporary.chmod(0o666 & ~_umask())  # mkstemp's files are for their owner alone
     try:
         write(temporary)
+        temporary.chmod(0o666 & ~_umask())  # files of mkstemp and of safetensors are for their owner alone
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)

@@ -21,7 +21,17 @@ from mimetic.graph.names import canonical_name
 MAX_BYTES = 16 * 2**30
 """Largest file that is read."""
 
-_NESTED_KEYS = ("state_dict", "model_state_dict", "model", "net")
+_NETWORKS = (
+    *("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "student"),
+    *("params_ema", "ema_model", "model_ema", "state_dict_ema", "teacher"),
+)
+"""Names under which training scripts save a network; averaged weights are taken where there are no others."""
+
+_MAX_NESTED = 5
+_NOT_OF_NETWORK = re.compile(r"(\w+_)?(criterion|loss|loss_(fn|func)|metrics?|acc(uracy)?|n_averaged)\d*")
+"""What a saved training module has beside its network: losses, metrics, counters of averaging."""
+
+_DOT = re.compile(r"\.")
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _TRIAL_PREFIX = "model/"
 _OPTIONAL = "num_batches_tracked"
@@ -31,8 +41,9 @@ _MAX_LISTED = 3
 def load_weights(model: nn.Module, path: Path) -> None:
     """Copy the weights in a file into a model.
 
-    The state dict may be nested under `state_dict` or `model`, and its names may carry prefixes of wrappers
-    (`module.`, `_orig_mod.`) or one common first segment. Tied tensors may be present once.
+    The state dict may be nested under `state_dict`, `model`, `params_ema` and the like, and its names may
+    have prefixes of wrappers (`module.`, `_orig_mod.`), one common prefix, or that of a network beside
+    others, such as `student.`. Losses, metrics and counters are ignored. Tied tensors may be present once.
 
     Args:
         model: A model on a real device.
@@ -58,6 +69,7 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str) 
     weights = _matching_names(weights, targets)
     fitting, missing = _present(weights, targets)
     _check_architecture(weights, targets, fitting, missing, where=where)
+    _check_numbers(weights, targets, fitting, where=where)
     infinite = [
         f"`{n}` ({_sides(weights[n])})"
         for n in fitting
@@ -119,13 +131,62 @@ def _check_architecture(
         )
 
 
+def _check_numbers(
+    weights: Mapping[str, Tensor], targets: Mapping[str, Tensor], fitting: Sequence[str], *, where: str
+) -> None:
+    """Refuse tensors whose values a copy would lose or change."""
+    others = [
+        f"`{name}` {found} instead of {wanted}"
+        for name in fitting
+        if (found := _numbers(weights[name])) != (wanted := _numbers(targets[name])) or weights[name].is_meta
+    ]
+    if others:
+        raise UserError(
+            f"{where}: tensors of other numbers than the model's: {_shorten(others)}; save "
+            "`model.state_dict()` of a network with plain weights",
+            code="MIM-M027",
+        )
+
+
+def _numbers(tensor: Tensor) -> str:
+    """Return what kind of numbers a tensor has; within a kind, a copy only rounds."""
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        return "sparse or quantized numbers"
+    if tensor.is_complex():
+        return "complex numbers"
+    return "real numbers" if tensor.is_floating_point() else "integers"
+
+
 def _matching_names(weights: Mapping[str, Tensor], targets: Collection[str]) -> Mapping[str, Tensor]:
-    """Return the weights under the naming that matches most of the model's names."""
+    """Return the network's tensors under the naming that matches most of the model's names."""
     plain = dict(weights)
     unwrapped = {canonical_name(name): tensor for name, tensor in plain.items()}
-    first_segments = {name.partition(".")[0] for name in unwrapped}
-    tails = {name.partition(".")[2]: t for name, t in unwrapped.items()} if len(first_segments) == 1 else {}
-    return max((plain, unwrapped, tails), key=lambda named: sum(name in targets for name in named))
+    namings = [_of_network(named, targets) for named in (plain, unwrapped)]
+    namings += [_of_network(_below(unwrapped, prefix), targets) for prefix in _prefixes(namings[1], targets)]
+    return max(namings, key=lambda named: sum(name in targets for name in named))
+
+
+def _of_network(weights: Mapping[str, Tensor], targets: Collection[str]) -> dict[str, Tensor]:
+    """Return the tensors without those that a training module has beside its network."""
+    return {
+        name: tensor
+        for name, tensor in weights.items()
+        if name in targets or _NOT_OF_NETWORK.fullmatch(name.partition(".")[0]) is None
+    }
+
+
+def _prefixes(weights: Mapping[str, Tensor], targets: Collection[str]) -> list[str]:
+    """Return the prefixes that the network's names may have: one of all tensors, or a known one of some."""
+    found = dict.fromkeys(
+        name[: dot.end()] for name in weights for dot in _DOT.finditer(name) if name[dot.end() :] in targets
+    )
+    known = [prefix for prefix in found if prefix.split(".")[-2] in _NETWORKS]
+    known.sort(key=lambda prefix: _NETWORKS.index(prefix.split(".")[-2]))
+    return [*(prefix for prefix in found if all(name.startswith(prefix) for name in weights)), *known]
+
+
+def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in weights.items() if name.startswith(prefix)}
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -151,7 +212,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             "the file is damaged or not a checkpoint; save or copy it again",
             code="MIM-M024",
         ) from error
-    tensors = {name: t for name, t in _unnest(content).items() if isinstance(t, Tensor)}
+    tensors = {n: t for n, t in _unnest(content).items() if isinstance(n, str) and isinstance(t, Tensor)}
     if not tensors:
         raise UserError(f"{path}: contains no named tensors; save `model.state_dict()`", code="MIM-M025")
     # The checkpoint of an unfinished trial also contains optimizer state.
@@ -175,12 +236,12 @@ def _unpickle(path: Path) -> Any:
         ) from error
 
 
-def _unnest(content: Any) -> Mapping[str, Any]:
+def _unnest(content: Any, depth: int = 0) -> Mapping[str, Any]:
     """Return the state dict inside the dict that a training script saved."""
     if not isinstance(content, Mapping):
         return {}
-    inner = next((content[key] for key in _NESTED_KEYS if isinstance(content.get(key), Mapping)), None)
-    return content if inner is None else _unnest(inner)
+    inner = next((content[key] for key in _NETWORKS if isinstance(content.get(key), Mapping)), None)
+    return content if inner is None or depth == _MAX_NESTED else _unnest(inner, depth + 1)
 
 
 def first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,6 +60,32 @@ FORMS: dict[str, Any] = {
     "both": lambda state: {"model": {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}},
     "one segment in front": lambda state: {f"backbone.{name}": tensor for name, tensor in state.items()},
     "tied once": lambda state: {name: tensor for name, tensor in state.items() if name != "table.weight"},
+    "lightning": lambda state: {
+        "state_dict": {
+            **{f"model.{name}": tensor for name, tensor in state.items()},
+            "criterion.weight": torch.ones(4),
+            "train_acc.tp": torch.zeros(4, dtype=torch.long),
+        },
+        "hyper_parameters": {"lr": 0.1},
+    },
+    "with its loss": lambda state: {**state, "criterion.weight": torch.ones(4), "best_acc": torch.ones(())},
+    "averaged": lambda state: {
+        "n_averaged": torch.tensor(3),
+        **{f"module.{name}": tensor for name, tensor in state.items()},
+    },
+    "distilled": lambda state: {
+        **{f"student.{name}": tensor for name, tensor in state.items()},
+        **{f"teacher.{name}": torch.zeros_like(tensor) for name, tensor in state.items()},
+    },
+    "two segments in front": lambda state: {f"learner.net.{name}": t for name, t in state.items()},
+    "beside averaged ones": lambda state: {
+        "model_ema": {name: torch.zeros_like(tensor) for name, tensor in state.items()},
+        "model": state,
+    },
+    **{
+        f"under {key}": lambda state, key=key: {key: state, "epoch": 3}
+        for key in ("network", "weights", "params", "params_ema", "student", "ema_model")
+    },
     "without counters": lambda state: {name: t for name, t in state.items() if "num_batches" not in name},
     "half precision": lambda state: {
         name: t.half() if t.is_floating_point() else t for name, t in state.items()
@@ -76,6 +103,40 @@ def test_every_form_of_state_dict_is_read(tmp_path: Path, trained: Tensors, form
     if form == "half precision":
         expected = {name: t.half().to(t.dtype) if t.is_floating_point() else t for name, t in trained.items()}
     assert same(net, expected)
+
+
+def test_a_larger_network_is_not_cut_to_fit(trained: Tensors) -> None:
+    """What is unknown is ignored only beside the known prefix of a network."""
+    extra = {"layers.0.weight": torch.zeros(1)}
+    for prefix, others in (
+        ("", extra),
+        ("model.", {"model.layers.0.weight": torch.zeros(1)}),
+        ("trunk.", extra),
+    ):
+        with pytest.raises(UserError, check=lambda error: error.code == "MIM-M020"):
+            fit_weights(Net(), {f"{prefix}{name}": t for name, t in trained.items()} | others, where="w.pt")
+
+
+OTHER_NUMBERS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "complex": lambda tensor: tensor.to(torch.cfloat),
+    "integers": lambda tensor: tensor.int(),
+    "booleans": lambda tensor: tensor.bool(),
+    "sparse": lambda tensor: tensor.to_sparse(),
+    "quantized": lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+    "without values": lambda tensor: tensor.to("meta"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization|.*quantiz")
+@pytest.mark.parametrize("numbers", OTHER_NUMBERS)
+@pytest.mark.parametrize("name", ["layer.weight", "norm.running_mean"])
+def test_numbers_that_a_copy_would_change_are_refused(numbers: str, name: str, trained: Tensors) -> None:
+    """No cast drops an imaginary part, or makes weights of integers; nothing is written."""
+    net = Net()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-M027"):
+        fit_weights(net, {**trained, name: OTHER_NUMBERS[numbers](trained[name])}, where="w.pt")
+    assert same(net, before)
 
 
 def test_safetensors_are_told_by_their_content(tmp_path: Path, trained: Tensors) -> None:
