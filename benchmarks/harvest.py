@@ -15,7 +15,7 @@ from benchmarks.measurement import Cell, Column, DeviceOptions, Result, Table, m
 from benchmarks.timing import fastest, in_new_process, peak_memory, timed
 from mimetic.covariance.capture import eval_mode
 from mimetic.covariance.config import Agop, Nfm
-from mimetic.covariance.gradients import gradient_grams
+from mimetic.covariance.gradients import Cotangents, gradient_grams
 from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.linalg import symmetric_root
 from mimetic.covariance.measure import measure
@@ -214,7 +214,10 @@ def _probes(options: HarvestOptions) -> dict[str, Any]:
     images = _images(options, IMAGES)
     seconds = fastest(partial(_harvest, model, images, probes=1), times=2, device=options.where) / IMAGES
     convs = {str(i): module for i, module in enumerate(model) if isinstance(module, nn.Conv2d)}
-    drawn = [gradient_grams(model, list(convs), [images], probes=1, seed=seed) for seed in range(SCATTER)]
+    drawn = [
+        gradient_grams(model, list(convs), [images], Cotangents(probes=1, seed=seed))
+        for seed in range(SCATTER)
+    ]
     errors = []
     for name, conv in convs.items():
         weight_OD = conv.weight.detach().cpu().double().flatten(1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mimetic.covariance.algebra import powered
 from mimetic.covariance.config import Agop
 from mimetic.covariance.covariance import Covariance, measured
-from mimetic.covariance.gradients import Gram, gradient_grams
+from mimetic.covariance.gradients import Cotangents, Gram, gradient_grams
 from mimetic.covariance.linalg import multiply, symmetric_root
 from mimetic.covariance.measure import Task, refine
 from mimetic.covariance.network import TrainedNetwork
@@ -104,9 +104,7 @@ def measure_agop(spec: Agop, network: TrainedNetwork, task: Task) -> dict[str, C
         network.inner,
         list(executed),
         network.batches(images, network.device),
-        outputs=spec.outputs,
-        probes=spec.probes,
-        seed=task.seed,
+        Cotangents(outputs=spec.outputs, probes=spec.probes, seed=task.seed),
         drop_bias=spec.drop_bias,
         progress=lambda done: task.report(done, len(images)),
     )

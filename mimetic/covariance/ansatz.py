@@ -16,7 +16,7 @@ from mimetic.covariance.agop import gram_roots, rooted
 from mimetic.covariance.algebra import correlation, cosine, effective_rank, eigenvectors
 from mimetic.covariance.capture import run_forward
 from mimetic.covariance.covariance import Covariance, Provenance
-from mimetic.covariance.gradients import Gram, gradient_grams
+from mimetic.covariance.gradients import Cotangents, Gram, gradient_grams
 from mimetic.covariance.measure import KINDS, Task, gradients_known
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.covariance.nfm import patch_of
@@ -133,8 +133,7 @@ def measure_ansatz(
         network.inner,
         list(executed),
         network.batches(images_NCHW, network.device),
-        probes=probes,
-        seed=task.seed,
+        Cotangents(probes=probes, seed=task.seed),
         drop_bias=options.drop_bias,
         progress=lambda done: task.report(done, len(images_NCHW)),
     )

@@ -43,88 +43,34 @@ class Gram:
     probes: int | None = None
 
 
-def gradient_grams(
-    model: nn.Module,
-    layers: Sequence[str],
-    batches: Iterable[Tensor],
-    *,
-    outputs: int | None = None,
-    basis_CK: Tensor | None = None,
-    probes: int | None = None,
-    seed: int = 0,
-    chunk: int = 1,
-    drop_bias: bool = False,
-    progress: Callable[[int], None] | None = None,
-) -> dict[str, Gram]:
-    """Return the Gram matrices S of layers, summed over images, positions and outputs.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Cotangents:
+    """What is sent back from the outputs.
 
-    The model runs in eval mode (dropout off, BatchNorm by its running statistics), and its parameters,
-    gradients and flags are as before afterwards. Batches are streamed: memory is that of one.
-
-    Args:
-        model: Maps a batch to a tensor whose first axis is the images; the rest are its outputs.
-        layers: Names of convolutions and linear layers.
-        batches: Inputs, on the model's device.
+    Attributes:
         outputs: Take the first so many outputs only.
         basis_CK: Cotangents to send back instead of the K unit vectors, see `heads.output_basis`.
         probes: Send back so many random sign vectors per image instead of all outputs.
         seed: Seed of the probes, keyed by batch and probe.
         chunk: Outputs sent back together by a batched backward; 1 for a plain loop, which is as fast on a
             CPU unless the images are tiny.
-        drop_bias: Leave out each layer's own bias while its gradient is taken, as the published scripts of
-            arXiv 2309.00570 do. One forward per layer then, for comparison with them only.
-        progress: Called with the number of images after each batch.
-
-    Raises:
-        UserError: If there is no data, a layer is missing, of another kind or never called, the output is
-            no tensor of finite numbers, or a gradient is not finite.
     """
-    modules = {name: _layer(model, name) for name in layers}
-    sums = {name: _zeros(module) for name, module in modules.items()}
-    passes = [{name: module} for name, module in modules.items()] if drop_bias else [modules]
-    images = 0
-    with eval_mode(model):
-        for index, batch in enumerate(batches):
-            cotangents = _Cotangents(outputs, basis_CK, probes, seed, index)
-            for watched in passes:
-                _accumulate(model, watched, batch, cotangents, sums, chunk=chunk, drop_bias=drop_bias)
-            images += len(batch)
-            if progress is not None:
-                progress(images)
-    if images == 0:
-        raise UserError(
-            "there is no data to measure gradients on; give at least one batch",
-            code="MIM-V161",
-        )
-    for name, total in sums.items():
-        if not bool(torch.isfinite(total).all()):
-            raise UserError(
-                f"{name}: its gradients are not finite; check the weights, the data and the precision",
-                code="MIM-V162",
-            )
-    scale = 1.0 if probes is None else 1.0 / probes
-    return {name: Gram((scale * total).cpu(), images, probes) for name, total in sums.items()}
 
+    outputs: int | None = None
+    basis_CK: Tensor | None = None
+    probes: int | None = None
+    seed: int = 0
+    chunk: int = 1
 
-@dataclass(frozen=True, slots=True)
-class _Cotangents:
-    """What is sent back for a batch."""
-
-    outputs: int | None
-    basis_CK: Tensor | None
-    probes: int | None
-    seed: int
-    index: int
-
-    def of(self, logits_NK: Tensor) -> Iterator[Tensor]:
-        """Yield cotangents of the shape of the logits, one per backward."""
+    def of(self, logits_NK: Tensor, batch: int) -> Iterator[Tensor]:
+        """Yield cotangents of the shape of the logits of a batch, one per backward."""
         basis_CK = self._basis(logits_NK)
         if self.probes is None:
             for row_K in basis_CK:
                 yield row_K.expand_as(logits_NK)
             return
         for probe in range(self.probes):
-            stream = generator(self.seed, "probe", self.index, probe)
+            stream = generator(self.seed, "probe", batch, probe)
             bits = torch.randint(0, 2, (len(logits_NK), len(basis_CK)), generator=stream)
             yield (2 * bits - 1).to(logits_NK) @ basis_CK
 
@@ -141,17 +87,69 @@ class _Cotangents:
         return torch.eye(kept, count, dtype=logits_NK.dtype, device=logits_NK.device)
 
 
-def _accumulate(
+def gradient_grams(
     model: nn.Module,
-    watched: Mapping[str, nn.Module],
-    batch: Tensor,
-    cotangents: _Cotangents,
-    sums: dict[str, Tensor],
+    layers: Sequence[str],
+    batches: Iterable[Tensor],
+    cotangents: Cotangents | None = None,
     *,
-    chunk: int,
-    drop_bias: bool,
-) -> None:
-    """Add one batch to the sums of the watched layers: one forward, then the backwards."""
+    drop_bias: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Gram]:
+    """Return the Gram matrices S of layers, summed over images, positions and outputs.
+
+    The model runs in eval mode (dropout off, BatchNorm by its running statistics), and its parameters,
+    gradients and flags are as before afterwards. Batches are streamed: memory is that of one.
+
+    Args:
+        model: Maps a batch to a tensor whose first axis is the images; the rest are its outputs.
+        layers: Names of convolutions and linear layers.
+        batches: Inputs, on the model's device.
+        cotangents: What is sent back; every output by itself unless given.
+        drop_bias: Leave out each layer's own bias while its gradient is taken, as the published scripts of
+            arXiv 2309.00570 do. One forward per layer then, for comparison with them only.
+        progress: Called with the number of images after each batch.
+
+    Raises:
+        UserError: If there is no data, a layer is missing, of another kind or never called, the output is
+            no tensor of finite numbers, or a gradient is not finite.
+    """
+    modules = {name: _layer(model, name) for name in layers}
+    sums = {name: _zeros(module) for name, module in modules.items()}
+    passes = [{name: module} for name, module in modules.items()] if drop_bias else [modules]
+    cotangents = Cotangents() if cotangents is None else cotangents
+    images = 0
+    with eval_mode(model):
+        for index, batch in enumerate(batches):
+            for watched in passes:
+                points, logits_NK = _differentiable(model, watched, batch, drop_bias=drop_bias)
+                tensors = [point for _, point in points]
+                sent = list(cotangents.of(logits_NK, index))
+                for gradients in _gradients(logits_NK, tensors, sent, cotangents.chunk):
+                    for (name, _), gradient in zip(points, gradients, strict=True):
+                        sums[name] += _gram(gradient, watched[name], len(sums[name]))
+            images += len(batch)
+            if progress is not None:
+                progress(images)
+    if images == 0:
+        raise UserError(
+            "there is no data to measure gradients on; give at least one batch",
+            code="MIM-V161",
+        )
+    for name, total in sums.items():
+        if not bool(torch.isfinite(total).all()):
+            raise UserError(
+                f"{name}: its gradients are not finite; check the weights, the data and the precision",
+                code="MIM-V162",
+            )
+    scale = 1.0 if cotangents.probes is None else 1.0 / cotangents.probes
+    return {name: Gram((scale * total).cpu(), images, cotangents.probes) for name, total in sums.items()}
+
+
+def _differentiable(
+    model: nn.Module, watched: Mapping[str, nn.Module], batch: Tensor, *, drop_bias: bool
+) -> tuple[list[tuple[str, Tensor]], Tensor]:
+    """Return the outputs of the watched layers, by name, and the logits (N, K) of one forward pass."""
     points: list[tuple[str, Tensor]] = []
 
     def differentiate_at(name: str, _input: Tensor, output: Tensor) -> Tensor:
@@ -172,10 +170,7 @@ def _accumulate(
             f"{missing[0]}: the forward pass never calls this layer; leave it out",
             code="MIM-V164",
         )
-    tensors = [point for _, point in points]
-    for gradients in _gradients(logits_NK, tensors, list(cotangents.of(logits_NK)), chunk):
-        for (name, _), gradient in zip(points, gradients, strict=True):
-            sums[name] += _gram(gradient, watched[name], len(sums[name]))
+    return points, logits_NK
 
 
 def _gradients(

@@ -32,7 +32,7 @@ def cifar_resnet_lc(spec: config.CifarResNetLC, request: Request) -> nn.Module:
 
 def plain_cnn(spec: config.PlainCnn, request: Request) -> nn.Module:
     """Build a plain CNN."""
-    return build_layerwise(PlainCnn, request, **spec.constructor_arguments())
+    return build_layerwise(PlainCnn, request, spec=spec)
 
 
 def vgg11(spec: config.Vgg11, request: Request) -> nn.Module:
@@ -42,21 +42,9 @@ def vgg11(spec: config.Vgg11, request: Request) -> nn.Module:
 
 def mamba(spec: config.Mamba, request: Request) -> nn.Module:
     """Build a Mamba."""
-    return build_layerwise(Mamba, request, **spec.constructor_arguments())
+    return build_layerwise(Mamba, request, spec=spec)
 
 
 def vit(spec: config.Vit, request: Request) -> nn.Module:
     """Build a vision transformer."""
-    width, depth, heads = spec.shape
-    return build_layerwise(
-        VisionTransformer,
-        request,
-        image_size=spec.image_size,
-        patch_size=spec.patch_size,
-        width=width,
-        depth=depth,
-        heads=heads,
-        mlp_ratio=spec.mlp_ratio,
-        pool=spec.pool,
-        fixed_positions=spec.positions == "sincos",
-    )
+    return build_layerwise(VisionTransformer, request, spec=spec)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own custom)
 
+from mimetic.models import config
 from mimetic.models.scan import chunked_scan, scan
 
 _EXPANSION = 2
@@ -30,32 +31,13 @@ class Mamba(nn.Module):
     vectors; where answers are others than tokens, by a `head`.
     """
 
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        num_classes: int,
-        dim: int,
-        depth: int,
-        state: int,
-        version: int,
-        head_dim: int,
-    ) -> None:
+    def __init__(self, *, in_channels: int, num_classes: int, spec: config.Mamba) -> None:
         super().__init__()
-        self.embedding = Embedding(in_channels, dim)
-        self.blocks = nn.Sequential(
-            *(
-                Block(
-                    dim,
-                    Mixer1(dim, state, depth=depth)
-                    if version == 1
-                    else Mixer2(dim, state, head_dim=head_dim, depth=depth),
-                )
-                for _ in range(depth)
-            )
-        )
-        self.norm = nn.RMSNorm(dim, eps=_EPSILON)
-        self.head = None if num_classes == in_channels else nn.Linear(dim, num_classes, bias=False)
+        mixer = Mixer1 if spec.version == 1 else Mixer2
+        self.embedding = Embedding(in_channels, spec.dim)
+        self.blocks = nn.Sequential(*(Block(spec.dim, mixer(spec)) for _ in range(spec.depth)))
+        self.norm = nn.RMSNorm(spec.dim, eps=_EPSILON)
+        self.head = None if num_classes == in_channels else nn.Linear(spec.dim, num_classes, bias=False)
 
     def forward(self, tokens_NL: Tensor) -> Tensor:
         """Return the logits of the token after each."""
@@ -80,8 +62,9 @@ class Block(nn.Module):
 class Mixer1(nn.Module):
     """Mamba's layer: hₜ = exp(Δₜ A) hₜ₋₁ + Δₜ bₜ xₜ, yₜ = cₜᵀ hₜ + D xₜ, then a gate; every A is its own."""
 
-    def __init__(self, dim: int, state: int, *, depth: int) -> None:
+    def __init__(self, spec: config.Mamba) -> None:
         super().__init__()
+        dim, state = spec.dim, spec.state
         inner, rank = _EXPANSION * dim, math.ceil(dim / 16)
         self.splits = (rank, state, state)
         self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
@@ -90,7 +73,7 @@ class Mixer1(nn.Module):
         self.dt_proj = StepProjection(rank, inner)
         self.A_log = nn.Parameter(torch.empty(inner, state))
         self.D = nn.Parameter(torch.empty(inner))
-        self.out_proj = OutProjection(inner, dim, depth)
+        self.out_proj = OutProjection(inner, dim, spec.depth)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -121,10 +104,11 @@ class Mixer1(nn.Module):
 class Mixer2(nn.Module):
     """Mamba-2's layer: the same recurrence with one A for each head; b, c, Δ are read beside x and gate."""
 
-    def __init__(self, dim: int, state: int, *, head_dim: int, depth: int) -> None:
+    def __init__(self, spec: config.Mamba) -> None:
         super().__init__()
+        dim, state = spec.dim, spec.state
         inner = _EXPANSION * dim
-        heads = inner // head_dim
+        heads = inner // spec.head_dim
         mixed = inner + 2 * state
         self.splits = [inner, mixed, heads]
         self.mixed = [inner, state, state]
@@ -134,7 +118,7 @@ class Mixer2(nn.Module):
         self.A_log = nn.Parameter(torch.empty(heads))
         self.D = nn.Parameter(torch.empty(heads))
         self.norm = nn.RMSNorm(inner, eps=_EPSILON)
-        self.out_proj = OutProjection(inner, dim, depth)
+        self.out_proj = OutProjection(inner, dim, spec.depth)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

@@ -6,9 +6,10 @@ learned scattering networks have fixed wavelets in place of the free filters her
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 from torch import Tensor, nn
+
+from mimetic.models import config
 
 
 class PlainCnn(nn.Module):
@@ -19,34 +20,16 @@ class PlainCnn(nn.Module):
     Args:
         in_channels: Channels of the images.
         num_classes: Number of classes.
-        widths: Channels of each convolution.
-        kernel_size: Side of the filters.
-        stride: Stride of each convolution.
-        norm: `after` or `before` the ReLU, or `none`.
-        pool: Average over the pixels before the classifier; else it is applied to every pixel with weights of
-            its own, and images must be 32 pixels large.
+        spec: Its sizes. Without `pool`, every pixel has its own weights in the classifier, and images must be
+            32 pixels large.
     """
 
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        num_classes: int,
-        widths: Sequence[int],
-        kernel_size: int,
-        stride: int,
-        norm: str,
-        pool: bool,
-    ) -> None:
+    def __init__(self, *, in_channels: int, num_classes: int, spec: config.PlainCnn) -> None:
         super().__init__()
-        inputs = (in_channels, *widths[:-1])
-        self.blocks = nn.Sequential(
-            *(_block(i, o, kernel_size, stride, norm) for i, o in zip(inputs, widths, strict=True))
-        )
-        self.pool = pool
-        self.head = nn.Linear(
-            widths[-1] * (1 if pool else _pixels(len(widths), kernel_size, stride)), num_classes
-        )
+        sides = zip((in_channels, *spec.widths[:-1]), spec.widths, strict=True)
+        self.blocks = nn.Sequential(*(_block(inputs, outputs, spec) for inputs, outputs in sides))
+        self.pool = spec.pool
+        self.head = nn.Linear(spec.widths[-1] * (1 if spec.pool else _pixels(spec)), num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
@@ -54,20 +37,21 @@ class PlainCnn(nn.Module):
         return self.head(x.mean((2, 3)) if self.pool else x.flatten(1))  # type: ignore[no-any-return]
 
 
-def _block(inputs: int, outputs: int, kernel_size: int, stride: int, norm: str) -> nn.Sequential:
-    conv = nn.Conv2d(inputs, outputs, kernel_size, stride, padding=kernel_size // 2, bias=False)
+def _block(inputs: int, outputs: int, spec: config.PlainCnn) -> nn.Sequential:
+    side = spec.kernel_size
+    conv = nn.Conv2d(inputs, outputs, side, spec.stride, padding=side // 2, bias=False)
     standardize = nn.BatchNorm2d(outputs, affine=False)
     order: dict[str, list[tuple[str, nn.Module]]] = {
         "after": [("conv", conv), ("act", nn.ReLU()), ("norm", standardize)],
         "before": [("conv", conv), ("norm", standardize), ("act", nn.ReLU())],
         "none": [("conv", conv), ("act", nn.ReLU())],
     }
-    return nn.Sequential(OrderedDict(order[norm]))
+    return nn.Sequential(OrderedDict(order[spec.norm]))
 
 
-def _pixels(depth: int, kernel_size: int, stride: int) -> int:
+def _pixels(spec: config.PlainCnn) -> int:
     """Return the pixels that are left of an image of 32 pixels a side."""
     side = 32
-    for _ in range(depth):
-        side = (side + 2 * (kernel_size // 2) - kernel_size) // stride + 1
+    for _ in spec.widths:
+        side = (side + 2 * (spec.kernel_size // 2) - spec.kernel_size) // spec.stride + 1
     return side * side

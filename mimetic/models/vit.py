@@ -5,15 +5,13 @@ Dosovitskiy et al., arXiv 2010.11929; sizes and initial distributions follow Dei
 biases zero, the patch embedding torch's own.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional, init
 
+from mimetic.models import config
 from mimetic.models.sincos import sincos2d
 
-Pool = Literal["mean", "cls"]
 STD = 0.02
 
 
@@ -26,39 +24,21 @@ class VisionTransformer(nn.Module):
     Args:
         in_channels: Channels of the images.
         num_classes: Outputs.
-        image_size: Side of the images, a multiple of `patch_size`.
-        patch_size: Side of a patch.
-        width: Width D of the tokens, a multiple of `heads`.
-        depth: Number of blocks.
-        heads: Heads of each attention.
-        mlp_ratio: Width of the MLPs over D.
-        pool: Classify the mean of the tokens, or a class token.
-        fixed_positions: Sines and cosines that are not trained, instead of a learned table.
+        spec: Its sizes, positions and pooling.
     """
 
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
-        patch_size: int,
-        width: int,
-        depth: int,
-        heads: int,
-        mlp_ratio: float,
-        pool: Pool,
-        fixed_positions: bool,
-    ) -> None:
+    def __init__(self, *, in_channels: int, num_classes: int, spec: config.Vit) -> None:
         super().__init__()
-        self.image_size = image_size
-        side, prefix = image_size // patch_size, int(pool == "cls")
-        self.patch_embed = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
-        self.cls_token = Table(1, width) if pool == "cls" else None
+        self.image_size = spec.image_size
+        width, depth, heads = spec.shape
+        side, prefix = spec.image_size // spec.patch_size, int(spec.pool == "cls")
+        self.patch_embed = nn.Conv2d(in_channels, width, spec.patch_size, stride=spec.patch_size)
+        self.cls_token = Table(1, width) if spec.pool == "cls" else None
         self.pos_embed: nn.Module = Table(prefix + side * side, width)
-        if fixed_positions:
+        if spec.positions == "sincos":
             self.pos_embed = Sinusoids(prefix, side, width)
-        self.blocks = nn.Sequential(*(Block(width, heads, round(width * mlp_ratio)) for _ in range(depth)))
+        hidden = round(width * spec.mlp_ratio)
+        self.blocks = nn.Sequential(*(Block(width, heads, hidden) for _ in range(depth)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = Linear(width, num_classes)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from mimetic.covariance import algebra
 from mimetic.covariance.agop import agop, agop_per_group
-from mimetic.covariance.gradients import Gram, gradient_grams
+from mimetic.covariance.gradients import Cotangents, Gram, gradient_grams
 from mimetic.covariance.heads import linear_head, output_basis
 from mimetic.covariance.nfm import nfm
 from mimetic.errors import UserError
@@ -105,7 +105,7 @@ def test_spot_values(make: SimpleNamespace, outputs: int, biases: bool, dropped:
     """Traces, norms, entries and correlations are those of the official functions."""
     model = tiny_vgg(make, outputs, biases=biases)
     chunk = 100 if outputs == 1000 else 1
-    grams = gradient_grams(model, LAYERS, [images(make)], drop_bias=dropped, chunk=chunk)
+    grams = gradient_grams(model, LAYERS, [images(make)], Cotangents(chunk=chunk), drop_bias=dropped)
     for index, name in enumerate(LAYERS):
         *expected, pearson, pearson_half = SPOT[outputs, biases, dropped, index]
         weight = model[int(name)].weight
@@ -130,7 +130,7 @@ def test_square_roots_and_cosine(make: SimpleNamespace) -> None:
         half = agop(model[int(name)].weight, grams[name], power=0.5)
         assert trace == pytest.approx(half.trace, abs=1e-6)
     model = tiny_vgg(make, 1000, biases=False)
-    grams = gradient_grams(model, LAYERS, [images(make)], chunk=100)
+    grams = gradient_grams(model, LAYERS, [images(make)], Cotangents(chunk=100))
     pairs = [(nfm(model[int(n)].weight), agop(model[int(n)].weight, grams[n])) for n in LAYERS]
     assert pytest.approx([algebra.cosine(*pair) for pair in pairs], abs=1e-9) == [0.9790759256, 0.8352028999]
 
@@ -227,7 +227,7 @@ def plain_agop(model: nn.Module, layer: nn.Conv2d, batch: torch.Tensor) -> torch
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_equals_patch_gradients(mixed: Mixed, chunk: int) -> None:
     """Grouped, strided and normalized layers agree with gradients of unfolded patches to 1e-9."""
-    grams = gradient_grams(mixed, ["stem", "grouped"], [BATCH[:3], BATCH[3:]], chunk=chunk)
+    grams = gradient_grams(mixed, ["stem", "grouped"], [BATCH[:3], BATCH[3:]], Cotangents(chunk=chunk))
     mixed.eval()
     for name in ("stem", "grouped"):
         layer = getattr(mixed, name)
@@ -270,7 +270,7 @@ def test_the_model_is_left_as_it_was(mixed: Mixed) -> None:
     state = {name: value.clone() for name, value in mixed.state_dict().items()}
     flags = [p.requires_grad for p in mixed.parameters()]
     rng = torch.get_rng_state()
-    gradient_grams(mixed, ["stem", "head"], [BATCH], probes=2)
+    gradient_grams(mixed, ["stem", "head"], [BATCH], Cotangents(probes=2))
     assert [module.training for module in (mixed, mixed.norm, mixed.head)] == [True, True, False]
     assert [p.requires_grad for p in mixed.parameters()] == flags
     assert all(p.grad is None for p in mixed.parameters())
@@ -284,7 +284,9 @@ def test_probes_are_unbiased_and_keyed(mixed: Mixed) -> None:
     exact = gradient_grams(mixed, ["stem"], [BATCH])["stem"].gram_GOO
 
     def error(probes: int, seed: int) -> float:
-        found = gradient_grams(mixed, ["stem"], [BATCH], probes=probes, seed=seed)["stem"].gram_GOO
+        found = gradient_grams(mixed, ["stem"], [BATCH], Cotangents(probes=probes, seed=seed))[
+            "stem"
+        ].gram_GOO
         return float((found - exact).norm() / exact.norm())
 
     few = math.sqrt(sum(error(4, seed) ** 2 for seed in range(20)) / 20)
@@ -295,7 +297,7 @@ def test_probes_are_unbiased_and_keyed(mixed: Mixed) -> None:
 
 def test_probes_are_noted(mixed: Mixed) -> None:
     """A covariance from probes says so."""
-    gram = gradient_grams(mixed, ["stem"], [BATCH], probes=3)["stem"]
+    gram = gradient_grams(mixed, ["stem"], [BATCH], Cotangents(probes=3))["stem"]
     told = agop(mixed.stem.weight, gram, source="agop of stem").provenance
     assert (told.notes, told.samples, told.source) == (("3 random probes per image",), 4, "agop of stem")
 
@@ -304,13 +306,13 @@ def test_compressed_outputs_are_exact(make: SimpleNamespace) -> None:
     """Sixteen cotangents stand for a thousand outputs of a linear head, with and without probes."""
     model = tiny_vgg(make, 1000, biases=True)
     basis, kept = output_basis(model[6].weight)
-    exact = gradient_grams(model, LAYERS, [images(make)], chunk=100)
-    small = gradient_grams(model, LAYERS, [images(make)], basis_CK=basis)
+    exact = gradient_grams(model, LAYERS, [images(make)], Cotangents(chunk=100))
+    small = gradient_grams(model, LAYERS, [images(make)], Cotangents(basis_CK=basis))
     assert (basis.shape, linear_head(model, images(make))) == ((16, 1000), "6")
     assert kept == pytest.approx(1.0)
     for name in LAYERS:
         assert torch.allclose(exact[name].gram_GOO, small[name].gram_GOO, rtol=1e-9)
-    probed = gradient_grams(model, LAYERS, [images(make)], basis_CK=basis, probes=400)
+    probed = gradient_grams(model, LAYERS, [images(make)], Cotangents(basis_CK=basis, probes=400))
     error = (probed["0"].gram_GOO - exact["0"].gram_GOO).norm() / exact["0"].gram_GOO.norm()
     assert float(error) < 0.1
 
@@ -325,7 +327,7 @@ def test_leading_outputs_keep_a_share_of_the_energy() -> None:
 
 def test_first_outputs_only(make: SimpleNamespace) -> None:
     """The first ten of a thousand outputs are those of the network with ten."""
-    many = gradient_grams(tiny_vgg(make, 1000, biases=False), ["0"], [images(make)], outputs=10)
+    many = gradient_grams(tiny_vgg(make, 1000, biases=False), ["0"], [images(make)], Cotangents(outputs=10))
     few = gradient_grams(tiny_vgg(make, 10, biases=False), ["0"], [images(make)])
     assert torch.allclose(few["0"].gram_GOO, many["0"].gram_GOO)
 
@@ -350,7 +352,7 @@ def test_what_cannot_be_measured_is_refused(mixed: Mixed) -> None:
     with pytest.raises(UserError, match=r"norm: .*BatchNorm2d"):
         gradient_grams(mixed, ["norm"], [BATCH])
     with pytest.raises(UserError, match="basis is for 3 outputs, the model has 7"):
-        gradient_grams(mixed, ["stem"], [BATCH], basis_CK=torch.eye(3))
+        gradient_grams(mixed, ["stem"], [BATCH], Cotangents(basis_CK=torch.eye(3)))
     mixed.unused = nn.Linear(2, 2)
     with pytest.raises(UserError, match=r"unused: .*never calls"):
         gradient_grams(mixed, ["unused"], [BATCH])

@@ -165,7 +165,7 @@ def test_many_outputs_are_probed_unless_a_number_is_given(monkeypatch: pytest.Mo
     """Up to 100 outputs go back one by one; of more, four random combinations."""
     taken: list[int | None] = []
     real = gradient_grams
-    monkeypatch.setattr(ansatz, "gradient_grams", lambda *a, **k: taken.append(k["probes"]) or real(*a, **k))
+    monkeypatch.setattr(ansatz, "gradient_grams", lambda *a, **k: taken.append(a[3].probes) or real(*a, **k))
     for outputs, probes in ((100, None), (101, None), (5, 2)):
         asked = subject(network(3, outputs=outputs), images(3))
         measure_ansatz(asked, Task(ansatz_sites(asked.graph)[:1]), AnsatzOptions(probes=probes))
