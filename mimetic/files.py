@@ -1,6 +1,7 @@
 """Files: read only if they are regular and of bounded size, written in full or not at all."""
 
 import errno
+import json
 import os
 import stat
 import tempfile
@@ -45,6 +46,18 @@ def read_regular(path: Path, limit: Limit = TEXT_BYTES) -> bytes:
                 f"{path}: the file has {limit.describe(size)}; {limit.repair}, or remove it", code="MIM-C072"
             )
         return file.read(int(limit.value))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: If it is not JSON or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def check_contained(folder: Path) -> None:

@@ -6,6 +6,7 @@ checked.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,12 +19,13 @@ from safetensors.torch import save_file
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
 from mimetic.covariance.harvest import Harvest, Harvested
 from mimetic.errors import RunError, UserError
-from mimetic.files import write_atomically
+from mimetic.files import parse_json, write_atomically
 from mimetic.graph.site import Geometry
+from mimetic.limits import COVARIANCE_BYTES
 
 FORMAT = "mimetic.covariance/1"
-MAX_BYTES = 8 * 2**30
-"""Largest file that is read."""
+_LARGEST = 2**31
+"""Numbers in headers are smaller."""
 
 _KEY = "mimetic"
 
@@ -112,7 +114,7 @@ def load_harvest(path: Path) -> Harvest:
         layers = tuple(_harvested(name, told["layers"][name], cov) for name, cov in covariances.items())
         spatial = bool(told.get("spatial", told["statistic"] == "filters"))
         return Harvest(str(told["origin"]), str(told["statistic"]), layers, spatial)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: does not describe the layers its covariances come from ({error}); "
             "harvest it again with `mimetic harvest`",
@@ -121,20 +123,39 @@ def load_harvest(path: Path) -> Harvest:
 
 
 def _harvested(name: str, told: Any, cov: Covariance) -> Harvested:
-    sides = {side: tuple(int(n) for n in told[side]) for side in ("kernel_size", "stride")}
+    sides = {side: tuple(_count(n) for n in told[side]) for side in ("kernel_size", "stride")}
     geometry = Geometry(
-        int(told["in_channels"]),
-        int(told["out_channels"]),
-        groups=int(told["groups"]),
+        _count(told["in_channels"]),
+        _count(told["out_channels"]),
+        groups=_count(told["groups"]),
         transposed=bool(told["transposed"]),
         **sides,
     )
+    depth = _number(told["depth"])
+    if not 0.0 <= depth <= 1.0:
+        raise ValueError(f"`{name}` has a depth of {depth}, outside 0 to 1")
     if cov.patch.kernel_size != geometry.kernel_size or cov.patch.channels not in {
         1,
         geometry.patch_channels,
     }:
         raise ValueError(f"`{name}` has a covariance over {cov.patch}, which its filters do not see")
-    return Harvested(name, str(told["kind"]), float(told["depth"]), geometry, cov)
+    if geometry.in_channels % geometry.groups or geometry.out_channels % geometry.groups:
+        raise ValueError(f"`{name}` has channels that do not divide into its groups")
+    return Harvested(name, str(told["kind"]), depth, geometry, cov)
+
+
+def _number(value: object) -> float:
+    """Return a number of a header; NaN, infinity and text are errors."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
+        raise ValueError(f"{value!r} is not a finite number")
+    return float(value)
+
+
+def _count(value: object) -> int:
+    """Return a positive whole number of a header."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _LARGEST:
+        raise ValueError(f"{value!r} is not a positive whole number")
+    return value
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -148,10 +169,10 @@ def describe(path: Path) -> dict[str, Any]:
             f"{path}: there is no such covariance file; `mimetic harvest` writes one",
             code="MIM-V234",
         )
-    if path.stat().st_size > MAX_BYTES:
+    size = path.stat().st_size
+    if COVARIANCE_BYTES.is_exceeded_by(size):
         raise UserError(
-            f"{path}: the file is larger than {MAX_BYTES / 2**30:.0f} GiB, the limit of covariance files",
-            code="MIM-V235",
+            f"{path}: a file of {COVARIANCE_BYTES.describe(size)}; {COVARIANCE_BYTES.repair}", code="MIM-V235"
         )
     try:
         with safe_open(path, framework="pt") as opened:
@@ -159,8 +180,8 @@ def describe(path: Path) -> dict[str, Any]:
     except (SafetensorError, OSError) as error:
         raise _damaged(path, f"not a safetensors file ({error})") from error
     try:
-        header = json.loads((metadata or {})[_KEY])
-        known = header["format"] == FORMAT and isinstance(header["layers"], dict)
+        header = parse_json((metadata or {})[_KEY])
+        known = header["format"] == FORMAT and all(isinstance(header[k], dict) for k in ("about", "layers"))
     except (KeyError, TypeError, ValueError):
         known = False
     if not known:
@@ -184,9 +205,8 @@ def _described(cov: Covariance) -> dict[str, Any]:
 
 def _read(path: Path, name: str, told: Any, factor_RD: torch.Tensor) -> Covariance:
     try:
-        patch = PatchGeometry(int(told["channels"]), tuple(int(side) for side in told["kernel_size"]))
-        kept = dict(told["provenance"])
-        provenance = Provenance(**{**kept, "notes": tuple(kept.get("notes", ()))})
+        patch = PatchGeometry(_count(told["channels"]), tuple(_count(side) for side in told["kernel_size"]))
+        provenance = _provenance(dict(told["provenance"]))
         digest = told["digest"]
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"the header of `{name}` is not readable ({error})") from error
@@ -197,6 +217,17 @@ def _read(path: Path, name: str, told: Any, factor_RD: torch.Tensor) -> Covarian
     if cov.digest() != digest:
         raise _damaged(path, f"the numbers of `{name}` are not those that were written")
     return cov
+
+
+def _provenance(told: dict[str, Any]) -> Provenance:
+    """Return a provenance whose values are of the right kind."""
+    texts = ("source", "repair", "digest")
+    for name, value in told.items():
+        if name in texts and value is not None:
+            told[name] = str(value)
+        elif name not in {*texts, "notes"} and value is not None:
+            _number(value)
+    return Provenance(**{**told, "notes": tuple(str(note) for note in told.get("notes", ()))})
 
 
 def _damaged(path: Path, what: str) -> UserError:

@@ -7,6 +7,7 @@ executed.
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,7 @@ from torch import Tensor, nn
 
 from mimetic.errors import UserError
 from mimetic.graph.names import canonical_name
-
-MAX_BYTES = 16 * 2**30
-"""Largest file that is read."""
+from mimetic.limits import CHECKPOINT_BYTES
 
 _NETWORKS = (
     *("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "student"),
@@ -36,6 +35,8 @@ _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _TRIAL_PREFIX = "model/"
 _OPTIONAL = "num_batches_tracked"
 _MAX_LISTED = 3
+_PADDING = 2**20
+"""How many bytes more than the archive its entries may have; torch.save stores them uncompressed."""
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -196,13 +197,18 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path}: there is no such checkpoint; give a safetensors file or a PyTorch state dict",
             code="MIM-M022",
         )
-    if path.stat().st_size > MAX_BYTES:
+    size = path.stat().st_size
+    if CHECKPOINT_BYTES.is_exceeded_by(size):
         raise UserError(
-            f"{path}: larger than {MAX_BYTES / 2**30:.0f} GiB; save the weights alone", code="MIM-M023"
+            f"{path}: a file of {CHECKPOINT_BYTES.describe(size)}; {CHECKPOINT_BYTES.repair}, or save the "
+            "weights alone",
+            code="MIM-M023",
         )
     with path.open("rb") as file:
         start = file.read(2)
     try:
+        if start == b"PK":
+            _check_expansion(path, size)
         content = _unpickle(path) if start[:1] == b"\x80" or start == b"PK" else load_file(path)
     except UserError:
         raise
@@ -218,6 +224,18 @@ def _read(path: Path) -> dict[str, Tensor]:
     # The checkpoint of an unfinished trial also contains optimizer state.
     trial = {n.removeprefix(_TRIAL_PREFIX): t for n, t in tensors.items() if n.startswith(_TRIAL_PREFIX)}
     return trial or tensors
+
+
+def _check_expansion(path: Path, size: int) -> None:
+    """Refuse an archive whose entries are larger than the file: they would fill the memory when expanded."""
+    with zipfile.ZipFile(path) as archive:
+        expanded = sum(entry.file_size for entry in archive.infolist())
+    if expanded > size + _PADDING:
+        raise UserError(
+            f"{path}: a compressed archive that expands from {CHECKPOINT_BYTES.describe(size)} to "
+            f"{CHECKPOINT_BYTES.describe(expanded)}; save it by `torch.save`, which does not compress",
+            code="MIM-M028",
+        )
 
 
 def _unpickle(path: Path) -> Any:

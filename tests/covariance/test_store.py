@@ -5,9 +5,11 @@ import pickle
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from mimetic.covariance import store
@@ -110,7 +112,7 @@ def test_huge_files_are_not_read(
     """A file beyond the limit is refused before it is opened."""
     path = tmp_path / "cov.safetensors"
     store.save(path, harvested)
-    monkeypatch.setattr(store, "MAX_BYTES", 10)
+    monkeypatch.setenv("MIMETIC_MAX_COVARIANCE_BYTES", "10")
     with pytest.raises(UserError, check=lambda error: error.code == "MIM-V235"):
         store.load(path)
 
@@ -159,3 +161,50 @@ def test_files_that_do_not_know_their_layers_are_refused(
     save_file(tensors, path, metadata={"mimetic": json.dumps(header)})
     with pytest.raises(UserError, match="`stem` has a covariance over 2×3×3, which its filters do not see"):
         store.load_harvest(path)
+
+
+ODD = (None, True, 0, -3, 2**70, 1e400, float("nan"), "x", [[]], {})
+
+
+def _leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths of everything in a header."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [
+        *([path] if path else []),
+        *(leaf for key, below in inner for leaf in _leaves(below, (*path, key))),
+    ]
+
+
+def test_odd_headers(tmp_path: Path, harvest: Harvest) -> None:
+    """Each value of a header, replaced by each odd one, is either of no consequence or refused by name."""
+    whole, odd = tmp_path / "whole", tmp_path / "odd"
+    store.save_harvest(whole, harvest)
+    with safe_open(whole, framework="pt") as opened:
+        text = opened.metadata()["mimetic"]
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+    refused = set()
+    one = [path for path in _leaves(json.loads(text)) if "stem" in path or "layers" not in path[:-1]]
+    for path in one:
+        for value in ODD:
+            header = json.loads(text)
+            inner = header
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = value
+            save_file(tensors, odd, metadata={"mimetic": json.dumps(header)})
+            try:
+                found = store.load_harvest(odd)
+            except UserError:
+                refused.add((path[-1], repr(value)))
+                continue
+            assert all(0.0 <= layer.depth <= 1.0 and layer.geometry.groups > 0 for layer in found.layers)
+    expected = {("depth", "nan"), ("depth", "inf"), ("groups", "0"), ("groups", "-3"), ("about", "[[]]")}
+    assert refused >= expected
+
+
+def test_deep_header(tmp_path: Path) -> None:
+    """A header nested thousands of times is no header of ours."""
+    save_file({"a": torch.zeros(1)}, tmp_path / "deep", metadata={"mimetic": "[" * 100_000})
+
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-V236"):
+        store.load(tmp_path / "deep")

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,6 @@ from torch import nn
 from mimetic.data.config import Cifar10
 from mimetic.data.load import load_dataset
 from mimetic.errors import UserError
-from mimetic.models import checkpoint
 from mimetic.models.build import build
 from mimetic.models.checkpoint import fit_weights, load_weights
 from mimetic.models.config import CifarResNet, ConvMixer, Timm, Torchvision
@@ -230,8 +230,33 @@ def test_unreadable_files_are_named(
         with pytest.raises(UserError, check=lambda error: error.code == "MIM-M025"):
             load_weights(Net(), path)
     torch.save(trained, path)
-    monkeypatch.setattr(checkpoint, "MAX_BYTES", 100)
+    monkeypatch.setenv("MIMETIC_MAX_CHECKPOINT_BYTES", "100")
     with pytest.raises(UserError, check=lambda error: error.code == "MIM-M023"):
+        load_weights(Net(), path)
+
+
+def test_archives_that_expand_are_refused(tmp_path: Path, trained: Tensors) -> None:
+    """Before anything is read: megabytes of zeros take a few kilobytes in a compressed archive."""
+    stored, path = tmp_path / "stored.pt", tmp_path / "weights.pt"
+    torch.save(trained | {"norm.bias": torch.zeros(2**20)}, stored)
+    with zipfile.ZipFile(stored) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-M028"):
+        load_weights(Net(), path)
+
+
+def test_odd_keys_are_left_out(tmp_path: Path, trained: Tensors) -> None:
+    """Keys that are no text name no parameter; a dict may contain itself."""
+    net, path = Net(), tmp_path / "weights.pt"
+    torch.save({0: torch.ones(1), None: 1, ("a",): 2} | trained, path)
+    load_weights(net, path)
+    assert same(net, trained)
+    cycle: dict[str, Any] = {}
+    cycle["model"] = cycle
+    torch.save(cycle, path)
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-M025"):
         load_weights(Net(), path)
 
 
