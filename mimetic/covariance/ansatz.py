@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from mimetic.ambient import fixed_settings
 from mimetic.covariance.agop import gram_roots, rooted
 from mimetic.covariance.algebra import correlation, cosine, effective_rank, eigenvectors
 from mimetic.covariance.capture import run_forward
@@ -108,6 +109,7 @@ class AnsatzOptions:
     drop_bias: bool = False
 
 
+@fixed_settings()
 def measure_ansatz(
     network: TrainedNetwork, task: Task, options: AnsatzOptions | None = None
 ) -> tuple[LayerAnsatz, ...]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from mimetic.ambient import fixed_settings
 from mimetic.config.registry import implementation
 from mimetic.covariance.config import CovarianceSource, Measured
 from mimetic.covariance.covariance import Covariance
@@ -56,6 +57,7 @@ class Task:
             self.progress(done, total)
 
 
+@fixed_settings()
 def measure(
     spec: CovarianceSource,
     network: TrainedNetwork,

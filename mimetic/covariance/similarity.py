@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mimetic.ambient import fixed_settings
 from mimetic.covariance.activations import alignment, steps
 from mimetic.covariance.algebra import bures_wasserstein
 from mimetic.covariance.filters import filter_covariance
@@ -55,6 +56,7 @@ class Similarity:
     kernels: float | None
 
 
+@fixed_settings()
 def similarities(
     one: nn.Module,
     other: nn.Module,

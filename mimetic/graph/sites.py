@@ -13,6 +13,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from mimetic.ambient import fixed_settings
 from mimetic.collector import paused_collector
 from mimetic.errors import UserError
 from mimetic.graph.adapters.reading import HEADS, number
@@ -59,7 +60,7 @@ def find_sites(model: nn.Module, example: Tensor | tuple[object, ...] | None = N
     Raises:
         UserError: If a parameter has no shape yet (lazy modules), or two have the same canonical name.
     """
-    with paused_collector():
+    with paused_collector(), fixed_settings():
         return _find(model, example)
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mimetic.ambient import fixed_settings
 from mimetic.graph.names import walk
 from mimetic.graph.shapes import answer
 from mimetic.graph.substitute import without_values
@@ -29,6 +30,8 @@ from mimetic.streams import keyed_global_rng
 
 _CPU = torch.device("cpu")
 _DEVICE_OF = Tensor.device.__get__
+_DEFAULT_DTYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+"""What `torch.set_default_dtype` takes."""
 _MOVES = frozenset({Tensor.to, Tensor.cpu, Tensor.cuda})
 
 
@@ -96,6 +99,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def _attempt(model: nn.Module, arguments: tuple[object, ...], *, training: bool) -> Trace:
     recorded = Trace()
     with ExitStack() as stack:
+        stack.enter_context(fixed_settings(_dtype(model)))
         stack.enter_context(_isolated())
         substitutes = stack.enter_context(
             without_values(model, lambda module: recorded.record(id(module)), training=training)
@@ -103,6 +107,12 @@ def _attempt(model: nn.Module, arguments: tuple[object, ...], *, training: bool)
         stack.enter_context(_Recorder(recorded, substitutes))
         model(*(_without_values(argument) for argument in arguments))
     return recorded
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    """Return the dtype in which a forward may create tensors: that of the first parameter, else float32."""
+    dtypes = (parameter.dtype for parameter in model.parameters())
+    return next((dtype for dtype in dtypes if dtype in _DEFAULT_DTYPES), torch.float32)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from mimetic.ambient import fixed_settings
 from mimetic.config.registry import implementation
 from mimetic.models.config import Model
 from mimetic.models.reset import reset_keyed
@@ -79,6 +80,7 @@ def build_meta(
     return _build(spec, in_channels, num_classes, seed, allow_code=allow_code, meta=True)
 
 
+@fixed_settings()
 def _build(
     spec: Model, in_channels: int, num_classes: int, seed: int, *, allow_code: bool, meta: bool
 ) -> nn.Module:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from mimetic.ambient import fixed_settings
 from mimetic.errors import UserError
 from mimetic.graph.names import walk
 from mimetic.graph.own import own_buffers, own_children, own_parameters
@@ -50,6 +51,7 @@ def reset_layers(layers: Iterable[tuple[str, nn.Module]], seed: int) -> None:
     _reset_all(layers, seed)
 
 
+@fixed_settings()
 @one_thread()
 def draw_default(layer: nn.Module, *, seed: int, name: str, wanted: Iterable[str]) -> dict[str, Tensor]:
     """Return new values of tensors that a layer owns, as its `reset_parameters` draws them.

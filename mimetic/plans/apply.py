@@ -9,6 +9,7 @@ from itertools import chain, count
 import torch
 from torch import Tensor, nn
 
+from mimetic.ambient import fixed_settings
 from mimetic.errors import RunError, UserError
 from mimetic.graph.names import canonical_buffers, canonical_modules, canonical_parameters
 from mimetic.initializers.resolved import Moments, Streams
@@ -38,6 +39,7 @@ class WrittenTensor:
     remark: str | None = None
 
 
+@fixed_settings()
 def apply(
     entries: Sequence[Entry],
     actions: Sequence[Action],

@@ -7,6 +7,7 @@ an initializer that does not fit its layer.
 
 from collections.abc import Iterator, Sequence
 
+from mimetic.ambient import fixed_settings
 from mimetic.collector import paused_collector
 from mimetic.config.address import MAIN, ConfigPath
 from mimetic.config.errors import Issue, RecipeError
@@ -24,6 +25,7 @@ from mimetic.streams import key
 from mimetic.surgery.rewrite import Rewritten
 
 
+@fixed_settings()
 def resolve(
     arm: Arm,
     graph: Graph,

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from mimetic.ambient import fixed_settings
 from mimetic.config.address import MAIN, ConfigPath
 from mimetic.config.errors import RecipeError
 from mimetic.config.registry import implementation
@@ -91,6 +92,7 @@ class ReplaceLayers(Protocol):
         ...
 
 
+@fixed_settings()
 def rewrite_network(
     model: nn.Module,
     surgery: Sequence[Rewrite],
