@@ -8,8 +8,11 @@ depends on layout, dtype and device: draw into new contiguous CPU tensors, then 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
+from operator import index
 
 import torch
+
+from mimetic.errors import UserError
 
 
 def key(*parts: object) -> int:
@@ -19,6 +22,22 @@ def key(*parts: object) -> int:
     """
     text = "\x1f".join(str(part) for part in ("mimetic/1", *parts))
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) >> 1
+
+
+def as_seed(seed: object) -> int:
+    """Return a seed as Python's integer: those of numpy and torch have the same streams.
+
+    Raises:
+        UserError: If it is no whole number from 0: None, "0", 1.0 and True would have streams of their own.
+    """
+    is_bool = isinstance(seed, bool) or str(getattr(seed, "dtype", "")).endswith("bool")
+    try:
+        number = -1 if is_bool else index(seed)  # type: ignore[arg-type] # refused by its TypeError
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise UserError(f"the seed must be a whole number from 0, found {seed!r}", code="MIM-A023")
+    return number
 
 
 def generator(*parts: object, device: str | torch.device = "cpu") -> torch.Generator:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from mimetic.config.registry import Component, registered
+from mimetic.config.text.tree import plain, wrapped
 from mimetic.covariance.ansatz import AnsatzOptions, LayerAnsatz, ansatz_sites, measure_ansatz
 from mimetic.covariance.config import CovarianceSource, Transferred
 from mimetic.covariance.harvest import Harvest
@@ -18,6 +19,7 @@ from mimetic.covariance.network import Initial, Progress
 from mimetic.covariance.store import save_harvest
 from mimetic.errors import UserError
 from mimetic.sources.trained import TrainedSource, images_needed
+from mimetic.streams import as_seed
 
 Kind = TypeVar("Kind", bound=Component)
 
@@ -85,7 +87,7 @@ def harvest(
         collect_images(images, images_needed(spec) or 0), initial=how.get("initial")
     )
     found = measure(
-        spec, network, kinds=how.get("kinds"), seed=how.get("seed", 0), progress=how.get("progress")
+        spec, network, kinds=how.get("kinds"), seed=as_seed(how.get("seed", 0)), progress=how.get("progress")
     )
     if path is not None:
         save_harvest(Path(fspath(path)), found, about={"options": dict(options), "version": spec.version})
@@ -132,7 +134,7 @@ def ansatz(
             f"there is none{wanted} (kinds here: {present or 'none'})",
             code="MIM-A001",
         )
-    task = Task(sites, how.get("seed", 0), how.get("progress"))
+    task = Task(sites, as_seed(how.get("seed", 0)), how.get("progress"))
     return measure_ansatz(network, task, AnsatzOptions(count, probes, drop_bias))
 
 
@@ -183,7 +185,7 @@ def validated(kind: type[Kind], options: Mapping[str, Any], what: str) -> Kind:
     """
     here = {"from": HERE} if "from_" in kind.model_fields else {}
     try:
-        return kind.model_validate({**here, **options})
+        return kind.model_validate({**here, **plain(wrapped(options))})
     except ValidationError as error:
         details = "; ".join(f"`{detail['loc'][0]}`: {detail['msg']}" for detail in error.errors())
         raise UserError(f"{what} are invalid: {details}", code="MIM-A004") from error

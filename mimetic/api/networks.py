@@ -18,6 +18,7 @@ from mimetic.plans.plan import Plan
 from mimetic.plans.resolve import resolve
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.rule import Rule
+from mimetic.streams import as_seed
 
 
 def resample(
@@ -60,7 +61,7 @@ def resample(
     made = resolve(
         Arm(init=(rule,)),
         find_sites(model, shown[:2]),
-        seed=seed,
+        seed=as_seed(seed),
         harvests={harvest_key(spec): network},
     )
     made.apply(model)
@@ -84,7 +85,7 @@ def similarity(
     """
     images_NCHW = collect_images(images, count)
     shown = None if images_NCHW is None else images_NCHW[:count].detach().to("cpu", torch.float32)
-    return similarities(_plain(one), _plain(other), shown, seed=seed)
+    return similarities(_plain(one), _plain(other), shown, seed=as_seed(seed))
 
 
 def _plain(model: nn.Module) -> nn.Module:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mimetic.config.text.tree import shown
 from mimetic.covariance.network import TrainingImages
 from mimetic.errors import UserError
 from mimetic.graph.sites import find_sites
@@ -16,12 +17,13 @@ from mimetic.recipe.load import Source, load
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.sources.collect import needed_inputs
 from mimetic.sources.trained import images_needed
+from mimetic.streams import as_seed
 from mimetic.surgery.rewrite import rewrite_network
 
 
 def plan(
-    recipe: Source,
     model: nn.Module,
+    recipe: Source,
     *,
     seed: int = 0,
     arm: str | None = None,
@@ -34,8 +36,8 @@ def plan(
     model itself.
 
     Args:
-        recipe: Path of a recipe, a mapping of the same form, or a loaded recipe.
         model: Any module, on any device, the meta device included.
+        recipe: Path of a recipe, a mapping of the same form, or a loaded recipe.
         seed: Seed of the run.
         arm: The arm; needed where the recipe has several.
         example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
@@ -46,12 +48,26 @@ def plan(
 
     Raises:
         RecipeError: With every mistake at once, each with its place and a repair.
-        UserError: If the recipe has no such arm.
+        UserError: If the recipe has no such arm, or an argument is of another kind.
     """
-    loaded = load(recipe)
+    loaded, seed = _loaded(model, recipe), as_seed(seed)
     name = choose_arm(loaded, arm)
     looked_at = _without_values(model) if loaded.arms[name].surgery else model
     return _operated(looked_at, loaded, name, seed=seed, example=example, images=images)
+
+
+def _loaded(model: nn.Module, recipe: Source) -> Recipe:
+    """Load a recipe for a model.
+
+    Raises:
+        UserError: If the model is none, as in a call with the arguments exchanged.
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"the model comes first, then the recipe: expected a torch.nn.Module, found {shown(model)}",
+            code="MIM-A022",
+        )
+    return load(recipe)
 
 
 def _images(arm: Arm, images: Tensor | None) -> dict[str, TrainingImages]:
@@ -94,10 +110,10 @@ def initialize(
         RecipeError: With every mistake at once, before a tensor is touched.
         RunError: If the written values miss the plan's prediction.
     """
-    loaded = load(recipe)
+    loaded, seed = _loaded(model, recipe), as_seed(seed)
     name = choose_arm(loaded, arm)
     if loaded.arms[name].surgery:  # a mistake leaves the model as it was
-        plan(loaded, model, seed=seed, arm=name, example=example, images=images)
+        plan(model, loaded, seed=seed, arm=name, example=example, images=images)
     made = _operated(model, loaded, name, seed=seed, example=example, images=images)
     made.apply(model, progress=progress)
     return made

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from mimetic.config.errors import Issue, RecipeError, clipped
 from mimetic.config.text import yaml_source
-from mimetic.config.text.tree import Map, NodePosition, plain, wrapped
+from mimetic.config.text.tree import Map, NodePosition, plain, shown, wrapped
 from mimetic.errors import UserError
 from mimetic.recipe.compose.composition import MAIN, Composition
 from mimetic.recipe.compose.group import ARMS, RECIPE
@@ -40,7 +40,7 @@ def load(source: Source, *, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises:
         RecipeError: With all errors at once, each with its position and a repair.
-        UserError: If a loaded recipe is to be overridden.
+        UserError: If it is none of these, or a loaded recipe is to be overridden.
     """
     if isinstance(source, Recipe):
         if overrides:
@@ -52,13 +52,24 @@ def load(source: Source, *, overrides: Sequence[str] = ()) -> Recipe:
         reading.add_mapping(source)
         stem = "recipe"
     else:
-        path = fspath(source)
+        path = _path(source)
         if "\n" in path:
             message = "this is the text of a recipe, not its path: use `mimetic.recipe.load.loads`"
             raise UserError(message, code="MIM-R032")
         reading.add_file(Path(path), name=path)
         stem = Path(path).stem
     return _composed(reading, stem, overrides)
+
+
+def _path(source: object) -> str:
+    path = fspath(source) if isinstance(source, str | PathLike) else None
+    if isinstance(path, str):
+        return path
+    raise UserError(
+        f"a recipe is a path, a mapping or a loaded recipe, found {shown(source)}; "
+        "text is read by `mimetic.recipe.load.loads`",
+        code="MIM-R036",
+    )
 
 
 def loads(text: str, *, file: str = "recipe.yaml", overrides: Sequence[str] = ()) -> Recipe:

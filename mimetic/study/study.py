@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
+from os import PathLike
 from pathlib import Path
 
 from mimetic.journal import Follower
@@ -79,7 +80,7 @@ class RunOptions:
 def run(
     source: Source,
     *,
-    root: Path = DEFAULT_ROOT,
+    root: str | PathLike[str] = DEFAULT_ROOT,
     resume: bool = False,
     offline: bool = False,
     allow_code: bool = False,
@@ -110,6 +111,7 @@ def run(
         RecipeError: If the recipe does not fit its models. Nothing is started then.
         UserError: If data are missing or there is nothing to resume.
     """
+    root = Path(root)
     options = RunOptions(root, resume, offline, allow_code, workers, device, address, profile)
     display = NullDisplay() if display is None else display
 

@@ -1,9 +1,11 @@
 """The calls for a loop of one's own: a user's module, recipes in every form, wrappers, and mistakes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -112,14 +114,14 @@ def test_plan_first_apply_later() -> None:
     """`plan` touches nothing; applied, it is what `initialize` does; it can be made on the meta device."""
     model, expected = own(), own()
     before = values(model)
-    plan = mimetic.plan(RULES, model, seed=5)
+    plan = mimetic.plan(model, RULES, seed=5)
     assert_same(before, values(model))
     mimetic.initialize(expected, RULES, seed=5)
     plan.apply(model)
     assert_same(values(expected), values(model))
     with torch.device("meta"):
         abstract = Own()
-    assert mimetic.plan(RULES, abstract, seed=5).hash == plan.hash
+    assert mimetic.plan(abstract, RULES, seed=5).hash == plan.hash
 
 
 def test_a_loop_of_ones_own() -> None:
@@ -203,7 +205,7 @@ def test_mistakes_name_their_place(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(TEXT.replace("match: mix", "match: mixx"), encoding="utf-8")
     with pytest.raises(mimetic.RecipeError) as caught:
-        mimetic.plan(path, own())
+        mimetic.plan(own(), path)
     assert str(caught.value).startswith(f"{path}:6:5: ")
     assert "did you mean `mix`?" in str(caught.value)
 
@@ -220,3 +222,91 @@ def test_a_model_without_memory() -> None:
         model = Own()
     with pytest.raises(UserError, match="meta"):
         mimetic.initialize(model, RULES)
+
+
+CALLS: dict[str, Callable[[Any, Any, Any], object]] = {
+    "plan": lambda model, recipe, seed: mimetic.plan(model, recipe, seed=seed),
+    "initialize": lambda model, recipe, seed: mimetic.initialize(model, recipe, seed=seed),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("recipe", [None, [RULES], b"recipe: 1", 3, Path], ids=repr)
+def test_what_is_no_recipe(call: str, recipe: object) -> None:
+    """It is named, and no exception of Python's own comes out."""
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-R036"):
+        CALLS[call](own(), recipe, 0)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_exchanged_arguments(call: str) -> None:
+    """The model comes first in every call."""
+    with pytest.raises(UserError, match="model comes first", check=lambda error: error.code == "MIM-A022"):
+        CALLS[call](RULES, own(), 0)
+
+
+@pytest.mark.parametrize("seed", [np.int64(5), np.uint8(5), np.array(5), torch.tensor(5)], ids=repr)
+def test_seeds_of_other_libraries(seed: object) -> None:
+    """They have the streams and the hash of Python's integer."""
+    one, other = own(), own()
+    expected = mimetic.initialize(one, RULES, seed=5)
+
+    found = mimetic.initialize(other, RULES, seed=seed)
+
+    assert (found.hash, found.to_dict()) == (expected.hash, expected.to_dict())
+    assert_same(values(one), values(other))
+
+
+BAD_SEEDS = [True, np.True_, torch.tensor(True), 1.0, None, "0", -1, torch.tensor([1, 2]), np.float64(1.0)]
+SEEDED: dict[str, Callable[[Any], object]] = {
+    "plan": lambda seed: mimetic.plan(own(), RULES, seed=seed),
+    "initialize": lambda seed: mimetic.initialize(own(), RULES, seed=seed),
+    "harvest": lambda seed: mimetic.harvest(own(), torch.ones(2, 1, 8, 8), seed=seed),
+    "ansatz": lambda seed: mimetic.ansatz(own(), torch.ones(2, 1, 8, 8), seed=seed),
+    "resample": lambda seed: mimetic.resample(own(), own(), torch.ones(2, 1, 8, 8), seed=seed),
+    "similarity": lambda seed: mimetic.similarity(own(), own(), seed=seed),
+}
+
+
+@pytest.mark.parametrize("call", SEEDED)
+@pytest.mark.parametrize("seed", BAD_SEEDS, ids=repr)
+def test_seeds_are_whole_numbers(call: str, seed: object) -> None:
+    """What would have a stream of its own is refused by every call that takes a seed."""
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-A023"):
+        SEEDED[call](seed)
+
+
+class Kind(StrEnum):
+    """A name from an enumeration."""
+
+    NORMAL = "normal"
+
+
+@pytest.mark.parametrize(
+    ("std", "kind", "rules"),
+    [
+        (np.float64(0.5), "normal", list),
+        (np.float32(0.5), Kind.NORMAL, tuple),
+        (torch.tensor(0.5), np.str_("normal"), list),
+    ],
+)
+def test_values_of_other_libraries(std: object, kind: object, rules: type) -> None:
+    """A mapping from Python is the recipe that its YAML would be."""
+    plain = {"recipe": 1, "init": [{"id": "r", "match": "mix", "init": {"type": "normal", "std": 0.5}}]}
+    rule = {"id": "r", "match": "mix", "init": {"type": kind, "std": std}}
+
+    found = mimetic.load({"recipe": np.int64(1), "init": rules([rule]), "seeds": np.arange(2)})
+
+    assert found == mimetic.load({**plain, "seeds": [0, 1]})
+    assert mimetic.plan(own(), found).hash == mimetic.plan(own(), plain).hash
+
+
+@pytest.mark.parametrize(
+    "std", [np.True_, torch.tensor(True), True, np.array([0.5]), "0.5", None, {0.5}], ids=repr
+)
+def test_values_of_other_kinds(std: object) -> None:
+    """They are refused as in YAML."""
+    rule = {"id": "r", "match": "mix", "init": {"type": "normal", "std": std}}
+    with pytest.raises(mimetic.RecipeError) as caught:
+        mimetic.load({"recipe": 1, "init": [rule]})
+    assert [(issue.code, issue.path[-1]) for issue in caught.value.issues] == [("MIM-R004", "std")]

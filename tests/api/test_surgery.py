@@ -25,7 +25,7 @@ def test_plan_leaves_the_model_and_initialize_rewrites_it() -> None:
     """The plan is that of the model after surgery; it is carried out by `initialize` alone."""
     model, example = own(), torch.zeros(2, 3, 8, 8)
     before = repr(model)
-    made = mimetic.plan(RECIPE, model, seed=1, example=example)
+    made = mimetic.plan(model, RECIPE, seed=1, example=example)
 
     assert before == repr(model)
     assert made.frozen == ("0.filters.weight",)

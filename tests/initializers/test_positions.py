@@ -113,7 +113,7 @@ def test_tables_without_a_grid_are_refused(
 def test_another_grid_than_the_models_is_noted(grid: list[int], expected: list[str]) -> None:
     """The plan does not leave the two side by side."""
     init = {"type": "sincos2d", "grid": grid}
-    notes = plan({"recipe": 1, "init": [{**TABLE, "init": init}]}, vit()).entry("pos_embed").notes
+    notes = plan(vit(), {"recipe": 1, "init": [{**TABLE, "init": init}]}).entry("pos_embed").notes
 
     assert list(notes) == ["a grid of 4×4 positions after 1 other", *expected]
 
@@ -122,7 +122,7 @@ def test_another_grid_of_impulses_is_noted() -> None:
     """An attention inside windows may have another grid than the table; a slip may, too."""
     init = {"type": "impulse_attention", "grid": [3, 3]}
     rule = {"id": "a", "match": {"kind": "attention"}, "init": init}
-    notes = plan({"recipe": 1, "init": [rule]}, vit()).entry("blocks.0.attn.qkv.weight").notes
+    notes = plan(vit(), {"recipe": 1, "init": [rule]}).entry("blocks.0.attn.qkv.weight").notes
 
     assert "the rule takes the tokens as 3×3, where the table of positions has 4×4" in notes
 

@@ -190,7 +190,7 @@ def _interrupt() -> None:
 def test_second_run_is_a_new_study(straight: Path, tmp_path: Path) -> None:
     """Running again overwrites nothing."""
     one = run(load({**TINY, "seeds": 1}), root=tmp_path, offline=True)
-    other = run(load({**TINY, "seeds": 1}), root=tmp_path, offline=True)
+    other = run(load({**TINY, "seeds": 1}), root=str(tmp_path), offline=True)
 
     assert one.folder != other.folder
     assert list(studies(tmp_path, "tiny")) == [one.folder, other.folder]

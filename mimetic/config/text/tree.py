@@ -108,6 +108,8 @@ def plain(node: Any) -> Any:
 def wrapped(value: Mapping[Any, Any]) -> Map:
     """Return the tree of an ordinary mapping, with paths but without file positions.
 
+    Numbers and arrays of numpy and torch, and enumerations, become what YAML has.
+
     Raises:
         RecipeError: For keys that are not text, text that is not Unicode, and values that contain themselves.
     """
@@ -122,6 +124,7 @@ def _wrap(value: Any, spot: NodePosition, issues: list[Issue]) -> Any:
     if len(spot.path) > MAX_DEPTH:
         message = f"maps and lists are nested more than {MAX_DEPTH} deep"
         raise RecipeError([Issue(message, spot.path[:5], code="MIM-C010")])
+    value = _as_yaml(value)
     if isinstance(value, Mapping):
         tree = Map(spot)
         for key, item in value.items():
@@ -141,6 +144,15 @@ def _wrap(value: Any, spot: NodePosition, issues: list[Issue]) -> Any:
         issues.append(Issue(f"the text {value!r} is not valid Unicode", spot.path, code="MIM-C022"))
         return ""
     return value
+
+
+def _as_yaml(value: Any) -> Any:
+    """Return a Python value as YAML would give it, where there is such a value."""
+    if callable(getattr(value, "tolist", None)):  # numpy, torch, and arrays like theirs
+        return value.tolist()
+    if isinstance(value, str):
+        return str.__str__(value)  # of an enumeration, its value
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def is_unicode(text: str) -> bool:
