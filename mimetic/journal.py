@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from mimetic.errors import RunError
+from mimetic.files import open_regular, parse_json, read_regular
 
 Event = dict[str, Any]
 Status = Literal["PENDING", "RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -26,6 +27,8 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
     "end": ("status",),
     "initialize": ("done", "total"),
 }
+_NUMBERS = frozenset({"time", "epoch", "step", "steps", "seconds", "first_step_seconds", "done", "total"})
+_LARGEST = 2**53
 _SYNCED = frozenset({"start", "epoch", "checkpoint", "end"})
 
 
@@ -111,9 +114,13 @@ def read_journal(path: str | os.PathLike[str]) -> list[Event]:
     Lines a killed writer left unfinished are skipped. Metrics that are not finite come back as floats.
     """
     try:
-        lines = Path(path).read_bytes().split(b"\n")
+        lines = read_regular(Path(path)).split(b"\n")
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise JournalError(
+            f"{path}: the journal cannot be read ({error.strerror})", code="MIM-L008"
+        ) from error
     return [event for line in lines if (event := _parse(line)) is not None]
 
 
@@ -132,7 +139,7 @@ class Follower:
     def new(self) -> list[Event]:
         """Return the events of complete lines since the last call; a partial line is left for the next."""
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 file.seek(self.offset)
                 complete, newline, _ = file.read().rpartition(b"\n")
         except FileNotFoundError:
@@ -171,16 +178,26 @@ def status(events: Iterable[Event]) -> Status:
 
 
 def _parse(line: bytes) -> Event | None:
-    """Return the event of a line; None if the line is unfinished or lacks a field."""
+    """Return the event of a line; None if the line is unfinished, lacks a field or has an odd value."""
     try:
-        event = json.loads(line)
+        event = parse_json(line)
         if any(name not in event for name in ("event", "time", *_REQUIRED.get(event["event"], ()))):
             return None
         if event["event"] == "epoch":
             event["metrics"] = {name: float(value) for name, value in event["metrics"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError):  # ValueError also for a partial character
+        odd = event["event"] == "end" and event["status"] not in get_args(Status)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # a partial character, too
         return None
-    return dict(event)
+    return None if odd or not all(map(_fits, event.items())) else dict(event)
+
+
+def _fits(entry: tuple[str, object]) -> bool:
+    """Return whether a field has a value of its kind; fields that nothing computes with may have any."""
+    name, value = entry
+    if name in _NUMBERS and (value is not None or name in {"time", "epoch"}):
+        kinds = int if name == "epoch" else int | float
+        return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < _LARGEST
+    return isinstance(value, str) or name not in {"event", "file", "status"}
 
 
 def _plain(value: object) -> object:

@@ -22,7 +22,7 @@ from mimetic.cli import (
     ui,
     validate,
 )
-from mimetic.cli.console import example, guarded
+from mimetic.cli.console import example, guarded, prepare_streams
 from mimetic.collector import end_quickly
 
 VERBS = {
@@ -82,6 +82,7 @@ def _main(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; no failure ends in a traceback."""
+    prepare_streams()
     try:
         app(args=arguments, prog_name="mimetic")
     finally:

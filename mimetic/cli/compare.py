@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import Root, console, example, print_comparison
+from mimetic.cli.console import Root, console, echo, example, print_comparison
 from mimetic.cli.inputs import StudyName, find_study
 from mimetic.study.layout import DEFAULT_ROOT
 
@@ -40,7 +40,7 @@ def compare(
     folder = find_study(study, root)
     comparison = of_study(folder, metric=metric, baseline=baseline)
     if as_json:
-        typer.echo(json.dumps(comparison.to_dict(), indent=1))
+        echo(json.dumps(comparison.to_dict(), indent=1))
         return
     out = console()
     print_comparison(out, comparison)

@@ -1,6 +1,7 @@
 """Shared by the verbs: common options, output to the terminal, files, error messages and exit codes."""
 
 import functools
+import io
 import os
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import typer
 from mimetic.config.errors import RecipeError
 from mimetic.errors import UserError
 from mimetic.files import write_text
+from mimetic.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,14 +86,29 @@ class RetryingStream:
         return getattr(self._stream, name)
 
 
+def prepare_streams() -> None:
+    """Open streams that the parent closed, and let none fail on a character it cannot encode."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # the file opened next gets the number of the closed one
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper) and output.errors == "strict":
+            output.reconfigure(errors="backslashreplace")
+
+
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print a text, its control characters escaped."""
+    print(printable(text), end="\n" if nl else "", file=sys.stderr if err else sys.stdout, flush=True)
+
+
 def console(*, stderr: bool = False) -> "Console":
-    """Return a console for stdout or stderr; writes to stderr never fail."""
-    from rich.console import Console
+    """Return a console for stdout or stderr; control characters are escaped, writes to stderr never fail."""
+    from mimetic.cli.terminal import EscapingConsole
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPE_WIDTH
     file = cast("IO[str]", RetryingStream(stream)) if stderr else stream
-    made = Console(file=file, width=width, highlight=False, markup=False)
+    made = EscapingConsole(file=file, width=width, highlight=False, markup=False, emoji=False)
     made.on_broken_pipe = _raise_broken_pipe  # type: ignore[method-assign] # Rich would exit with 1: a failed run
     return made
 
@@ -111,6 +128,7 @@ def print_table(
         rows: Their cells; empty ones are left out of blocks.
         right: Whether all columns but the first are aligned to the right.
     """
+    rows = [[printable(cell).replace("\n", r"\n") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     if out.is_terminal and sum(widths) + 2 * (len(widths) - 1) > out.width:
         for row in rows:
@@ -258,7 +276,7 @@ def _exit(message: str, code: int, error: BaseException | None) -> None:
     if error is not None and os.environ.get(DEBUG):
         raise error
     try:
-        typer.echo(message, err=True)
+        echo(message, err=True)
     except BrokenPipeError:
         _silence_stdout()
     raise typer.Exit(code) from None

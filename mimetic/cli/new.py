@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import example, write_file
+from mimetic.cli.console import echo, example, write_file
 from mimetic.cli.inputs import suggestion
 from mimetic.errors import UserError
 from mimetic.recipe.shipped import shipped
@@ -32,7 +32,7 @@ def new(
     if path.exists() or path.is_symlink():
         raise UserError(f"{path} exists and is not overwritten; choose another name", code="MIM-X041")
     write_file(path, copied(recipes[source], path))
-    typer.echo(f"{path}: copied from {source}; next: mimetic plan {shlex.quote(str(path))}")
+    echo(f"{path}: copied from {source}; next: mimetic plan {shlex.quote(str(path))}")
 
 
 def copied(source: Path, target: Path) -> str:

@@ -13,6 +13,7 @@ from mimetic.cli.console import (
     RecipePath,
     Root,
     console,
+    echo,
     example,
     pluralize,
     print_table,
@@ -66,7 +67,7 @@ def plan(
     }
     if as_json:
         plans = {name: plan.to_dict() for name, plan in found.plans.items()}
-        typer.echo(json.dumps(plans | {name: {"learner": text} for name, text in learners.items()}, indent=1))
+        echo(json.dumps(plans | {name: {"learner": text} for name, text in learners.items()}, indent=1))
         return
     out = console()
     for name, plan in found.plans.items():

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import example, write_file
+from mimetic.cli.console import echo, example, write_file
 from mimetic.errors import UserError
 
 EPILOG = example(
@@ -33,8 +33,8 @@ def schema(
             raise UserError(
                 f"{check} is not up to date; run `mimetic schema --output {check}`", code="MIM-X060"
             )
-        typer.echo(f"{check}: up to date")
+        echo(f"{check}: up to date")
     elif output is not None:
         write_file(output, text)
     else:
-        typer.echo(text, nl=False)
+        echo(text, nl=False)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import WRONG, Overrides, error_text, example, pluralize
+from mimetic.cli.console import WRONG, Overrides, echo, error_text, example, pluralize
 from mimetic.errors import UserError
 
 EPILOG = example(
@@ -35,12 +35,10 @@ def validate(
         try:
             recipe = load(path, overrides=overrides if overrides is not None else ())
         except UserError as error:
-            typer.echo(error_text(error), err=True)
+            echo(error_text(error), err=True)
             wrong += 1
             continue
-        typer.echo(
-            f"{path}: ok, {pluralize(len(recipe.arms), 'arm')} × {pluralize(len(recipe.seeds), 'seed')}"
-        )
+        echo(f"{path}: ok, {pluralize(len(recipe.arms), 'arm')} × {pluralize(len(recipe.seeds), 'seed')}")
     if wrong:
         raise typer.Exit(WRONG)
 

@@ -6,7 +6,8 @@ Workers read the JSON: they validate sections that are complete already, without
 import json
 from pathlib import Path
 
-from mimetic.files import write_text
+from mimetic.errors import UserError
+from mimetic.files import read_regular, write_text
 from mimetic.recipe.recipe import Recipe
 
 RESOLVED = "resolved.yaml"
@@ -25,11 +26,15 @@ def read_recipe(folder: Path) -> Recipe:
     """Return the recipe of a study; from the YAML where its run was fetched from a tracking server.
 
     Raises:
-        UserError: If the folder has neither file.
+        UserError: If the folder has neither file, or a damaged one.
     """
     path = folder / RECIPE
     if path.is_file():
-        return Recipe.model_validate_json(path.read_bytes())
+        try:
+            return Recipe.model_validate_json(read_regular(path))
+        except (OSError, ValueError) as error:  # pydantic's errors are ValueErrors
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} is damaged ({reason}); remove it", code="MIM-R080") from error
     from mimetic.recipe.load import load
 
     return load(folder / RESOLVED)

@@ -16,7 +16,7 @@ from mimetic.data.dataset import example_input
 from mimetic.data.load import describe_dataset, load_dataset
 from mimetic.data.shapes import IMAGENET
 from mimetic.errors import RunError, UserError
-from mimetic.files import write_text
+from mimetic.files import check_contained, parse_json, read_regular, write_text
 from mimetic.graph.sites import find_sites
 from mimetic.journal import read_journal, status
 from mimetic.models.config import Model, Timm, Torchvision
@@ -111,6 +111,7 @@ def trial_arm(folder: Path) -> Arm:
             "give a folder like mlruns/studies/<recipe>/<time>/<arm>/seed-0",
             code="MIM-S010",
         )
+    check_contained(recipe_file.parent)
     recipe = read_recipe(recipe_file.parent)
     if folder.parent.name not in recipe.arms:
         raise UserError(f"{folder}: its study has no arm `{folder.parent.name}`", code="MIM-S011")
@@ -209,8 +210,13 @@ def write_stage_folders(study: Path, folders: Mapping[str, Path]) -> None:
 def stage_folders(study: str | Path) -> dict[str, Path]:
     """Return the folders of a study's stages; empty where it has none."""
     path = Path(study) / STAGE_FOLDERS
-    folders = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {name: Path(folder) for name, folder in folders.items()}
+    if not path.is_file():
+        return {}
+    try:
+        folders = parse_json(read_regular(path))
+        return {name: Path(folder) for name, folder in folders.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}); run the recipe again", code="MIM-S017") from error
 
 
 def stage_folder(study: str | Path, name: str) -> Path:

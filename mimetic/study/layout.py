@@ -4,13 +4,15 @@ The journals in there are the truth about every trial; MLflow mirrors them.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mimetic.config.base import NAME_PATTERN
 from mimetic.errors import UserError
-from mimetic.files import JsonObject, write_text
+from mimetic.files import JsonObject, parse_json, read_regular, write_text
 from mimetic.journal import read_journal, status
 
 DEFAULT_ROOT = Path("mlruns")
@@ -107,13 +109,33 @@ def read_record(folder: Path) -> JsonObject:
     """
     path = folder / "study.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(read_regular(path))
     except FileNotFoundError:
         raise UserError(
             f"{folder} is not the folder of a study: it has no study.json", code="MIM-Y113"
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}", code="MIM-Y114") from None
-    if not isinstance(record, dict):
-        raise UserError(f"{path} is not the record of a study", code="MIM-Y115")
+    if isinstance(record, dict):
+        record = {"data": {}, "environment": {}, "source": ""} | record
+    if not isinstance(record, dict) or not all(map(_is_entry, _RECORD, map(record.get, _RECORD))):
+        raise UserError(f"{path} is damaged: not the record of a study; restore it", code="MIM-Y115")
     return record
+
+
+_RECORD = ("arms", "seeds", "baseline", "metric", "data", "environment", "source")
+
+
+def _is_entry(name: str, value: object) -> bool:
+    """Return whether an entry of a record has its kind; names become paths."""
+    if name == "source" and value is None:
+        return True
+    if name == "arms":
+        return isinstance(value, list) and all(
+            isinstance(a, str) and re.fullmatch(NAME_PATTERN, a) for a in value
+        )
+    if name == "seeds":
+        return isinstance(value, list) and all(isinstance(seed, int) and seed >= 0 for seed in value)
+    if name in {"data", "environment"}:
+        return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
+    return isinstance(value, str)

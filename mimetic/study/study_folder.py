@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mimetic.errors import UserError
-from mimetic.files import write_text
+from mimetic.files import check_contained, read_regular, write_text
 from mimetic.plans.plan import Plan
 from mimetic.recipe.dump import resolved
 from mimetic.recipe.recipe import Recipe
@@ -61,8 +61,9 @@ def find_to_continue(root: Path, recipe: Recipe) -> Path:
             code="MIM-Y320",
         )
     folder = found[-1].resolve()
+    check_contained(folder)
     read_record(folder)
-    before = (folder / "resolved.yaml").read_text(encoding="utf-8").splitlines()
+    before = _lines(folder / "resolved.yaml")
     now = resolved(recipe).splitlines()
     changed = [(a, b) for a, b in zip(before, now, strict=False) if a != b]
     if changed or len(before) != len(now):
@@ -73,3 +74,12 @@ def find_to_continue(root: Path, recipe: Recipe) -> Path:
             code="MIM-Y321",
         )
     return folder
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return read_regular(path).decode().splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); restore it, or start anew", code="MIM-Y322"
+        ) from error

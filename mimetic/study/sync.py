@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from mimetic.errors import RunError
+from mimetic.errors import RunError, UserError
+from mimetic.files import check_contained, is_inside
 from mimetic.recipe.load import load
 from mimetic.sources.find import stage_folders
 from mimetic.study.display import Display, NullDisplay
@@ -28,13 +29,14 @@ def sync(folder: Path, *, root: Path, display: Display | None = None) -> StudyRe
         UserError: If the folder holds no study, or another process is running it.
         RunError: If the store does not work.
     """
-    record = read_record(folder)
+    read_record(folder)
+    check_contained(folder)
     recipe = load(folder / "resolved.yaml")
     display = NullDisplay() if display is None else display
-    trials = [Trial(str(folder), arm, seed) for seed in record["seeds"] for arm in record["arms"]]
+    trials = [Trial(str(folder), arm, seed) for seed in recipe.seeds for arm in recipe.arms]
     with holding_study(folder):
         wait_for_workers(trials, display.message)
-        folders = stage_folders(folder)
+        folders = _own_stages(folder)
         stages = stage_trials(recipe, folders, lambda at, name, seed: Trial(str(at), name, seed))
         study = StudyTrials(recipe, folder, trials, stages)
         tracker = open_tracker(study, root=root, display=display)
@@ -43,3 +45,22 @@ def sync(folder: Path, *, root: Path, display: Display | None = None) -> StudyRe
     if tracker.uploader.error is not None:
         raise RunError(f"{folder} is not fully uploaded yet: {tracker.uploader.error}", code="MIM-Y003")
     return result
+
+
+def _own_stages(folder: Path) -> dict[str, Path]:
+    """Return the folders of a study's stages, which are below the root that the study is in.
+
+    Raises:
+        UserError: If one is elsewhere: the study may come from a stranger.
+    """
+    folders = stage_folders(folder)
+    stages = folder.resolve().joinpath("../../../stages").resolve()
+    for name, path in folders.items():
+        if not is_inside(path, stages):
+            raise UserError(
+                f"{folder}: the stage `{name}` is in {path}, outside {stages}; if the runs were moved, run "
+                "the recipe there again",
+                code="MIM-Y004",
+            )
+        check_contained(path)
+    return folders

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mimetic.printable import plain_markdown
 from mimetic.tracking.log import BATCH_LIMIT, batches, flatten, set_tags, truncate_tags
 from mimetic.tracking.store import Store, store_errors
 
@@ -95,7 +96,7 @@ def create_run(store: Store, run: NewRun) -> str:
     name = f"summary · {run.study}" if is_summary else f"{run.arm} · seed {run.seed}"
     params = flatten(({} if is_summary else {"arm": run.arm, "seed": run.seed}) | dict(run.params))
     tags = {STUDY: run.study, KIND: run.kind} | owner_tags() | run.source.tags()
-    tags |= ({} if run.note is None else {"mlflow.note.content": run.note}) | dict(run.tags)
+    tags |= ({} if run.note is None else {"mlflow.note.content": plain_markdown(run.note)}) | dict(run.tags)
     with store_errors(store.uri):
         created = store.client.create_run(
             store.experiment_id, start_time=int(time.time() * 1000), tags=truncate_tags(tags), run_name=name

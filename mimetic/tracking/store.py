@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from mimetic.errors import RunError, UserError
 from mimetic.metrics import metric as metric_of
+from mimetic.printable import plain_markdown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -197,7 +198,7 @@ def _experiment(client: "MlflowClient", name: str, *, artifacts: str | None) -> 
 def _experiment_tags(note: str | None, metric: str | None) -> dict[str, str]:
     tags = {"mlflow.experimentKind": "custom_model_development"}  # the interface opens on charts, not chats
     if note:
-        tags["mlflow.note.content"] = note[:EXPERIMENT_TAG_LIMIT]
+        tags["mlflow.note.content"] = plain_markdown(note)[:EXPERIMENT_TAG_LIMIT]
     if metric is not None:
         higher_is_better = metric_of(metric).higher_is_better
         tags["mlflow.experiment.primaryMetric.name"] = metric

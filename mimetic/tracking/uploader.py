@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mimetic.errors import RunError
+from mimetic.files import is_inside, open_regular
 from mimetic.journal import Event, Follower
 from mimetic.tracking.log import METRIC_LIMIT, batches, log_picture, log_points, logged_pictures, set_tags
 from mimetic.tracking.runs import REASON, end_run
@@ -172,8 +173,10 @@ class JournalUploader:
     def _log_artifact(self, event: Event, stored: _StoredRun) -> list[str]:
         name = str(event["file"])
         path = self.journal.parent / name
+        if not is_inside(path, self.journal.parent):
+            return [f"{path} is in the journal, but outside the trial: not uploaded"]
         try:
-            path.open("rb").close()
+            open_regular(path).close()
         except OSError as error:
             reason = str(error.strerror).lower()
             return [f"{path} is in the journal, but {reason}: not uploaded"]

@@ -8,6 +8,7 @@ from mimetic.config.errors import FilePosition, Issue, RecipeError, Step
 from mimetic.config.suggest import nearest
 from mimetic.config.text.composer import Locate, compose
 from mimetic.config.text.tree import Map
+from mimetic.files import open_regular
 
 MAX_BYTES = 1 << 20
 """Maximum size of a file, in bytes."""
@@ -28,7 +29,7 @@ def read(path: Path, *, name: str) -> str:
     """
     whole = FilePosition(name, 0, 0)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         hint = _near_file(path, name)

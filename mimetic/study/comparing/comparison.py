@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mimetic.errors import UserError
-from mimetic.files import JsonObject
+from mimetic.files import JsonObject, check_contained
 from mimetic.journal import Event, Status, history, read_journal, status
 from mimetic.metrics import Metric
 from mimetic.metrics import metric as metric_of
@@ -202,6 +202,7 @@ def of_study(folder: Path, *, metric: str | None = None, baseline: str | None = 
         UserError: If the folder holds no study, or the study has no such arm or metric.
     """
     record = read_record(folder)
+    check_contained(folder)
     results = [
         read_result(Trial(str(folder), arm, seed)) for arm in record["arms"] for seed in record["seeds"]
     ]

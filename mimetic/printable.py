@@ -1,0 +1,28 @@
+"""Text that came from elsewhere: names and values of recipes, checkpoints, covariance files, journals.
+
+A terminal runs what its control characters say, and a page what its markup says. Both are escaped where they
+are printed or logged.
+"""
+
+import unicodedata
+
+
+def printable(text: str) -> str:
+    r"""Return a text with what a terminal would not show as escapes, e.g. `\x1b` and `\u202e`.
+
+    These are control, format (bidirectional ones among them), private and unassigned characters, and halves
+    of surrogate pairs. Line feeds and blanks of any width stay.
+    """
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or character == "\n" or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def plain_markdown(text: str) -> str:
+    """Return a text that a page made from Markdown or HTML shows as it is written."""
+    escaped = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{c}" if c in "\\`[]!" else c for c in escaped)
