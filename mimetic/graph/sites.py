@@ -6,7 +6,7 @@ of registration if no forward can be traced.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -119,14 +119,23 @@ def _composite_drafts(walked: Sequence[Walked], parameters: _Owners) -> list[_Dr
     return drafts
 
 
+def on_one_grid(attention: Attention, sites: Iterable[Site | _Draft]) -> Attention:
+    """Return an attention with the grid of the tables of positions, if they agree, and the only table."""
+    tables = [
+        (site.parameters[0].name, site.structure) for site in sites if isinstance(site.structure, Position)
+    ]
+    grids = {position.grid for _, position in tables}
+    return replace(
+        attention,
+        grid=grids.pop() if len(grids) == 1 else None,
+        table=tables[0] if len(tables) == 1 else None,
+    )
+
+
 def _on_one_grid(drafts: list[_Draft]) -> list[_Draft]:
-    """Set the grid of every attention, if the tables of positions agree on one."""
-    grids = {draft.structure.grid for draft in drafts if isinstance(draft.structure, Position)}
-    if len(grids) != 1:
-        return drafts
-    grid = grids.pop()
+    """Set the grid of every attention."""
     return [
-        draft._replace(structure=replace(draft.structure, grid=grid))
+        draft._replace(structure=on_one_grid(draft.structure, drafts))
         if isinstance(draft.structure, Attention)
         else draft
         for draft in drafts

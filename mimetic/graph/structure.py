@@ -51,6 +51,7 @@ class Attention:
         head_dim: Width k of a query or key.
         value_dim: Width m of a head's value.
         grid: Rows and columns of the tokens, if the network has one table of positions with a grid.
+        table: That table's parameter and its structure, if there is only one.
         notes: Remarks shown in the plan.
     """
 
@@ -60,6 +61,7 @@ class Attention:
     head_dim: int
     value_dim: int
     grid: tuple[int, int] | None = None
+    table: "tuple[str, Position] | None" = None
     notes: tuple[str, ...] = ()
 
     def describe(self, parameter: str) -> str | None:

@@ -1,16 +1,10 @@
-"""Maps of attention: products near the identity, heads that attend to neighbours, well conditioned maps.
+"""Maps of attention: products near the identity, well conditioned maps.
 
 Row-vector convention: W_Q, W_K are (d, k) and act as Q = X·W_Q; a stored linear weight is the transpose.
 All functions are pure, in float64; streams are keyed by what a map is, not by how it is stored.
 
 Sources: Trockman and Kolter, *Mimetic Initialization of Self-Attention Layers*, arXiv 2305.09828, §3
-(products, signs and the split by singular values); Zheng, Li and Lucey, *Structured Initialization for Vision
-Transformers*, arXiv 2505.19985, as in their code (impulses); Saratchandran and Lucey, ICLR 2026
-(conditioned).
-
-Impulses: logits T = 1000·H + 3·Z·[H = 0] with H the impulse matrix of an offset and Z truncated normal (std
-0.6, cut at ±2), pulled back through the positions P by the pseudo-inverse cut at the head's rank, A =
-P⁺·T·P⁺ᵀ, and split by singular values. Offsets go round the 3×3 window in a fixed order.
+(products, signs and the split by singular values); Saratchandran and Lucey, ICLR 2026 (conditioned).
 """
 
 import math
@@ -19,18 +13,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from mimetic.errors import RunError
 from mimetic.graph.structure import Attention
 from mimetic.initializers.composite import MapStreams
 from mimetic.streams import generator
 from mimetic.threads import one_thread, side_by_side
-
-OFFSETS = ((0, 0), (-1, 0), (0, 1), (0, -1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
-"""Row and column of the neighbour that head i mod 9 attends to."""
-
-IMPULSE_HEIGHT, IMPULSE_NOISE, IMPULSE_NOISE_STD = 1000.0, 3.0, 0.6
 
 _PROBES, _POWER_STEPS = 4, 3
 _TOLERANCE = 16.0 * torch.finfo(torch.float32).eps
@@ -143,61 +132,6 @@ def semi_orthogonal_heads(
         return semi_orthogonal(inputs, head_dim, stream(head)).T
 
     return torch.cat(side_by_side(one, range(heads)))
-
-
-def impulse_matrix(grid: tuple[int, int], offset: tuple[int, int]) -> Tensor:
-    """Return H (N, N): one where the column's token is the row's neighbour, rows outside the grid zero.
-
-    The number of ones is (rows − |m|)·(columns − |n|).
-    """
-    shifts = [
-        torch.diag(torch.ones(max(side - abs(step), 0), dtype=torch.float64), step)
-        if abs(step) < side
-        else torch.zeros(side, side, dtype=torch.float64)
-        for side, step in zip(grid, offset, strict=True)
-    ]
-    return torch.kron(*shifts)
-
-
-def impulse_logits(grid: tuple[int, int], offset: tuple[int, int], stream: Generator) -> Tensor:
-    """Return the target logits T (N, N) of one head."""
-    impulse_NN = impulse_matrix(grid, offset)
-    noise_NN = torch.empty_like(impulse_NN)
-    nn.init.trunc_normal_(noise_NN, std=IMPULSE_NOISE_STD, generator=stream)
-    return IMPULSE_HEIGHT * impulse_NN + IMPULSE_NOISE * noise_NN * (impulse_NN == 0)
-
-
-def principal(positions_ND: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return P = U·diag(s)·Vᵀ cut at a rank: U (N, k), s (k,), Vᵀ (k, d); fewer where P has a lower rank.
-
-    Args:
-        positions_ND: The position table after the layer norm.
-        rank: Width of the head.
-    """
-    left_NK, values_K, right_KD = torch.linalg.svd(positions_ND, full_matrices=False)
-    rank = min(rank, int((values_K > values_K[0] * 1e-10).sum()))
-    return left_NK[:, :rank], values_K[:rank], right_KD[:rank]
-
-
-def impulse_factors(
-    basis: tuple[Tensor, Tensor, Tensor], logits_NN: Tensor, *, rank: int, norm: float
-) -> tuple[Tensor, Tensor]:
-    """Return W_Q and W_K (d, k) of one head, each of the given Frobenius norm.
-
-    The pulled-back map P⁺·T·P⁺ᵀ is V·C·Vᵀ for a core C = diag(1/s)·Uᵀ·T·U·diag(1/s) of (k, k), so one
-    small decomposition is enough.
-
-    Args:
-        basis: `principal` of the positions.
-        logits_NN: The target T.
-        rank: Width of the head.
-        norm: Frobenius norm of the results.
-    """
-    left_NK, values_K, right_KD = basis
-    core_KK = (left_NK.T @ logits_NN @ left_NK) / (values_K[:, None] * values_K)
-    query_KR, key_RK = balanced(core_KK, rank)
-    query_DR, key_DR = right_KD.T @ query_KR, right_KD.T @ key_RK.T
-    return norm * query_DR / query_DR.norm(), norm * key_DR / key_DR.norm()
 
 
 def balanced(target_MN: Tensor, rank: int) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,14 @@ class Init(Component, family="init"):
         """Return the slots of a composite site that it fills; None for all of them."""
         return None
 
+    @property
+    def also_fills(self) -> Mapping[str, str]:
+        """Return kinds of sites that it fills as well, wherever the rule matches one of `acts_on`.
+
+        By kind, how to tell it to leave them to another rule.
+        """
+        return {}
+
 
 class FromNetwork(Init):
     """Base of the initializers that need a trained network itself, not its covariances."""
@@ -213,18 +221,49 @@ class MimeticAttention(
 class ImpulseAttention(
     _ValueProjection,
     type="impulse_attention",
-    impl="mimetic.initializers.attention:impulse_attention",
+    impl="mimetic.initializers.impulse:impulse_attention",
 ):
-    """Initialize each head to attend to one neighbour of a token, in closed form (arXiv 2505.19985)."""
+    """Initialize each head to attend to one neighbour of a token, in closed form (arXiv 2505.19985).
 
+    The weights fit one table of positions. As published, it is random, and is filled with the weights; the
+    other tables, and the cut of their small singular values, are ours.
+    """
+
+    positions: Literal["random", "table", "sincos2d"] = Field(
+        "random",
+        description="Positions that the weights fit: random ones, 18·N(0, 0.02²), with which the rule fills "
+        "the model's table; the table as the model or another rule has it; or sines and cosines.",
+    )
+    singular_cut: Annotated[float, Field(ge=0.0, lt=1.0)] | None = Field(
+        None,
+        description="Singular values of the positions below this fraction of the largest are left out; "
+        "unless given none of random positions, and those below 0.05 of others. Sinusoids need a cut of 0.03 "
+        "to 0.1: their smallest values would make the attention uniform.",
+    )
     grid: Grid | None = Field(
         None, description="Rows and columns of the tokens; those of the model's position table unless given."
     )
     layout: Literal["timm", "simple"] = Field(
-        "timm", description="Layout of the sinusoids that stand for the tokens, see `sincos2d`."
+        "timm", description="Layout of the sinusoids (`positions: sincos2d`), see the initializer `sincos2d`."
     )
     temperature: Positive = Field(10000.0, description="Longest wavelength of the sinusoids, over 2π.")
     norm: Positive = Field(7.0, description="Frobenius norm of each head's queries and keys.")
+
+    @property
+    def also_fills(self) -> Mapping[str, str]:
+        """Return the table of positions, where it is random."""
+        return {"position": "set `positions: table`"} if self.positions == "random" else {}
+
+    @model_validator(mode="after")
+    def _sinusoids(self) -> Self:
+        if self.positions != "sincos2d" and (self.layout, self.temperature) != ("timm", 10000.0):
+            hint = "add `positions: sincos2d`, or remove them"
+            raise validation_error(
+                f"`layout` and `temperature` describe sinusoids, and the positions are `{self.positions}`",
+                code="MIM-I103",
+                hint=hint,
+            )
+        return self
 
 
 class ConditionedAttention(

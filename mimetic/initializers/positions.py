@@ -27,7 +27,7 @@ def sincos2d_table(spec: Sincos2d, site: Site, context: Context) -> ResolvedInit
         raise UserError(
             f"{site.layer}: sincos2d fills position tables, and this is a {site.kind} site", code="MIM-I041"
         )
-    grid = _grid_of(site, structure, spec.grid)
+    grid = grid_of(site, structure, spec.grid)
     check_sincos_width(site, structure.dim, spec.layout)
     prefix = structure.tokens - grid[0] * grid[1]
     local = structure.slots[0].parameter
@@ -45,7 +45,7 @@ def sincos2d_table(spec: Sincos2d, site: Site, context: Context) -> ResolvedInit
     return ResolvedInit(spec.type_name(), arguments, sample, notes=() if grid == structure.grid else (note,))
 
 
-def _grid_of(site: Site, structure: Position, given: tuple[int, int] | None) -> tuple[int, int]:
+def grid_of(site: Site, structure: Position, given: tuple[int, int] | None) -> tuple[int, int]:
     """Return the grid of a table: the rule's, else the model's.
 
     Raises:

@@ -90,6 +90,8 @@ class ResolvedInit:
         thread_safe: Whether `sample` may run on a thread beside others: it changes no global setting of
         torch.
         network_init: A step after `sample` that needs the whole network; None where there is none.
+        check: `check(read)` raises a UserError where what was written misses a promise beyond moments;
+            `read(parameter)` returns the values of a canonical name, float64 on the CPU.
     """
 
     name: str
@@ -99,6 +101,7 @@ class ResolvedInit:
     notes: tuple[str, ...] = ()
     thread_safe: bool = False
     network_init: NetworkInit | None = None
+    check: Callable[[Callable[[str], Tensor]], object] | None = None
 
 
 class InitFunction(Protocol):

@@ -65,7 +65,7 @@ def apply(
 
     Raises:
         UserError: If the model's parameters are not those of the plan; nothing is written then.
-        RunError: If values are not finite, or differ from the plan's prediction.
+        RunError: If values are not finite, or differ from the plan's prediction or another promise.
     """
     # 1. The model must be the one that was planned.
     parameters = canonical_parameters(model)
@@ -86,6 +86,9 @@ def apply(
     buffers = canonical_buffers(model) if network.buffers else {}
     for name, tensor in network.buffers.items():
         buffers[name].copy_(tensor)
+    for action in actions:
+        if action.init.check is not None:
+            action.init.check(lambda name: _full_tensor(parameters[name]).to("cpu", torch.float64))
     # 4. Frozen parameters take no gradient.
     for entry in entries:
         if entry.frozen:

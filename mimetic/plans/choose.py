@@ -32,9 +32,10 @@ def resolve_init(rule: Rule, site: Site, context: Context) -> ResolvedInit:
 def filled_parameters(rule: Rule, site: Site) -> frozenset[str]:
     """Return the local names of the parameters of a composite site that a rule fills.
 
-    They are those of the slots its initializer fills; of a rule that only freezes, or keeps, all.
+    They are those of the slots its initializer fills; of a rule that only freezes, or keeps, all. So they
+    are at a site that its initializer fills as well.
     """
-    if site.structure is None:
+    if site.structure is None or site.kind != rule.acts_on:
         return frozenset(parameter.local for parameter in site.parameters)
     wanted = None if rule.init is None else rule.init.filled_slots
     return frozenset(slot.parameter for slot in site.structure.slots if wanted is None or slot.name in wanted)

@@ -11,7 +11,8 @@ from mimetic.errors import UserError
 from mimetic.graph.config import CompositeKind, Declared, DeclaredAttention, DeclaredMlp
 from mimetic.graph.matching import mismatch
 from mimetic.graph.site import Graph, Parameter, Site
-from mimetic.graph.structure import Attention, Mlp, Position, Slot, Structure, head_sizes, stacked
+from mimetic.graph.sites import on_one_grid
+from mimetic.graph.structure import Attention, Mlp, Slot, Structure, head_sizes, stacked
 from mimetic.recipe.rule import Rule
 
 _SHOWN = 12
@@ -43,12 +44,11 @@ def declared_sites(rule: Rule, graph: Graph) -> tuple[Site, ...]:
     order = {layer: i for i, layer in enumerate(owners)}
     sites.sort(key=lambda site: min(order[p.name.rpartition(".")[0]] for p in site.parameters))
     last = max(len(sites) - 1, 1)
-    grid = _only_grid(graph)
     return tuple(
         replace(
             site,
             depth=i / last,
-            structure=replace(site.structure, grid=grid)
+            structure=on_one_grid(site.structure, graph.composites)
             if isinstance(site.structure, Attention)
             else site.structure,
         )
@@ -96,12 +96,6 @@ def linears_text(linears: Linears, shown: int = 8) -> str:
     """List linear layers with their widths: `to_q` 24 → 24."""
     pairs = [f"`{path}` {' → '.join(map(str, widths(site)))}" for path, site in linears.items()]
     return ", ".join(pairs[:shown]) + (f" … ({len(pairs)} in all)" if len(pairs) > shown else "")
-
-
-def _only_grid(graph: Graph) -> tuple[int, int] | None:
-    """Return the grid of the model's position tables, where they agree on one."""
-    grids = {site.structure.grid for site in graph.composites if isinstance(site.structure, Position)}
-    return grids.pop() if len(grids) == 1 else None
 
 
 def _site(

@@ -88,6 +88,7 @@ def match_rules(rules: Sequence[Rule], graph: Graph) -> Matching:
                 matching.refused[index] = error
             for site in matching.declared.get(index, ()):
                 _match_site(matching, site, [index])
+    _match_also(matching)
     # The first rule wins each parameter; the others record who did.
     for name, verdicts in matching.verdicts.items():
         matched = [index for index, verdict in verdicts.items() if verdict.reason is None]
@@ -95,7 +96,8 @@ def match_rules(rules: Sequence[Rule], graph: Graph) -> Matching:
             owner = matching.owners[name] = min(matched)
             for index in matched:
                 matching.winners.setdefault(index, set()).add(owner)
-            matching.layers.setdefault(owner, set()).add(verdicts[owner].site.layer)
+            if applies_to(rules[owner], verdicts[owner].site):
+                matching.layers.setdefault(owner, set()).add(verdicts[owner].site.layer)
     return matching
 
 
@@ -128,6 +130,18 @@ def _match_site(matching: Matching, site: Site, candidates: Sequence[int]) -> No
             known = verdicts.get(index)
             if known is None or (known.reason is not None and verdict.reason is None):
                 verdicts[index] = verdict
+
+
+def _match_also(matching: Matching) -> None:
+    """Let rules that match a site claim the sites that their initializers fill as well."""
+    matched = {i for verdicts in matching.verdicts.values() for i, v in verdicts.items() if v.reason is None}
+    for index in sorted(matched):
+        rule = matching.rules[index]
+        kinds = () if rule.init is None else rule.init.also_fills
+        for site in matching.graph.composites:
+            for parameter in site.parameters if site.kind in kinds else ():
+                verdict = Verdict(site, parameter, parameter.name, _excluded(rule, site, parameter.local))
+                matching.verdicts.setdefault(parameter.name, {})[index] = verdict
 
 
 def _match_aliases(matching: Matching, index: int, verdict: Verdict) -> Verdict:

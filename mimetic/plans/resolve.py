@@ -151,6 +151,22 @@ def _check_rules(matching: Matching) -> Iterator[tuple[int, Message]]:
             shown = listing(sorted(layers))
             text = f"rule `{rule.id}` expects {rule.expect} layers and claims {len(layers)}: {shown}"
             yield index, Message(text, None, "MIM-P012")
+        else:
+            yield from _check_also(matching, index)
+
+
+def _check_also(matching: Matching, index: int) -> Iterator[tuple[int, Message]]:
+    """Find parameters that a rule's initializer fills as well, and that the rule does not claim."""
+    rule = matching.rules[index]
+    for kind, repair in ({} if rule.init is None else rule.init.also_fills).items():
+        for site in matching.graph.composites:
+            for parameter in site.parameters if site.kind == kind else ():
+                owner = matching.owner(parameter.name)
+                if owner is not rule:
+                    why = "its `param` leaves it out" if owner is None else f"rule `{owner.id}` claims it"
+                    text = f"rule `{rule.id}` also initializes `{parameter.name}`, but {why}"
+                    hint = repair if owner is None else f"{repair}, or remove rule `{owner.id}`"
+                    yield index, Message(text, hint, "MIM-P014")
 
 
 def _check_unmatched(arm: Arm, matching: Matching, at: ConfigPath) -> Iterator[Issue]:

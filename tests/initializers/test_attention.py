@@ -294,7 +294,12 @@ def maps_of(make: Callable[[], nn.Module], init: object = "mimetic_attention") -
 
 @pytest.mark.parametrize("name", STORED)
 @pytest.mark.parametrize(
-    "init", ["mimetic_attention", "conditioned_attention", {"type": "impulse_attention", "grid": [4, 4]}]
+    "init",
+    [
+        "mimetic_attention",
+        "conditioned_attention",
+        {"type": "impulse_attention", "positions": "sincos2d", "grid": [4, 4]},
+    ],
 )
 def test_the_same_maps_whatever_the_storage(name: str, init: object) -> None:
     """Fused, split or input first: one rule and one seed make the same maps, bit for bit."""
@@ -475,8 +480,8 @@ def test_what_does_not_fit_is_refused() -> None:
             initialized(make, init)
         return caught.value.issues[0].message
 
-    assert "needs the grid of the tokens" in message(timm_layer, "impulse_attention")
-    impulse = {"type": "impulse_attention", "grid": [4, 4]}
+    assert "and there is none of width 24" in message(timm_layer, "impulse_attention")
+    impulse = {"type": "impulse_attention", "positions": "sincos2d", "grid": [4, 4]}
     assert message(lambda: llama_layer(2), impulse).endswith("but here 4 heads share 2 keys")
     legacy = {"type": "mimetic_attention", "legacy_layout": True}
     assert "needs as many values as inputs" in message(lambda: llama_layer(2), legacy)

@@ -1,4 +1,4 @@
-"""Position tables and impulses: the reference's entries, counts of ones, where the attention then looks."""
+"""Position tables: the reference's entries, and where mimetic attention looks on them."""
 
 import math
 from collections.abc import Callable
@@ -15,17 +15,9 @@ from mimetic import initialize, plan
 from mimetic.config.errors import RecipeError
 from mimetic.errors import UserError
 from mimetic.graph.sites import find_sites
-from mimetic.initializers.attention_maps import (
-    OFFSETS,
-    balanced,
-    impulse_factors,
-    impulse_logits,
-    impulse_matrix,
-    principal,
-)
+from mimetic.initializers.attention_maps import balanced
 from mimetic.initializers.composite import read_maps
 from mimetic.models.sincos import sincos2d
-from mimetic.streams import generator
 
 TABLE = {"id": "table", "match": {"kind": "position"}, "init": "sincos2d"}
 
@@ -118,55 +110,10 @@ def test_another_grid_than_the_models_is_noted(grid: list[int], expected: list[s
     assert list(notes) == ["a grid of 4×4 positions after 1 other", *expected]
 
 
-def test_another_grid_of_impulses_is_noted() -> None:
-    """An attention inside windows may have another grid than the table; a slip may, too."""
-    init = {"type": "impulse_attention", "grid": [3, 3]}
-    rule = {"id": "a", "match": {"kind": "attention"}, "init": init}
-    notes = plan(vit(), {"recipe": 1, "init": [rule]}).entry("blocks.0.attn.qkv.weight").notes
-
-    assert "the rule takes the tokens as 3×3, where the table of positions has 4×4" in notes
-
-
 def test_width_of_a_table() -> None:
     """The function itself refuses widths as well."""
     with pytest.raises(UserError, match="a multiple of 4, at least 8, not 4"):
         sincos2d((2, 2), 4, layout="simple")
-
-
-@pytest.mark.parametrize("offset", [*OFFSETS, (2, -3), (0, 5)])
-def test_impulse_matrix(offset: tuple[int, int]) -> None:
-    """Ones where the neighbour is inside the grid, (rows − |m|)(columns − |n|) of them."""
-    rows, columns = 4, 5
-    expected = torch.zeros(20, 20, dtype=torch.float64)
-    for r in range(rows):
-        for s in range(columns):
-            m, n = r + offset[0], s + offset[1]
-            if 0 <= m < rows and 0 <= n < columns:
-                expected[r * columns + s, m * columns + n] = 1.0
-
-    assert torch.equal(impulse_matrix((rows, columns), offset), expected)
-    assert float(expected.sum()) == (rows - abs(offset[0])) * max(columns - abs(offset[1]), 0)
-
-
-def test_impulse_closed_form_hits_its_targets() -> None:
-    """On 14×14 tokens of random positions (std 0.36) and heads of 64, the reference's rates."""
-    positions = functional.layer_norm(
-        0.36 * torch.randn(196, 192, generator=generator("positions"), dtype=torch.float64), (192,)
-    )
-    basis = principal(positions, 64)
-    hits = []
-    for head in range(3):
-        target = impulse_logits((14, 14), OFFSETS[head], generator("head", head))
-        w_q, w_k = impulse_factors(basis, target, rank=64, norm=7.0)
-        logits = positions @ w_q @ w_k.T @ positions.T / 8.0
-        target = impulse_matrix((14, 14), OFFSETS[head])
-        valid = target.sum(1) > 0
-
-        assert (float(w_q.norm()), float(w_k.norm())) == pytest.approx((7.0, 7.0), abs=1e-6)
-        hits.append(float((logits.argmax(1) == target.argmax(1))[valid].double().mean()))
-
-    assert sum(hits) / 3 >= 0.99
-    assert min(hits) >= 0.98
 
 
 @torch.no_grad()
@@ -180,30 +127,6 @@ def attention_of(model: nn.Module) -> Tensor:
         for name in ("q", "k")
     )
     return (q @ k.mT / 12**0.5).softmax(2)
-
-
-def test_impulse_attention_in_a_network() -> None:
-    """With its positions the first head looks at the token itself, the second at the one above."""
-    model = vit()
-    rules = [
-        TABLE,
-        {
-            "id": "attention",
-            "match": {"kind": "attention"},
-            "init": {"type": "impulse_attention", "bias": "zeros"},
-        },
-    ]
-    plan = initialize(model, {"recipe": 1, "init": rules})
-    weights = attention_of(model)
-    hits = []
-    for head in range(2):
-        target = impulse_matrix((4, 4), OFFSETS[head])
-        valid = target.sum(1) > 0
-        hits.append(float((weights[head].argmax(1) == target.argmax(1))[valid].float().mean()))
-
-    assert hits[0] > 0.9
-    assert hits[1] > 0.6
-    assert plan.entry("blocks.0.attn.qkv.weight").arguments["grid"] == [4, 4]
 
 
 @pytest.mark.parametrize(("layout", "itself", "first"), [("timm", 0.0445, 0.39), ("simple", 0.0408, 0.44)])

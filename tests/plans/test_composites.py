@@ -460,17 +460,21 @@ class _Largest(TorchDispatchMode):
 def test_planning_allocates_no_weights() -> None:
     """ViT-B/16 on the meta device: whatever begins its layers, the plan is made without making a tensor."""
     table = {"id": "table", "match": {"kind": "position"}, "init": "sincos2d"}
-    attentions = {"mimetic_attention": 48, "impulse_attention": 24, "conditioned_attention": 12}
-    counts = {"linear": {"trunc_normal": 49, "kaiming_normal": 49}, "attention": attentions}
+    attentions = {"mimetic_attention": 48, "conditioned_attention": 12}
+    impulse = {"type": "impulse_attention", "positions": "table"}
+    counts = [
+        *(("linear", init, 49) for init in ("trunc_normal", "kaiming_normal")),
+        *(("attention", init, count) for init, count in attentions.items()),
+        ("attention", impulse, 24),
+    ]
     with torch.device("meta"):
         model = timm.create_model("vit_base_patch16_224")
     with _Largest() as made:
         graph = find_sites(model)
-        for kind, inits in counts.items():
-            for init, count in inits.items():
-                rule = {"id": "a", "match": {"kind": kind}, "init": init}
-                arm = load({"recipe": 1, "name": "test", "init": [table, rule]}).arms["main"]
-                assert len(claimed(resolve(arm, graph, seed=0), "a")) == count
+        for kind, init, count in counts:
+            rule = {"id": "a", "match": {"kind": kind}, "init": init}
+            arm = load({"recipe": 1, "name": "test", "init": [table, rule]}).arms["main"]
+            assert len(claimed(resolve(arm, graph, seed=0), "a")) == count
 
     assert made.largest < 1000
 
