@@ -13,7 +13,7 @@ from benchmarks.measurement import Column, Options, Result, Table, measurement, 
 from benchmarks.timing import in_new_process, peak_memory, timed
 from mimetic.kernels.agop import patch_agop
 from mimetic.kernels.cntk import kernel
-from mimetic.kernels.patches import Architecture
+from mimetic.kernels.patches import Architecture, PatchInputs
 
 BOUNDS = {"faster": 5.0, "memory": 1.25}
 """Least speedup; most growth of peak memory, beyond the kernel itself, from n/2 to n images."""
@@ -173,9 +173,9 @@ def _errors(count: int) -> tuple[float, float]:
     patches, other_patches, alpha = plain_patches(images, 3), plain_patches(others, 3), _alpha(len(others))
     off = ~torch.eye(len(images), dtype=torch.bool)
     expected = plain_kernel(patches, patches, **SHAPE)
-    found = kernel(images, architecture, features=features)
+    found = kernel(images, PatchInputs(architecture, features))
     expected_agop = plain_agop(patches, other_patches, alpha, **SHAPE)
-    found_agop = patch_agop(images, others, alpha, architecture, features=features)
+    found_agop = patch_agop(images, others, alpha, PatchInputs(architecture, features))
     return (
         float(((found - expected).abs() / expected)[off].max()),
         float((found_agop - expected_agop).norm() / expected_agop.norm()),
@@ -191,8 +191,8 @@ def _mimetic(options: KernelOptions, count: int) -> Cost:
 
     return _cost(
         options,
-        partial(kernel, images, architecture, features=features),
-        partial(patch_agop, chosen, images, alpha, architecture, features=features),
+        partial(kernel, images, PatchInputs(architecture, features)),
+        partial(patch_agop, chosen, images, alpha, PatchInputs(architecture, features)),
     )
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mimetic.analysis.ansatz import COLUMNS, depth_figure, eigenfilters_figure, saliency_figure
 from mimetic.covariance.ansatz import LayerAnsatz
 from mimetic.covariance.covariance import Covariance
-from mimetic.covariance.eigenfilters import eigenfilters, eigenpatches
-from mimetic.covariance.saliency import mappable, saliency_maps
+from mimetic.covariance.pictures import eigenfilters, eigenpatches, mappable, saliency_maps
 from mimetic.files import write_atomically
 
 if TYPE_CHECKING:

@@ -52,7 +52,8 @@ def explain(
 
 def _print(out: "Console", arm: str, item: "Explanation", entry: "Entry") -> None:
     """Print one parameter: what it is, each rule's verdict, and the outcome."""
-    from mimetic.plans.plan import describe, shape_text
+    from mimetic.graph.site import shape_text
+    from mimetic.plans.plan import describe
 
     site = item.site
     kind = site.kind if site.structure is None else f"part of the {site.kind} {site.layer}"

@@ -101,7 +101,8 @@ def _print_plan(out: "Console", name: str, plan: "Plan", *, every: bool) -> None
 
 def _cells(entry: "Entry") -> list[str]:
     """Return the row of a parameter."""
-    from mimetic.plans.plan import describe, shape_text
+    from mimetic.graph.site import shape_text
+    from mimetic.plans.plan import describe
 
     tied = f" (tied: {', '.join(entry.aliases)})" if entry.aliases else ""
     return [

@@ -108,7 +108,7 @@ def draw(harvest: "Harvest", picture: Path) -> None:
         UserError: If the file's ending is none of a picture.
     """
     from mimetic.analysis.harvest import COLUMNS, Spectrum, harvest_figure
-    from mimetic.covariance.eigenfilters import eigenfilters
+    from mimetic.covariance.pictures import eigenfilters
     from mimetic.files import write_atomically
 
     check_picture(picture)

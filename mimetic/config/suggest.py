@@ -25,9 +25,11 @@ def did_you_mean(word: str, names: Iterable[str]) -> str | None:
     return None if found is None else f"did you mean `{found}`?"
 
 
-def listed(names: Iterable[str]) -> str:
-    """List names for a message."""
-    return ", ".join(f"`{name}`" for name in names)
+def listed(names: Iterable[str], most: int | None = None) -> str:
+    """List names for a message: the first so many, and their number where there are more."""
+    quoted = [f"`{name}`" for name in names]
+    more = "" if most is None or len(quoted) <= most else f" … ({len(quoted)} in all)"
+    return ", ".join(quoted[:most]) + more
 
 
 def choice(word: str, names: Iterable[str], *, label: str) -> str:

@@ -5,8 +5,6 @@ is NFM ∝ AGOP in arXiv 2309.00570 and NFM ∝ AGOP^½ in the *Science* version
 study: `power` 1 or ½.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -17,42 +15,19 @@ from mimetic.covariance.gradients import Cotangents, Gram, gradient_grams
 from mimetic.covariance.linalg import multiply, symmetric_root
 from mimetic.covariance.measure import Task, refine
 from mimetic.covariance.network import TrainedNetwork
-from mimetic.covariance.nfm import Normalize, patch_of
-from mimetic.errors import UserError
+from mimetic.covariance.weights import patch_of
 
 
-def agop(
-    weight_OIK: Tensor,
-    gram: Gram,
-    *,
-    power: float = 1.0,
-    normalize: Normalize = "sum",
-    source: str = "agop",
-) -> Covariance:
-    """Return the patch-AGOP of a layer, to a power.
-
-    For a grouped convolution this is the sum over the groups; see `agop_per_group`.
+def agop(weight_OIK: Tensor, gram: Gram, *, power: float = 1.0, source: str = "agop") -> Covariance:
+    """Return the patch-AGOP of a layer, to a power; of a grouped convolution, the sum over the groups.
 
     Args:
         weight_OIK: Filters (outputs, inputs of a group, *kernel); a matrix for linear layers.
         gram: The layer's Gram matrix of pre-activation gradients.
         power: 1, or ½ for the square root.
-        normalize: `sum` over images, positions and outputs, or `mean` over the images.
         source: Name of the source for messages.
-
-    Raises:
-        UserError: If the Gram matrix is one of another layer.
     """
-    groups, outputs, _ = gram.gram_GOO.shape
-    if groups * outputs != len(weight_OIK):
-        raise UserError(
-            f"{source}: gradients of {groups * outputs} outputs do not belong to a weight of shape "
-            f"{tuple(weight_OIK.shape)}; measure them at this layer",
-            code="MIM-V101",
-        )
     factor_OD = rooted(weight_OIK, gram_roots(gram))
-    if normalize == "mean":
-        factor_OD = factor_OD / math.sqrt(gram.images)
     notes = () if gram.probes is None else (f"{gram.probes} random probes per image",)
     found = measured(factor_OD, patch_of(weight_OIK), source=source, samples=gram.images, notes=notes)
     return found if power == 1.0 else powered(found, power)
@@ -67,27 +42,6 @@ def rooted(weight_OIK: Tensor, roots_GOO: Tensor) -> Tensor:
     """Return S^½·W as (outputs, patch coordinates), the factor of WᵀSW."""
     parts = weight_OIK.detach().double().cpu().flatten(1).chunk(len(roots_GOO))
     return torch.cat([multiply(root_OO, part) for root_OO, part in zip(roots_GOO, parts, strict=True)])
-
-
-def agop_per_group(
-    weight_OIK: Tensor,
-    gram: Gram,
-    *,
-    power: float = 1.0,
-    normalize: Normalize = "sum",
-    source: str = "agop",
-) -> tuple[Covariance, ...]:
-    """Return the patch-AGOP of each group of a grouped convolution, over that group's filters alone."""
-    return tuple(
-        agop(
-            part_OIK,
-            Gram(gram.gram_GOO[group : group + 1], gram.images, gram.probes),
-            power=power,
-            normalize=normalize,
-            source=f"{source} group {group}",
-        )
-        for group, part_OIK in enumerate(weight_OIK.chunk(len(gram.gram_GOO)))
-    )
 
 
 def measure_agop(spec: Agop, network: TrainedNetwork, task: Task) -> dict[str, Covariance]:

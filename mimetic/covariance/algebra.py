@@ -14,38 +14,17 @@ from torch import Tensor
 
 from mimetic.covariance.covariance import Covariance, Provenance, derived
 from mimetic.covariance.linalg import eigh, multiply, smaller_gram
-from mimetic.errors import UserError
 from mimetic.threads import one_thread
 
 _NEGLIGIBLE = 1e-12
 
 
 def mixed(covariances: Sequence[Covariance], weights: Sequence[float]) -> Covariance:
-    """Return Σ_i w_i·Σ_i, PSD for weights of at least 0: the factors √w_i·F_i on top of each other.
-
-    Raises:
-        UserError: If the patches differ, a weight is negative, or there is nothing to mix.
-    """
-    if len(covariances) != len(weights) or not covariances:
-        raise UserError(
-            f"a mixture needs one weight per covariance, not {len(weights)} for {len(covariances)}",
-            code="MIM-V111",
-        )
-    if min(weights) < 0.0 or sum(weights) <= 0.0:
-        raise UserError(
-            f"the weights of a mixture must be at least 0 and not all 0, not {list(weights)}",
-            code="MIM-V112",
-        )
-    for other in covariances[1:]:
-        _same_patch(covariances[0], other)
-    factor_RD = torch.cat(
-        [
-            math.sqrt(weight) * cov.factor_RD
-            for cov, weight in zip(covariances, weights, strict=True)
-            if weight > 0.0
-        ]
-    )
-    return derived(_joined(covariances), factor_RD, covariances[0].patch, note=_recipe(covariances, weights))
+    """Return Σ_i w_i·Σ_i of covariances of one patch: the factors √w_i·F_i on top of each other."""
+    pairs = list(zip(covariances, weights, strict=True))
+    factor_RD = torch.cat([math.sqrt(weight) * cov.factor_RD for cov, weight in pairs])
+    note = "mixed " + " + ".join(f"{weight:.4g}·{cov.provenance.source}" for cov, weight in pairs)
+    return derived(_joined(covariances), factor_RD, covariances[0].patch, note=note)
 
 
 def powered(cov: Covariance, power: float) -> Covariance:
@@ -91,7 +70,6 @@ def truncated(cov: Covariance, rank: int) -> Covariance:
 
 def cosine(left: Covariance, right: Covariance) -> float:
     """Return ⟨A, B⟩ / (‖A‖·‖B‖), the cosine of the flattened matrices; 0 where one is zero."""
-    _same_patch(left, right)
     product, square_left, square_right = _products(left, right)
     return _ratio(product, square_left, square_right)
 
@@ -101,7 +79,6 @@ def correlation(left: Covariance, right: Covariance) -> float:
 
     (⟨A, B⟩ − ΣA·ΣB/d²) / √((‖A‖² − (ΣA)²/d²)·(‖B‖² − (ΣB)²/d²)); 0 where a matrix is constant.
     """
-    _same_patch(left, right)
     product, square_left, square_right = _products(left, right)
     sum_left, sum_right = _total(left), _total(right)
     entries = left.patch.size**2
@@ -117,7 +94,6 @@ def bures_wasserstein(left: Covariance, right: Covariance) -> tuple[float, float
 
     d² = tr A + tr B − 2‖A^½·B^½‖_*, cosine = ‖A^½·B^½‖_* / √(tr A · tr B), and ‖·‖_* from F·Gᵀ.
     """
-    _same_patch(left, right)
     with one_thread():
         nuclear = float(torch.linalg.svdvals(left.factor_RD @ right.factor_RD.T).sum())
     energy = left.trace * right.trace
@@ -143,15 +119,6 @@ def _ratio(product: float, left: float, right: float) -> float:
     return product / math.sqrt(left * right) if left > 0.0 and right > 0.0 else 0.0
 
 
-def _same_patch(left: Covariance, right: Covariance) -> None:
-    if left.patch != right.patch:
-        raise UserError(
-            f"covariance `{left.provenance.source}` is over patches {left.patch}, "
-            f"`{right.provenance.source}` over {right.patch}; transfer one to the other's patch first",
-            code="MIM-V113",
-        )
-
-
 def _joined(covariances: Sequence[Covariance]) -> Covariance:
     """Return the first covariance with the sources, samples and digests of all of them."""
     told = [cov.provenance for cov in covariances]
@@ -167,11 +134,6 @@ def _joined(covariances: Sequence[Covariance]) -> Covariance:
         digest=" ".join(digests),
     )
     return replace(covariances[0], provenance=together)
-
-
-def _recipe(covariances: Sequence[Covariance], weights: Sequence[float]) -> str:
-    parts = (f"{w:.4g}·{c.provenance.source}" for c, w in zip(covariances, weights, strict=True))
-    return "mixed " + " + ".join(parts)
 
 
 def effective_rank(values_K: Tensor) -> float:

@@ -20,7 +20,7 @@ from mimetic.covariance.covariance import Covariance, Provenance
 from mimetic.covariance.gradients import Cotangents, Gram, gradient_grams
 from mimetic.covariance.measure import KINDS, Task, gradients_known
 from mimetic.covariance.network import TrainedNetwork
-from mimetic.covariance.nfm import patch_of
+from mimetic.covariance.weights import patch_of
 from mimetic.graph.site import Graph, Site
 
 EXACT_OUTPUTS = 100

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.errors import UserError
+from mimetic.graph.site import shape_text
 
 Capture = Callable[[str, Tensor, Any], Any]
 """`f(name, input, output)`, called at every call of a layer."""
@@ -26,19 +27,11 @@ def capture(layers: Mapping[str, nn.Module], note: Capture, *, before: bool = Fa
     with ExitStack() as stack:
         for name, module in layers.items():
             if before:
-                hook = module.register_forward_pre_hook(_before(name, note))
+                hook = module.register_forward_pre_hook(lambda _m, given, n=name: note(n, given[0], None))
             else:
-                hook = module.register_forward_hook(_after(name, note))
+                hook = module.register_forward_hook(lambda _m, given, out, n=name: note(n, given[0], out))
             stack.callback(hook.remove)
         yield
-
-
-def _before(name: str, note: Capture) -> Callable[[nn.Module, tuple[Tensor, ...]], Any]:
-    return lambda _module, inputs: note(name, inputs[0], None)
-
-
-def _after(name: str, note: Capture) -> Callable[[nn.Module, tuple[Tensor, ...], Any], Any]:
-    return lambda _module, inputs, output: note(name, inputs[0], output)
 
 
 def run_forward(model: nn.Module, images_NCHW: Tensor, *, origin: str) -> Any:
@@ -51,10 +44,9 @@ def run_forward(model: nn.Module, images_NCHW: Tensor, *, origin: str) -> Any:
         try:
             return model(images_NCHW)
         except (RuntimeError, ValueError, TypeError) as error:
-            shape = "×".join(str(side) for side in images_NCHW.shape[1:])
             raise UserError(
-                f"{origin}: the network does not take images of {shape}: {error}; "
-                "give the data it was trained on, at its size",
+                f"{origin}: the network does not take images of {shape_text(images_NCHW.shape[1:])}: "
+                f"{error}; give the data it was trained on, at its size",
                 code="MIM-V030",
             ) from error
 

@@ -1,23 +1,31 @@
 """Carry a harvest to a layer of another network (arXiv 2210.03651, extended).
 
-Three questions are answered from geometries alone, so that a plan can be shown before anything is
-trained: which layers of the harvest stand for ours (`correspond`), how their input channels become ours,
-and how their kernels do. Each answer leaves a note for the plan's reader. Layers are brought to our patch
-first and mixed then, so that neighbors may have different geometries.
+Three questions are answered from geometries alone, so a plan can be shown before anything is trained: which
+layers of the harvest correspond to ours, by depth fraction, by name or by a map; how their input channels
+become ours; and how their kernels do. Each answer leaves a note for the plan's reader. Layers are brought to
+our patch first and mixed then, so neighbors may have different geometries.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from mimetic.config.suggest import listed, nearest
 from mimetic.covariance.algebra import mixed
 from mimetic.covariance.config import Transferred
-from mimetic.covariance.correspond import Part, correspondence
 from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.harvest import Harvest, Harvested, described
 from mimetic.covariance.shrinkage import refined
-from mimetic.covariance.transfer import grey_from_rgb, marginal, resized, rgb_from_grey, tiled
+from mimetic.covariance.transfer import (
+    depth_position,
+    grey_from_rgb,
+    marginal,
+    resize_text,
+    resized,
+    rgb_from_grey,
+    tiled,
+)
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site
 
@@ -43,6 +51,13 @@ class PendingCovariance:
     notes: tuple[str, ...] = ()
 
 
+class Part(NamedTuple):
+    """A layer of the harvest and its share in what ours gets."""
+
+    harvested: Harvested
+    share: float
+
+
 def transfer_covariance(spec: Transferred, harvest: Harvest, site: Site) -> Covariance | PendingCovariance:
     """Return the covariance that a harvest gives the filters of a layer, with notes of how.
 
@@ -59,13 +74,18 @@ def transfer_covariance(spec: Transferred, harvest: Harvest, site: Site) -> Cova
         UserError: If no layer corresponds or no transfer of the geometries fits: both layers, both
             geometries and the repair are named.
     """
-    geometry = _geometry(site, harvest)
+    geometry = site.geometry
+    if geometry is None:
+        raise UserError(
+            f"{site.layer}: a {site.kind} layer has no filters that {harvest.origin} could give; "
+            "match convolution or linear layers, or use an `init` by name",
+            code="MIM-V121",
+        )
     parts, place = correspondence(spec, harvest, site)
-    for part in parts:
-        _check_sides(harvest, part.harvested, site)
     channels = _channels(spec, harvest, parts, geometry)
-    _check_structure(harvest, parts, site, channels)
-    patch = PatchGeometry(_channel_count(channels, geometry), geometry.kernel_size)
+    for part in parts:
+        _check(part.harvested, harvest, site, geometry, channels)
+    patch = PatchGeometry(1 if channels == "marginal" else geometry.patch_channels, geometry.kernel_size)
     notes = (place, *_steps(spec, harvest, parts, patch, channels))
     source = f"{harvest.statistic} of {harvest.origin}"
     measured = [part.harvested.covariance for part in parts if part.harvested.covariance is not None]
@@ -74,45 +94,94 @@ def transfer_covariance(spec: Transferred, harvest: Harvest, site: Site) -> Cova
     before = [note for cov in measured for note in cov.provenance.notes]
     fitted = [_fitted(spec, cov, patch, channels) for cov in measured]
     found = fitted[0] if len(fitted) == 1 else mixed(fitted, [part.share for part in parts])
-    told = replace(
-        found.provenance, source=source, notes=(*dict.fromkeys(before), *_refinement(spec), *notes)
-    )
-    return replace(found, provenance=told)
+    notes = (*dict.fromkeys(before), *_refinement(spec), *notes)
+    return replace(found, provenance=replace(found.provenance, source=source, notes=notes))
 
 
-def _geometry(site: Site, harvest: Harvest) -> Geometry:
-    if site.geometry is None:
+# ------------------------------------------------------------------------------------------- which layers
+def correspondence(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[Part, ...], str]:
+    """Return the layers that correspond to ours with shares that sum to 1, and a note that says which.
+
+    By depth they are those of `spec.kind` (our layer's own kind unless given), placed by their order
+    among each other: the first has depth 0, the last depth 1.
+
+    Raises:
+        UserError: If there is none; names our layer and what the harvest has.
+    """
+    if spec.layers == "depth":
+        return _by_depth(spec, harvest, site)
+    ours, names = described(site.kind, site.geometry), spec.layers
+    if isinstance(names, dict) and site.layer not in names:
         raise UserError(
-            f"{site.layer}: a {site.kind} layer has no filters that {harvest.origin} could give; "
-            "match convolution or linear layers, or use an `init` by name",
-            code="MIM-V121",
+            f"{site.layer}: the map `layers` names no layer of {harvest.origin} for this {ours}; "
+            f"add `{site.layer}: <its layer>`, or use `layers: depth`",
+            code="MIM-V132",
         )
-    return site.geometry
-
-
-def _check_sides(harvest: Harvest, harvested: Harvested, site: Site) -> None:
-    geometry = _geometry(site, harvest)
-    if len(harvested.geometry.kernel_size) != len(geometry.kernel_size):
+    name = names[site.layer] if isinstance(names, dict) else site.layer
+    found = harvest.layer(name)
+    if found is None:
+        known = [harvested.layer for harvested in harvest.layers]
+        close = nearest(name, known, cutoff=0.5)
+        hint = "" if close is None else f"did you mean `{close}`? "
         raise UserError(
-            f"{_pair(harvest, harvested, site)}: their kernels have "
-            f"{len(harvested.geometry.kernel_size)} and {len(geometry.kernel_size)} sides; "
+            f"{site.layer}: {harvest.origin} has no measured layer `{name}` for this {ours}; "
+            f"{hint}it has {listed(known, 8)}; use `layers: depth`, or a map from our names to its",
+            code="MIM-V133",
+        )
+    if spec.kind is not None and found.kind != spec.kind:
+        raise UserError(
+            f"{site.layer}: {found} of {harvest.origin} corresponds to it, and `kind` is "
+            f"`{spec.kind}`; leave `kind` out, or name another layer",
+            code="MIM-V131",
+        )
+    return (Part(found, 1.0),), f"from {name} of {harvest.origin}"
+
+
+def _by_depth(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[Part, ...], str]:
+    kind = site.kind if spec.kind is None else spec.kind
+    candidates = [harvested for harvested in harvest.layers if harvested.kind == kind]
+    if not candidates:
+        firsts = {harvested.kind: str(harvested) for harvested in reversed(harvest.layers)}
+        kinds = list(dict.fromkeys(harvested.kind for harvested in harvest.layers))
+        raise UserError(
+            f"{site.layer}: {harvest.origin} has no layer of kind `{kind}` for this "
+            f"{described(site.kind, site.geometry)}; it has {', '.join(firsts[k] for k in kinds)} and the "
+            f"like; choose one of its kinds, e.g. `kind: {kinds[0]}`, or match other layers",
+            code="MIM-V134",
+        )
+    lower, share = depth_position(site.depth, len(candidates))
+    if spec.between == "nearest":
+        lower, share = lower + round(share), 0.0
+    first = candidates[lower]
+    at = f"depth {site.depth:.2f}"
+    if share == 0.0:
+        return (Part(first, 1.0),), f"{at} at {first.layer} of {harvest.origin}"
+    second = candidates[lower + 1]
+    parts = (Part(first, 1.0 - share), Part(second, share))
+    return parts, f"{at} between {first.layer} and {second.layer} of {harvest.origin}"
+
+
+# ------------------------------------------------------------------------------------------- geometries
+def _check(
+    harvested: Harvested, harvest: Harvest, site: Site, geometry: Geometry, channels: Channels
+) -> None:
+    """Refuse kernels of other dimensions, and what would leave a single number."""
+    theirs, ours = harvested.geometry.kernel_size, geometry.kernel_size
+    pair = (
+        f"{site.layer} ({described(site.kind, geometry)}) cannot start from {harvested} of {harvest.origin}"
+    )
+    if len(theirs) != len(ours):
+        raise UserError(
+            f"{pair}: their kernels have {len(theirs)} and {len(ours)} sides; "
             "choose layers of the same kind with `kind` or a map",
             code="MIM-V122",
         )
-
-
-def _check_structure(harvest: Harvest, parts: Sequence[Part], site: Site, channels: Channels) -> None:
-    """Refuse what would leave a single number: a spatial covariance over one pixel."""
-    geometry = _geometry(site, harvest)
-    for part in parts:
-        pixels = min(math.prod(part.harvested.geometry.kernel_size), math.prod(geometry.kernel_size))
-        if channels == "marginal" and pixels == 1:
-            raise UserError(
-                f"{_pair(harvest, part.harvested, site)}: their input channels differ, and there is "
-                "no kernel to transfer either; match layers of its width or with a kernel above 1×1, "
-                "or initialize this layer with an `init`",
-                code="MIM-V123",
-            )
+    if channels == "marginal" and min(math.prod(theirs), math.prod(ours)) == 1:
+        raise UserError(
+            f"{pair}: their input channels differ, and there is no kernel to transfer either; match "
+            "layers of its width or with a kernel above 1×1, or initialize this layer with an `init`",
+            code="MIM-V123",
+        )
 
 
 def _channels(spec: Transferred, harvest: Harvest, parts: Sequence[Part], geometry: Geometry) -> Channels:
@@ -136,11 +205,6 @@ def _channels_of(spec: Transferred, harvest: Harvest, harvested: Harvested, geom
     return spec.channels if own > 1 else "marginal"
 
 
-def _channel_count(channels: Channels, geometry: Geometry) -> int:
-    """Return the channels of the carried covariance: all of a filter's, or one for a spatial one."""
-    return 1 if channels == "marginal" else geometry.patch_channels
-
-
 def _steps(
     spec: Transferred, harvest: Harvest, parts: Sequence[Part], patch: PatchGeometry, channels: Channels
 ) -> tuple[str, ...]:
@@ -157,9 +221,10 @@ def _steps(
         elif before.channels != patch.channels:
             notes.append(f"{before.channels} input channels to their mean spatial covariance")
         if before.kernel_size != patch.kernel_size:
-            kept = "" if spec.keep == "nothing" else f", {spec.keep} kept"
-            corners = " by corners" if spec.align_corners else ""
-            notes.append(f"resized {_sides(before)}→{_sides(patch)}{corners}{kept}")
+            how = resize_text(
+                before.kernel_size, patch.kernel_size, keep=spec.keep, align_corners=spec.align_corners
+            )
+            notes.append(how)
     return tuple(dict.fromkeys(notes))
 
 
@@ -190,13 +255,3 @@ def _refinement(spec: Transferred) -> tuple[str, ...]:
         return ()
     notes = [] if spec.shrink == 0.0 else [f"shrunk {spec.shrink:.3g} toward its mean variance"]
     return tuple(notes if spec.rank is None else [*notes, f"rank {spec.rank}"])
-
-
-def _pair(harvest: Harvest, harvested: Harvested, site: Site) -> str:
-    """Name both layers and both geometries, as errors begin."""
-    ours = described(site.kind, site.geometry)
-    return f"{site.layer} ({ours}) cannot start from {harvested} of {harvest.origin}"
-
-
-def _sides(patch: PatchGeometry) -> str:
-    return "×".join(str(side) for side in patch.kernel_size)

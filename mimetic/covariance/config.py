@@ -9,18 +9,13 @@ from mimetic.config.base import (
     Count,
     Fraction,
     FromList,
-    Name,
     NonNegative,
     Positive,
     Section,
-    listed_once,
     validation_error,
 )
-from mimetic.config.errors import clipped
 from mimetic.config.registry import Component, Registered, Takes
-from mimetic.config.suggest import listed
-from mimetic.config.text.tree import shown
-from mimetic.models.config import Model
+from mimetic.covariance.trained_ref import TrainedRefField
 
 
 class CovarianceSource(Component, family="covariance"):
@@ -199,102 +194,6 @@ def expand_gain(value: Any) -> Any:
     return value
 
 
-SomeSeeds = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...],
-    Field(min_length=1),
-    FromList,
-    AfterValidator(listed_once("seed")),
-]
-
-
-class TrainedRef(Section):
-    """A trained network: a stage or an arm of the recipe, a trial, a checkpoint, or a published model."""
-
-    expected: ClassVar[str] = "a map such as `{stage: small}`"
-    alternatives: ClassVar[tuple[str, ...]] = ("stage", "arm", "trial", "run", "checkpoint", "weights")
-
-    stage: Name | None = Field(None, description="Name of a stage of this recipe, trained first.")
-    arm: Name | None = Field(None, description="Name of another arm of this recipe, trained before ours.")
-    seeds: Literal["own", "all"] | SomeSeeds = Field(
-        "own",
-        description="Which of its seeds, measured apart and averaged: the trial's own (all of them "
-        "where the stage has `seeds` of its own), all, or a list.",
-    )
-    trial: str | None = Field(None, min_length=1, description="Folder of a finished trial of ours.")
-    run: str | None = Field(
-        None, pattern=r"^[0-9a-f]{32}$", description="Id of the MLflow run of a finished trial of ours."
-    )
-    checkpoint: str | None = Field(
-        None, min_length=1, description="Weights in a file: safetensors, or a PyTorch state dict."
-    )
-    model: Annotated[Model, Registered("model")] | None = Field(
-        None, description="The network the checkpoint fits; the arm's own model unless given."
-    )
-    weights: str | None = Field(
-        None, min_length=1, description="Published weights of a torchvision or timm `model`, e.g. DEFAULT."
-    )
-
-    @property
-    def kind(self) -> str:
-        """Return the key that names the network, e.g. `stage`."""
-        return next(name for name in self.alternatives if getattr(self, name) is not None)
-
-    @property
-    def display_name(self) -> str:
-        """Return the network's name in plans and messages, e.g. `stage small`."""
-        if self.model is None or self.weights is None:
-            return f"{self.kind} {getattr(self, self.kind)}"
-        return f"{getattr(self.model, 'name', self.model.type_name())} with weights {self.weights}"
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        given = [name for name in self.alternatives if getattr(self, name) is not None]
-        if not given and self.model is not None:
-            hint = "add `checkpoint: …`, a file that holds them, or `weights: DEFAULT` for published ones"
-            raise validation_error("`model` alone has no trained weights", code="MIM-V201", hint=hint)
-        if len(given) != 1:
-            found = " and ".join(f"`{name}`" for name in given) if given else "nothing"
-            hint = "keep one of them" if given else "write, for example, `{stage: small}`"
-            raise validation_error(
-                f"give one of {listed(self.alternatives)}, found {found}",
-                code="MIM-V202",
-                at=tuple(given[1:2]),
-                hint=hint,
-            )
-        if self.seeds != "own" and self.stage is None and self.arm is None:
-            raise validation_error(
-                f"`seeds` chooses among the seeds of a stage or an arm, and this is a {given[0]}",
-                code="MIM-V203",
-                at=("seeds",),
-                hint="remove it",
-            )
-        if self.weights is not None and self.model is None:
-            hint = "say which, for example `model: {type: torchvision, name: resnet18}`"
-            raise validation_error(
-                "`weights` are those of a published model, which is missing", code="MIM-V204", hint=hint
-            )
-        if self.model is not None and self.checkpoint is None and self.weights is None:
-            hint = f"remove it: a {given[0]} knows its own model"
-            raise validation_error(
-                "`model` says what `checkpoint` or `weights` fit",
-                code="MIM-V205",
-                at=("model",),
-                hint=hint,
-            )
-        return self
-
-
-def no_text(value: Any) -> Any:
-    """Refuse a plain text: it could be the name of a stage, or a path."""
-    if isinstance(value, str):
-        key = "checkpoint" if "/" in value or value.endswith((".safetensors", ".pt", ".pth")) else "stage"
-        hint = f"write `from: {{{key}: {clipped(value)}}}`"
-        raise validation_error(
-            f"expected {TrainedRef.expected}, found {shown(value)}", code="MIM-V206", hint=hint
-        )
-    return value
-
-
 class Transferred(CovarianceSource):
     """Base of the covariances that are transferred from the layers of another network to ours."""
 
@@ -342,9 +241,7 @@ class Measured(
     takes: ClassVar[Takes | None] = "harvest"
     refined_on_transfer = False
 
-    from_: Annotated[TrainedRef, BeforeValidator(no_text, json_schema_input_type=TrainedRef)] = Field(
-        alias="from", description="The trained network."
-    )
+    from_: TrainedRefField = Field(alias="from", description="The trained network.")
 
     @property
     def needs_initial(self) -> bool:
@@ -381,7 +278,7 @@ class WeightStatistic(Measured):
 class Filters(
     WeightStatistic,
     type="filters",
-    measure="mimetic.covariance.filters:measure_filters",
+    measure="mimetic.covariance.weights:measure_filters",
     layers="mimetic.covariance.measure:spatial_layers",
 ):
     """Empirical covariance of a trained network's filters over their pixels (arXiv 2210.03651)."""
@@ -391,14 +288,13 @@ class Filters(
     centered: bool = Field(False, description="Subtract the mean filter.")
 
 
-class Nfm(WeightStatistic, type="nfm", measure="mimetic.covariance.nfm:measure_nfm"):
+class Nfm(WeightStatistic, type="nfm", measure="mimetic.covariance.weights:measure_nfm"):
     """Neural feature matrix WᵀW of a trained network's layer (arXiv 2309.00570)."""
 
     normalize: Literal["sum", "mean"] = Field("sum", description="Sum or mean over the filters.")
 
 
-def one_or_half(value: float) -> float:
-    """Refuse powers other than 1 and 0.5."""
+def _one_or_half(value: float) -> float:
     if value not in {0.5, 1.0}:
         raise validation_error(
             f"must be 1 or 0.5, found {value:g}",
@@ -406,6 +302,10 @@ def one_or_half(value: float) -> float:
             hint="1 is the matrix, 0.5 its square root",
         )
     return value
+
+
+Power = Annotated[float, AfterValidator(_one_or_half), Field(json_schema_extra={"enum": [0.5, 1.0]})]
+"""Power of an AGOP: the matrix or its square root."""
 
 
 class Agop(
@@ -416,11 +316,7 @@ class Agop(
 ):
     """Average gradient outer product over patches of a trained network's layer (arXiv 2309.00570)."""
 
-    power: Annotated[float, AfterValidator(one_or_half)] = Field(
-        1.0,
-        description="1 for the matrix, 0.5 for its square root.",
-        json_schema_extra={"enum": [0.5, 1.0]},
-    )
+    power: Power = Field(1.0, description="1 for the matrix, 0.5 for its square root.")
     images: Count = Field(256, description="Training images the gradients are taken at.")
     outputs: Count | None = Field(None, description="Use the first so many outputs; all unless given.")
     probes: Count | None = Field(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mimetic.covariance.linalg import compact, eigvalsh, smaller_gram
 from mimetic.errors import UserError
+from mimetic.graph.site import shape_text
 from mimetic.threads import one_thread
 
 _CHUNK = 2**20
@@ -43,7 +44,7 @@ class PatchGeometry:
         return self.channels * math.prod(self.kernel_size)
 
     def __str__(self) -> str:
-        return "×".join(str(side) for side in (self.channels, *self.kernel_size))
+        return shape_text((self.channels, *self.kernel_size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +120,6 @@ class Covariance:
         flat = self.factor_RD.flatten()
         with one_thread():
             return float(flat @ flat)
-
-    @property
-    def variance(self) -> Tensor:
-        """Return the diagonal of Σ, the variance of each coordinate."""
-        with one_thread():
-            return self.factor_RD.square().sum(dim=0)
 
     @property
     def independent_entries(self) -> float:

@@ -13,7 +13,7 @@ image: E[δ_v δ_vᵀ] = Σ_o δ_o δ_oᵀ, one backward per probe whatever the 
 Shapes: N images, K outputs, C cotangents, G groups, O outputs of a group, M positions.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,6 @@ from torch.func import functional_call
 from mimetic.covariance.capture import capture, eval_mode
 from mimetic.errors import UserError
 from mimetic.streams import generator
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,48 +41,30 @@ class Gram:
     probes: int | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cotangents:
     """What is sent back from the outputs.
 
     Attributes:
         outputs: Take the first so many outputs only.
-        basis_CK: Cotangents to send back instead of the K unit vectors, see `heads.output_basis`.
         probes: Send back so many random sign vectors per image instead of all outputs.
         seed: Seed of the probes, keyed by batch and probe.
-        chunk: Outputs sent back together by a batched backward; 1 for a plain loop, which is as fast on a
-            CPU unless the images are tiny.
     """
 
     outputs: int | None = None
-    basis_CK: Tensor | None = None
     probes: int | None = None
     seed: int = 0
-    chunk: int = 1
 
-    def of(self, logits_NK: Tensor, batch: int) -> Iterator[Tensor]:
-        """Yield cotangents of the shape of the logits of a batch, one per backward."""
-        basis_CK = self._basis(logits_NK)
+    def of(self, logits_NK: Tensor, batch: int) -> list[Tensor]:
+        """Return cotangents of the shape of the logits of a batch, one per backward."""
+        images, all_outputs = logits_NK.shape
+        count = all_outputs if self.outputs is None else min(self.outputs, all_outputs)
+        basis_CK = torch.eye(count, all_outputs, dtype=logits_NK.dtype, device=logits_NK.device)
         if self.probes is None:
-            for row_K in basis_CK:
-                yield row_K.expand_as(logits_NK)
-            return
-        for probe in range(self.probes):
-            stream = generator(self.seed, "probe", batch, probe)
-            bits = torch.randint(0, 2, (len(logits_NK), len(basis_CK)), generator=stream)
-            yield (2 * bits - 1).to(logits_NK) @ basis_CK
-
-    def _basis(self, logits_NK: Tensor) -> Tensor:
-        count = logits_NK.shape[1]
-        if self.basis_CK is not None:
-            if self.basis_CK.shape[1] != count:
-                raise UserError(
-                    f"the output basis is for {self.basis_CK.shape[1]} outputs, the model has {count}",
-                    code="MIM-V163",
-                )
-            return self.basis_CK.to(logits_NK)
-        kept = count if self.outputs is None else min(self.outputs, count)
-        return torch.eye(kept, count, dtype=logits_NK.dtype, device=logits_NK.device)
+            return [row_K.expand_as(logits_NK) for row_K in basis_CK]
+        streams = (generator(self.seed, "probe", batch, probe) for probe in range(self.probes))
+        signs = (torch.randint(0, 2, (images, count), generator=stream) for stream in streams)
+        return [(2 * bits - 1).to(logits_NK) @ basis_CK for bits in signs]
 
 
 def gradient_grams(
@@ -111,10 +91,11 @@ def gradient_grams(
         progress: Called with the number of images after each batch.
 
     Raises:
-        UserError: If there is no data, a layer is missing, of another kind or never called, the output is
-            no tensor of finite numbers, or a gradient is not finite.
+        UserError: If a layer is never called, the output is no tensor of finite numbers, or a gradient is
+            not finite.
     """
-    modules = {name: _layer(model, name) for name in layers}
+    everything = dict(model.named_modules())
+    modules = {name: everything[name] for name in layers}
     sums = {name: _zeros(module) for name, module in modules.items()}
     passes = [{name: module} for name, module in modules.items()] if drop_bias else [modules]
     cotangents = Cotangents() if cotangents is None else cotangents
@@ -124,18 +105,17 @@ def gradient_grams(
             for watched in passes:
                 points, logits_NK = _differentiable(model, watched, batch, drop_bias=drop_bias)
                 tensors = [point for _, point in points]
-                sent = list(cotangents.of(logits_NK, index))
-                for gradients in _gradients(logits_NK, tensors, sent, cotangents.chunk):
+                sent = cotangents.of(logits_NK, index)
+                for left, cotangent in zip(range(len(sent) - 1, -1, -1), sent, strict=True):
+                    gradients = torch.autograd.grad(
+                        logits_NK, tensors, cotangent, retain_graph=left > 0, allow_unused=True
+                    )
                     for (name, _), gradient in zip(points, gradients, strict=True):
-                        sums[name] += _gram(gradient, watched[name], len(sums[name]))
+                        if gradient is not None:
+                            sums[name] += _gram(gradient, watched[name], len(sums[name]))
             images += len(batch)
             if progress is not None:
                 progress(images)
-    if images == 0:
-        raise UserError(
-            "there is no data to measure gradients on; give at least one batch",
-            code="MIM-V161",
-        )
     for name, total in sums.items():
         if not bool(torch.isfinite(total).all()):
             raise UserError(
@@ -173,30 +153,6 @@ def _differentiable(
     return points, logits_NK
 
 
-def _gradients(
-    logits_NK: Tensor, points: list[Tensor], cotangents: list[Tensor], chunk: int
-) -> Iterator[tuple[Tensor, ...]]:
-    """Yield the gradients at the points, a chunk of cotangents at a time on a new first axis."""
-    for start in range(0, len(cotangents), chunk):
-        part = cotangents[start : start + chunk]
-        keep = start + chunk < len(cotangents)
-        if len(part) == 1:
-            found = torch.autograd.grad(logits_NK, points, part[0], retain_graph=keep, allow_unused=True)
-        else:
-            found = torch.autograd.grad(
-                logits_NK,
-                points,
-                torch.stack(part),
-                retain_graph=keep,
-                allow_unused=True,
-                is_grads_batched=True,
-            )
-        yield tuple(
-            torch.zeros_like(point) if gradient is None else gradient
-            for gradient, point in zip(found, points, strict=True)
-        )
-
-
 def _bias(module: nn.Module) -> Tensor | float:
     """Return a layer's bias in a shape that broadcasts over its output; 0 without one."""
     bias = module.bias
@@ -210,9 +166,7 @@ def _gram(gradient: Tensor, module: nn.Module, groups: int) -> Tensor:
     if isinstance(module, nn.Linear):
         delta_GOM = gradient.flatten(0, -2).T.unsqueeze(0)
         return (delta_GOM @ delta_GOM.mT).double()
-    # A batched backward brings one more leading axis: channels are counted from the end.
-    sides = len(module.kernel_size)  # type: ignore[arg-type]
-    delta_NCM = gradient.flatten(-sides).flatten(0, -3)
+    delta_NCM = gradient.flatten(2)
     images, channels, positions = delta_NCM.shape
     outputs = channels // groups
     if positions >= outputs:
@@ -220,24 +174,6 @@ def _gram(gradient: Tensor, module: nn.Module, groups: int) -> Tensor:
         return (delta_NGOM @ delta_NGOM.mT).double().sum(dim=0)
     delta_GOM = delta_NCM.transpose(0, 1).reshape(groups, outputs, -1)
     return (delta_GOM @ delta_GOM.mT).double()
-
-
-def _layer(model: nn.Module, name: str) -> nn.Module:
-    modules = dict(model.named_modules())
-    if name not in modules:
-        listed = ", ".join(f"`{known}`" for known in modules if known)
-        raise UserError(
-            f"the model has no layer `{name}` to measure gradients at; its layers are {listed}",
-            code="MIM-V165",
-        )
-    module = modules[name]
-    if not isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
-        raise UserError(
-            f"{name}: gradients are measured at convolutions and linear layers, and this is a "
-            f"{type(module).__name__}; leave it out",
-            code="MIM-V166",
-        )
-    return module
 
 
 def _zeros(module: nn.Module) -> Tensor:

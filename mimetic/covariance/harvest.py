@@ -15,7 +15,7 @@ from mimetic.covariance.algebra import mixed
 from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.layout import filter_shape
 from mimetic.errors import UserError
-from mimetic.graph.site import Geometry, Site
+from mimetic.graph.site import Geometry, Site, shape_text
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +96,7 @@ def described(kind: str, geometry: Geometry | None) -> str:
 
 def shape_of(geometry: Geometry) -> str:
     """Return the shape of a layer's filters, outputs first, e.g. `64×1×5×5`."""
-    return "×".join(str(side) for side in filter_shape(geometry))
+    return shape_text(filter_shape(geometry))
 
 
 def blank(site: Site) -> Harvested:
@@ -106,16 +106,11 @@ def blank(site: Site) -> Harvested:
 
 
 def averaged(harvests: Sequence[Harvest], *, origin: str) -> Harvest:
-    """Return the mean of the harvests of several networks of one architecture, layer by layer.
+    """Return the mean of the harvests of one or more networks of one architecture, layer by layer.
 
     Raises:
-        UserError: If their layers differ, or there are none.
+        UserError: If their layers differ.
     """
-    if not harvests:
-        raise UserError(
-            f"{origin}: there is no harvest to average; give at least one seed",
-            code="MIM-V171",
-        )
     first = harvests[0]
     for other in harvests[1:]:
         odd = {(h.layer, h.geometry) for h in first.layers} ^ {(h.layer, h.geometry) for h in other.layers}

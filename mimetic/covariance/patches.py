@@ -1,4 +1,4 @@
-"""Second moment of the data's own patches, and the whitening first layer made from it.
+"""Second moment of the data's own patches, and its inverse for whitening first layers.
 
 Shapes: N images, C channels, M patches, D = C·kernel coordinates in torch's order.
 """
@@ -18,9 +18,6 @@ from mimetic.errors import UserError
 from mimetic.graph.site import Site
 from mimetic.threads import one_thread
 
-EPSILON = 5e-4
-"""Added to the eigenvalues before whitening, as airbench does for images scaled to unit deviation."""
-
 
 def patch_covariance(
     batches_NCHW: Iterable[Tensor],
@@ -28,7 +25,6 @@ def patch_covariance(
     *,
     stride: int = 1,
     padding: int = 0,
-    centered: bool = False,
     source: str = "patches",
 ) -> Covariance:
     """Return the second moment of all patches of images, streamed batch by batch.
@@ -38,62 +34,33 @@ def patch_covariance(
         kernel_size: Sides of the patches.
         stride: Distance between patches.
         padding: Zeros around the images.
-        centered: Whether the mean patch is taken out.
         source: Name of the source for messages.
 
     Raises:
         UserError: If there is no data, or it holds values that are not finite.
     """
-    total_DD, mean_D, count, channels = torch.zeros(0), torch.zeros(0), 0, 0
+    total_DD, count, channels = torch.zeros(0), 0, 0
     for batch_NCHW in batches_NCHW:
         patches_MD = _patches(batch_NCHW, kernel_size, stride, padding)
         if count == 0:
             channels, size = batch_NCHW.shape[1], patches_MD.shape[1]
             total_DD = torch.zeros(size, size, dtype=torch.float64)
-            mean_D = torch.zeros(size, dtype=torch.float64)
         with one_thread():
             total_DD += (patches_MD.T @ patches_MD).double().cpu()
-            mean_D += patches_MD.sum(dim=0).double().cpu()
         count += len(patches_MD)
     if count == 0:
         raise UserError(
             f"{source}: there are no images, or they are smaller than {kernel_size}; give at least one",
             code="MIM-V042",
         )
-    second_DD, mean_D = total_DD / count, mean_D / count
+    second_DD = total_DD / count
     if not bool(torch.isfinite(second_DD).all()):
         raise UserError(
             f"{source}: the images have NaN or infinite values; check the data and its normalization",
             code="MIM-V043",
         )
-    matrix_DD = second_DD - torch.outer(mean_D, mean_D) if centered else second_DD
-    root_DD, _ = symmetric_root(matrix_DD)
+    root_DD, _ = symmetric_root(second_DD)
     return measured(root_DD, PatchGeometry(channels, kernel_size), source=source, samples=count)
-
-
-def whitening_filters(cov: Covariance, *, epsilon: float = EPSILON, negatives: bool = True) -> Tensor:
-    """Return the filters v_i / √(λ_i + ε) of a patch covariance, largest eigenvalue first.
-
-    Their answers on such patches are uncorrelated, of variance λ/(λ + ε). With their negatives behind
-    them a ReLU loses nothing (airbench, whose first layer they are). The sign of an eigenvector is fixed
-    by making its largest entry positive.
-
-    Args:
-        cov: Covariance of patches, uncentered for airbench.
-        epsilon: Keeps directions without variance from blowing up.
-        negatives: Whether the negatives follow.
-
-    Returns:
-        Filters (d or 2d, channels, *kernel), float64.
-    """
-    values_D, vectors_DD = eigh(smaller_gram(_square(cov.factor_RD)))
-    values_D, filters_DD = values_D.flip(0).clamp(min=0.0), vectors_DD.T.flip(0)
-    largest_D1 = filters_DD.abs().argmax(dim=1, keepdim=True)
-    filters_DD = filters_DD * filters_DD.gather(1, largest_D1).sign()
-    filters_DD = filters_DD / (values_D + epsilon).sqrt()[:, None]
-    if negatives:
-        filters_DD = torch.cat((filters_DD, -filters_DD))
-    return filters_DD.view(-1, cov.patch.channels, *cov.patch.kernel_size)
 
 
 def whitened(cov: Covariance, epsilon: float) -> Covariance:

@@ -13,7 +13,7 @@ from mimetic.config.registry import implementation
 from mimetic.covariance.config import Kaiming, MatchDefault, Scale, StudyCompat, Trace, Xavier
 from mimetic.covariance.covariance import Covariance
 from mimetic.errors import UserError
-from mimetic.graph.site import Geometry
+from mimetic.graph.site import Geometry, shape_text
 
 
 def fans(geometry: Geometry) -> tuple[int, int]:
@@ -41,7 +41,7 @@ def repeats(cov: Covariance, geometry: Geometry) -> int:
             return 1
         if patch.channels == 1:
             return geometry.patch_channels
-    filters = "×".join(str(side) for side in (geometry.patch_channels, *geometry.kernel_size))
+    filters = shape_text((geometry.patch_channels, *geometry.kernel_size))
     raise UserError(
         f"covariance `{cov.provenance.source}` over patches {patch} does not fit filters {filters} "
         "(channels × kernel); match other layers, or transfer the covariance",

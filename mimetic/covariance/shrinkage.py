@@ -1,15 +1,13 @@
 """Shrinkage: what of an estimated covariance is more than the noise of few samples.
 
-Linear shrinkage pulls Σ toward a simpler target, Σ' = (1 − α)·Σ + α·T: toward its own diagonal, or toward
-the isotropic matrix of the same trace. The intensity is given or estimated (Ledoit and Wolf, 2004, for the
-isotropic target; Schäfer and Strimmer, 2005, for the diagonal one). Spiked shrinkage works on the
+Linear shrinkage pulls Σ toward the isotropic matrix of the same trace, Σ' = (1 − α)·Σ + α·T; the intensity
+is given or estimated (Ledoit and Wolf, 2004). Spiked shrinkage works on the
 eigenvalues instead and removes the noise bulk of random matrix theory (arXiv 2409.19460).
 
 Shapes: H samples (filters), D coordinates, K eigenvalues.
 """
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,8 +18,6 @@ from mimetic.covariance.linalg import eigh, multiply, smaller_gram
 from mimetic.errors import UserError
 from mimetic.threads import one_thread
 
-Target = Literal["identity", "diagonal"]
-
 _NEGLIGIBLE = 1e-12
 _POINTS = 10_000
 
@@ -30,11 +26,11 @@ LARGEST = 2048
 
 
 @one_thread()
-def intensity(samples_HD: Tensor, *, target: Target = "identity") -> float:
+def intensity(samples_HD: Tensor) -> float:
     """Return the estimated best intensity α in [0, 1] for Σ = XᵀX/H of centered samples.
 
-    The ratio of the estimator's variance to its squared distance from the target, both summed over the
-    entries that the target changes; no d×d matrix is formed where H < d.
+    The ratio of the estimator's variance to its squared distance from the target; no d×d matrix is formed
+    where H < d.
     """
     samples = samples_HD.double()
     count, size = samples.shape
@@ -42,28 +38,18 @@ def intensity(samples_HD: Tensor, *, target: Target = "identity") -> float:
     diagonal = squares.mean(dim=0)
     norm = float(smaller_gram(samples).square().sum()) / count**2
     energy = float(squares.sum(dim=1).square().sum())
-    if target == "identity":
-        noise = (energy / count - norm) / count
-        distance = norm - float(diagonal.sum()) ** 2 / size
-    else:
-        own = float(diagonal.square().sum())
-        noise = ((energy - float(squares.square().sum())) / count - (norm - own)) / count
-        distance = norm - own
+    noise = (energy / count - norm) / count
+    distance = norm - float(diagonal.sum()) ** 2 / size
     return min(1.0, max(0.0, noise / distance)) if distance > 0.0 else 1.0
 
 
 @one_thread()
-def shrunk(cov: Covariance, alpha: float, *, target: Target = "identity") -> Covariance:
-    """Return (1 − α)·Σ + α·T with T = diag(Σ), or the isotropic matrix of Σ's trace; the trace is kept.
+def shrunk(cov: Covariance, alpha: float) -> Covariance:
+    """Return (1 − α)·Σ + α·T with T the isotropic matrix of Σ's trace.
 
     Raises:
-        UserError: If α is outside [0, 1], or d is so large that the full-rank result should not be formed.
+        UserError: If d is so large that the full-rank result should not be formed.
     """
-    if not 0.0 <= alpha <= 1.0:
-        raise UserError(
-            f"the shrinkage intensity must be in [0, 1], not {alpha}",
-            code="MIM-V211",
-        )
     size = cov.patch.size
     if size > LARGEST:
         raise UserError(
@@ -71,19 +57,15 @@ def shrunk(cov: Covariance, alpha: float, *, target: Target = "identity") -> Cov
             f"(limit {LARGEST}); shrink the spatial covariance instead",
             code="MIM-V212",
         )
-    mean = torch.full((size,), cov.trace / size, dtype=torch.float64)
-    variance_D = mean if target == "identity" else cov.variance
+    variance_D = torch.full((size,), cov.trace / size, dtype=torch.float64)
     factor_RD = torch.cat((math.sqrt(1.0 - alpha) * cov.factor_RD, torch.diag((alpha * variance_D).sqrt())))
-    return derived(cov, factor_RD, cov.patch, note=f"shrunk {alpha:.3g} toward its {_NAMES[target]}")
+    return derived(cov, factor_RD, cov.patch, note=f"shrunk {alpha:.3g} toward its mean variance")
 
 
 def refined(cov: Covariance, *, shrink: float, rank: int | None) -> Covariance:
     """Return a covariance shrunk toward its mean variance and cut to its leading eigenvectors."""
     found = shrunk(cov, shrink) if shrink > 0.0 else cov
     return found if rank is None or rank >= found.rank else truncated(found, rank)
-
-
-_NAMES: dict[Target, str] = {"identity": "mean variance", "diagonal": "diagonal"}
 
 
 def spiked(values_K: Tensor, gamma: float) -> Tensor:

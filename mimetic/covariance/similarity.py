@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.ambient import fixed_settings
+from mimetic.config.suggest import listed
 from mimetic.covariance.activations import alignment, steps
 from mimetic.covariance.algebra import bures_wasserstein
-from mimetic.covariance.filters import filter_covariance
 from mimetic.covariance.harvest import described
 from mimetic.covariance.layout import filters_of
-from mimetic.covariance.nfm import nfm
 from mimetic.covariance.procrustes import polar, rotated, width_scale
+from mimetic.covariance.weights import filter_covariance, nfm
 from mimetic.errors import UserError
 from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.names import canonical_modules
@@ -81,8 +81,9 @@ def similarities(
     left, right = _layers(one, names[0]), _layers(other, names[1])
     shared = [name for name in left if name in right and _comparable(left[name][1], right[name][1])]
     if not shared:
+        ours, theirs = (listed(layers) or "no layers with filters" for layers in (left, right))
         raise UserError(
-            f"{names[0]} ({_listing(left)}) and {names[1]} ({_listing(right)}) share no layer of one name "
+            f"{names[0]} ({ours}) and {names[1]} ({theirs}) share no layer of one name "
             "and kernel; compare networks of one architecture",
             code="MIM-V221",
         )
@@ -99,8 +100,8 @@ def similarities(
                 rotation_RN, features = met.rotation_RN / width_scale(met.rotation_RN), met.cosine
         first = before is None
         likeness = _likeness(name, left[name][2], right[name][2], rotation_RN, first=first, seed=seed)
-        said = [described(kind, geometry) for kind, geometry, _ in (left[name], right[name])]
-        found.append(Similarity(name, said[0], said[1], features, *likeness))
+        shapes = [described(kind, geometry) for kind, geometry, _ in (left[name], right[name])]
+        found.append(Similarity(name, shapes[0], shapes[1], features, *likeness))
     return tuple(found)
 
 
@@ -156,7 +157,7 @@ def _likeness(
     """Return the Bures cosines of filters, of the first network with itself by chance, and of kernels."""
     kernels = filters = chance = None
     if ours_OIK[0, 0].numel() > 1:
-        one, other = (filter_covariance(w, centered=False, ddof=0) for w in (ours_OIK, theirs_OIK))
+        one, other = (filter_covariance(w, centered=False) for w in (ours_OIK, theirs_OIK))
         _, kernels = bures_wasserstein(one, other)
     if rotation_RN is not None or (first and ours_OIK.shape[1:] == theirs_OIK.shape[1:]):
         channels = ours_OIK.shape[1]
@@ -169,7 +170,3 @@ def _likeness(
         one, other, third = (nfm(w, normalize="mean") for w in (ours_OIK, theirs_OIK, turned_OIK))
         filters, chance = bures_wasserstein(one, other)[1], bures_wasserstein(one, third)[1]
     return filters, chance, kernels
-
-
-def _listing(layers: dict[str, _Layer]) -> str:
-    return ", ".join(f"`{name}`" for name in layers) if layers else "no layers with filters"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mimetic.covariance.covariance import Covariance, PatchGeometry, derived
-from mimetic.errors import UserError
+from mimetic.graph.site import shape_text
 from mimetic.threads import one_thread
 
 Keep = Literal["nothing", "trace", "pixel"]
@@ -55,20 +55,11 @@ def resized(
         cov: A covariance over patches with as many kernel sides.
         kernel_size: The new sides.
         align_corners: Whether the outer pixels stay on the outer pixels.
-        keep: What is held by a factor afterwards; the paper's own choice is not known.
-
-    Raises:
-        UserError: If the number of sides differs.
+        keep: What a factor restores afterwards; the paper's own choice is not known.
     """
     before, rank = cov.patch.kernel_size, cov.rank
     if before == kernel_size:
         return cov
-    if len(before) != len(kernel_size) or min(kernel_size, default=0) < 1:
-        raise UserError(
-            f"covariance `{cov.provenance.source}` over a kernel {_sides(before)} cannot be resized to "
-            f"{_sides(kernel_size)}: the number of sides differs",
-            code="MIM-V241",
-        )
     factor = cov.factor_RD.view(rank, cov.patch.channels, *before)
     for axis, (old, new) in enumerate(zip(before, kernel_size, strict=True), start=2):
         matrix = interpolation(new, old, align_corners=align_corners)
@@ -81,10 +72,15 @@ def resized(
         cov,
         flat_RD,
         PatchGeometry(cov.patch.channels, kernel_size),
-        note=f"resized {_sides(before)}→{_sides(kernel_size)}"
-        + (" by corners" if align_corners else "")
-        + ("" if keep == "nothing" else f", {keep} kept"),
+        note=resize_text(before, kernel_size, keep=keep, align_corners=align_corners),
     )
+
+
+def resize_text(before: tuple[int, ...], after: tuple[int, ...], *, keep: Keep, align_corners: bool) -> str:
+    """Describe a change of kernel size for a provenance."""
+    corners = " by corners" if align_corners else ""
+    kept = "" if keep == "nothing" else f", {keep} kept"
+    return f"resized {shape_text(before)}→{shape_text(after)}{corners}{kept}"
 
 
 def depth_position(depth: float, layers: int) -> tuple[int, float]:
@@ -106,16 +102,7 @@ def with_channels(cov: Covariance, matrix_NC: Tensor, *, note: str) -> Covarianc
         cov: A covariance over C channels.
         matrix_NC: The map M to N channels.
         note: What it does, for the provenance.
-
-    Raises:
-        UserError: If M does not start from the covariance's channels.
     """
-    if matrix_NC.shape[1] != cov.patch.channels:
-        raise UserError(
-            f"covariance `{cov.provenance.source}` has {cov.patch.channels} channels; "
-            f"a map from {matrix_NC.shape[1]} channels does not apply",
-            code="MIM-V242",
-        )
     factor = cov.factor_RD.view(cov.rank, cov.patch.channels, -1)
     with one_thread():
         mapped_RND = torch.einsum("nc,rcd->rnd", matrix_NC.double(), factor)
@@ -152,25 +139,10 @@ def grey_from_rgb(cov: Covariance) -> Covariance:
 
     The filter then answers a grey image as the original answers it copied into three channels.
     """
-    _needs(cov, _RGB, "RGB")
     return with_channels(cov, torch.ones(1, _RGB, dtype=torch.float64), note="RGB summed to grey")
 
 
 def rgb_from_grey(cov: Covariance) -> Covariance:
     """Return the covariance of filters on RGB images: a third of the grey filter in every channel."""
-    _needs(cov, 1, "grey")
     matrix_NC = torch.full((_RGB, 1), 1.0 / _RGB, dtype=torch.float64)
     return with_channels(cov, matrix_NC, note="grey spread over RGB")
-
-
-def _needs(cov: Covariance, channels: int, what: str) -> None:
-    if cov.patch.channels != channels:
-        raise UserError(
-            f"covariance `{cov.provenance.source}` has {cov.patch.channels} input channels, "
-            f"not the {channels} of {what} images",
-            code="MIM-V243",
-        )
-
-
-def _sides(kernel_size: tuple[int, ...]) -> str:
-    return "×".join(str(side) for side in kernel_size) if kernel_size else "without sides"

@@ -1,11 +1,16 @@
 """Sites: the places of a network where an initializer acts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mimetic.graph.config import SiteKind
 from mimetic.graph.structure import Slot, Structure
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    """Write a shape: `64×1×5×5`."""
+    return "×".join(map(str, shape)) or "a number"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ The functions have the signature `initializers.resolved.InitFunction`.
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from mimetic.config.base import Count, Fraction, FromList, NonNegative, Positive, validation_error
 from mimetic.config.registry import Component
-from mimetic.covariance.config import TrainedRef, no_text
+from mimetic.covariance.trained_ref import TrainedRefField
 
 
 class Init(Component, family="init"):
@@ -43,9 +43,7 @@ class FromNetwork(Init):
 
     takes = "network"
 
-    from_: Annotated[TrainedRef, BeforeValidator(no_text, json_schema_input_type=TrainedRef)] = Field(
-        alias="from", description="The trained network."
-    )
+    from_: TrainedRefField = Field(alias="from", description="The trained network.")
 
 
 Nonlinearity = Literal[

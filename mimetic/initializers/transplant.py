@@ -21,7 +21,7 @@ from mimetic.covariance.context import Context
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import RunError, UserError
 from mimetic.graph.names import canonical_parameters
-from mimetic.graph.site import Parameter, Site
+from mimetic.graph.site import Parameter, Site, shape_text
 from mimetic.initializers.config import FromNetwork, WeightSelection, WeightTiling
 from mimetic.initializers.resolved import ResolvedInit, Streams, source_network
 
@@ -152,7 +152,8 @@ def _transplant(
         arguments={**spec.model_dump(by_alias=True, exclude={"type"}, exclude_none=True), **version},
         sample=sample,
         notes=tuple(
-            f"{local}: {_sides(shapes[name])} → {_sides(site.parameter(local).shape)} of {origin}, `{name}`"
+            f"{local}: {shape_text(shapes[name])} → {shape_text(site.parameter(local).shape)} of {origin}, "
+            f"`{name}`"
             for local, name in sources.items()
         ),
     )
@@ -203,7 +204,3 @@ def _repeated_block(block: int, *, ours: int, theirs: int) -> int:
         return theirs - 1
     middle = theirs - 2
     return 1 + (block - 1) % middle if middle > 0 else block * theirs // ours
-
-
-def _sides(shape: Shape) -> str:
-    return "×".join(map(str, shape))

@@ -20,22 +20,12 @@ import math
 import torch
 from torch import Tensor
 
-from mimetic.kernels.cntk import (
-    angle_share,
-    block_side,
-    correlations,
-    scaled,
-    sine,
-    tile_of,
-    tile_size,
-)
+from mimetic.kernels.cntk import angle_share, block_side, correlations, scaled, sine, tile_size
 from mimetic.kernels.patches import (
-    Architecture,
-    Features,
     Patches,
+    PatchInputs,
     Progress,
     no_progress,
-    prepare,
     spread_windows,
     tiles,
     window_sums,
@@ -52,10 +42,8 @@ def patch_agop(
     images_SCHW: Tensor,
     others_MCHW: Tensor,
     alpha_MK: Tensor,
-    architecture: Architecture,
+    inputs: PatchInputs,
     *,
-    features: Features,
-    factor_DD: Tensor | None = None,
     progress: Progress = no_progress,
 ) -> Tensor:
     """Return G = (1/S) Σ_x Σ_o Σ_p g gᵀ of the predictor's gradients by raw patches, (D, D) float64.
@@ -64,12 +52,10 @@ def patch_agop(
         images_SCHW: Images at which gradients are taken, as stored.
         others_MCHW: The training images.
         alpha_MK: Coefficients of the predictor, float64.
-        architecture: The kernel's network.
-        features: Converts them to the kernel's input; determines dtype and device of the computation.
-        factor_DD: The symmetric matrix F of the kernel; the identity if None.
+        inputs: From images to the kernel's patches.
         progress: Called with the fraction that is done.
     """
-    one = prepare(features(images_SCHW[:1]), architecture)
+    one = inputs.prepare(images_SCHW[:1])
     positions, _, coordinates = one.unit_PND.shape
     device, dtype = one.unit_PND.device, one.unit_PND.dtype
     alpha = alpha_MK.to(device, dtype)
@@ -79,15 +65,13 @@ def patch_agop(
     runs = tiles(len(images_SCHW), batch)
     others = tiles(len(others_MCHW), tile_size(positions, coordinates, device))
     for i, chosen in enumerate(runs):
-        here = tile_of(images_SCHW, features, architecture, factor_DD, chosen)
-        gradients = _Gradients(here, alpha.shape[1], architecture)
+        gradients = _Gradients(inputs.prepare(images_SCHW[slice(*chosen)]), alpha.shape[1])
         for j, bounds in enumerate(others):
-            there = tile_of(others_MCHW, features, architecture, factor_DD, bounds)
-            gradients.add(there, alpha[slice(*bounds)])
+            gradients.add(inputs.prepare(others_MCHW[slice(*bounds)]), alpha[slice(*bounds)])
             progress((i + (j + 1) / len(others)) / len(runs))
         total_DD += gradients.outer_products().double().cpu()
-    if factor_DD is not None:
-        root_DD = factor_DD.double().cpu()
+    if inputs.factor_DD is not None:
+        root_DD = inputs.factor_DD.double().cpu()
         total_DD = root_DD @ total_DD @ root_DD
     return torch.nan_to_num(total_DD / len(images_SCHW), nan=0.0)
 
@@ -95,9 +79,9 @@ def patch_agop(
 class _Gradients:
     """Accumulates the terms of the gradients at some images over training images."""
 
-    def __init__(self, here: Patches, outputs: int, architecture: Architecture) -> None:
+    def __init__(self, here: Patches, outputs: int) -> None:
         positions, count, coordinates = here.unit_PND.shape
-        self.here, self.architecture = here, architecture
+        self.here = here
         self.cross_PBD = here.unit_PND.new_zeros(positions, outputs * count, coordinates)
         self.own = [here.unit_PND.new_zeros(rows * columns, count, outputs) for rows, columns in here.grids]
 
@@ -107,7 +91,7 @@ class _Gradients:
         pairs = block_side(positions, self.here.unit_PND.device) ** 2
         for bounds in tiles(len(there), max(1, pairs // count)):
             part, alpha = there.part(*bounds), alpha_MK[slice(*bounds)]
-            slope_PSM, own = _pair_slopes(self.here, part, self.architecture)
+            slope_PSM, own = _pair_slopes(self.here, part)
             for total_PSK, slopes in zip(self.own, own, strict=True):
                 total_PSK.add_(slopes @ alpha)
             # Multiply outputs into the smaller side: outputs × images rows, not outputs × coordinates.
@@ -121,7 +105,7 @@ class _Gradients:
         positions, count, coordinates = here.unit_PND.shape
         by_norm_PSK = self.own[-1]
         for layer in range(len(self.own) - 2, -1, -1):
-            spread = spread_windows(by_norm_PSK, here.grids[layer + 1], self.architecture.patch_size)
+            spread = spread_windows(by_norm_PSK, here.grids[layer + 1], here.side)
             by_norm_PSK = self.own[layer] + spread
         patches_PSD = here.unit_PND * here.roots[0][:, :, None] * math.sqrt(here.channels)
         gradient_PKSD = self.cross_PBD.view(positions, -1, count, coordinates)
@@ -130,14 +114,14 @@ class _Gradients:
         return flat_BD.T @ flat_BD / here.channels**2
 
 
-def _pair_slopes(left: Patches, right: Patches, architecture: Architecture) -> tuple[Tensor, list[Tensor]]:
+def _pair_slopes(left: Patches, right: Patches) -> tuple[Tensor, list[Tensor]]:
     """Return ∂K/∂Σ of the first layer and ∂K/∂Q of each, maps (P_ℓ, S, M) for every pair."""
-    correlation, tangent = _forward(left, right, architecture)
+    correlation, tangent = _forward(left, right)
     count = left.grids[-1][0] * left.grids[-1][1]
     by_covariance = torch.full_like(correlation[-1], 1.0 / count)
     by_tangent = by_covariance.clone()
     own: list[Tensor] = []
-    for layer in range(architecture.depth - 1, -1, -1):
+    for layer in range(len(left.grids) - 1, -1, -1):
         rho = correlation[layer]
         across = sine(rho)
         sharp = tangent[layer].mul_(by_tangent).div_(math.pi).div_(across)
@@ -152,19 +136,18 @@ def _pair_slopes(left: Patches, right: Patches, architecture: Architecture) -> t
         by_tangent.mul_(share)
         by_covariance.mul_(share).add_(sharp).add_(by_tangent)  # Σ also enters Θ of its layer
         if layer > 0:
-            grid, side = left.grids[layer], architecture.patch_size
-            by_covariance = spread_windows(by_covariance, grid, side)
-            by_tangent = spread_windows(by_tangent, grid, side)
+            by_covariance = spread_windows(by_covariance, left.grids[layer], left.side)
+            by_tangent = spread_windows(by_tangent, left.grids[layer], left.side)
     return by_covariance, own[::-1]
 
 
-def _forward(left: Patches, right: Patches, architecture: Architecture) -> tuple[list[Tensor], list[Tensor]]:
+def _forward(left: Patches, right: Patches) -> tuple[list[Tensor], list[Tensor]]:
     """Return the ρ and Θ that enter each layer, the intermediates of `cntk.pair_block`."""
     correlation = correlations(left, right)
     tangent = scaled(correlation.clone(), left.roots[0], right.roots[0])
     correlations_, tangents = [correlation], [tangent]
-    for layer in range(1, architecture.depth):
-        grid, side = left.grids[layer - 1], architecture.patch_size
+    for layer in range(1, len(left.grids)):
+        grid, side = left.grids[layer - 1], left.side
         share = angle_share(correlation)
         grown = tangent * share
         covariance = share.mul_(correlation).add_(sine(correlation), alpha=1.0 / math.pi)

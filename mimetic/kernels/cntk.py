@@ -23,16 +23,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from mimetic.kernels.patches import (
-    Architecture,
-    Features,
-    Patches,
-    Progress,
-    no_progress,
-    prepare,
-    tiles,
-    window_sums,
-)
+from mimetic.kernels.patches import Patches, PatchInputs, Progress, no_progress, tiles, window_sums
 
 MAP_ELEMENTS = {"cpu": 2**18, "cuda": 2**25}
 """Pairs × positions of one block: a megabyte of float32 stays in a core's cache."""
@@ -51,44 +42,23 @@ def tile_size(positions: int, coordinates: int, device: torch.device) -> int:
     return max(1, TILE_ELEMENTS.get(device.type, 2**22) // (positions * coordinates))
 
 
-def tile_of(
-    images_NCHW: Tensor,
-    features: Features,
-    architecture: Architecture,
-    factor_DD: Tensor | None,
-    bounds: tuple[int, int],
-) -> Patches:
-    """Return the patches of a range of images."""
-    return prepare(features(images_NCHW[bounds[0] : bounds[1]]), architecture, factor_DD)
-
-
-def kernel(
-    images_NCHW: Tensor,
-    architecture: Architecture,
-    *,
-    features: Features,
-    factor_DD: Tensor | None = None,
-    progress: Progress = no_progress,
-) -> Tensor:
+def kernel(images_NCHW: Tensor, inputs: PatchInputs, *, progress: Progress = no_progress) -> Tensor:
     """Return K(X, X) as (N, N) in float64 on the CPU, exactly symmetric.
 
     Args:
         images_NCHW: Images as stored.
-        architecture: The kernel's network.
-        features: Converts them to the kernel's input; determines dtype and device of the computation.
-        factor_DD: The matrix F that multiplies each patch; the identity if None.
+        inputs: From images to the kernel's patches.
         progress: Called with the fraction that is done.
     """
     count = len(images_NCHW)
     found_NN = torch.empty(count, count, dtype=torch.float64)
-    size = _tile_size(images_NCHW, architecture, features)
-    runs = tiles(count, size)
+    runs = tiles(count, _tile_size(images_NCHW, inputs))
     for i, rows in enumerate(runs):
-        left = tile_of(images_NCHW, features, architecture, factor_DD, rows)
+        left = inputs.prepare(images_NCHW[slice(*rows)])
         for j, columns in enumerate(runs[i:], start=i):
             same = i == j
-            right = left if same else tile_of(images_NCHW, features, architecture, factor_DD, columns)
-            block_NM = _tile_pairs(left, right, architecture, symmetric=same)
+            right = left if same else inputs.prepare(images_NCHW[slice(*columns)])
+            block_NM = _tile_pairs(left, right, symmetric=same)
             found_NN[slice(*rows), slice(*columns)] = block_NM
             found_NN[slice(*columns), slice(*rows)] = block_NM.T
             progress((i + (j - i + 1) / (len(runs) - i)) / len(runs))
@@ -96,33 +66,27 @@ def kernel(
 
 
 def kernel_rows(
-    images_NCHW: Tensor,
-    others_MCHW: Tensor,
-    architecture: Architecture,
-    *,
-    features: Features,
-    factor_DD: Tensor | None = None,
-    progress: Progress = no_progress,
+    images_NCHW: Tensor, others_MCHW: Tensor, inputs: PatchInputs, *, progress: Progress = no_progress
 ) -> Iterator[Tensor]:
     """Yield K(X, X') in blocks of rows, float64 on the CPU; the arguments are those of `kernel`."""
-    size = _tile_size(images_NCHW, architecture, features)
+    size = _tile_size(images_NCHW, inputs)
     runs, against = tiles(len(images_NCHW), size), tiles(len(others_MCHW), size)
     for i, rows in enumerate(runs):
-        left = tile_of(images_NCHW, features, architecture, factor_DD, rows)
+        left = inputs.prepare(images_NCHW[slice(*rows)])
         parts = []
         for j, columns in enumerate(against):
-            right = tile_of(others_MCHW, features, architecture, factor_DD, columns)
-            parts.append(_tile_pairs(left, right, architecture, symmetric=False))
+            right = inputs.prepare(others_MCHW[slice(*columns)])
+            parts.append(_tile_pairs(left, right, symmetric=False))
             progress((i + (j + 1) / len(against)) / len(runs))
         yield torch.cat(parts, dim=1)
 
 
-def _tile_size(images_NCHW: Tensor, architecture: Architecture, features: Features) -> int:
-    one = prepare(features(images_NCHW[:1]), architecture)
+def _tile_size(images_NCHW: Tensor, inputs: PatchInputs) -> int:
+    one = inputs.prepare(images_NCHW[:1])
     return tile_size(one.unit_PND.shape[0], one.unit_PND.shape[2], one.unit_PND.device)
 
 
-def _tile_pairs(left: Patches, right: Patches, architecture: Architecture, *, symmetric: bool) -> Tensor:
+def _tile_pairs(left: Patches, right: Patches, *, symmetric: bool) -> Tensor:
     """Return the kernel of two tiles, block by block; of one tile with itself from half of the pairs."""
     side = block_side(left.unit_PND.shape[0], left.unit_PND.device)
     found_NM = torch.empty(len(left), len(right), dtype=torch.float64)
@@ -133,24 +97,24 @@ def _tile_pairs(left: Patches, right: Patches, architecture: Architecture, *, sy
             if symmetric and others[0] < rows[0]:
                 found_NM[slice(*rows), slice(*others)] = found_NM[slice(*others), slice(*rows)].T
                 continue
-            found_NM[slice(*rows), slice(*others)] = pair_block(one, right.part(*others), architecture).cpu()
+            found_NM[slice(*rows), slice(*others)] = pair_block(one, right.part(*others)).cpu()
     if symmetric:
         lower_NN = found_NM.tril(-1)  # diagonal blocks were computed twice: use one half
         found_NM = lower_NN + lower_NN.T
-        found_NM.diagonal().copy_(diagonal(left, architecture))
+        found_NM.diagonal().copy_(diagonal(left))
     return found_NM
 
 
-def pair_block(left: Patches, right: Patches, architecture: Architecture) -> Tensor:
+def pair_block(left: Patches, right: Patches) -> Tensor:
     """Return the kernel of every pair of a few images, (N, M)."""
     correlation = correlations(left, right)
     tangent = scaled(correlation.clone(), left.roots[0], right.roots[0])
     covariance = tangent
-    for layer in range(architecture.depth):
+    for layer in range(len(left.grids)):
         if layer > 0:
             grid = left.grids[layer - 1]
-            covariance = window_sums(covariance, grid, architecture.patch_size)
-            tangent = window_sums(tangent, grid, architecture.patch_size).add_(covariance)
+            covariance = window_sums(covariance, grid, left.side)
+            tangent = window_sums(tangent, grid, left.side).add_(covariance)
             correlation = scaled(covariance, left.inverses[layer], right.inverses[layer]).clamp_(-1.0, 1.0)
         share = angle_share(correlation)
         tangent.mul_(share)
@@ -159,7 +123,7 @@ def pair_block(left: Patches, right: Patches, architecture: Architecture) -> Ten
     return tangent.add_(covariance).mean(dim=0)
 
 
-def diagonal(patches: Patches, architecture: Architecture) -> Tensor:
+def diagonal(patches: Patches) -> Tensor:
     """Return K(x, x) of each image, float64: ρ = 1 in every layer, without the rounding of arccos.
 
     With ρ = 1, Θ of a layer is its window sum plus Q, and Σ is Q.
@@ -167,8 +131,8 @@ def diagonal(patches: Patches, architecture: Architecture) -> Tensor:
     covariance_PN = patches.roots[0].double().square()
     tangent_PN = covariance_PN
     for grid in patches.grids[:-1]:
-        covariance_PN = window_sums(covariance_PN, grid, architecture.patch_size)
-        tangent_PN = window_sums(tangent_PN, grid, architecture.patch_size) + covariance_PN
+        covariance_PN = window_sums(covariance_PN, grid, patches.side)
+        tangent_PN = window_sums(tangent_PN, grid, patches.side) + covariance_PN
     return (tangent_PN + covariance_PN).mean(dim=0).cpu()
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from mimetic.config.base import Count, Fraction, FromList, Positive, listed_once
 from mimetic.config.registry import Component
-from mimetic.covariance.config import one_or_half
+from mimetic.covariance.config import Power
 
 Ridges = Annotated[
     tuple[Positive, ...], Field(min_length=1, max_length=32), FromList, AfterValidator(listed_once("ridge"))
@@ -56,10 +56,8 @@ class Iterated(Learner):
         "validation",
         description="The round that counts: the most accurate on validation images, or the last one.",
     )
-    power: Annotated[float, AfterValidator(one_or_half)] = Field(
-        1.0,
-        description="Power of the AGOP that features are multiplied by: 1, or 0.5 for its square root.",
-        json_schema_extra={"enum": [0.5, 1.0]},
+    power: Power = Field(
+        1.0, description="Power of the AGOP that features are multiplied by: 1, or 0.5 for its square root."
     )
 
     @property
@@ -107,10 +105,8 @@ class ConvRfm(
 ):
     """Convolutional recursive feature machine: CNTK, patches weighted by their AGOP (arXiv 2309.00570)."""
 
-    power: Annotated[float, AfterValidator(one_or_half)] = Field(
-        0.5,
-        description="Power of the AGOP that patches are multiplied by: 0.5, the published `sqrtM`, or 1.",
-        json_schema_extra={"enum": [0.5, 1.0]},
+    power: Power = Field(
+        0.5, description="Power of the AGOP that patches are multiplied by: 0.5, the published `sqrtM`, or 1."
     )
     agop_images: Count = Field(
         20, description="Number of training images, the first ones, at which gradients are taken."

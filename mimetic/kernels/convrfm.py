@@ -31,7 +31,7 @@ from mimetic.kernels.agop import patch_agop
 from mimetic.kernels.cntk import kernel, kernel_rows
 from mimetic.kernels.config import Cntk, Convolutional, ConvRfm, DeepConvRfm
 from mimetic.kernels.learn import LearnerPlan, Round, selected
-from mimetic.kernels.patches import Architecture, Features, Progress
+from mimetic.kernels.patches import Architecture, Features, PatchInputs, Progress
 from mimetic.kernels.problem import Problem
 from mimetic.kernels.ridge import Fitted, fit_and_score
 from mimetic.streams import generator
@@ -113,21 +113,14 @@ def cntk_round(
     spec: Convolutional, problem: Problem, architecture: Architecture, factor_DD: Tensor | None
 ) -> Fitted:
     """Fit the CNTK on patches times F."""
-    images, features = problem.train.pixels_NCHW, problem.features
+    images, inputs = problem.train.pixels_NCHW, PatchInputs(architecture, problem.features, factor_DD)
     # Half of the pairs of training images are computed, and all pairs with other images.
     pairs = [len(images) / 2.0, *(float(len(split)) for split in problem.evaluation_splits().values())]
     parts = _split_progress(problem.progress, pairs)
-    kernel_NN = kernel(images, architecture, features=features, factor_DD=factor_DD, progress=next(parts))
+    kernel_NN = kernel(images, inputs, progress=next(parts))
 
     def rows(split: Images) -> Iterator[Tensor]:
-        return kernel_rows(
-            split.pixels_NCHW,
-            images,
-            architecture,
-            features=features,
-            factor_DD=factor_DD,
-            progress=next(parts),
-        )
+        return kernel_rows(split.pixels_NCHW, images, inputs, progress=next(parts))
 
     return fit_and_score(kernel_NN, problem, rows, spec.ridge)
 
@@ -183,9 +176,7 @@ def _level(
                 problem.train.pixels_NCHW[: spec.agop_images],
                 problem.train.pixels_NCHW,
                 fitted.alpha_RNK[-1 if spec.compat else fitted.index],
-                architecture,
-                features=problem.features,
-                factor_DD=factor_DD,
+                PatchInputs(architecture, problem.features, factor_DD),
                 progress=lambda _fraction: problem.progress(1.0),
             )
             factor_DD, matrix_DD = learned(agop_DD, power=spec.power, threshold=spec.threshold)

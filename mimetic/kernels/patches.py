@@ -9,7 +9,7 @@ in rows and columns.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,6 +60,7 @@ class Patches:
         roots: √Q_ℓ at each position of each image, one (P_ℓ, N) per layer.
         inverses: 1/√Q_ℓ, or zero if Q_ℓ is zero.
         grids: Rows and columns of positions of each layer.
+        side: Side of every convolution.
         channels: Channels of the images, the c of Σ = ⟨u, u'⟩/c.
     """
 
@@ -67,6 +68,7 @@ class Patches:
     roots: tuple[Tensor, ...]
     inverses: tuple[Tensor, ...]
     grids: tuple[tuple[int, int], ...]
+    side: int
     channels: int
 
     def __len__(self) -> int:
@@ -75,42 +77,45 @@ class Patches:
 
     def part(self, start: int, stop: int) -> "Patches":
         """Return the patches of some of the images."""
-        return Patches(
-            self.unit_PND[:, start:stop],
-            tuple(root_PN[:, start:stop] for root_PN in self.roots),
-            tuple(inverse_PN[:, start:stop] for inverse_PN in self.inverses),
-            self.grids,
-            self.channels,
+        return replace(
+            self,
+            unit_PND=self.unit_PND[:, start:stop],
+            roots=tuple(root_PN[:, start:stop] for root_PN in self.roots),
+            inverses=tuple(inverse_PN[:, start:stop] for inverse_PN in self.inverses),
         )
 
 
-def raw_patches(images_NCHW: Tensor, architecture: Architecture) -> Tensor:
-    """Return every patch at stride 1 as (P, N, D)."""
-    side = architecture.patch_size
-    around = side // 2 if architecture.padding else 0
-    return functional.unfold(images_NCHW, side, padding=around).permute(2, 0, 1).contiguous()
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchInputs:
+    """From stored images to the patches of a kernel.
 
-
-def prepare(images_NCHW: Tensor, architecture: Architecture, factor_DD: Tensor | None = None) -> Patches:
-    """Return the patches of images times F, with the norms of all layers.
-
-    Args:
-        images_NCHW: Images in floating point, on the device that computes.
+    Attributes:
         architecture: The kernel's network.
-        factor_DD: The symmetric matrix F; the identity if None.
+        features: Converts stored images to the kernel's input, of the dtype and device that compute.
+        factor_DD: The symmetric matrix F that multiplies each patch; the identity if None.
     """
-    patches_PND = raw_patches(images_NCHW, architecture)
-    if factor_DD is not None:
-        patches_PND = patches_PND @ factor_DD.to(patches_PND)
-    channels = images_NCHW.shape[1]
-    grids = architecture.grids(images_NCHW.shape[2], images_NCHW.shape[3])
-    norm_PN = patches_PND.norm(dim=2)
-    unit_PND = patches_PND.mul_(_inverse(norm_PN)[:, :, None])
-    squares = [norm_PN.square() / channels]
-    for grid in grids[:-1]:  # ReLU scaled by √2 preserves Q; windows sum it
-        squares.append(window_sums(squares[-1], grid, architecture.patch_size))
-    roots = tuple(square_PN.sqrt() for square_PN in squares)
-    return Patches(unit_PND, roots, tuple(_inverse(root_PN) for root_PN in roots), grids, channels)
+
+    architecture: Architecture
+    features: Features
+    factor_DD: Tensor | None = None
+
+    def prepare(self, pixels_NCHW: Tensor) -> Patches:
+        """Return the patches of images times F at stride 1, with the norms of all layers."""
+        images_NCHW, side = self.features(pixels_NCHW), self.architecture.patch_size
+        around = side // 2 if self.architecture.padding else 0
+        patches_PND = functional.unfold(images_NCHW, side, padding=around).permute(2, 0, 1).contiguous()
+        if self.factor_DD is not None:
+            patches_PND = patches_PND @ self.factor_DD.to(patches_PND)
+        _, channels, height, width = images_NCHW.shape
+        grids = self.architecture.grids(height, width)
+        norm_PN = patches_PND.norm(dim=2)
+        unit_PND = patches_PND.mul_(_inverse(norm_PN)[:, :, None])
+        squares = [norm_PN.square() / channels]
+        for grid in grids[:-1]:  # ReLU scaled by √2 preserves Q; windows sum it
+            squares.append(window_sums(squares[-1], grid, side))
+        roots = tuple(square_PN.sqrt() for square_PN in squares)
+        inverses = tuple(_inverse(root_PN) for root_PN in roots)
+        return Patches(unit_PND, roots, inverses, grids, side, channels)
 
 
 def window_sums(maps_PB: Tensor, grid: tuple[int, int], side: int) -> Tensor:

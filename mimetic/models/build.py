@@ -48,10 +48,17 @@ class ModelBuilder(Protocol):
         ...
 
 
+@fixed_settings()
 def build(
-    spec: Model, *, in_channels: int, num_classes: int, seed: int, allow_code: bool = False
+    spec: Model,
+    *,
+    in_channels: int,
+    num_classes: int,
+    seed: int = 0,
+    allow_code: bool = False,
+    meta: bool = False,
 ) -> nn.Module:
-    """Build a model on the CPU with its own initialization.
+    """Build a model with its own initialization.
 
     The initial values depend on `seed` only. Built-in models draw each layer under its own name (see
     `reset`), independently of other layers. Models of torchvision, timm and the user initialize themselves as
@@ -63,27 +70,11 @@ def build(
         num_classes: Number of classes.
         seed: Seed of the run.
         allow_code: Whether a `type: python` model may run its factory.
+        meta: Build on the meta device, in milliseconds and without values, instead of on the CPU.
 
     Raises:
         UserError: If the name is unknown, the arguments do not fit, or code may not run.
     """
-    return _build(spec, in_channels, num_classes, seed, allow_code=allow_code, meta=False)
-
-
-def build_meta(
-    spec: Model, *, in_channels: int, num_classes: int, seed: int = 0, allow_code: bool = False
-) -> nn.Module:
-    """Build a model on the meta device: names and shapes in milliseconds, without values or memory.
-
-    Arguments and errors are those of `build`.
-    """
-    return _build(spec, in_channels, num_classes, seed, allow_code=allow_code, meta=True)
-
-
-@fixed_settings()
-def _build(
-    spec: Model, in_channels: int, num_classes: int, seed: int, *, allow_code: bool, meta: bool
-) -> nn.Module:
     make: ModelBuilder = implementation(spec)
     request = Request(
         in_channels=in_channels if spec.in_channels is None else spec.in_channels,
@@ -96,13 +87,7 @@ def _build(
 
 
 def reinitialize(
-    model: nn.Module,
-    spec: Model,
-    *,
-    in_channels: int,
-    num_classes: int,
-    seed: int,
-    allow_code: bool = False,
+    model: nn.Module, spec: Model, *, in_channels: int, num_classes: int, seed: int
 ) -> nn.Module:
     """Restore a model in place to the state in which `build` returns it, and return it.
 
@@ -115,9 +100,8 @@ def reinitialize(
         in_channels: Channels of the images.
         num_classes: Number of classes.
         seed: Seed of the run.
-        allow_code: Whether a `type: python` model may run its factory.
     """
-    fresh = build(spec, in_channels=in_channels, num_classes=num_classes, seed=seed, allow_code=allow_code)
+    fresh = build(spec, in_channels=in_channels, num_classes=num_classes, seed=seed)
     with torch.no_grad():
         for (name, old), (_, new) in zip(_tensors(model), _tensors(fresh), strict=True):
             if old.shape != new.shape:

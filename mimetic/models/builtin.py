@@ -1,9 +1,11 @@
 """mimetic's own models: each section of `mimetic.models.config` to its module."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from mimetic.models import config
-from mimetic.models.build import Request, build_layerwise
+from mimetic.models.build import ModelBuilder, Request, build_layerwise
 from mimetic.models.cifar_resnet import CifarResNet, combined_conv, plain_conv
 from mimetic.models.convmixer import ConvMixer
 from mimetic.models.mamba import Mamba
@@ -12,9 +14,16 @@ from mimetic.models.vgg11 import Vgg11
 from mimetic.models.vit import VisionTransformer
 
 
-def convmixer(spec: config.ConvMixer, request: Request) -> nn.Module:
-    """Build a ConvMixer."""
-    return build_layerwise(ConvMixer, request, **spec.constructor_arguments())
+def _of_section(network: Callable[..., nn.Module]) -> ModelBuilder:
+    """Return the builder of a network that takes its section as `spec`."""
+    return lambda spec, request: build_layerwise(network, request, spec=spec)
+
+
+convmixer = _of_section(ConvMixer)
+mamba = _of_section(Mamba)
+plain_cnn = _of_section(PlainCnn)
+vgg11 = _of_section(Vgg11)
+vit = _of_section(VisionTransformer)
 
 
 def cifar_resnet(spec: config.CifarResNet, request: Request) -> nn.Module:
@@ -28,23 +37,3 @@ def cifar_resnet_lc(spec: config.CifarResNetLC, request: Request) -> nn.Module:
     depth, width, expansion = spec.sizes
     conv = combined_conv(spec.kernel_size, expansion)
     return build_layerwise(CifarResNet, request, depth=depth, width=width, conv=conv)
-
-
-def plain_cnn(spec: config.PlainCnn, request: Request) -> nn.Module:
-    """Build a plain CNN."""
-    return build_layerwise(PlainCnn, request, spec=spec)
-
-
-def vgg11(spec: config.Vgg11, request: Request) -> nn.Module:
-    """Build a VGG-11."""
-    return build_layerwise(Vgg11, request, **spec.constructor_arguments())
-
-
-def mamba(spec: config.Mamba, request: Request) -> nn.Module:
-    """Build a Mamba."""
-    return build_layerwise(Mamba, request, spec=spec)
-
-
-def vit(spec: config.Vit, request: Request) -> nn.Module:
-    """Build a vision transformer."""
-    return build_layerwise(VisionTransformer, request, spec=spec)

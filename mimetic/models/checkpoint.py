@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mimetic.errors import UserError
 from mimetic.graph.names import canonical_name
+from mimetic.graph.site import shape_text
 from mimetic.limits import CHECKPOINT_BYTES
 
 _NETWORKS = (
@@ -72,7 +73,7 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str) 
     _check_architecture(weights, targets, fitting, missing, where=where)
     _check_numbers(weights, targets, fitting, where=where)
     infinite = [
-        f"`{n}` ({_sides(weights[n])})"
+        f"`{n}` ({shape_text(weights[n].shape)})"
         for n in fitting
         if isinstance(targets[n], nn.Parameter) and not weights[n].isfinite().all()
     ]
@@ -115,7 +116,7 @@ def _check_architecture(
 ) -> None:
     """Refuse a checkpoint whose names or shapes are not the model's."""
     shapes = [
-        f"`{n}` {_sides(weights[n])} instead of {_sides(targets[n])}"
+        f"`{n}` {shape_text(weights[n].shape)} instead of {shape_text(targets[n].shape)}"
         for n in fitting
         if weights[n].shape != targets[n].shape
     ]
@@ -273,7 +274,3 @@ def _count(names: list[str], problem: str) -> list[str]:
 
 def _shorten(names: list[str]) -> str:
     return ", ".join(names[:_MAX_LISTED]) + (", …" if len(names) > _MAX_LISTED else "")
-
-
-def _sides(tensor: Tensor) -> str:
-    return "×".join(str(side) for side in tensor.shape) if tensor.ndim > 0 else "a number"

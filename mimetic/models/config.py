@@ -39,13 +39,6 @@ class Model(Component, family="model"):
     num_classes: Count | None = Field(None, description="Outputs; default: the data's number of classes.")
     in_channels: Count | None = Field(None, description="Input channels; default: the data's.")
 
-    def constructor_arguments(self) -> dict[str, object]:
-        """Return the section's own fields, without those every model has."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name not in _COMMON}
-
-
-_COMMON = frozenset({"type", "num_classes", "in_channels"})
-
 
 class ConvMixer(Model, type="convmixer", impl="mimetic.models.builtin:convmixer"):
     """ConvMixer (Trockman and Kolter, arXiv 2201.09792)."""

@@ -9,6 +9,8 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mimetic.models import config
+
 
 class ConvMixer(nn.Module):
     """Classify images (N, C, H, W) by a ConvMixer; returns logits (N, classes).
@@ -17,25 +19,17 @@ class ConvMixer(nn.Module):
     may be any multiple of `patch_size`, or larger: the remainder is cut, as by any strided convolution.
     """
 
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        num_classes: int,
-        dim: int,
-        depth: int,
-        kernel_size: int,
-        patch_size: int,
-    ) -> None:
+    def __init__(self, *, in_channels: int, num_classes: int, spec: config.ConvMixer) -> None:
         super().__init__()
+        dim = spec.dim
         self.stem = nn.Sequential(
             OrderedDict(
-                conv=nn.Conv2d(in_channels, dim, patch_size, stride=patch_size),
+                conv=nn.Conv2d(in_channels, dim, spec.patch_size, stride=spec.patch_size),
                 act=nn.GELU(),
                 norm=nn.BatchNorm2d(dim),
             )
         )
-        self.blocks = nn.Sequential(*(Block(dim, kernel_size) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Block(dim, spec.kernel_size) for _ in range(spec.depth)))
         self.head = nn.Linear(dim, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:

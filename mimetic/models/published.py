@@ -21,13 +21,13 @@ from mimetic.models.build import Request, seeded_build
 from mimetic.models.checkpoint import first_line, fit_weights
 from mimetic.models.config import Model, Timm, Torchvision
 
-_OUTSIDE = frozenset(
-    {"cfg", "checkpoint", "dir", "file", "hub", "overlay", "path", "pretrained", "url", "weights"}
-)
+_TRAINED = frozenset({"checkpoint", "pretrained", "weights"})
+_OUTSIDE = _TRAINED | {"cfg", "dir", "file", "hub", "overlay", "path", "url"}
 """Words in the name of an argument that lets a constructor read, download or write something."""
 
-_PRETRAINED = ("weights", "weights_backbone", "pretrained", "pretrained_cfg", "checkpoint_path")
 _FIELDS = {"num_classes": "num_classes", "in_chans": "in_channels", "in_channels": "in_channels"}
+"""Arguments that are keys of the section."""
+
 _AUXILIARY = {"googlenet", "inception_v3"}
 _RGB = 3
 
@@ -85,18 +85,6 @@ def timm(spec: Timm, request: Request) -> nn.Module:
 def _make(
     make: Callable[[], nn.Module], request: Request, *, model: str, arguments: Mapping[str, object]
 ) -> nn.Module:
-    for name, value in arguments.items():
-        if name in _PRETRAINED and value not in (None, False):
-            raise UserError(
-                f"args of `{model}`: `{name}: {value}` would download trained weights; "
-                "models are initialized here, so leave it out",
-                code="MIM-M002",
-            )
-        if name in _FIELDS:
-            raise UserError(
-                f"args of `{model}`: write `{_FIELDS[name]}: {value}` beside `name`, not in `args`",
-                code="MIM-M003",
-            )
     check_arguments(model, arguments)
     try:
         return seeded_build(make, request)
@@ -112,20 +100,32 @@ def _make(
 
 
 def check_arguments(model: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments by which a constructor would reach outside: paths, URLs, hubs, configurations.
+    """Refuse arguments by which a constructor would reach outside: weights, paths, URLs, configurations.
 
-    A recipe may come from a stranger.
+    A recipe may come from a stranger. Refuses the section's own keys, too.
 
     Raises:
         UserError: Naming the argument.
     """
     for name, value in arguments.items():
-        if value not in (None, False) and _reaches_outside(name, value):
+        if name in _FIELDS:
             raise UserError(
-                f"args of `{model}`: a recipe may not set `{name}`: the constructor could read, download or "
-                "write something by it; build the model in Python (`type: python` with --allow-code)",
-                code="MIM-M010",
+                f"args of `{model}`: write `{_FIELDS[name]}: {value}` beside `name`, not in `args`",
+                code="MIM-M003",
             )
+        if value in (None, False) or not _reaches_outside(name, value):
+            continue
+        if _TRAINED.intersection(name.split("_")):
+            raise UserError(
+                f"args of `{model}`: `{name}: {value}` would download trained weights; "
+                "models are initialized here, so leave it out",
+                code="MIM-M002",
+            )
+        raise UserError(
+            f"args of `{model}`: a recipe may not set `{name}`: the constructor could read, download or "
+            "write something by it; build the model in Python (`type: python` with --allow-code)",
+            code="MIM-M010",
+        )
 
 
 def _reaches_outside(name: str, value: Any) -> bool:

@@ -37,7 +37,7 @@ def reset_keyed(model: nn.Module, seed: int) -> nn.Module:
     Raises:
         UserError: If a layer owns tensors but cannot reset them, or leaves one of them unset.
     """
-    _reset_all(((name, layer) for _, name, layer in walk(model)), seed)
+    reset_layers(((name, layer) for _, name, layer in walk(model)), seed)
     return model
 
 
@@ -48,7 +48,13 @@ def reset_layers(layers: Iterable[tuple[str, nn.Module]], seed: int) -> None:
         layers: Canonical names and layers. Only a layer's own tensors are drawn, not those of its children.
         seed: Seed of the run.
     """
-    _reset_all(layers, seed)
+    written: set[int] = set()
+    for name, layer in layers:
+        tensors = {local: t for local, t in _own_tensors(layer).items() if id(t) not in written}
+        drawn = draw_default(layer, seed=seed, name=name, wanted=tensors) if tensors else {}
+        for local, values in drawn.items():
+            _write(tensors[local], values)
+            written.add(id(tensors[local]))
 
 
 @fixed_settings()
@@ -90,16 +96,6 @@ def draw_default(layer: nn.Module, *, seed: int, name: str, wanted: Iterable[str
                 code="MIM-M102",
             )
     return {local: tensors[local].detach().contiguous() for local in wanted}
-
-
-def _reset_all(layers: Iterable[tuple[str, nn.Module]], seed: int) -> None:
-    written: set[int] = set()
-    for name, layer in layers:
-        tensors = {local: t for local, t in _own_tensors(layer).items() if id(t) not in written}
-        drawn = draw_default(layer, seed=seed, name=name, wanted=tensors) if tensors else {}
-        for local, values in drawn.items():
-            _write(tensors[local], values)
-            written.add(id(tensors[local]))
 
 
 def _reset_method(layer: nn.Module) -> Callable[[], object] | None:

@@ -6,6 +6,8 @@ those of torchvision's `vgg11` and `vgg11_bn`, so the classic head loads their c
 
 from torch import Tensor, nn
 
+from mimetic.models import config
+
 _MULTIPLES = (1, "pool", 2, "pool", 4, 4, "pool", 8, 8, "pool", 8, 8, "pool")
 """Configuration A: channels of each convolution in units of the first one's."""
 
@@ -22,21 +24,17 @@ class Vgg11(nn.Module):
     Args:
         in_channels: Channels of the images.
         num_classes: Number of classes.
-        width: Channels of the first convolution; the last has eight times as many. The original has 64.
-        batch_norm: Batch normalization after each convolution.
-        head: `pooled`, global average pooling and one linear layer; or `classic`, the original's three
-            linear layers on a 7×7 map with dropout ½, whose hidden layers have 64·`width` units.
+        spec: Its sizes. The last convolution has eight times the channels of the first; the original has 64.
+            The `classic` head is the original's three linear layers on a 7×7 map with dropout ½, whose hidden
+            layers have 64·`width` units.
     """
 
-    def __init__(
-        self, *, in_channels: int, num_classes: int, width: int, batch_norm: bool, head: str
-    ) -> None:
+    def __init__(self, *, in_channels: int, num_classes: int, spec: config.Vgg11) -> None:
         super().__init__()
-        self.features = _features(in_channels, width, batch_norm=batch_norm)
-        self.avgpool = nn.AdaptiveAvgPool2d(_CLASSIC_SIDE if head == "classic" else 1)
-        self.classifier = (
-            _classic_head(width, num_classes) if head == "classic" else nn.Linear(8 * width, num_classes)
-        )
+        width, classic = spec.width, spec.head == "classic"
+        self.features = _features(in_channels, width, batch_norm=spec.batch_norm)
+        self.avgpool = nn.AdaptiveAvgPool2d(_CLASSIC_SIDE if classic else 1)
+        self.classifier = _classic_head(width, num_classes) if classic else nn.Linear(8 * width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""

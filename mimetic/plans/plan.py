@@ -8,7 +8,7 @@ from hashlib import blake2b
 from torch import nn
 
 from mimetic.config.registry import registered
-from mimetic.graph.site import Site
+from mimetic.graph.site import Site, shape_text
 from mimetic.plans.apply import Progress, WrittenTensor, apply
 from mimetic.plans.entry import Action, Entry
 from mimetic.plans.matching import Matching
@@ -141,11 +141,6 @@ def _summary(entry: Entry | None) -> str:
     if entry is None:
         return "absent"
     return f"{shape_text(entry.shape)} {describe(entry)}{' frozen' if entry.frozen else ''}"
-
-
-def shape_text(shape: Sequence[int]) -> str:
-    """Write a shape: `64×1×5×5`."""
-    return "×".join(map(str, shape))
 
 
 def describe(entry: Entry) -> str:

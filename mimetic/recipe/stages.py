@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from mimetic.config.base import Section, validation_error
 from mimetic.config.errors import Step, clipped
 from mimetic.config.suggest import choice
-from mimetic.covariance.config import TrainedRef
+from mimetic.covariance.trained_ref import TrainedRef
 from mimetic.recipe.rule import Rule
 
 UNUSED_STAGE = "MIM-R026"

@@ -11,7 +11,7 @@ from torch import nn
 
 from mimetic.config.base import Section
 from mimetic.config.errors import Issue, RecipeError, Step
-from mimetic.covariance.config import TrainedRef
+from mimetic.covariance.trained_ref import TrainedRef
 from mimetic.data.dataset import example_input
 from mimetic.data.load import describe_dataset, load_dataset
 from mimetic.data.shapes import IMAGENET

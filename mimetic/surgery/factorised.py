@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mimetic.graph.site import shape_text
 from mimetic.surgery.config import Factorised
-from mimetic.surgery.rewrite import Replacement, empty_like, kernel_text, spatial_conv
+from mimetic.surgery.rewrite import Replacement, empty_like, spatial_conv
 
 
 class FactorisedConv2d(nn.Module):
@@ -89,6 +90,6 @@ def _factorise(spec: Factorised, layer: str, modules: Mapping[str, nn.Module]) -
     return Replacement(
         layer=layer,
         module=empty_like(lambda: FactorisedConv2d(conv), conv),
-        becomes=f"{conv.out_channels}{frozen} filters {kernel_text(conv)} with triangular factors",
+        becomes=f"{conv.out_channels}{frozen} filters {shape_text(conv.kernel_size)} with triangular factors",
         frozen=("weight",) if spec.freeze else (),
     )

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from mimetic.errors import UserError
-from mimetic.graph.names import canonical_modules
+from mimetic.graph.site import shape_text
 from mimetic.models.linear_combination import LinearCombination
 from mimetic.surgery import config
-from mimetic.surgery.rewrite import Replacement, empty_like, kernel_text, replace_module, spatial_conv
+from mimetic.surgery.rewrite import Replacement, empty_like, spatial_conv
 
 MAX_VALUES = 2**29
 """Largest number of values of one filter bank: 2 GiB in float32."""
@@ -54,7 +54,7 @@ def _combine(spec: config.LinearCombination, layer: str, modules: Mapping[str, n
         )
 
     frozen = " frozen" if spec.freeze else ""
-    parts = [f"{num_filters}{frozen} filters {kernel_text(conv)}"]
+    parts = [f"{num_filters}{frozen} filters {shape_text(conv.kernel_size)}"]
     parts += ["norm"] * spec.norm + ["relu"] * (spec.activation == "relu") + [f"1×1 to {conv.out_channels}"]
     return Replacement(
         layer=layer,
@@ -67,29 +67,6 @@ def _combine(spec: config.LinearCombination, layer: str, modules: Mapping[str, n
 def fold(_spec: config.Fold, layers: Sequence[str], modules: Mapping[str, nn.Module]) -> list[Replacement]:
     """Replace linear combinations by equivalent convolutions."""
     return [_fold(layer, modules) for layer in layers]
-
-
-def fold_combinations(model: nn.Module) -> tuple[str, ...]:
-    """Fold all linear combinations of a network in place, for example after training.
-
-    Args:
-        model: A network on a real device.
-
-    Returns:
-        Canonical names of the folded layers.
-
-    Raises:
-        UserError: If one has a norm or an activation between its two layers; the network is unchanged then.
-    """
-    modules = canonical_modules(model)
-    names: dict[LinearCombination, str] = {}  # a layer with several names is folded once
-    for name, module in modules.items():
-        if isinstance(module, LinearCombination):
-            names.setdefault(module, name)
-    made = [_fold(f"{name}{_FILTERS}", modules) for name in names.values()]
-    for new in made:
-        replace_module(model, modules[new.layer], new.module, name=new.layer)
-    return tuple(names.values())
 
 
 def _fold(layer: str, modules: Mapping[str, nn.Module]) -> Replacement:
@@ -108,7 +85,7 @@ def _fold(layer: str, modules: Mapping[str, nn.Module]) -> Replacement:
                 code="MIM-U022",
             )
     conv = folded(combination)
-    becomes = f"one convolution {kernel_text(conv)}, {conv.in_channels}→{conv.out_channels}"
+    becomes = f"one convolution {shape_text(conv.kernel_size)}, {conv.in_channels}→{conv.out_channels}"
     return Replacement(layer=name, module=conv, becomes=becomes, fresh=False)
 
 

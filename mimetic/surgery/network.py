@@ -8,7 +8,7 @@ from torch import nn
 from mimetic.config.address import MAIN, ConfigPath
 from mimetic.data.dataset import example_input
 from mimetic.data.shapes import DataShape
-from mimetic.models.build import build, build_meta
+from mimetic.models.build import build
 from mimetic.models.config import Model
 from mimetic.surgery.config import Rewrite
 from mimetic.surgery.rewrite import Rewritten, rewrite_network
@@ -56,9 +56,13 @@ def build_network(
         UserError: If the model cannot be built.
         RecipeError: With all errors of the rewrites.
     """
-    make = build_meta if meta else build
-    model = make(
-        spec, in_channels=shape.channels, num_classes=shape.num_classes, seed=seed, allow_code=allow_code
+    model = build(
+        spec,
+        in_channels=shape.channels,
+        num_classes=shape.num_classes,
+        seed=seed,
+        allow_code=allow_code,
+        meta=meta,
     )
     example = example_input(shape) if traced else None
     return Network(model, rewrite_network(model, surgery, seed=seed, example=example, at=at))

@@ -22,11 +22,10 @@ from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.matching import mismatch
 from mimetic.graph.names import canonical_modules, walk
 from mimetic.graph.own import own_children
+from mimetic.graph.site import shape_text
 from mimetic.graph.sites import find_sites
 from mimetic.models.reset import reset_layers
 from mimetic.surgery.config import Rewrite
-
-_MAX_LISTED = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,8 +179,7 @@ def _match(
                 "MIM-U003",
             )
         elif rewrite.expect is not None and rewrite.expect != len(layers):
-            more = "" if len(layers) <= _MAX_LISTED else f" … ({len(layers)} in all)"
-            shown = f"{listed(layers[:_MAX_LISTED])}{more}"
+            shown = listed(layers, 8)
             errors[rewrite.id] = (
                 f"rewrite `{rewrite.id}` expects {rewrite.expect} layers and replaces {len(layers)}: {shown}",
                 None,
@@ -221,8 +219,7 @@ def _describe(layer: nn.Module) -> str:
     kind, geometry = kind_and_geometry(layer)
     if geometry is None:
         return type(layer).__name__
-    sides = "×".join(str(side) for side in geometry.kernel_size)
-    return f"{kind} {sides}, {geometry.in_channels}→{geometry.out_channels}"
+    return f"{kind} {shape_text(geometry.kernel_size)}, {geometry.in_channels}→{geometry.out_channels}"
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module, *, name: str) -> None:
@@ -290,8 +287,3 @@ def empty_like(make: Callable[[], nn.Module], like: nn.Module) -> nn.Module:
         module = make()
     module = module.to(weight.dtype).train(like.training)
     return module if weight.is_meta else module.to_empty(device=weight.device)
-
-
-def kernel_text(conv: nn.Conv2d) -> str:
-    """Return the kernel size as text: `7×7`."""
-    return "×".join(str(side) for side in conv.kernel_size)

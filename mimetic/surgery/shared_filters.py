@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mimetic.errors import UserError
+from mimetic.graph.site import shape_text
 from mimetic.surgery import config
-from mimetic.surgery.rewrite import Replacement, kernel_text, spatial_conv
+from mimetic.surgery.rewrite import Replacement, spatial_conv
 
 
 class SharedFilters(nn.Module):
@@ -53,7 +54,8 @@ def shared_filters(
     convs = {layer: spatial_conv(layer, modules, by="shared_filters", zeros=True) for layer in layers}
     sizes = {conv.kernel_size: layer for layer, conv in convs.items()}
     if len(sizes) > 1:
-        shown = " and ".join(f"{kernel_text(convs[layer])} (`{layer}`)" for layer in list(sizes.values())[:2])
+        first_two = list(sizes.items())[:2]
+        shown = " and ".join(f"{shape_text(size)} (`{layer}`)" for size, layer in first_two)
         raise UserError(
             f"one tensor cannot contain kernels of {shown}; "
             "write one rewrite per size, e.g. with `kernel_size: 3` in `match`",
@@ -66,12 +68,14 @@ def shared_filters(
         *first.kernel_size,
     )
     bank = nn.Parameter(torch.empty(shape_OIHW, dtype=first.weight.dtype, device=first.weight.device))
-    frozen = " frozen" if spec.freeze else ""
+    filters = (
+        f"{shape_OIHW[0]} shared{' frozen' if spec.freeze else ''} filters {shape_text(first.kernel_size)}"
+    )
     return [
         Replacement(
             layer=layer,
             module=SharedFilters(conv, bank).train(conv.training),
-            becomes=f"{conv.out_channels} of {shape_OIHW[0]} shared{frozen} filters {kernel_text(conv)}",
+            becomes=f"{conv.out_channels} of {filters}",
             frozen=("bank",) if spec.freeze else (),
         )
         for layer, conv in convs.items()

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from mimetic.covariance import algebra
 from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.linalg import symmetric_root
-from mimetic.covariance.nfm import nfm
-from mimetic.errors import UserError
+from mimetic.covariance.weights import nfm
 
 RANKS = st.integers(1, 14)
 SEEDS = st.integers(0, 10**6)
@@ -74,14 +73,6 @@ def test_mixtures_tell_their_parts(make: SimpleNamespace) -> None:
     assert found.provenance.digest != algebra.mixed((a, b), (0.5, 0.5)).provenance.digest
 
 
-@pytest.mark.parametrize("weights", [(1.0,), (1.0, -0.1), (0.0, 0.0)])
-def test_wrong_mixtures_are_refused(make: SimpleNamespace, weights: tuple[float, ...]) -> None:
-    """Weights must be as many as the covariances, none negative, not all zero."""
-    covs = (make.random_covariance(2, 1, (3, 3)), make.random_covariance(2, 1, (3, 3)))
-    with pytest.raises(UserError, match="mixture"):
-        algebra.mixed(covs, weights)
-
-
 @given(RANKS, RANKS, SEEDS)
 def test_likeness_is_that_of_the_dense_matrices(
     make: SimpleNamespace, left: int, right: int, seed: int
@@ -94,12 +85,6 @@ def test_likeness_is_that_of_the_dense_matrices(
     assert cosine == pytest.approx(algebra.cosine(a, b), abs=1e-12)
     assert algebra.correlation(a, b) == pytest.approx(algebra.correlation(b, a))
     assert algebra.correlation(a, a.scale_by(3.0)) == pytest.approx(1.0)
-
-
-def test_likeness_needs_one_patch(make: SimpleNamespace) -> None:
-    """Covariances of other geometries are not compared, and both are shown."""
-    with pytest.raises(UserError, match=r"1×3×3.*1×5×5"):
-        algebra.correlation(make.random_covariance(2, 1, (3, 3)), make.random_covariance(2, 1, (5, 5)))
 
 
 def test_constant_matrices_correlate_with_nothing() -> None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mimetic.covariance.eigenfilters import eigenfilters, eigenpatches
+from mimetic.covariance.pictures import eigenfilters, eigenpatches
 
 
 @pytest.mark.parametrize("rank", [4, 9, 30])

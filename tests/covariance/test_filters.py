@@ -5,18 +5,17 @@ import pytest
 import torch
 
 from mimetic.covariance.closed_form import closed_form
-from mimetic.covariance.filters import filter_covariance
-from mimetic.covariance.shrinkage import intensity
+from mimetic.covariance.shrinkage import intensity, shrunk
+from mimetic.covariance.weights import filter_covariance
 from mimetic.errors import UserError
 
 WEIGHT = torch.randn(64, 1, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.3
 
 
-@pytest.mark.parametrize("ddof", [0, 1])
-def test_covariance_is_numpys(ddof: int) -> None:
-    """The centered estimate is `numpy.cov` over filters, with either divisor."""
-    expected = np.cov(WEIGHT.flatten(1).numpy().T, ddof=ddof)
-    cov = filter_covariance(WEIGHT, ddof=ddof)
+def test_covariance_is_numpys() -> None:
+    """The centered estimate is `numpy.cov` over filters."""
+    expected = np.cov(WEIGHT.flatten(1).numpy().T)
+    cov = filter_covariance(WEIGHT)
     np.testing.assert_allclose(expected, cov.dense().numpy(), atol=1e-12)
     assert (cov.patch.channels, cov.patch.kernel_size, cov.provenance.samples) == (1, (3, 3), 64)
 
@@ -24,7 +23,7 @@ def test_covariance_is_numpys(ddof: int) -> None:
 def test_uncentered_estimates_keep_the_mean() -> None:
     """Without centering the second moment is taken about zero."""
     flat = WEIGHT.flatten(1)
-    cov = filter_covariance(WEIGHT, centered=False, ddof=0)
+    cov = filter_covariance(WEIGHT, centered=False)
     assert torch.allclose(flat.T @ flat / 64, cov.dense())
 
 
@@ -54,18 +53,13 @@ def test_automatic_shrinkage_helps_few_filters() -> None:
     """With 30 filters of 25 pixels the shrunk estimate lies nearer to the truth, and says by how much."""
     truth = closed_form((5, 5), 0.8)
     drawn = truth.sample(30, torch.Generator().manual_seed(1)).view(30, 1, 5, 5)
-    raw, shrunk = filter_covariance(drawn), filter_covariance(drawn, shrinkage="auto")
-    errors = [float((cov.dense() - truth.dense()).norm()) for cov in (raw, shrunk)]
     flat = drawn.flatten(1)
     alpha = intensity(flat - flat.mean(dim=0))
+    raw = filter_covariance(drawn)
+    found = shrunk(raw, alpha)
+    errors = [float((cov.dense() - truth.dense()).norm()) for cov in (raw, found)]
     assert errors[1] < errors[0]
-    assert shrunk.provenance.notes == (f"shrunk {alpha:.3g} toward its mean variance",)
-
-
-def test_given_shrinkage_toward_the_diagonal() -> None:
-    """Intensity one toward the diagonal leaves independent pixels."""
-    cov = filter_covariance(WEIGHT, shrinkage=1.0, target="diagonal").dense()
-    assert torch.allclose(torch.diag(cov.diagonal()), cov, atol=1e-12)
+    assert found.provenance.notes == (f"shrunk {alpha:.3g} toward its mean variance",)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,12 @@
-"""Neural feature matrices: definitions, groups, spot values and the study's variant."""
+"""Neural feature matrices: definitions and spot values."""
 
 import math
 from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mimetic.covariance.nfm import JITTER, entry_centered_nfm, nfm, nfm_per_group
-from mimetic.errors import UserError
+from mimetic.covariance.weights import nfm
 
 
 def test_spot_values_of_the_tiny_vgg(make: SimpleNamespace) -> None:
@@ -43,22 +40,6 @@ def test_the_factor_is_the_weight(make: SimpleNamespace) -> None:
     assert nfm(make.lcg((5, 7), 1)).patch.kernel_size == ()
 
 
-def test_groups_add_up(make: SimpleNamespace) -> None:
-    """The NFM of a grouped convolution is the sum of its groups'."""
-    weight = make.lcg((6, 2, 3, 3), 4)
-    groups = nfm_per_group(weight, 3, source="conv")
-    assert torch.allclose(sum(cov.dense() for cov in groups), nfm(weight).dense())
-    assert [cov.provenance.source for cov in groups] == ["conv group 0", "conv group 1", "conv group 2"]
-
-
-def test_the_change_since_initialization(make: SimpleNamespace) -> None:
-    """With the initial weight the NFM is that of W − W₀."""
-    before, after = make.lcg((4, 2, 3, 3), 1), make.lcg((4, 2, 3, 3), 2)
-    assert torch.allclose(nfm(after - before).dense(), nfm(after, initial_OIK=before).dense())
-    with pytest.raises(UserError, match=r"\(4, 2, 3, 3\).*\(4, 2, 5, 5\)"):
-        nfm(after, initial_OIK=make.lcg((4, 2, 5, 5), 1))
-
-
 def test_study_spot_values(make: SimpleNamespace) -> None:
     """The study's reference weight has its trace and eigenvalue, and its formula its rms weight."""
     cov = nfm(make.lcg((8, 3, 3, 3), 51))
@@ -69,20 +50,3 @@ def test_study_spot_values(make: SimpleNamespace) -> None:
     assert cov.provenance.largest_eigenvalue / cov.trace == pytest.approx(0.240855061607, abs=1e-6)
     assert coefficient == pytest.approx(0.2721655269759087, abs=1e-15)
     assert float(drawn.square().mean().sqrt()) == pytest.approx(0.4226, rel=0.01)
-
-
-@given(st.integers(1, 30), st.integers(0, 10**6))
-def test_entry_centered_variant(count: int, seed: int) -> None:
-    """The variant is the centered matrix plus the study's shift, and PSD, at every rank."""
-    stream = torch.Generator().manual_seed(seed)
-    weight = torch.randn(count, 2, 3, 3, generator=stream, dtype=torch.float64) + 0.2
-    dense = nfm(weight).dense()
-    centered = dense - dense.mean()
-    smallest = float(torch.linalg.eigvalsh(centered)[0])
-    shift = -smallest + JITTER if smallest <= 0 else 0.0
-    expected = centered + shift * torch.eye(18, dtype=torch.float64)
-    found = entry_centered_nfm(weight)
-    scale = float(expected.norm())
-    assert torch.allclose(expected, found.dense(), atol=1e-9 * scale)
-    assert found.provenance.smallest_eigenvalue == pytest.approx(smallest, abs=1e-9 * scale)
-    assert "shifted by" in str(found.provenance.repair)

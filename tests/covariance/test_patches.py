@@ -1,24 +1,22 @@
-"""Patch covariances of data, and the whitening first layer."""
+"""Patch covariances of data, and their inverse."""
 
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from mimetic.covariance.patches import patch_covariance, whitening_filters
+from mimetic.covariance.patches import patch_covariance, whitened
 from mimetic.errors import UserError
 
 DIGITS = torch.tensor(load_digits().images[:200] / 16.0).view(-1, 1, 8, 8)
 COLOR = torch.randn(8, 3, 6, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("centered", [False, True])
-def test_moment_of_all_patches(centered: bool) -> None:
+def test_moment_of_all_patches() -> None:
     """The covariance is that of the unfolded patches, in any batches."""
     patches = nn.functional.unfold(COLOR, (3, 2), stride=2, padding=1).transpose(1, 2).reshape(-1, 18)
-    values = patches - patches.mean(dim=0) if centered else patches
-    cov = patch_covariance(COLOR.split(3), (3, 2), stride=2, padding=1, centered=centered)
-    assert torch.allclose(values.T @ values / len(values), cov.dense(), atol=1e-12)
+    cov = patch_covariance(COLOR.split(3), (3, 2), stride=2, padding=1)
+    assert torch.allclose(patches.T @ patches / len(patches), cov.dense(), atol=1e-12)
     assert (cov.patch.channels, cov.patch.kernel_size) == (3, (3, 2))
     assert cov.provenance.samples == len(patches)
 
@@ -31,30 +29,14 @@ def test_order_of_coordinates_is_that_of_a_convolution() -> None:
     assert energy == pytest.approx(float(weight.view(1, -1) @ cov.dense() @ weight.view(-1, 1)))
 
 
-def test_whitening_makes_answers_uncorrelated() -> None:
-    """On the digits' patches the filters' answers have variance λ/(λ + ε) and no correlation."""
+def test_whitening_inverts_the_moment() -> None:
+    """Filters from the inverse answer patches of the digits with unit variance, and stay finite at rank 1."""
     cov = patch_covariance([DIGITS], (2, 2))
-    filters = whitening_filters(cov, epsilon=1e-3, negatives=False)
-    answers = nn.functional.conv2d(DIGITS, filters).transpose(0, 1).flatten(1)
-    values = cov.eigenvalues()
-    expected = torch.diag(values / (values + 1e-3))
-    assert torch.allclose(expected, answers @ answers.T / answers.shape[1], atol=1e-9)
-
-
-def test_negatives_follow_and_signs_are_fixed() -> None:
-    """Twice as many filters, the second half the negatives; the largest entry of the first is positive."""
-    filters = whitening_filters(patch_covariance([DIGITS], (2, 2)))
-    assert filters.shape == (8, 1, 2, 2)
-    assert torch.equal(filters[:4], -filters[4:])
-    assert bool((filters[:4].flatten(1).max(dim=1).values > filters[4:].flatten(1).max(dim=1).values).all())
-
-
-def test_whitening_of_low_rank() -> None:
-    """Directions without variance get the largest finite filters, one per coordinate."""
-    cov = patch_covariance([torch.ones(1, 1, 4, 4, dtype=torch.float64)], (2, 2))
-    filters = whitening_filters(cov, negatives=False)
-    norms = filters.flatten(1).norm(dim=1)
-    assert norms.tolist() == pytest.approx([4.0005**-0.5, *[(5e-4) ** -0.5] * 3], rel=1e-6)
+    white = whitened(cov, 1e-9)
+    assert torch.allclose(torch.eye(4, dtype=torch.float64), cov.dense() @ white.dense(), atol=1e-6)
+    flat = patch_covariance([torch.ones(1, 1, 4, 4, dtype=torch.float64)], (2, 2))
+    values = whitened(flat, 5e-4).eigenvalues().tolist()
+    assert values == pytest.approx([*[1 / 5e-4] * 3, 1 / 4.0005], rel=1e-6)
 
 
 def test_wrong_data_is_refused() -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimetic.covariance.linalg import symmetric_root
-from mimetic.covariance.nfm import nfm
 from mimetic.covariance.procrustes import aligned, polar, rotated
+from mimetic.covariance.weights import nfm
 
 SIDES = st.integers(1, 6)
 SEEDS = st.integers(0, 10**6)

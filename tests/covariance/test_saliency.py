@@ -8,7 +8,7 @@ from torch.nn import functional
 from mimetic.covariance.ansatz import LayerAnsatz, ansatz_sites, measure_ansatz
 from mimetic.covariance.measure import Task
 from mimetic.covariance.network import TrainedNetwork
-from mimetic.covariance.saliency import mappable, saliency_maps
+from mimetic.covariance.pictures import mappable, saliency_maps
 from mimetic.graph.sites import find_sites
 
 IMAGES = torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

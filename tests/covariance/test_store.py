@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from mimetic.covariance import store
 from mimetic.covariance.closed_form import closed_form
 from mimetic.covariance.harvest import Harvest, Harvested
-from mimetic.covariance.nfm import nfm
+from mimetic.covariance.weights import nfm
 from mimetic.errors import RunError, UserError
 from mimetic.graph.site import Geometry
 

@@ -11,7 +11,6 @@ from mimetic.covariance import transfer
 from mimetic.covariance.closed_form import closed_form_matrix
 from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.linalg import multiply
-from mimetic.errors import UserError
 
 SIDES = st.integers(1, 9)
 
@@ -82,14 +81,6 @@ def test_resizing_is_resizing_each_filter(make: SimpleNamespace) -> None:
     assert transfer.resized(cov, (5, 5)) is cov
 
 
-def test_other_numbers_of_sides_are_refused(make: SimpleNamespace) -> None:
-    """A square kernel does not become a linear layer."""
-    with pytest.raises(UserError, match="5×5 cannot be resized to 7"):
-        transfer.resized(make.random_covariance(4, 3, (5, 5)), (7,))
-    with pytest.raises(UserError, match="without sides"):
-        transfer.resized(make.random_covariance(4, 3, (5, 5)), ())
-
-
 def test_depth_pairs_from_eight_to_twelve() -> None:
     """The places of twelve layers among eight are the reference's."""
     expected = [
@@ -155,12 +146,3 @@ def test_grey_filters_answer_as_rgb_ones(make: SimpleNamespace) -> None:
     found = torch.nn.functional.conv2d(image, grey.factor_RD.view(6, 1, 3, 3))
     assert torch.allclose(original, found)
     assert torch.allclose(grey.dense(), transfer.grey_from_rgb(transfer.rgb_from_grey(grey)).dense())
-
-
-def test_channel_maps_need_their_channels(make: SimpleNamespace) -> None:
-    """Four channels are not RGB, and a map starts where the covariance is."""
-    cov = make.random_covariance(6, 4, (3, 3))
-    with pytest.raises(UserError, match=r"4 input channels.*RGB"):
-        transfer.grey_from_rgb(cov)
-    with pytest.raises(UserError, match="from 3 channels"):
-        transfer.with_channels(cov, torch.ones(1, 3), note="")

@@ -22,8 +22,9 @@ from mimetic.covariance.context import Context
 from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.scale import scaled
 from mimetic.covariance.algebra import powered
-from mimetic.covariance.filters import filter_covariance
-from mimetic.covariance.nfm import entry_centered_nfm, nfm
+from mimetic.covariance.weights import filter_covariance
+from mimetic.covariance.weights import nfm
+from mimetic.covariance.shrinkage import intensity, shrunk
 from mimetic.covariance.transfer import marginal, resized
 from mimetic.covariance.config import Trace
 from mimetic.graph.site import Geometry, Parameter, Site
@@ -42,7 +43,8 @@ scaled_cov = scaled(cov, Trace(trace=3.0), Geometry(128, 256, (3, 3)))
 for found in (scaled_cov, powered(cov, 0.5), resized(cov, (5, 5), keep="trace"), marginal(cov)):
     digest.update(found.factor_RD.numpy().tobytes())
 weight = torch.randn(512, 64, 3, 3, generator=generator("weight"))
-for found in (filter_covariance(weight, shrinkage="auto"), nfm(weight), entry_centered_nfm(weight[:32])):
+alpha = intensity(weight.flatten(2).flatten(0, 1))
+for found in (shrunk(filter_covariance(weight), alpha), nfm(weight)):
     digest.update(found.factor_RD.numpy().tobytes())
 for side in (5, 7, 9, 11):
     digest.update(closed_form((side, side), 0.7).factor_RD.numpy().tobytes())

@@ -11,7 +11,7 @@ from mimetic.kernels import agop, cntk
 from mimetic.kernels.agop import patch_agop
 from mimetic.kernels.cntk import kernel, kernel_rows
 from mimetic.kernels.convrfm import learned
-from mimetic.kernels.patches import Architecture
+from mimetic.kernels.patches import Architecture, PatchInputs
 
 ResolvedInit = Callable[..., Tensor]
 
@@ -58,11 +58,11 @@ def test_rounds_of_the_reference(draw: ResolvedInit, *, padding: bool) -> None:
     architecture = Architecture(3, 2, padding)
     factor = None
     for number in range(3):
-        found = kernel(train, architecture, features=same, factor_DD=factor)
-        across = torch.cat(list(kernel_rows(test, train, architecture, features=same, factor_DD=factor)))
+        found = kernel(train, PatchInputs(architecture, same, factor))
+        across = torch.cat(list(kernel_rows(test, train, PatchInputs(architecture, same, factor))))
         largest = found.max()
         alpha = torch.linalg.solve(found / largest + 1e-3 * torch.eye(6, dtype=torch.float64), targets)
-        gram = patch_agop(train[:4], train, alpha, architecture, features=same, factor_DD=factor)
+        gram = patch_agop(train[:4], train, alpha, PatchInputs(architecture, same, factor))
         actual = [found[0, 0], found[0, 1], found[1, 2], largest, across[0, 0]]
         actual += [*(across[0] / largest @ alpha), gram.trace(), gram.norm(), gram[0, 0], gram[2, 5]]
 
@@ -86,7 +86,7 @@ def test_gradients_equal_autograd(draw: ResolvedInit, depth: int) -> None:
         side=3,
         depth=depth,
     )
-    actual = patch_agop(images, others, alpha, Architecture(3, depth), features=same)
+    actual = patch_agop(images, others, alpha, PatchInputs(Architecture(3, depth), same))
 
     assert torch.allclose(expected, actual, rtol=1e-10, atol=1e-12 * float(expected.max()))
 
@@ -94,12 +94,12 @@ def test_gradients_equal_autograd(draw: ResolvedInit, depth: int) -> None:
 def test_agop_does_not_depend_on_blocks(draw: ResolvedInit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of images, tiles and blocks of pairs change nothing but rounding."""
     images, alpha, architecture = draw((5, 2, 6, 6), 3, 1.0), draw((5, 2), 4, 1.0), Architecture(3, 2)
-    whole = patch_agop(images, images, alpha, architecture, features=same)
+    whole = patch_agop(images, images, alpha, PatchInputs(architecture, same))
     monkeypatch.setattr(agop, "GRADIENT_ELEMENTS", {"cpu": 16 * 18 * 2 * 2})
     monkeypatch.setattr(cntk, "TILE_ELEMENTS", {"cpu": 16 * 18 * 2})
     monkeypatch.setattr(cntk, "MAP_ELEMENTS", {"cpu": 16})
     shares: list[float] = []
-    parts = patch_agop(images, images, alpha, architecture, features=same, progress=shares.append)
+    parts = patch_agop(images, images, alpha, PatchInputs(architecture, same), progress=shares.append)
 
     assert torch.allclose(whole, parts, rtol=1e-12)
     assert len(shares) == 9
@@ -109,8 +109,8 @@ def test_agop_does_not_depend_on_blocks(draw: ResolvedInit, monkeypatch: pytest.
 def test_single_precision_is_close(draw: ResolvedInit) -> None:
     """An image and itself, where the slope of arccos is infinite, spoils nothing in float32."""
     images, alpha = draw((6, 2, 6, 6), 3, 1.0), draw((6, 2), 4, 1.0)
-    double = patch_agop(images, images, alpha, Architecture(3, 2), features=same)
-    single = patch_agop(images, images, alpha, Architecture(3, 2), features=lambda part: part.float())
+    double = patch_agop(images, images, alpha, PatchInputs(Architecture(3, 2), same))
+    single = patch_agop(images, images, alpha, PatchInputs(Architecture(3, 2), lambda part: part.float()))
 
     assert float((single - double).norm() / double.norm()) < 2e-3
 
@@ -119,7 +119,7 @@ def test_empty_patches_have_finite_gradients() -> None:
     """Where a patch is zero its norm has no slope; nothing becomes NaN."""
     images = torch.zeros(2, 1, 5, 5, dtype=torch.float64)
     images[1] = 1.0
-    found = patch_agop(images, images, torch.ones(2, 1).double(), Architecture(3, 2), features=same)
+    found = patch_agop(images, images, torch.ones(2, 1).double(), PatchInputs(Architecture(3, 2), same))
 
     assert bool(found.isfinite().all())
     assert float(found.trace()) > 0.0

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from mimetic.kernels.patches import Architecture, prepare, spread_windows, tiles, window_sums
+from mimetic.kernels.patches import Architecture, PatchInputs, spread_windows, tiles, window_sums
 
 
 @given(rows=st.integers(3, 7), columns=st.integers(3, 7), side=st.integers(1, 3), seed=st.integers(0, 99))
@@ -45,7 +45,7 @@ def test_prepared_patches_have_unit_length_and_their_norms() -> None:
     images = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     images[1, :, :3, :3] = 0.0
     factor = torch.diag(torch.linspace(0.1, 1.0, 27, dtype=torch.float64))
-    found = prepare(images, Architecture(3, 2), factor)
+    found = PatchInputs(Architecture(3, 2), lambda pixels: pixels, factor).prepare(images)
     expected = functional.unfold(images, 3).permute(2, 0, 1) @ factor
 
     assert torch.allclose(expected, found.unit_PND * found.roots[0][:, :, None] * 3.0**0.5)

@@ -8,7 +8,7 @@ from torch import nn
 
 from mimetic.config.registry import registered
 from mimetic.models import config as recipe
-from mimetic.models.build import build, build_meta, reinitialize
+from mimetic.models.build import build, reinitialize
 from mimetic.models.config import Model
 
 SECTIONS = [section for section in registered("model").values() if section.reads is not None]
@@ -74,7 +74,7 @@ def test_meta_has_the_same_names_and_shapes(spec: Model) -> None:
     """What is looked at is what is built, without values."""
     expected = {name: tuple(value.shape) for name, value in made(spec).state_dict().items()}
 
-    looked = build_meta(spec, in_channels=1, num_classes=4)
+    looked = build(spec, in_channels=1, num_classes=4, meta=True)
 
     assert expected == {name: tuple(value.shape) for name, value in looked.state_dict().items()}
     assert {parameter.device.type for parameter in looked.parameters()} == {"meta"}

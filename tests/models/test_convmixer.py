@@ -5,13 +5,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from mimetic.models import config
 from mimetic.models.convmixer import Block, ConvMixer
 
 
 def make(kernel_size: int = 5, patch_size: int = 2) -> ConvMixer:
     """Return a small network."""
     return ConvMixer(
-        in_channels=3, num_classes=7, dim=8, depth=2, kernel_size=kernel_size, patch_size=patch_size
+        in_channels=3,
+        num_classes=7,
+        spec=config.ConvMixer(dim=8, depth=2, kernel_size=kernel_size, patch_size=patch_size),
     )
 
 
@@ -28,7 +31,11 @@ def test_layer_names() -> None:
 def test_parameter_count_of_the_published_network() -> None:
     """ConvMixer-768/32 (kernel 7, patch 7) has the 21,110,248 parameters of the paper's code."""
     with torch.device("meta"):
-        network = ConvMixer(in_channels=3, num_classes=1000, dim=768, depth=32, kernel_size=7, patch_size=7)
+        network = ConvMixer(
+            in_channels=3,
+            num_classes=1000,
+            spec=config.ConvMixer(dim=768, depth=32, kernel_size=7, patch_size=7),
+        )
     expected = 21_110_248
 
     actual = sum(parameter.numel() for parameter in network.parameters())

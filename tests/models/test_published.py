@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mimetic.errors import UserError
-from mimetic.models.build import build, build_meta
+from mimetic.models.build import build
 from mimetic.models.config import Model, Timm, Torchvision
 
 TORCHVISION = ["resnet18", "vgg11", "vit_b_16", "convnext_tiny", "swin_t", "googlenet", "densenet121"]
@@ -25,7 +25,7 @@ SPECS = [*(Torchvision(name=name) for name in TORCHVISION), *(Timm(name=name) fo
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.type}:{spec.name}")
 def test_meta_models(spec: Torchvision | Timm, channels: int) -> None:
     """Every family is built on the meta device, for color and for grey images, and classifies there."""
-    model = build_meta(spec, in_channels=channels, num_classes=10).eval()
+    model = build(spec, in_channels=channels, num_classes=10, meta=True).eval()
     expected = (2, 10)
 
     actual = tuple(model(torch.empty(2, channels, 224, 224, device="meta")).shape)
@@ -60,7 +60,7 @@ def test_color_model_is_torchvisions_own() -> None:
 
 def test_only_the_stem_changes() -> None:
     """The hook is gone afterwards: other convolutions of three channels are left alone."""
-    build_meta(Torchvision(name="squeezenet1_1"), in_channels=1, num_classes=10)
+    build(Torchvision(name="squeezenet1_1"), in_channels=1, num_classes=10, meta=True)
     expected = 3
 
     actual = nn.Conv2d(3, 4, 1).in_channels
@@ -99,6 +99,6 @@ def test_untrained_weights_may_be_spelled_out() -> None:
     spec = Timm(name="test_convnext", args={"checkpoint_path": None})
     expected = 2
 
-    actual = build_meta(spec, in_channels=3, num_classes=2).num_classes
+    actual = build(spec, in_channels=3, num_classes=2, meta=True).num_classes
 
     assert expected == actual

@@ -5,7 +5,7 @@ import timm
 import torch
 
 from mimetic.graph.sites import find_sites
-from mimetic.models.build import build, build_meta
+from mimetic.models.build import build
 from mimetic.models.config import Vit
 from mimetic.models.sincos import sincos2d
 from mimetic.recipe.load import loads
@@ -16,7 +16,7 @@ SMALL = {"width": 24, "depth": 2, "heads": 4, "patch_size": 4, "image_size": 16}
 @pytest.mark.parametrize(("size", "expected"), [("ti", 192), ("s", 384), ("b", 768)])
 def test_sizes_by_name(size: str, expected: int) -> None:
     """Widths are those of DeiT; the parameters of ViT-Ti at patch 2 are counted by hand."""
-    model = build_meta(Vit(size=size), in_channels=3, num_classes=10)
+    model = build(Vit(size=size), in_channels=3, num_classes=10, meta=True)
     blocks = 12 * (12 * expected**2 + 13 * expected)
     rest = 12 * expected + expected + 256 * expected + 2 * expected + 10 * expected + 10
 
@@ -77,7 +77,9 @@ def test_fixed_positions_are_no_parameter() -> None:
 
 def test_its_sites() -> None:
     """One attention in each block, one table on the grid of the patches."""
-    graph = find_sites(build_meta(Vit(**SMALL), in_channels=3, num_classes=5), torch.empty(2, 3, 16, 16))
+    graph = find_sites(
+        build(Vit(**SMALL), in_channels=3, num_classes=5, meta=True), torch.empty(2, 3, 16, 16)
+    )
 
     sites = [site for site in graph.composites if site.kind in {"attention", "position"}]
 

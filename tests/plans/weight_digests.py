@@ -27,10 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.config.registry import Component
-from mimetic.covariance.config import CovarianceSource, Learned, Patches, TrainedRef
+from mimetic.covariance.config import CovarianceSource, Learned, Patches
 from mimetic.covariance.harvest import Harvest, averaged, harvest_key
 from mimetic.covariance.measure import measure
 from mimetic.covariance.network import TrainedNetwork, TrainingImages
+from mimetic.covariance.trained_ref import TrainedRef
 from mimetic.data.config import Synthetic
 from mimetic.data.dataset import Dataset, example_input
 from mimetic.data.load import describe_dataset, load_dataset

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from mimetic.config.errors import FilePosition, RecipeError, dotted
 from mimetic.config.text.tree import plain, wrapped
-from mimetic.covariance.config import Agop, Filters, TrainedRef
+from mimetic.covariance.config import Agop, Filters
+from mimetic.covariance.trained_ref import TrainedRef
 from mimetic.recipe.compose.group import ARM
 from mimetic.recipe.compose.merge import merge_maps
 from mimetic.recipe.dump import resolved

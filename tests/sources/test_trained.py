@@ -14,8 +14,8 @@ from mimetic.covariance.config import Measured, Nfm
 from mimetic.covariance.covariance import Covariance
 from mimetic.covariance.measure import Task
 from mimetic.covariance.network import TrainedNetwork
-from mimetic.covariance.nfm import nfm
 from mimetic.covariance.store import describe, load_harvest
+from mimetic.covariance.weights import nfm
 from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
 from mimetic.models.config import ConvMixer

@@ -12,7 +12,7 @@ from mimetic.models.config import CifarResNet, CifarResNetLC
 from mimetic.models.linear_combination import LinearCombination
 from mimetic.surgery.config import Fold
 from mimetic.surgery.config import LinearCombination as Combine
-from mimetic.surgery.linear_combination import fold_combinations, folded
+from mimetic.surgery.linear_combination import fold, folded
 from mimetic.surgery.network import build_network
 
 from .conftest import EXAMPLE, Small, operated
@@ -72,7 +72,7 @@ def test_trained_network_folds_in_place(small: Small) -> None:
     images = torch.randn(2, 3, 8, 8)
     before = small(images)
 
-    assert fold_combinations(small) == ("stem", "body")
+    operated(small, {"id": "fold", "match": r".*\.filters", "type": "fold", "expect": 2})
     assert [n for n, m in small.named_modules() if type(m) is nn.Conv2d] == [
         "stem",
         "body",
@@ -101,7 +101,7 @@ def test_what_stands_between_forbids_folding(between: str, culprit: str) -> None
     before = repr(model)
 
     with pytest.raises(UserError, check=lambda error: error.code == "MIM-U022"):
-        fold_combinations(model)
+        fold(Fold(id="fold", match="a.filters"), ["a.filters"], dict(model.named_modules()))
     assert before == repr(model)
 
 

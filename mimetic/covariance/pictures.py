@@ -1,10 +1,11 @@
-"""What a covariance over patches sees in an image: √(pᵀΣp) at each position (arXiv 2309.00570).
+"""Pictures of a covariance: its leading directions as filters, and what it sees in an image.
 
-With the NFM or the AGOP of a trained network's first layers these are maps of edges: what the network's
-filters respond to, and what its outputs depend on. p is the patch of the layer's input at a position, and
-pᵀΣp = ‖F·p‖² for the factor F, so a map is one convolution with the factor's rows as filters.
+With the NFM or the AGOP of a trained network's first layers, √(pᵀΣp) at each position is a map of edges: what
+the network's filters respond to, and what its outputs depend on (arXiv 2309.00570). p is the patch of the
+layer's input at a position, and pᵀΣp = ‖F·p‖² for the factor F, so a map is one convolution with the factor's
+rows as filters.
 
-Shapes: N images, C channels, H×W positions, R rows of a factor.
+Shapes: N images or directions, C channels, H×W positions, R rows of a factor, D patch coordinates.
 """
 
 from collections.abc import Sequence
@@ -14,10 +15,48 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mimetic.covariance.algebra import eigenvectors
 from mimetic.covariance.ansatz import LayerAnsatz
 from mimetic.covariance.capture import capture, run_forward
 from mimetic.covariance.covariance import Covariance
+from mimetic.covariance.transfer import marginal
 from mimetic.graph.names import canonical_modules
+
+
+def eigenfilters(cov: Covariance, count: int) -> Tensor | None:
+    """Return the leading eigenvectors of a spatial covariance as (N, H, W) filters of unit norm.
+
+    Of a covariance with channels, those of its mean spatial one. The sign is fixed by making the largest
+    entry positive; directions without variance are left out.
+
+    Args:
+        cov: Any covariance.
+        count: Most filters wanted.
+
+    Returns:
+        The filters; None for kernels that are not two-dimensional or a single pixel.
+    """
+    kernel = cov.patch.kernel_size
+    if len(kernel) != 2 or max(kernel) == 1:  # noqa: PLR2004
+        return None
+    _, vectors_ND = eigenvectors(marginal(cov))
+    return _signed(vectors_ND[:count]).view(-1, *kernel)
+
+
+def eigenpatches(cov: Covariance, count: int) -> Tensor:
+    """Return the leading eigenvectors of Σ over whole patches as (N, channels, *kernel) of unit norm.
+
+    Signs are fixed as in `eigenfilters`.
+    """
+    _, vectors_ND = eigenvectors(cov)
+    return _signed(vectors_ND[:count]).view(-1, cov.patch.channels, *cov.patch.kernel_size)
+
+
+def _signed(vectors_ND: Tensor) -> Tensor:
+    """Return vectors of unit norm whose largest entry is positive."""
+    unit_ND = functional.normalize(vectors_ND, dim=1)
+    largest_N1 = unit_ND.abs().argmax(dim=1, keepdim=True)
+    return unit_ND * unit_ND.gather(1, largest_N1).sign()
 
 
 def mappable(layer: LayerAnsatz) -> bool:
