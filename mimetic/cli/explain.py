@@ -36,12 +36,10 @@ def explain(
     allow_code: AllowCode = False,
 ) -> None:
     """Show the verdict of every rule on a parameter or on all parameters of a layer."""
-    from mimetic.recipe.load import load
-
-    loaded = load(recipe, overrides=overrides if overrides is not None else ())
-    from mimetic.cli.inputs import plans_of
+    from mimetic.cli.inputs import load_recipe, plans_of
     from mimetic.plans.explain import explain as verdicts
 
+    loaded = load_recipe(recipe, overrides)
     out = console()
     for chosen, plan in plans_of(loaded, arm=arm, model=model, root=root, allow_code=allow_code).items():
         for item in verdicts(plan.matching, name):

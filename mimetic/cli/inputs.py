@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mimetic.cli.console import echo
 from mimetic.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +23,20 @@ StudyName = Annotated[
         show_default=False,
     ),
 ]
+
+
+def load_recipe(path: Path, overrides: list[str] | None) -> "Recipe":
+    """Load a recipe, and print what a user should know about it.
+
+    Raises:
+        UserError: As `load`.
+    """
+    from mimetic.recipe.load import load
+
+    recipe = load(path, overrides=overrides if overrides is not None else ())
+    for note in recipe.notes:
+        echo(f"note: {note}", err=True)
+    return recipe
 
 
 def planned(

@@ -55,11 +55,9 @@ def plan(
     allow_code: AllowCode = False,
 ) -> None:
     """Show how every parameter is initialized: rule, initializer, arguments, expected std, frozen or not."""
-    from mimetic.recipe.load import load
+    from mimetic.cli.inputs import load_recipe, planned
 
-    loaded = load(recipe, overrides=overrides if overrides is not None else ())
-    from mimetic.cli.inputs import planned
-
+    loaded = load_recipe(recipe, overrides)
     found = planned(loaded, arm=arm, seed=seed, model=model, root=root, allow_code=allow_code)
     learners = {
         f"{family.removesuffix('s')} {name}: {getattr(loaded, family)[name].learner.type_name()}": lines

@@ -22,6 +22,7 @@ from mimetic.cli.console import (
     example,
     print_comparison,
 )
+from mimetic.cli.inputs import load_recipe
 from mimetic.errors import UserError
 from mimetic.study.layout import DEFAULT_ROOT
 
@@ -74,9 +75,7 @@ def run(
     allow_code: AllowCode = False,
 ) -> None:
     """Train every arm on every seed, track all of it in MLflow, and compare the arms."""
-    from mimetic.recipe.load import load
-
-    loaded = load(recipe, overrides=overrides if overrides is not None else ())
+    loaded = load_recipe(recipe, overrides)
     _check_root(root)
     from mimetic.cli.display import Progress
     from mimetic.study.executors.torchrun import is_worker_rank, launcher, rank0_context, worker_loop

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mimetic.cli.console import WRONG, Overrides, echo, error_text, example, pluralize
+from mimetic.cli.inputs import load_recipe
 from mimetic.errors import UserError
 
 EPILOG = example(
@@ -28,12 +29,10 @@ def validate(
     overrides: Overrides = None,
 ) -> None:
     """Check recipes for mistakes; each is shown with its position and a repair."""
-    from mimetic.recipe.load import load
-
     wrong = 0
     for path in _recipes(paths):
         try:
-            recipe = load(path, overrides=overrides if overrides is not None else ())
+            recipe = load_recipe(path, overrides)
         except UserError as error:
             echo(error_text(error), err=True)
             wrong += 1

@@ -17,7 +17,7 @@ from mimetic.errors import UserError
 from mimetic.recipe.compose.composition import MAIN, Composition
 from mimetic.recipe.compose.group import ARMS, RECIPE
 from mimetic.recipe.compose.layer import check_version, checked_layer, named_entries
-from mimetic.recipe.compose.overrides import layer_of
+from mimetic.recipe.compose.overrides import layer_of, ordered, without_effect
 from mimetic.recipe.recipe import Provenance, Recipe
 from mimetic.recipe.stages import UNUSED_STAGE
 from mimetic.recipe.validate.messages import issues_of
@@ -33,7 +33,7 @@ def load(source: Source, *, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         source: Path of a recipe, a mapping of the same form, or a loaded recipe, which is returned as it is.
-        overrides: Changes such as "train.epochs=5", applied in order on top of the recipe.
+        overrides: Changes such as "train.epochs=5", applied on top of the recipe; their order has no effect.
 
     Returns:
         The recipe, every arm complete.
@@ -91,11 +91,13 @@ def loads(text: str, *, file: str = "recipe.yaml", overrides: Sequence[str] = ()
 def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recipe:
     """Compose and validate the layers that were read."""
     issues, files = reading.issues, reading.layers
+    applied, notes = ordered(overrides, issues), list[str]()
     unreadable = {issue.path for issue in issues if issue.path}
     if "name" not in files[-1]:
         files[-1].put("name", _as_name(stem), NodePosition(("name",), files[-1].here.value))
-    composition = Composition(_with_overrides(files, overrides, issues), issues)
+    composition = Composition(_with_overrides(files, applied, issues, notes), issues)
     tree = composition.tree()
+    notes += without_effect(applied, tree)
     shared_issues = _issues_of_shared(composition)
     recipe, invalid = _validated(tree)
     if issues or shared_issues:  # a stage may seem unused because of these
@@ -110,7 +112,7 @@ def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recip
     issues += [issue for issue in (*shared_issues, *invalid) if issue.path not in unreadable]
     if issues or recipe is None:
         raise RecipeError(issues)
-    recipe._provenance = Provenance(tree, reading.sources)  # noqa: SLF001
+    recipe._provenance = Provenance(tree, reading.sources, (*notes, *recipe.same_experiments()))  # noqa: SLF001
     return recipe
 
 
@@ -139,10 +141,12 @@ def _required_stages(files: Sequence[Map], overrides: Sequence[str]) -> set[str]
     return own & _unused(issues) if not issues or _only_unused(issues) else own
 
 
-def _with_overrides(files: Sequence[Map], overrides: Sequence[str], issues: list[Issue]) -> list[Map]:
+def _with_overrides(
+    files: Sequence[Map], overrides: Sequence[tuple[int, str]], issues: list[Issue], notes: list[str]
+) -> list[Map]:
     layers = list(files)
-    for number, text in enumerate(overrides, start=1):
-        layer = layer_of(text, number, Composition(layers, []), issues)
+    for number, text in overrides:
+        layer = layer_of(text, number, Composition(layers, []), issues, notes)
         if layer is not None:
             layers.append(checked_layer(layer, issues))
     return layers

@@ -50,10 +50,12 @@ class Provenance:
     Attributes:
         tree: The composed recipe, with the position of every value.
         sources: Text of its files by name.
+        notes: What a user should know about it, though it is no error.
     """
 
     tree: Any = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Provenance)
@@ -200,6 +202,25 @@ class Recipe(Section):
     def section(self, at: ConfigPath) -> Arm:
         """Return the arm or the stage at a path."""
         return self.arms[at.name] if at.among == "arms" else self.stages[at.name]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a user should know about the recipe, though it is no error."""
+        return self._provenance.notes
+
+    def same_experiments(self) -> list[str]:
+        """Return a note for each arm that is an earlier one again, apart from the ids of its rules."""
+        first: dict[str, str] = {}
+        notes = []
+        for name, arm in self.arms.items():
+            entries = {"init": {"__all__": {"id", "expect"}}, "surgery": {"__all__": {"id", "expect"}}}
+            content = arm.model_dump_json(exclude={**entries, "measure": True, "unmatched": True})
+            other = first.setdefault(content, name)
+            if other != name:
+                notes.append(
+                    f"the arms `{other}` and `{name}` are the same experiment: their difference is 0"
+                )
+        return notes
 
     @property
     def sources(self) -> dict[str, str]:

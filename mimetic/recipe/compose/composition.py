@@ -113,6 +113,12 @@ class Composition:
         entries = without_removed(inherited, layer["remove"]) if "remove" in layer else inherited
         if key not in layer:
             return entries
+        if not layer[key] and entries:
+            names = ", ".join(str(entry.get("id")) for entry in entries)
+            message = f"an empty list changes nothing: {LISTS[key]}s merge by id, and some are inherited"
+            at = layer.spots[key]
+            hint = f"`remove: [{clipped(names)}]` removes them"
+            self.issues.append(Issue(message, at.path, at.value, hint, code="MIM-R045"))
         return merge_rules(entries, layer[key], ARM.below(key).below(0), noun=LISTS[key])
 
     def _parent(self, group: Group, name: str) -> str | None:

@@ -89,7 +89,8 @@ def _checked_section(tree: Map, keys: tuple[str, ...], issues: list[Issue], *, g
             message, hint = f"unknown key `{clipped(key)}`", hint_for(key, keys, group)
             issues.append(Issue(message, spot.path, spot.start, hint, code="MIM-R001"))
         elif key in LISTS:
-            if value is not None and (rules := _checked_rules(key, value, spot, issues)) is not None:
+            given = List(spot) if value is None else value
+            if (rules := _checked_rules(key, given, spot, issues)) is not None:
                 checked.put(key, rules, spot)
         elif key in {"remove", "extends"}:
             if value is not None and (names := _checked_names(key, value, spot, issues, group=group)):

@@ -2,21 +2,23 @@
 
 Each override is one more layer, merged over the recipe's files like any other: a rule is addressed by its id,
 and missing maps are created. A value is YAML, except where the schema allows only text: there it is taken
-literally, so a regular expression needs no quotes.
+literally, so a regular expression needs no quotes. The order in which overrides are given has no effect: what
+contains others is set before them, and a `type` before the other keys of its section.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mimetic.config.errors import FilePosition, Issue, RecipeError, Step, clipped
+from mimetic.config.errors import FilePosition, Issue, RecipeError, Step, clipped, dotted
+from mimetic.config.registry import registered
 from mimetic.config.suggest import choice, did_you_mean, listed
 from mimetic.config.text.tree import List, Map, NodePosition, reach, shown
 from mimetic.config.text.yaml_source import parse_value
 from mimetic.recipe.compose.composition import Composition
 from mimetic.recipe.compose.group import ARM, ARM_KEYS, ARMS, FILE_KEYS, GROUPS, LISTS, RECIPE, Group
 from mimetic.recipe.compose.layer import hint_for
-from mimetic.recipe.validate.schema_node import SchemaNode
+from mimetic.recipe.validate.schema_node import SchemaNode, fields_of, type_of
 
 FILE = "--set"
 """File name of the command line in messages; the line is the number of the override."""
@@ -64,7 +66,48 @@ class _Cursor:
         return RecipeError([Issue(message, path, self.mark(), hint, code=code)])
 
 
-def layer_of(text: str, number: int, below: Composition, issues: list[Issue]) -> Map | None:
+def ordered(texts: Sequence[str], issues: list[Issue]) -> list[tuple[int, str]]:
+    """Return overrides with their numbers, from 1, in the order in which they are applied.
+
+    Two values for one path are an error.
+    """
+    given: dict[str, tuple[str, int, str]] = {}
+    twice: set[str] = set()
+    for number, text in enumerate(texts, start=1):
+        path, equals, value = text.partition("=")
+        path = path.strip(" ") if equals else text
+        first_value, first, first_text = given.setdefault(path, (value, number, text))
+        if value != first_value:
+            twice.add(path)
+            mark, other = FilePosition(FILE, number, 1, text), FilePosition(FILE, first, 1, first_text)
+            message = f"`{clipped(path)}` is set twice"
+            issues.append(Issue(message, (), mark, "remove one of them", other, code="MIM-R077"))
+    entries = [(path, number, text) for path, (_, number, text) in given.items() if path not in twice]
+    entries.sort(key=lambda entry: (entry[0].count("."), not entry[0].endswith(".type"), entry[0]))
+    return [(number, text) for _, number, text in entries]
+
+
+def without_effect(overrides: Sequence[tuple[int, str]], tree: Map) -> list[str]:
+    """Return a note for each override of which nothing is left in the composed recipe."""
+    effective = {mark.line for mark in _marks(tree) if "=" in (mark.text or "")[: mark.column - 1]}
+    return [
+        f"--set {clipped(text)} has no effect: something more specific, or another `--set`, replaces it"
+        for number, text in overrides
+        if number not in effective
+    ]
+
+
+def _marks(node: Map | List) -> Iterator[FilePosition]:
+    """Yield where the values without entries were written, as far as that was the command line."""
+    entries = [(v, at) for _, v, at in node.entries()] if isinstance(node, Map) else list(node.entries())
+    for value, at in entries:
+        if isinstance(value, Map | List) and value:
+            yield from _marks(value)
+        elif at.value is not None and at.value.file == FILE:
+            yield at.value
+
+
+def layer_of(text: str, number: int, below: Composition, issues: list[Issue], notes: list[str]) -> Map | None:
     """Return an override as a layer, or None if it is wrong.
 
     Args:
@@ -72,6 +115,7 @@ def layer_of(text: str, number: int, below: Composition, issues: list[Issue]) ->
         number: Which override it is, from 1.
         below: The composition of the layers before it.
         issues: Receives the errors.
+        notes: Receives what the override removes from the recipe.
     """
     path, equals, _ = text.partition("=")
     cursor = _Cursor(text, len(path.rstrip(" ")), number)
@@ -79,7 +123,7 @@ def layer_of(text: str, number: int, below: Composition, issues: list[Issue]) ->
         if equals == "" or path.strip() == "":
             hint = "for example train.epochs=5"
             raise cursor.error("expected `path=value`", "MIM-R071", (), hint)
-        return _Override(cursor, len(path) + 1, below, issues).layer()
+        return _Override(cursor, len(path) + 1, below, issues, notes).layer()
     except RecipeError as error:
         issues.extend(error.issues)
     return None
@@ -93,6 +137,7 @@ class _Override:
     value_start: int
     below: Composition
     issues: list[Issue]
+    notes: list[str]
 
     def layer(self) -> Map:
         cursor = self.cursor
@@ -180,13 +225,28 @@ class _Override:
             raise cursor.error("a key is missing here", "MIM-R075", above)
         if inner.ended:
             at = NodePosition(here, self._value_mark(), cursor.mark())
-            return tree.put(key, self._value(here, below), at)
+            value = self._value(here, below)
+            if key == "type" and schema.family is not None and isinstance(value, str):
+                tree.put_all(self._remaining(above, value, schema).entries())
+            return tree.put(key, value, at)
         if below.items is not None:
             hint = f"set the whole list: {self.cursor.text[: cursor.start]}{key}=[…]"
             message = f"the entries of the list `{key}` have no names"
             raise inner.error(message, "MIM-R076", here, hint)
         value = self._put_value(Map(cursor.at(here)), inner, here, self._chosen(below, here))
         return tree.put(key, value, cursor.at(here))
+
+    def _remaining(self, above: tuple[Step, ...], new: str, schema: SchemaNode) -> Map:
+        """Return what a section has that its new type has, too; the other keys are noted."""
+        found = reach(self._composed(above), above[2:] if above[0] in GROUPS else above)
+        section = found[0] if found is not None and isinstance(found[0], Map) else Map(self.cursor.at(above))
+        known = registered(str(schema.family)).get(new)
+        if known is None or type_of(section) in {None, new}:
+            return Map(section.here)
+        dropped = [key for key in section if key not in fields_of(known)]
+        if dropped:
+            self.notes.append(f"{dotted(above)}: `{new}` has no {listed(dropped)}: dropped")
+        return section.without("type", "id", *dropped)
 
     def _composed(self, above: tuple[Step, ...]) -> Map:
         """Return the arm or the stage that a path is in, complete, or what all arms share."""

@@ -1,5 +1,7 @@
 """Overrides from the command line."""
 
+from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import pytest
@@ -55,9 +57,115 @@ def test_for_one_arm() -> None:
     assert [train(recipe, arm)["epochs"] for arm in recipe.arms] == [3, 5, 5]
 
 
-def test_later_ones_win() -> None:
-    """Overrides apply in order."""
-    assert train(over("train.epochs=5", "train.epochs=7"))["epochs"] == 7
+POOL = (
+    "train.optimizer.type=sgd",
+    "train.optimizer.lr=0.3",
+    "train.optimizer.momentum=0.5",
+    "train.optimizer={betas: [0.8, 0.9]}",
+    "train={epochs: 4, optimizer: {type: adamw, lr: 0.2}}",
+    "train.epochs=5",
+    "train.epochs=x",
+    "model.type=vit",
+    "model.depth=2",
+    "model.dim=32",
+    "data.type=cifar100",
+    "data.train_size=10",
+    "learner=laplace",
+    "init.head.init=normal",
+    "init.head.init.std=0.5",
+    "init.head.covariance.type=closed_form",
+    "init=[{id: new, match: x, init: ones}]",
+    "init.new.freeze=true",
+    "init.head.match.kind=conv",
+    "arms.default.init.new.init=zeros",
+    "arms.default.extends=v1.2",
+    "arms.default.init.f.1.init=zeros",
+    "arms.default.remove=[head]",
+    "arms.default.init=[]",
+    "arms.closed-form={init: [{id: filters, covariance: {width: 0.4}}]}",
+    "arms.closed-form.init.filters.covariance.width=0.1",
+    "seeds=2",
+    "nothing",
+)
+"""Assignments that build on one another, exclude one another, or are wrong."""
+
+
+def outcome(overrides: Sequence[str]) -> object:
+    """Return what a recipe becomes by overrides: the recipe and its notes, or its errors."""
+    try:
+        recipe = loads(SET_TEXT, overrides=overrides)
+    except RecipeError as error:
+        return {(issue.code, issue.path, issue.message) for issue in error.issues}
+    return recipe, set(recipe.notes)
+
+
+SET_TEXT = TEXT.replace(
+    "epochs: 3}", "epochs: 3, optimizer: {type: adamw, lr: 0.1, betas: [0.9, 0.99]}}"
+).replace(
+    "init:\n  - {id: head", "data: {type: cifar10, train_size: 100, augment: [flip]}\ninit:\n  - {id: head", 1
+)
+
+
+@given(
+    st.lists(st.sampled_from(POOL), unique=True, min_size=2, max_size=5), st.randoms(use_true_random=False)
+)
+def test_the_order_has_no_effect(overrides: list[str], random: Random) -> None:
+    """Any permutation gives the same recipe, or the same errors."""
+    other = random.sample(overrides, len(overrides))
+    assert outcome(overrides) == outcome(other)
+
+
+def test_one_path_is_set_once() -> None:
+    """Two values contradict each other, whatever their order; one value twice does not."""
+    assert train(over("train.epochs=5", "train.epochs=5"))["epochs"] == 5
+    with pytest.raises(RecipeError) as caught:
+        over("train.epochs=5", "train.epochs=7")
+    (issue,) = caught.value.issues
+    assert (issue.code, str(issue.mark), str(issue.first)) == ("MIM-R077", "--set:2:1", "--set:1:1")
+
+
+def test_another_type_keeps_the_keys_it_has() -> None:
+    """The rest is dropped, which is noted; so is an override that something replaces."""
+    recipe = loads(SET_TEXT, overrides=["train.optimizer.type=sgd", "data.type=cifar100"])
+    optimizer, data = train(recipe)["optimizer"], recipe.arms["default"].data
+    assert data is not None
+    assert (optimizer["type"], optimizer["lr"]) == ("sgd", 0.1)
+    assert (data.type_name(), data.train_size, len(data.augment)) == ("cifar100", 100, 1)
+    assert ["`betas`" in note for note in recipe.notes] == [True]
+
+    lost = loads(SET_TEXT, overrides=["train.epochs=9", *(f"arms.{n}.train.epochs=1" for n in recipe.arms)])
+    assert [note.split()[1] for note in lost.notes] == ["train.epochs=9"]
+
+
+@pytest.mark.parametrize("empty", ["init: []", "init:", "surgery: []", "surgery:"])
+def test_an_empty_list_does_not_remove_what_is_inherited(empty: str) -> None:
+    """A control arm that would be none is an error, which shows how to remove rules."""
+    shared = "init: [{id: r, match: a, init: zeros}]"
+    if empty.startswith("surgery"):
+        shared = "surgery: [{id: r, match: a, type: shared_filters}]"
+    for text in (f"{shared}\narms: {{a: {{}}, b: {{{empty}}}}}", f"{shared}\narms:\n  a:\n    {empty}"):
+        with pytest.raises(RecipeError) as caught:
+            loads(f"recipe: 1\n{text}\n")
+        (issue,) = caught.value.issues
+        assert issue.code == "MIM-R045"
+        assert "remove: [r]" in str(issue.hint)
+    with pytest.raises(RecipeError, match="MIM-R045"):
+        loads(
+            f"recipe: 1\n{shared}\narms: {{a: {{}}, b: {{}}}}\n",
+            overrides=[f"arms.a.{empty.split(':', maxsplit=1)[0]}=[]"],
+        )
+    assert loads(f"recipe: 1\narms: {{a: {{{empty}}}, b: {{model: vit}}}}\n").notes == ()
+    assert loads(f"recipe: 1\n{shared}\narms: {{a: {{}}, b: {{remove: [r], {empty}}}}}\n").notes == ()
+
+
+def test_arms_that_are_the_same_experiment() -> None:
+    """They are noted, also where only ids of rules differ."""
+    recipe = loads(
+        "recipe: 1\narms:\n  a: {init: [{id: x, match: l, init: zeros}]}\n"
+        "  b: {init: [{match: l, init: zeros}]}\n"
+        "  c: {init: [{match: l, init: ones}]}\n"
+    )
+    assert [note for note in recipe.notes if "`a` and `b`" in note] == list(recipe.notes) != []
 
 
 def test_missing_maps_come_into_being() -> None:
