@@ -96,7 +96,7 @@ def kind_of(rule: dict[str, Any]) -> str | None:
     """Return the first kind of layer that takes a rule; None where no kind does."""
     for kind in ("depthwise", "conv", "linear"):
         try:
-            mimetic.plan(recipe({"match": f"{kind}.x", **rule}), Layers(["x"]))
+            mimetic.plan(Layers(["x"]), recipe({"match": f"{kind}.x", **rule}))
         except UserError:
             continue
         return kind

@@ -62,11 +62,12 @@ def _conv(module: nn.Module) -> Reading | None:
 
 
 def _linear(module: nn.Module) -> Reading | None:
-    sizes = _ints(module, "in_features", "out_features")
-    if sizes is None:
-        return None
-    inputs, outputs = sizes
-    return _read(module, "linear", Geometry(inputs, outputs), (outputs, inputs), (nn.Linear,))
+    for names in (("in_features", "out_features"), ("hidden_dim", "num_experts")):  # the latter: a router
+        sizes = _ints(module, *names)
+        if sizes is not None:
+            inputs, outputs = sizes
+            return _read(module, "linear", Geometry(inputs, outputs), (outputs, inputs), (nn.Linear,))
+    return None
 
 
 def _transposed_linear(module: nn.Module) -> Reading | None:

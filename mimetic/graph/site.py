@@ -55,6 +55,9 @@ class Parameter:
         shape: Its shape.
         dtype: Its dtype, e.g. `float32`.
         aliases: Other canonical names of the same tensor (tied weights).
+        experts: Number E of equal maps stacked along the first dimension (E, …); None if not stacked.
+        maps: Outputs of each of several linear maps stored one after the other: gates, or q, k and v.
+        zero_rows: Rows that the layer's class keeps at zero.
     """
 
     name: str
@@ -62,6 +65,9 @@ class Parameter:
     shape: tuple[int, ...]
     dtype: str
     aliases: tuple[str, ...] = ()
+    experts: int | None = None
+    maps: tuple[int, ...] = ()
+    zero_rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +75,8 @@ class Site:
     """The parameters of one layer with their geometry, or of several layers together.
 
     Attributes:
-        layer: Canonical layer name; empty for the model itself. For a position table that is one of several
-            parameters of its layer, that parameter's name.
+        layer: Canonical layer name; empty for the model itself. For a position table or a stack of experts
+            that is one of several parameters of its layer, that parameter's name.
         kind: Kind of the site.
         classes: Names of the layer's class and its bases, nearest first.
         geometry: The weight as a map over patches; None if it is not one.
@@ -89,6 +95,11 @@ class Site:
     depth: float = 0.0
     calls: int | None = None
     structure: Structure | None = None
+
+    @property
+    def main(self) -> str:
+        """Return the local name of the parameter that a rule without `param` claims."""
+        return next((p.local for p in self.parameters if p.name == self.layer), "weight")
 
     def parameter(self, local: str) -> Parameter:
         """Return a parameter by its local name."""

@@ -23,6 +23,7 @@ from mimetic.graph.example import guesses
 from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.names import Walked, joined, owners, walk
 from mimetic.graph.own import own_parameters
+from mimetic.graph.parts import experts_in, with_parts
 from mimetic.graph.site import Geometry, Graph, Parameter, Site
 from mimetic.graph.structure import Attention, Position, Structure
 from mimetic.graph.trace import Trace, trace
@@ -67,18 +68,20 @@ def find_sites(model: nn.Module, example: Tensor | tuple[object, ...] | None = N
 def _find(model: nn.Module, example: Tensor | tuple[object, ...] | None) -> Graph:
     walked = list(walk(model))
     parameters = owners(walked)
-    drafts, together = _drafts(walked, parameters), _composite_drafts(walked, parameters)
+    drafts = [part for draft in _drafts(walked, parameters) for part in _by_experts(draft)]
+    together = _composite_drafts(walked, parameters)
     inputs = guesses(walked) if example is None else [example if isinstance(example, tuple) else (example,)]
     traced, reason = trace(model, inputs)
     if traced is not None:
         drafts, together = _in_order(drafts, traced), _in_order(together, traced, _holders(walked))
     names = _class_names(walked)
+    sites, combined = list(_placed(drafts, traced)), list(_placed(_on_one_grid(together), traced))
     return Graph(
-        sites=tuple(_placed(drafts, traced)),
+        sites=tuple(with_parts(sites, walked, combined)),
         traced=traced is not None,
         note=None if reason is None else f"the forward could not be traced: {reason}",
         layers=tuple(names),
-        composites=tuple(_placed(_on_one_grid(together), traced)),
+        composites=tuple(with_parts(combined, walked, ())),
         classes=names,
         heads=_heads(walked),
     )
@@ -103,6 +106,27 @@ def _drafts(walked: Sequence[Walked], parameters: _Owners) -> list[_Draft]:
             kind, geometry = kind_and_geometry(module)
             drafts.append(_Draft(layer, module, kind, geometry, tuple(owned), tuple(tensors)))
     return drafts
+
+
+def _by_experts(draft: _Draft) -> Iterator[_Draft]:
+    """Yield the draft of a linear layer for each stack of experts in a layer, and one of the rest."""
+    stacks = experts_in(draft.module)
+    rest = tuple(p for p in draft.parameters if p.local not in stacks)
+    for parameter in draft.parameters:
+        if parameter.local in stacks:
+            experts, geometry = stacks[parameter.local]
+            layer = draft.layer if parameter.local == "weight" else parameter.name
+            parameters = (replace(parameter, experts=experts), *(rest if layer == draft.layer else ()))
+            tensor = own_parameters(draft.module)[parameter.local]
+            yield draft._replace(
+                layer=layer,
+                kind="linear",
+                geometry=geometry,
+                parameters=parameters,
+                tensors=() if tensor is None else (tensor,),
+            )
+    if rest and "weight" not in stacks:
+        yield draft._replace(parameters=rest)
 
 
 def _composite_drafts(walked: Sequence[Walked], parameters: _Owners) -> list[_Draft]:

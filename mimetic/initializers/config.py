@@ -24,6 +24,9 @@ class Init(Component, family="init"):
     acts_on: ClassVar[str | None] = None
     """Kind of the composite sites it initializes; None where it initializes single layers."""
 
+    whole: ClassVar[bool] = False
+    """Whether it fills a tensor as a whole, also a stack of experts."""
+
     @property
     def filled_slots(self) -> frozenset[str] | None:
         """Return the slots of a composite site that it fills; None for all of them."""
@@ -42,6 +45,7 @@ class FromNetwork(Init):
     """Base of the initializers that need a trained network itself, not its covariances."""
 
     takes = "network"
+    whole = True
 
     from_: TrainedRefField = Field(alias="from", description="The trained network.")
 
@@ -57,6 +61,8 @@ class Keep(Init, type="keep", impl="mimetic.initializers.default:keep"):
 
 class Default(Init, type="default", impl="mimetic.initializers.default:default"):
     """Draw as the layer's own `reset_parameters` does, keyed by seed and layer name."""
+
+    whole = True
 
 
 class Uniform(Init, type="uniform", impl="mimetic.initializers.univariate:uniform"):
@@ -115,22 +121,32 @@ class Eye(Init, type="eye", impl="mimetic.initializers.univariate:eye"):
 class Dirac(Init, type="dirac", impl="mimetic.initializers.univariate:dirac"):
     """Fill convolution filters with the Dirac delta, which pass channels through."""
 
-    groups: int = Field(1, ge=1, description="Groups of output channels that each pass through.")
+    groups: Count | None = Field(
+        None, description="Groups of output channels that each pass through; default: the layer's."
+    )
 
 
-class XavierUniform(Init, type="xavier_uniform", impl="mimetic.initializers.univariate:xavier_uniform"):
+class _ByFans(Init):
+    per: Literal["tensor", "map"] = Field(
+        "tensor",
+        description="`tensor`: fans and draw of the stored tensor, as in torch.nn.init; `map`: of each "
+        "linear map in it (gates of an LSTM, fused q, k and v, groups of a convolution).",
+    )
+
+
+class XavierUniform(_ByFans, type="xavier_uniform", impl="mimetic.initializers.univariate:xavier_uniform"):
     """Draw from U(±gain·sqrt(6 / (fan_in + fan_out))) (Glorot and Bengio, 2010)."""
 
     gain: Positive = Field(1.0, description="Factor on the weights.")
 
 
-class XavierNormal(Init, type="xavier_normal", impl="mimetic.initializers.univariate:xavier_normal"):
+class XavierNormal(_ByFans, type="xavier_normal", impl="mimetic.initializers.univariate:xavier_normal"):
     """Draw from N(0, gain²·2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
 
     gain: Positive = Field(1.0, description="Factor on the weights.")
 
 
-class _Kaiming(Init):
+class _Kaiming(_ByFans):
     a: float = Field(0.0, description="Negative slope, used with leaky_relu only.")
     mode: Literal["fan_in", "fan_out"] = Field("fan_in", description="Which fan divides.")
     nonlinearity: Nonlinearity = Field("leaky_relu", description="Nonlinearity whose gain is used.")
@@ -146,7 +162,7 @@ class KaimingNormal(_Kaiming, type="kaiming_normal", impl="mimetic.initializers.
     """Draw from N(0, gain² / fan) (He et al., arXiv 1502.01852)."""
 
 
-class Orthogonal(Init, type="orthogonal", impl="mimetic.initializers.univariate:orthogonal"):
+class Orthogonal(_ByFans, type="orthogonal", impl="mimetic.initializers.univariate:orthogonal"):
     """Draw a (semi-)orthogonal matrix (Saxe et al., arXiv 1312.6120)."""
 
     gain: Positive = Field(1.0, description="Factor on the weights.")

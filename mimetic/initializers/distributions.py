@@ -81,6 +81,7 @@ def per_tensor(
             sample=sample,
             moments={local: distribution.moments for local, (distribution, _, _) in draws.items()},
             thread_safe=all(distribution.elementwise for distribution, _, _ in draws.values()),
+            complex_parts=all(distribution.elementwise for distribution, _, _ in draws.values()),
         )
 
     return resolve

@@ -63,6 +63,7 @@ def gaussian(spec: CovarianceSource, scale: Scale, site: Site, context: Context)
         sample=sample,
         moments=dict.fromkeys(names, gaussian_moments(cov, geometry)),
         notes=_notes(cov, geometry),
+        complex_parts=True,
     )
     if "finish" not in scale.functions:
         return resolved
@@ -112,7 +113,7 @@ def _geometry(site: Site) -> Geometry:
 def _check_filters(site: Site, name: str) -> None:
     """Refuse parameters that do not contain the layer's filters."""
     shape = site.parameter(name).shape
-    if name != "weight" or len(shape) <= 1:
+    if name != site.main or len(shape) <= 1:
         raise UserError(
             f"{site.layer}: covariance rules draw filters, and `{name}` of shape {shape} contains none; "
             "leave `param` at `weight`, or use an `init` by name for it",

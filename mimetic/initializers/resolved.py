@@ -89,6 +89,8 @@ class ResolvedInit:
         notes: Remarks for the reader of the plan, e.g. "resized 5→9".
         thread_safe: Whether `sample` may run on a thread beside others: it changes no global setting of
         torch.
+        complex_parts: Whether entries are independent or Gaussian: both parts of a complex parameter can
+            then be drawn like two tensors.
         network_init: A step after `sample` that needs the whole network; None where there is none.
         check: `check(read)` raises a UserError where what was written misses a promise beyond moments;
             `read(parameter)` returns the values of a canonical name, float64 on the CPU.
@@ -100,6 +102,7 @@ class ResolvedInit:
     moments: Mapping[str, Moments] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     thread_safe: bool = False
+    complex_parts: bool = False
     network_init: NetworkInit | None = None
     check: Callable[[Callable[[str], Tensor]], object] | None = None
 

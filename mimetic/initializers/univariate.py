@@ -9,11 +9,13 @@ import math
 from torch import Generator, Tensor
 from torch.nn import init
 
+from mimetic.covariance.context import Context
 from mimetic.errors import UserError
+from mimetic.graph.site import Site
 from mimetic.initializers import config
 from mimetic.initializers.distributions import Distribution, Shape, check_dimensions, independent, per_tensor
 from mimetic.initializers.normal import normal_, trunc_normal_, trunc_normal_moments
-from mimetic.initializers.resolved import Moments
+from mimetic.initializers.resolved import Moments, ResolvedInit
 from mimetic.streams import keyed_global_rng
 from mimetic.threads import one_thread
 
@@ -74,19 +76,23 @@ def eye(spec: config.Eye, shape: Shape) -> Distribution:
     return Distribution(lambda tensor, _: init.eye_(tensor), _ones_among(math.prod(shape), min(shape)))
 
 
+def dirac(spec: config.Dirac, site: Site, context: Context) -> ResolvedInit:
+    """Filters that pass their channel through, in each group of the layer."""
+    own = 1 if site.geometry is None else site.geometry.groups
+    return _dirac(spec if spec.groups else spec.model_copy(update={"groups": own}), site, context)
+
+
 @per_tensor
-def dirac(spec: config.Dirac, shape: Shape) -> Distribution:
-    """Filters that pass their channel through."""
+def _dirac(spec: config.Dirac, shape: Shape) -> Distribution:
     check_dimensions(spec, shape, (3, 4, 5))
-    if shape[0] % spec.groups:
+    groups = spec.groups or 1
+    if shape[0] % groups:
         raise UserError(
-            f"dirac with groups {spec.groups} needs output channels divisible by it, not {shape[0]}",
+            f"dirac with groups {groups} needs output channels divisible by it, not {shape[0]}",
             code="MIM-I003",
         )
-    count = spec.groups * min(shape[0] // spec.groups, shape[1])
-    return Distribution(
-        lambda tensor, _: init.dirac_(tensor, spec.groups), _ones_among(math.prod(shape), count)
-    )
+    count = groups * min(shape[0] // groups, shape[1])
+    return Distribution(lambda tensor, _: init.dirac_(tensor, groups), _ones_among(math.prod(shape), count))
 
 
 @per_tensor

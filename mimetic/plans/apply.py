@@ -237,7 +237,8 @@ def _verify(name: str, parameter: nn.Parameter, expected: Moments | None) -> tup
     if not (math.isfinite(mean) and math.isfinite(std)):
         raise RunError(f"`{name}` has values that are not finite after initialization", code="MIM-P035")
     if expected is not None and values.numel() > 0:
-        _compare(name, (mean, std), expected, torch.finfo(parameter.dtype).eps)
+        rounding = max(torch.finfo(parameter.dtype).eps, torch.finfo(torch.float32).eps)
+        _compare(name, (mean, std), expected, rounding)
     return mean, std
 
 
@@ -261,8 +262,12 @@ def _compare(name: str, measured: tuple[float, float], expected: Moments, roundi
 def mean_and_std(values: Tensor, about: float = 0.0) -> tuple[float, float]:
     """Return the mean and the rms deviation from it, in float64, in one pass over memory.
 
-    Sums are taken of x - `about`, a value near the mean: a small deviation is not lost to rounding.
+    Sums are taken of x - `about`, a value near the mean: a small deviation is not lost to rounding. Of
+    complex entries, the mean is that of the real parts, and the deviation from it is that of both.
     """
+    if values.is_complex():
+        mean, std = mean_and_std(values.real, about)
+        return mean, math.hypot(std, *mean_and_std(values.imag))
     count = values.numel()
     if count == 0:
         return 0.0, 0.0

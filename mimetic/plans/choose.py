@@ -7,6 +7,7 @@ from mimetic.graph.site import Site
 from mimetic.initializers.config import Keep
 from mimetic.initializers.gaussian import gaussian
 from mimetic.initializers.resolved import InitFunction, ResolvedInit
+from mimetic.initializers.storage import resolve_stored
 from mimetic.recipe.rule import Rule
 
 
@@ -22,11 +23,16 @@ def resolve_init(rule: Rule, site: Site, context: Context) -> ResolvedInit:
         UserError: If the rule's initializer does not fit the site.
     """
     _check_kind(rule, site)
-    if rule.covariance is not None:
-        return gaussian(rule.covariance, rule.scale, site, context)
+    covariance, scale = rule.covariance, rule.scale
+    if covariance is not None:
+        return resolve_stored(lambda *at: gaussian(covariance, scale, *at), site, context)
     spec = Keep() if rule.init is None else rule.init
     function: InitFunction = implementation(spec)
-    return function(spec, site, context)
+    if isinstance(spec, Keep):
+        return function(spec, site, context)
+    return resolve_stored(
+        lambda *at: function(spec, *at), site, context, whole=spec.whole, per=getattr(spec, "per", None)
+    )
 
 
 def filled_parameters(rule: Rule, site: Site) -> frozenset[str]:

@@ -164,7 +164,7 @@ def _excluded(rule: Rule, site: Site, local: str) -> str | None:
     """
     param = rule.match.param
     if site.structure is None:
-        param = "weight" if param is None else param
+        param = site.main if param is None else param
     elif local not in filled_parameters(rule, site):
         return f"its initializer does not fill `{local}`"
     if param is None or param == local or fullmatch(param, local) is not None:
@@ -174,9 +174,9 @@ def _excluded(rule: Rule, site: Site, local: str) -> str | None:
 
 def _named_as(site: Site, parameter: Parameter, alias: str) -> tuple[str, str]:
     """Return the names that a tied tensor's site and the tensor itself have under an alias."""
+    if parameter.name == site.layer:  # a table or stack that is one parameter among others of its layer
+        return alias, parameter.local
     if site.structure is None:
         layer, _, local = alias.rpartition(".")
         return layer, local
-    if parameter.name == site.layer:  # a table that is one parameter among others of its layer
-        return alias, parameter.local
     return alias.removesuffix(f".{parameter.local}"), parameter.local
