@@ -11,7 +11,17 @@ from numpy.typing import ArrayLike
 
 from mimetic.analysis.curves import Curve
 from mimetic.analysis.mosaic import draw_strip
-from mimetic.analysis.style import INK, LABEL, TICK, bare_axes, color, marker, new_figure, quiet_axes
+from mimetic.analysis.style import (
+    INK,
+    LABEL,
+    TICK,
+    bare_axes,
+    color,
+    depth_color,
+    marker,
+    new_figure,
+    quiet_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +36,6 @@ COLUMNS = 8
 _BRIGHTEST = 0.995
 _NAMED = 8
 _TICKS = 40
-_LIGHTEST = 0.9
 
 
 def training_figure(
@@ -182,19 +191,16 @@ def saliency_figure(
 
 
 def _epochs_panel(axes: "Axes", curves: Mapping[str, Curve], layers: Sequence[str], measure: str) -> None:
-    from matplotlib import colormaps
     from matplotlib.ticker import MaxNLocator
 
-    ramp = colormaps["viridis"]
     named = set(layers) if len(layers) <= _NAMED else {layers[0], layers[len(layers) // 2], layers[-1]}
     for index, layer in enumerate(layers):
         curve = curves.get(layer, {})
         if not curve:
             continue
-        shade = ramp(_LIGHTEST * index / max(len(layers) - 1, 1))
-        epochs = sorted(curve)
+        epochs, values = zip(*sorted(curve.items()), strict=True)
         label = layer if layer in named else None
-        axes.plot(epochs, [curve[epoch] for epoch in epochs], color=shade, linewidth=1.4, label=label)
+        axes.plot(epochs, values, color=depth_color(index, len(layers)), linewidth=1.4, label=label)
     quiet_axes(axes, x="epoch", title=measure)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mimetic.analysis.mosaic import Array, mosaic, spatial_filters, symmetric_limit
-from mimetic.analysis.style import COLORS, DIVERGING, INK, TICK, bare_axes, new_figure, quiet_axes
+from mimetic.analysis.style import COLORS, DIVERGING, INK, bare_axes, color_bar, new_figure, quiet_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,9 +109,7 @@ def _blocks_panel(figure: "Figure", axes: "Axes", matrix_PP: Array, kernel: tupl
     bar_axes = figure.add_axes(
         (box.x0 + (side + 0.08) / figure.get_figwidth(), box.y0, 0.09 / figure.get_figwidth(), box.height)
     )
-    bar = figure.colorbar(image, cax=bar_axes, ticks=[-limit, 0.0, limit])
-    bar.ax.set_yticklabels([f"−{limit:.1g}", "0", f"{limit:.1g}"], fontsize=TICK, color=INK)
-    bar.outline.set_visible(False)
+    color_bar(figure, image, bar_axes, limit, digits=1)
 
 
 def _eigenvectors_panel(axes: "Axes", vectors_RP: Array, values: Array, kernel: tuple[int, int]) -> None:
@@ -129,10 +127,10 @@ def _spectrum_panel(axes: "Axes", values: Array) -> None:
     largest = float(values[0]) if values[0] > 0.0 else 1.0
     relative = values / largest
     order = np.arange(1, len(values) + 1)
-    kept = relative > _FLOOR
-    axes.semilogy(order[kept], relative[kept], color=COLORS[0], marker=".", markersize=4, linewidth=1.2)
+    drawn = relative > _FLOOR
+    axes.semilogy(order[drawn], relative[drawn], color=COLORS[0], marker=".", markersize=4, linewidth=1.2)
     axes.set_xlim(0, len(values) + 1)
-    lowest = float(relative[kept].min()) if kept.any() else 0.1
+    lowest = float(relative[drawn].min()) if drawn.any() else 0.1
     axes.set_ylim(min(lowest, 0.1) / 2, 2.0)
     quiet_axes(axes, x="index", title=f"eigenvalue / largest ({largest:.2g})")
     axes.minorticks_off()

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from numpy.typing import ArrayLike
 
 from mimetic.analysis.mosaic import Array, mosaic, spatial_filters, symmetric_limit
-from mimetic.analysis.style import DIVERGING, INK, TICK, bare_axes, new_figure
+from mimetic.analysis.style import DIVERGING, bare_axes, color_bar, new_figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _COLUMNS, _ROWS = 16, 4
@@ -61,11 +60,5 @@ def _strip(
     shown = min(count, _COLUMNS * _ROWS)
     many = f"{shown} of {count} filters" if shown < count else f"{count} filters"
     bare_axes(axes, title=f"{layer}   {many} of {rows}×{columns}")
-    bar = figure.colorbar(image, cax=_beside(figure, left + wide, bottom, tall), ticks=[-limit, 0.0, limit])
-    bar.ax.set_yticklabels([f"−{limit:.2g}", "0", f"{limit:.2g}"], fontsize=TICK, color=INK)
-    bar.outline.set_visible(False)
-
-
-def _beside(figure: "Figure", left: float, bottom: float, tall: float) -> "Axes":
-    """Return narrow axes for a colour bar."""
-    return figure.add_axes((left + 0.012, bottom, 0.012, tall))
+    beside = figure.add_axes((left + wide + 0.012, bottom, 0.012, tall))
+    color_bar(figure, image, beside, limit, digits=2)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mimetic.analysis.mosaic import draw_strip
-from mimetic.analysis.style import new_figure, quiet_axes
+from mimetic.analysis.style import depth_color, new_figure, quiet_axes, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,6 @@ COLUMNS = 12
 """Filters drawn of each."""
 
 _FLOOR = 1e-8
-_SHALLOW, _DEEP = 0.0, 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def harvest_figure(layers: Mapping[str, Spectrum], *, title: str = "Covariances"
     if not layers:
         raise ValueError("no layer to draw")
     drawn = {name: layer for name, layer in layers.items() if layer.filters_NHW is not None}
-    chosen = [list(drawn)[i] for i in _spread(len(drawn))]
+    chosen = spread(list(drawn), LAYERS)
     head, foot, row = 0.6, 0.65, 0.78
     height = max(4.2, head + row * len(chosen) + 0.2)
     width = 11.6 if chosen else 5.0
@@ -72,27 +71,16 @@ def harvest_figure(layers: Mapping[str, Spectrum], *, title: str = "Covariances"
     return figure
 
 
-def _spread(count: int) -> list[int]:
-    """Return the indices of at most `LAYERS` layers, the first and the last among them."""
-    if count <= LAYERS:
-        return list(range(count))
-    return sorted({round(i * (count - 1) / (LAYERS - 1)) for i in range(LAYERS)})
-
-
 def _spectra(axes: "Axes", layers: Mapping[str, Spectrum]) -> None:
     """Draw eigenvalues over their share of the largest against their share of the number of them."""
-    from matplotlib import colormaps
-
-    ramp = colormaps["viridis"]
     for index, (name, layer) in enumerate(layers.items()):
         values_K = np.asarray(layer.values_K, dtype=np.float64)
         largest = float(values_K.max(initial=0.0))
         relative = values_K / largest if largest > 0.0 else values_K
-        kept = relative > _FLOOR
-        depth = index / max(len(layers) - 1, 1)
+        drawn = relative > _FLOOR
         place = np.arange(1, len(values_K) + 1) / max(len(values_K), 1)
-        color = ramp(_SHALLOW + (_DEEP - _SHALLOW) * depth)
-        axes.semilogy(place[kept], relative[kept], color=color, linewidth=1.3, label=name)
+        color = depth_color(index, len(layers))
+        axes.semilogy(place[drawn], relative[drawn], color=color, linewidth=1.3, label=name)
     axes.set_xlim(0.0, 1.02)
     axes.set_ylim(top=2.0)
     quiet_axes(axes, x="index / number of eigenvalues", y="eigenvalue / largest", title="spectra")

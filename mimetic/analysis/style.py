@@ -1,10 +1,12 @@
 """What all figures share: fonts, colours that colour-blind people tell apart, axes without clutter."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 DIVERGING = "RdBu_r"
 """White is zero; red and blue stay apart for all common kinds of colour blindness."""
@@ -15,6 +17,10 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 TITLE, LABEL, TICK = 12, 10, 9
 INK, FAINT = "#222222", "#D9D9D9"
+
+_LIGHTEST = 0.9
+
+T = TypeVar("T")
 
 
 def new_figure(width: float, height: float, title: str | None = None) -> "Figure":
@@ -56,6 +62,27 @@ def color(index: int) -> str:
     return COLORS[index % len(COLORS)]
 
 
+def depth_color(index: int, count: int) -> "tuple[float, float, float, float]":
+    """Return the colour of a layer among `count`, dark to light with depth."""
+    from matplotlib import colormaps
+
+    return colormaps["viridis"](_LIGHTEST * index / max(count - 1, 1))
+
+
 def marker(index: int) -> str:
     """Return the marker of the arm at an index."""
     return MARKERS[(index + index // len(COLORS)) % len(MARKERS)]
+
+
+def color_bar(figure: "Figure", image: "AxesImage", axes: "Axes", limit: float, *, digits: int) -> None:
+    """Draw the bar of an image whose colours are symmetric about zero, without a frame."""
+    bar = figure.colorbar(image, cax=axes, ticks=[-limit, 0.0, limit])
+    bar.ax.set_yticklabels([f"−{limit:.{digits}g}", "0", f"{limit:.{digits}g}"], fontsize=TICK, color=INK)
+    bar.outline.set_visible(False)
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """Return at most so many items, evenly, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import check_writable, console, example, pluralize, progress, write_file
+from mimetic.cli.console import (
+    check_writable,
+    console,
+    csv_text,
+    example,
+    new_table,
+    pluralize,
+    progress,
+    write_file,
+)
 from mimetic.cli.options import (
     ImageOptions,
     MeasureOptions,
@@ -55,7 +64,7 @@ class AnsatzOutput:
 def ansatz(
     network: NetworkOptions,
     weights: WeightOptions,
-    shown: ImageOptions,
+    data: ImageOptions,
     measure: MeasureOptions,
     output: AnsatzOutput,
     images: Annotated[
@@ -70,7 +79,7 @@ def ansatz(
     from mimetic.train.devices import pick_device
 
     check_writable(output.csv, None if output.figures is None else output.figures / "depth.png")
-    subject = subject_of(network, shown, count=images, weights=weights)
+    subject = subject_of(network, data, count=images, weights=weights)
     source, dataset, images_NCHW = subject.source, subject.dataset, subject.images_NCHW
     assert source is not None
     assert dataset is not None
@@ -112,25 +121,10 @@ def ansatz(
 
 def _table(layers: "Sequence[LayerAnsatz]", untrained: "Sequence[LayerAnsatz]") -> "Table":
     """Return a row for each layer: correlations of both networks, of their NFMs, effective ranks."""
-    from rich import box
-    from rich.table import Table
-
     from mimetic.covariance.harvest import shape_of
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("layer", "filters"):
-        table.add_column(column, overflow="fold")
-    numbers = (
-        "ρ(NFM, AGOP)",
-        "untrained",
-        "ρ(NFM, AGOP^½)",
-        "untrained",
-        "ρ(NFM₀, NFM)",
-        "rank NFM",
-        "rank AGOP",
-    )
-    for column in numbers:
-        table.add_column(column, justify="right")
+    rho, rho_half = ("ρ(NFM, AGOP)", "untrained"), ("ρ(NFM, AGOP^½)", "untrained")
+    table = new_table(("layer", "filters"), (*rho, *rho_half, "ρ(NFM₀, NFM)", "rank NFM", "rank AGOP"))
     for layer, fresh in zip(layers, untrained, strict=True):
         site, now, before = layer.site, layer.agreement, fresh.agreement
         assert site.geometry is not None
@@ -151,15 +145,12 @@ def _summary(layers: "Sequence[LayerAnsatz]", untrained: "Sequence[LayerAnsatz]"
 
 def _csv(layers: "Sequence[LayerAnsatz]", untrained: "Sequence[LayerAnsatz]") -> str:
     """Return every number of both networks, a line for each layer; empty where there is none."""
-    from csv import writer
-    from io import StringIO
-
     from mimetic.covariance.ansatz import MEASURES
 
-    text = StringIO()
-    lines = writer(text, lineterminator="\n")
-    lines.writerow(["layer", "kind", "depth", *MEASURES, *(f"untrained_{name}" for name in MEASURES)])
+    rows: list[list[object]] = [
+        ["layer", "kind", "depth", *MEASURES, *(f"untrained_{name}" for name in MEASURES)]
+    ]
     for layer, fresh in zip(layers, untrained, strict=True):
         values = [getattr(of.agreement, name) for of in (layer, fresh) for name in MEASURES]
-        lines.writerow([layer.site.layer, layer.site.kind, layer.site.depth, *values])
-    return text.getvalue()
+        rows.append([layer.site.layer, layer.site.kind, layer.site.depth, *values])
+    return csv_text(rows)

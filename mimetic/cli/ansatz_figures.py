@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from mimetic.analysis.ansatz import COLUMNS, depth_figure, eigenfilters_figure, saliency_figure
+from mimetic.analysis.style import spread
 from mimetic.covariance.ansatz import LayerAnsatz
 from mimetic.covariance.covariance import Covariance
 from mimetic.covariance.pictures import eigenfilters, eigenpatches, mappable, saliency_maps
@@ -22,8 +23,6 @@ STRIPS, MAPS, IMAGES = 12, 3, 5
 """Most layers with eigen-filters, layers with maps, and images mapped."""
 
 _COLORS = 3
-
-T = TypeVar("T")
 
 
 def draw_figures(
@@ -90,13 +89,6 @@ def saliency_of(
     pixels_NHWC = dataset.pixels(IMAGES).permute(0, 2, 3, 1).double() / 255.0
     pictures = [picture.squeeze(-1).numpy() for picture in pixels_NHWC]
     return saliency_figure(pictures, arrays, title=f"{title}: √(pᵀΣp) of patches")
-
-
-def spread(items: Sequence[T], most: int) -> list[T]:
-    """Return at most so many items, evenly, the first and the last among them."""
-    if len(items) <= most:
-        return list(items)
-    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
 def _filters(cov: Covariance) -> "ndarray":

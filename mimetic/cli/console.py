@@ -1,5 +1,6 @@
 """Shared by the verbs: common options, output to the terminal, files, error messages and exit codes."""
 
+import csv
 import functools
 import io
 import os
@@ -7,7 +8,7 @@ import sys
 import tempfile
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, cast
@@ -21,6 +22,7 @@ from mimetic.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from mimetic.covariance.network import Progress
     from mimetic.study.comparing.comparison import Comparison
@@ -157,6 +159,26 @@ def _print_block(out: "Console", header: Sequence[str], row: Sequence[str]) -> N
         break_on_hyphens=False,
     )
     out.print("\n".join((row[0], *lines)).replace("\xa0", " "), soft_wrap=True)
+
+
+def new_table(left: Sequence[str], right: Sequence[str]) -> "Table":
+    """Return a table without rows: columns of text, folded where they are long, then columns of numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in left:
+        table.add_column(column, overflow="fold")
+    for column in right:
+        table.add_column(column, justify="right")
+    return table
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as comma-separated values; None is empty."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def print_comparison(out: "Console", comparison: "Comparison") -> None:

@@ -18,6 +18,7 @@ from mimetic.cli.console import pluralize
 from mimetic.journal import Event
 from mimetic.metrics import metric
 from mimetic.study.comparing.rendering import duration
+from mimetic.study.display import Display
 from mimetic.study.layout import Trial
 
 MINUTE = 60
@@ -26,7 +27,7 @@ _WIDE = 100
 """Columns from which a terminal has room for full-width bars."""
 
 
-class Progress:
+class Progress(Display):
     """Show progress bars on a terminal; print one line per finished trial on a pipe.
 
     Args:

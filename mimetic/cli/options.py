@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mimetic.cli.console import AllowCode
+from mimetic.cli.inputs import suggestion
 from mimetic.errors import UserError
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def subject_of(
     *,
     count: int | None,
     weights: WeightOptions | None = None,
-    data: "DataSection | None" = None,
+    default: "DataSection | None" = None,
     required: bool = True,
 ) -> Subject:
     """Return the network and the images that options name.
@@ -175,21 +176,19 @@ def subject_of(
         images: Its images.
         count: How many images are needed; None for none.
         weights: The weights; None where they are named elsewhere.
-        data: Data where the options name none.
+        default: Data where the options name none.
         required: Whether a network must be named.
 
     Raises:
         UserError: If there is no network or two, weights or images are missing, or a name is unknown.
     """
-    from dataclasses import replace
-
     from mimetic.data.load import describe_dataset
 
     if images.path is not None and images.data is None:
         raise UserError("--path is the folder of `--data image_folder`, which is missing", code="MIM-X101")
     named = network.model is not None or network.recipe is not None
     source, own_data = _network(network) if named or required else (None, None)
-    section = data if own_data is None else own_data
+    section = default if own_data is None else own_data
     if images.data is not None:
         section = data_section(images.data, images.path)
     if source is not None and weights is not None:
@@ -212,8 +211,7 @@ def _network(options: NetworkOptions) -> "tuple[TrainedSource, DataSection | Non
         raise UserError("which network? give either --model SOURCE:NAME or --recipe FILE", code="MIM-X102")
     if options.recipe is None:
         model = parse_model_argument(str(options.model))
-        name = _model_name(model)
-        return TrainedSource(name=name, model=model, allow_code=options.allow_code), None
+        return TrainedSource(name=_model_name(model), model=model, allow_code=options.allow_code), None
     from mimetic.api import choose_arm
     from mimetic.recipe.load import load
 
@@ -241,8 +239,6 @@ def _with_weights(source: "TrainedSource", options: WeightOptions) -> "TrainedSo
     Raises:
         UserError: If they are named twice or not at all.
     """
-    from dataclasses import replace
-
     if (options.checkpoint is None) == (options.weights is None):
         raise UserError(
             "which weights? give either --checkpoint FILE or --weights NAME, e.g. DEFAULT", code="MIM-X104"
@@ -259,18 +255,13 @@ def data_section(name: str, path: str | None) -> "DataSection":
     Raises:
         UserError: If there is no such type of data, or the folder is missing or superfluous.
     """
-    from difflib import get_close_matches
-
     from mimetic.config.registry import registered
     from mimetic.data.config import DataSection
 
     types = registered("data")
     if name not in types:
-        close = get_close_matches(name, types, n=1)
-        hint = f"did you mean `{close[0]}`? " if close else ""
-        raise UserError(
-            f"--data: there is no data type `{name}`; {hint}types: {', '.join(types)}", code="MIM-X105"
-        )
+        hint = f"{suggestion(name, types) or ''} types: {', '.join(types)}".lstrip()
+        raise UserError(f"--data: there is no data type `{name}`; {hint}", code="MIM-X105")
     takes = "path" in types[name].model_fields
     if takes != (path is not None):
         repair = "needs --path FOLDER" if takes else "takes no --path"

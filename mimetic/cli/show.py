@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import check_writable, console, example, pluralize
+from mimetic.cli.console import check_writable, console, example, new_table, pluralize
+from mimetic.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,8 +41,8 @@ def show(
     check_writable(picture)
     found = load_harvest(file)
     out = console()
-    told = f"{found.statistic} of {found.origin}, {pluralize(len(found.layers), 'layer')}"
-    out.print(f"{file}: {told}, digest {found.digest}", soft_wrap=True)
+    content = f"{found.statistic} of {found.origin}, {pluralize(len(found.layers), 'layer')}"
+    out.print(f"{file}: {content}, digest {found.digest}", soft_wrap=True)
     out.print(harvest_table(found))
     for note, layers in _notes(found).items():
         more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
@@ -53,14 +54,8 @@ def show(
 
 def harvest_table(harvest: "Harvest") -> "Table":
     """Return a table with a row for each layer."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("layer", "kind", "filters", "patch"):
-        table.add_column(column, overflow="fold")
-    for column in ("rank", "trace", "largest", "smallest", "effective"):
-        table.add_column(column, justify="right")
+    numbers = ("rank", "trace", "largest", "smallest", "effective")
+    table = new_table(("layer", "kind", "filters", "patch"), numbers)
     for harvested in harvest.layers:
         table.add_row(*_cells(harvested))
     return table
@@ -72,10 +67,9 @@ def _cells(harvested: "Harvested") -> list[str]:
 
     cov = harvested.covariance
     assert cov is not None
-    values = cov.eigenvalues()
-    told = cov.provenance
-    rank = cov.rank if told.rank is None else told.rank
-    smallest = 0.0 if told.smallest_eigenvalue is None else told.smallest_eigenvalue
+    values, provenance = cov.eigenvalues(), cov.provenance
+    rank = cov.rank if provenance.rank is None else provenance.rank
+    smallest = 0.0 if provenance.smallest_eigenvalue is None else provenance.smallest_eigenvalue
     effective = effective_rank(values) if cov.trace > 0.0 else 0.0
     return [
         harvested.layer,
@@ -95,9 +89,10 @@ def _notes(harvest: "Harvest") -> dict[str, list[str]]:
     notes: dict[str, list[str]] = {}
     for harvested in harvest.layers:
         assert harvested.covariance is not None
-        told = harvested.covariance.provenance
-        for note in (*(() if told.repair is None else (told.repair,)), *told.notes):
-            notes.setdefault(note, []).append(harvested.layer)
+        provenance = harvested.covariance.provenance
+        for note in (provenance.repair, *provenance.notes):
+            if note is not None:
+                notes.setdefault(note, []).append(harvested.layer)
     return notes
 
 
@@ -130,8 +125,6 @@ def draw(harvest: "Harvest", picture: Path) -> None:
 
 def check_picture(picture: Path | None) -> None:
     """Refuse a picture of a format that cannot be written, before the work is done."""
-    from mimetic.errors import UserError
-
     if picture is not None and picture.suffix not in {".png", ".pdf", ".svg"}:
         raise UserError(
             f"--picture: {picture} ends in none of .png, .pdf and .svg; choose one of these", code="MIM-X140"

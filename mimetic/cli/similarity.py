@@ -1,12 +1,12 @@
 """`mimetic similarity`: how alike two trained networks' layers are."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import check_writable, console, example, pluralize, write_file
+from mimetic.cli.console import check_writable, console, csv_text, example, new_table, pluralize, write_file
 from mimetic.cli.options import ImageOptions, NetworkOptions, Subject, expand, subject_of
 from mimetic.errors import UserError
 
@@ -40,7 +40,7 @@ def similarity(
     ],
     other: Annotated[str, typer.Argument(metavar="OTHER", help="Another such network.", show_default=False)],
     network: NetworkOptions,
-    shown: ImageOptions,
+    data: ImageOptions,
     images: Annotated[
         int, typer.Option("--images", metavar="COUNT", min=2, help="Training images both are shown.")
     ] = 1000,
@@ -57,9 +57,9 @@ def similarity(
 
     check_writable(csv)
     trials = [Path(text) for text in (one, other) if Path(text).is_dir()]
-    data = trial_arm(trials[0]).data if trials else None
+    default = trial_arm(trials[0]).data if trials else None
     count = None if weights_only else images
-    subject = subject_of(network, shown, count=count, data=data, required=not trials[1:])
+    subject = subject_of(network, data, count=count, default=default, required=not trials[1:])
     networks = [_network(text, subject, allow_code=network.allow_code) for text in (one, other)]
     rows = similarities(networks[0], networks[1], subject.images_NCHW, names=(one, other))
     out = console()
@@ -68,7 +68,7 @@ def similarity(
     basis = "weights only" if number is None else number
     out.print(f"{one} and {other}, {pluralize(len(rows), 'layer')}, {basis}", soft_wrap=True)
     if csv is not None:
-        write_file(csv, _csv(rows))
+        write_file(csv, csv_text([asdict(rows[0]), *(asdict(row).values() for row in rows)]))
         out.print(f"table {csv}", soft_wrap=True)
 
 
@@ -91,14 +91,7 @@ def _network(text: str, subject: Subject, *, allow_code: bool) -> "nn.Module":
 
 
 def _table(rows: "tuple[Similarity, ...]") -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("layer", "one", "other"):
-        table.add_column(column, overflow="fold")
-    for column in ("features", "filters", "chance", "kernels"):
-        table.add_column(column, justify="right")
+    table = new_table(("layer", "one", "other"), ("features", "filters", "chance", "kernels"))
     for row in rows:
         values = (row.features, row.filters, row.chance, row.kernels)
         table.add_row(row.layer, row.one, row.other, *map(_number, values))
@@ -107,15 +100,3 @@ def _table(rows: "tuple[Similarity, ...]") -> "Table":
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _csv(rows: "tuple[Similarity, ...]") -> str:
-    from csv import writer
-    from dataclasses import asdict
-    from io import StringIO
-
-    text = StringIO()
-    lines = writer(text, lineterminator="\n")
-    lines.writerow(asdict(rows[0]))
-    lines.writerows(asdict(row).values() for row in rows)
-    return text.getvalue()

@@ -1,10 +1,8 @@
 """`mimetic sync`: copy journals into the tracking store."""
 
-from pathlib import Path
-
 from mimetic.cli.console import Root, console, example, pluralize
 from mimetic.cli.inputs import StudyName, find_study, no_study
-from mimetic.study.layout import DEFAULT_ROOT
+from mimetic.study.layout import DEFAULT_ROOT, studies
 
 EPILOG = example(
     """  $ mimetic sync quickstart
@@ -20,7 +18,9 @@ def sync(study: StudyName = None, root: Root = DEFAULT_ROOT) -> None:
 
     For studies that ran with --offline, or whose store was unreachable. Only what is missing is sent.
     """
-    folders = _all_studies(root) if study is None else [find_study(study, root)]
+    folders = list(studies(root)) if study is None else [find_study(study, root)]
+    if not folders:
+        raise no_study(root)
     from mimetic.cli.display import Progress
     from mimetic.study.sync import sync as mirror
 
@@ -32,12 +32,3 @@ def sync(study: StudyName = None, root: Root = DEFAULT_ROOT) -> None:
         statuses = ", ".join(f"{ended.count(status)} {status}" for status in sorted(set(ended)))
         out.print(f"{folder}: {pluralize(len(ended), 'trial')}, {statuses}", soft_wrap=True)
         out.print(f"look     mimetic ui   then   {result.link}", soft_wrap=True)
-
-
-def _all_studies(root: Path) -> list[Path]:
-    from mimetic.study.layout import studies
-
-    found = list(studies(root))
-    if not found:
-        raise no_study(root)
-    return found

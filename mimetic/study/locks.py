@@ -68,31 +68,27 @@ def hold_run(trial: Trial, experiment: str) -> FileLock | None:
     return lock if _try_acquire(lock) else None
 
 
-def wait_for_workers(trials: Sequence[Trial], say: Callable[[str], None]) -> None:
+def wait_for_workers(trials: Sequence[Trial], show: Callable[[str], None]) -> None:
     """Wait until no worker of an earlier coordinator trains one of these trials.
 
     Raises:
         RunError: If one still does after `TIMEOUT_S` seconds.
     """
     deadline = time.monotonic() + TIMEOUT_S
-    for trial in trials:
+    for trial in (trial for trial in trials if trial.folder.is_dir()):
         lock = FileLock(trial.folder / LOCK)
-        announced = False
-        while trial.folder.is_dir() and not _try_acquire(lock):
-            if time.monotonic() > deadline:
+        if not _try_acquire(lock):
+            show(f"waiting for a worker of an earlier run: {trial.name}")
+            if not _try_acquire(lock, timeout_s=max(0.0, deadline - time.monotonic())):
                 raise RunError(
                     f"{trial.name} is still being trained by another process; stop that one", code="MIM-Y111"
                 )
-            if not announced:
-                say(f"waiting for a worker of an earlier run: {trial.name}")
-                announced = True
-            time.sleep(_POLL_S)
         lock.release()
 
 
-def _try_acquire(lock: FileLock) -> bool:
+def _try_acquire(lock: FileLock, *, timeout_s: float = 0.0) -> bool:
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=timeout_s)
     except Timeout:
         return False
     return True

@@ -13,7 +13,7 @@ from mimetic.recipe.recipe import Recipe
 from mimetic.sources.find import write_stage_folders
 from mimetic.study.comparing.comparison import Comparison, compare, read_result
 from mimetic.study.comparing.rendering import write_comparison
-from mimetic.study.display import Display, NullDisplay
+from mimetic.study.display import Display
 from mimetic.study.executors.pick import check_executor, pick_executor
 from mimetic.study.executors.torchrun import world_size
 from mimetic.study.layout import DEFAULT_ROOT, Trial, is_finished
@@ -113,7 +113,7 @@ def run(
     """
     root = Path(root)
     options = RunOptions(root, resume, offline, allow_code, workers, device, address, profile)
-    display = NullDisplay() if display is None else display
+    display = Display() if display is None else display
 
     # Find everything that can be wrong before a file is written.
     recipe = with_local_runs(load(source), root)

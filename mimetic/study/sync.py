@@ -6,7 +6,7 @@ from mimetic.errors import RunError, UserError
 from mimetic.files import check_contained, is_inside
 from mimetic.recipe.load import load
 from mimetic.sources.find import stage_folders
-from mimetic.study.display import Display, NullDisplay
+from mimetic.study.display import Display
 from mimetic.study.layout import Trial, is_finished, read_record
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.stages import stage_trials
@@ -32,7 +32,7 @@ def sync(folder: Path, *, root: Path, display: Display | None = None) -> StudyRe
     read_record(folder)
     check_contained(folder)
     recipe = load(folder / "resolved.yaml")
-    display = NullDisplay() if display is None else display
+    display = Display() if display is None else display
     trials = [Trial(str(folder), arm, seed) for seed in recipe.seeds for arm in recipe.arms]
     with holding_study(folder):
         wait_for_workers(trials, display.message)

@@ -13,7 +13,6 @@ from typing import Protocol
 
 from filelock import FileLock
 
-from mimetic.config.base import Section
 from mimetic.errors import RunError
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.study.comparing.comparison import Comparison
@@ -180,23 +179,13 @@ def _with_source(study: StudyTrials, run: runs.NewRun) -> runs.NewRun:
     """Add the study's versions and source to a run."""
     record = read_record(study.folder)
     versions = {f"mimetic.{key}": text for key, text in record["environment"].items()}
-    source = runs.RunSource(record.get("source"), record["environment"].get("git_commit"))
-    return replace(run, tags=versions, source=source)
+    commit = record["environment"].get("git_commit")
+    return replace(run, tags=versions, recipe=record.get("source"), commit=commit)
 
 
 def _params(arm: Arm) -> dict[str, object]:
     """Return the settings logged as params: few, flat and stable; rules are in artifacts."""
-    sections: dict[str, Section | None] = {
-        "model": arm.model,
-        "data": arm.data,
-        "train": arm.train,
-        "learner": arm.learner,
-    }
-    return {
-        name: section.model_dump(mode="json", exclude_none=True)
-        for name, section in sections.items()
-        if section is not None
-    }
+    return arm.model_dump(mode="json", exclude_none=True, include={"model", "data", "train", "learner"})
 
 
 class BackgroundTracker:

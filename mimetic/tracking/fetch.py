@@ -34,10 +34,10 @@ def with_local_runs(recipe: Recipe, root: Path) -> Recipe:
         RecipeError: With every run that is missing, or is not a finished trial.
         RunError: If the store does not work.
     """
-    return replace_runs(recipe, lambda run: fetch_trial(root, run, weights=WEIGHTS))
+    return replace_runs(recipe, lambda run: fetch_trial(root, run))
 
 
-def fetch_trial(root: str | os.PathLike[str], run_id: str, *, weights: str) -> Path:
+def fetch_trial(root: str | os.PathLike[str], run_id: str) -> Path:
     """Return the folder of the finished trial that an MLflow run mirrors.
 
     It is the trial's own folder where that lies below the root, and else a copy of the run's recipe and
@@ -46,7 +46,6 @@ def fetch_trial(root: str | os.PathLike[str], run_id: str, *, weights: str) -> P
     Args:
         root: Folder of the runs.
         run_id: Id of the run, 32 hexadecimal digits.
-        weights: Name of the file with the weights, in the folder and among the run's artifacts.
 
     Raises:
         UserError: If there is no such run, it is not a trial, or it did not finish.
@@ -77,11 +76,11 @@ def fetch_trial(root: str | os.PathLike[str], run_id: str, *, weights: str) -> P
     parts = study.split("/")
     if len(parts) == 2 and all(re.fullmatch(NAME_PATTERN, part) for part in parts):  # noqa: PLR2004
         own: Path = Path(root).joinpath("studies", *parts, arm, f"seed-{seed}").resolve()
-        if (own / weights).is_file():
+        if (own / WEIGHTS).is_file():
             return own
     there: Path = (Path(root) / FOLDER / run_id / arm / f"seed-{seed}").resolve()
-    if not (there / weights).is_file():
-        _download(client, uri, run_id, there, weights=weights)
+    if not (there / WEIGHTS).is_file():
+        _download(client, uri, run_id, there)
     return there
 
 
@@ -96,7 +95,7 @@ def _found(client: "MlflowClient", run_id: str, uri: str) -> "Run":
         raise
 
 
-def _download(client: "MlflowClient", uri: str, run_id: str, there: Path, *, weights: str) -> None:
+def _download(client: "MlflowClient", uri: str, run_id: str, there: Path) -> None:
     """Bring recipe and weights; the weights come last, so that they stand for the whole."""
     from mlflow.exceptions import MlflowException
 
@@ -105,7 +104,7 @@ def _download(client: "MlflowClient", uri: str, run_id: str, there: Path, *, wei
     coming.mkdir(parents=True)
     there.mkdir(parents=True, exist_ok=True)
     try:
-        for artifact, place in (("recipe/resolved.yaml", there.parents[1]), (weights, there)):
+        for artifact, place in (("recipe/resolved.yaml", there.parents[1]), (WEIGHTS, there)):
             with store_errors(uri):
                 try:
                     path = client.download_artifacts(run_id, artifact, str(coming))

@@ -65,7 +65,7 @@ def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float], *, step
         log_points(store, run_id, batch, tags={})
 
 
-def log_dataset(store: Store, run_id: str, *, name: str, digest: str, source: str = "") -> None:
+def log_dataset(store: Store, run_id: str, *, name: str, digest: str) -> None:
     """Log the data set a run was trained on; MLflow shows its name and digest in a column.
 
     Raises:
@@ -73,7 +73,7 @@ def log_dataset(store: Store, run_id: str, *, name: str, digest: str, source: st
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    data = Dataset(name[:500], digest[:36], "local", source)
+    data = Dataset(name[:500], digest[:36], "local", "")
     context = InputTag("mlflow.data.context", "training")
     with store_errors(store.uri):
         store.client.log_inputs(run_id, datasets=[DatasetInput(data, [context])])

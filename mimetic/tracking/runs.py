@@ -34,31 +34,6 @@ Kind = Literal["trial", "stage", "summary"]
 
 
 @dataclass(frozen=True, slots=True)
-class RunSource:
-    """Where runs come from, as MLflow's columns show it.
-
-    Attributes:
-        recipe: Path of the recipe.
-        commit: Git commit of the folder it was started in.
-        user: Who started it; the account's name unless given.
-    """
-
-    recipe: str | None = None
-    commit: str | None = None
-    user: str | None = None
-
-    def tags(self) -> dict[str, str]:
-        """Return the tags MLflow shows as source, version and user."""
-        found = {
-            "mlflow.source.name": self.recipe,
-            "mlflow.source.type": None if self.recipe is None else "LOCAL",
-            "mlflow.source.git.commit": self.commit,
-            "mlflow.user": _account() if self.user is None else self.user,
-        }
-        return {key: value for key, value in found.items() if value}
-
-
-@dataclass(frozen=True, slots=True)
 class NewRun:
     """A run to create.
 
@@ -70,7 +45,8 @@ class NewRun:
         seed: The seed of a trial.
         params: Settings, flat or nested; MLflow cannot change them on resume.
         tags: Further tags, e.g. versions.
-        source: Recipe, commit and user.
+        recipe: Path of the recipe; MLflow shows it as the source.
+        commit: Git commit of the folder it was started in.
         note: Text on the run's page.
     """
 
@@ -80,8 +56,22 @@ class NewRun:
     seed: int = 0
     params: Mapping[str, object] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
-    source: RunSource = field(default_factory=RunSource)
+    recipe: str | None = None
+    commit: str | None = None
     note: str | None = None
+
+    def all_tags(self) -> dict[str, str]:
+        """Return the tags, with those that MLflow shows as source, version, user and note."""
+        found = {
+            STUDY: self.study,
+            KIND: self.kind,
+            "mlflow.source.name": self.recipe,
+            "mlflow.source.type": None if self.recipe is None else "LOCAL",
+            "mlflow.source.git.commit": self.commit,
+            "mlflow.user": _account(),
+            "mlflow.note.content": None if self.note is None else plain_markdown(self.note),
+        }
+        return {key: value for key, value in found.items() if value} | owner_tags() | dict(self.tags)
 
 
 def create_run(store: Store, run: NewRun) -> str:
@@ -95,12 +85,9 @@ def create_run(store: Store, run: NewRun) -> str:
     is_summary = run.kind == "summary"
     name = f"summary · {run.study}" if is_summary else f"{run.arm} · seed {run.seed}"
     params = flatten(({} if is_summary else {"arm": run.arm, "seed": run.seed}) | dict(run.params))
-    tags = {STUDY: run.study, KIND: run.kind} | owner_tags() | run.source.tags()
-    tags |= ({} if run.note is None else {"mlflow.note.content": plain_markdown(run.note)}) | dict(run.tags)
+    tags, now = truncate_tags(run.all_tags()), int(time.time() * 1000)
     with store_errors(store.uri):
-        created = store.client.create_run(
-            store.experiment_id, start_time=int(time.time() * 1000), tags=truncate_tags(tags), run_name=name
-        )
+        created = store.client.create_run(store.experiment_id, start_time=now, tags=tags, run_name=name)
         run_id = str(created.info.run_id)
         for batch in batches(list(params.items()), BATCH_LIMIT):
             store.client.log_batch(run_id, params=[Param(*item) for item in batch])

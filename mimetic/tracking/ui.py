@@ -17,6 +17,11 @@ from mimetic.tracking.views import latest_study, view_link
 HOST = "127.0.0.1"
 _PORTS = 100
 _UNSAFE = frozenset({5060, 5061})  # browsers refuse them
+_SETTINGS = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PYTHONWARNINGS": "ignore",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +66,10 @@ def prepare(root: str | os.PathLike[str], *, port: int = 5000) -> Server:
         raise UserError(
             f"$MLFLOW_TRACKING_URI is a server with its own UI: open {address}{listed}", code="MIM-L005"
         )
-    command, environment = ui_command(uri, port=chosen, root=root)
-    return Server(redacted(uri), tuple(command), environment, address, links)
-
-
-def ui_command(
-    store_uri: str, *, port: int, root: str | os.PathLike[str]
-) -> tuple[list[str], dict[str, str]]:
-    """Return the command line and environment of MLflow's UI on a store.
-
-    Args:
-        store_uri: Absolute tracking URI.
-        port: A free port.
-        root: Folder of the runs; artifacts made in the UI are written below it.
-    """
-    argv = [sys.executable, "-P", "-m", "mlflow", "ui", "--backend-store-uri", store_uri, "--host", HOST]
-    argv += ["--port", str(port), "--workers", "1"]
-    argv += ["--default-artifact-root", (Path(root).resolve() / "artifacts").as_uri()]
-    settings = {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "PYTHONWARNINGS": "ignore",
-    }
-    return argv, {**os.environ, **settings}
+    command = [sys.executable, "-P", "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", HOST]
+    command += ["--port", str(chosen), "--workers", "1"]
+    command += ["--default-artifact-root", (Path(root).resolve() / "artifacts").as_uri()]
+    return Server(redacted(uri), tuple(command), {**os.environ, **_SETTINGS}, address, links)
 
 
 def free_port(first: int = 5000) -> int:

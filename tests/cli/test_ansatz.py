@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import Result
 
+from mimetic.analysis.style import spread
 from mimetic.cli import ansatz
-from mimetic.cli.ansatz_figures import spread
 from mimetic.covariance.ansatz import MEASURES
 from mimetic.models.build import build
 from mimetic.models.config import ConvMixer

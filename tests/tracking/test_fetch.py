@@ -32,38 +32,38 @@ def test_a_run_of_this_root_is_its_trial(store: Store, root: Path, tmp_path: Pat
     own = root / "studies" / STUDY / "default" / "seed-3"
     own.mkdir(parents=True)
     (own / WEIGHTS).touch()
-    assert fetch_trial(root, tracked(store, tmp_path), weights=WEIGHTS) == own.resolve()
+    assert fetch_trial(root, tracked(store, tmp_path)) == own.resolve()
 
 
 def test_a_run_from_elsewhere_is_fetched_once(store: Store, root: Path, tmp_path: Path) -> None:
     """Recipe and weights lie as in a study, and nothing else remains; the second call reads nothing."""
     run_id = tracked(store, tmp_path)
-    there = fetch_trial(root, run_id, weights=WEIGHTS)
+    there = fetch_trial(root, run_id)
     assert there == (root / "fetched" / run_id / "default" / "seed-3").resolve()
     assert (there / WEIGHTS).read_text() == WEIGHTS
     assert (there.parents[1] / "resolved.yaml").read_text() == "resolved.yaml"
     assert [path.name for path in (root / "fetched").iterdir()] == [run_id]
     (there / WEIGHTS).write_text("kept")
-    assert (fetch_trial(root, run_id, weights=WEIGHTS) / WEIGHTS).read_text() == "kept"
+    assert (fetch_trial(root, run_id) / WEIGHTS).read_text() == "kept"
 
 
 def test_what_cannot_be_fetched(store: Store, root: Path, tmp_path: Path) -> None:
     """No run, a summary, a name that is a path, a trial that failed, and weights that are gone."""
     with pytest.raises(UserError, check=lambda error: error.code == "MIM-L013"):
-        fetch_trial(root, "0" * 32, weights=WEIGHTS)
+        fetch_trial(root, "0" * 32)
     for other in (
         runs.create_run(store, runs.NewRun(study=STUDY, kind="summary")),
         tracked(store, tmp_path, arm="../x"),
     ):
         with pytest.raises(UserError, check=lambda error: error.code == "MIM-L011"):
-            fetch_trial(root, other, weights=WEIGHTS)
+            fetch_trial(root, other)
     failed = runs.create_run(store, runs.NewRun(study=STUDY, arm="default", seed=0, params={}))
     runs.end_run(store, failed, "FAILED")
     with pytest.raises(UserError, check=lambda error: error.code == "MIM-L012"):
-        fetch_trial(root, failed, weights=WEIGHTS)
+        fetch_trial(root, failed)
     without = tracked(store, tmp_path, weights=False)
     with pytest.raises(RunError, check=lambda error: error.code == "MIM-L014"):
-        fetch_trial(root, without, weights=WEIGHTS)
+        fetch_trial(root, without)
 
 
 def recipe_from(origin: dict[str, str]) -> Recipe:
@@ -76,7 +76,7 @@ def recipe_from(origin: dict[str, str]) -> Recipe:
 def test_a_recipe_names_the_folder_instead(store: Store, root: Path, tmp_path: Path) -> None:
     """Workers see trials alone; a recipe without runs is not touched."""
     run_id = tracked(store, tmp_path)
-    there = str(fetch_trial(root, run_id, weights=WEIGHTS))
+    there = str(fetch_trial(root, run_id))
     assert with_local_runs(recipe_from({"run": run_id}), root) == recipe_from({"trial": there})
     plain = recipe_from({"trial": there})
     assert with_local_runs(plain, root) is plain
@@ -102,5 +102,5 @@ def test_looking_for_a_run_makes_no_store(tmp_path: Path, monkeypatch: pytest.Mo
     """Where nothing was tracked there is no run, and nothing is left behind."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(UserError, match=r"nothing was tracked in .*mlflow\.db yet"):
-        fetch_trial(tmp_path / "mlruns", "0" * 32, weights=WEIGHTS)
+        fetch_trial(tmp_path / "mlruns", "0" * 32)
     assert list(tmp_path.iterdir()) == []

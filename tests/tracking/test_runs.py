@@ -34,11 +34,12 @@ def test_a_trial_run_carries_arm_seed_and_settings(store: Store) -> None:
     }
 
 
-def test_a_run_says_where_it_comes_from(store: Store) -> None:
+def test_a_run_says_where_it_comes_from(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Recipe, commit and user fill MLflow's own columns."""
-    source = runs.RunSource(recipe="recipes/quickstart.yaml", commit="0b1490e", user="ada")
+    monkeypatch.setattr("getpass.getuser", lambda: "ada")
+    source = {"recipe": "recipes/quickstart.yaml", "commit": "0b1490e"}
 
-    run_id = trial(store, source=source, note="One trial.", tags={"mimetic.torch": "2.15"})
+    run_id = trial(store, **source, note="One trial.", tags={"mimetic.torch": "2.15"})
     tags = store.client.get_run(run_id).data.tags
 
     assert tags["mlflow.source.name"] == "recipes/quickstart.yaml"

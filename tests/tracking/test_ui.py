@@ -16,15 +16,16 @@ from mimetic.tracking.store import Store
 from mimetic.tracking.views import save_views, view_link
 
 
-def test_the_command_has_one_worker_and_no_jobs(tmp_path: Path) -> None:
+def test_the_command_has_one_worker_and_no_jobs(store: Store, root: Path) -> None:
     """As it comes, MLflow starts fifteen processes."""
-    command, environment = ui.ui_command("sqlite:////r/mlflow.db", port=5003, root=tmp_path)
+    server = ui.prepare(root, port=5003)
 
-    assert command[1:] == [
-        "-P", "-m", "mlflow", "ui", "--backend-store-uri", "sqlite:////r/mlflow.db", "--host", "127.0.0.1",
-        "--port", "5003", "--workers", "1", "--default-artifact-root", f"file://{tmp_path}/artifacts",
-    ]  # fmt: skip
-    assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    port = server.address.rpartition(":")[2]
+    assert server.command[1:] == (
+        "-P", "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--host", "127.0.0.1",
+        "--port", port, "--workers", "1", "--default-artifact-root", f"file://{root}/artifacts",
+    )  # fmt: skip
+    assert server.environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
 
 
 def test_the_next_free_port_is_taken() -> None:

@@ -12,7 +12,6 @@ machine.
 import logging
 import os
 import signal
-import subprocess
 import tempfile
 import threading
 import time
@@ -61,8 +60,14 @@ def check_cluster(_spec: Ray, *, address: str | None, store: str | None) -> None
         UserError: If there is no cluster, or the store is not safe.
     """
     ray = connect(address)
-    if store is not None:
-        check_store(ray, store)
+    machines = sum(bool(node["Alive"]) for node in ray.nodes())
+    if machines > 1 and store is not None and store.startswith("sqlite"):
+        raise UserError(
+            f"the runs are on a disk that {machines} machines share, where a sqlite store is not safe: set "
+            "$MLFLOW_TRACKING_URI to an MLflow server (`mlflow server --host 0.0.0.0`), or run with "
+            "--offline and `mimetic sync` later",
+            code="MIM-Y133",
+        )
 
 
 def connect(address: str | None) -> ModuleType:
@@ -114,22 +119,6 @@ def _preserve_signal_handlers() -> Iterator[None]:
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
-
-
-def check_store(ray: ModuleType, uri: str) -> None:
-    """Refuse a sqlite store with a cluster of several machines.
-
-    Raises:
-        UserError: With the repair.
-    """
-    machines = sum(bool(node["Alive"]) for node in ray.nodes())
-    if machines > 1 and uri.startswith("sqlite"):
-        raise UserError(
-            f"the runs are on a disk that {machines} machines share, where a sqlite store is not safe: set "
-            "$MLFLOW_TRACKING_URI to an MLflow server (`mlflow server --host 0.0.0.0`), or run with "
-            "--offline and `mimetic sync` later",
-            code="MIM-Y133",
-        )
 
 
 class RayExecutor:
@@ -187,9 +176,8 @@ def train_one(line: str, environment: Mapping[str, str]) -> str:
         RuntimeError: If the worker died.
     """
     with (
-        tempfile.TemporaryFile(
-            "w+", encoding="utf-8", errors="replace"
-        ) as stderr,  # no pipe: nobody reads it
+        # no pipe: nobody reads it
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr,
         start_worker(environment, stderr=stderr) as worker,
     ):
         try:
@@ -208,14 +196,9 @@ def train_one(line: str, environment: Mapping[str, str]) -> str:
                 f"its worker ended with {describe_exit(worker.returncode)}: {log_tail(stderr.read())}"
             )
         finally:
-            _terminate(worker)
-
-
-def _terminate(worker: "subprocess.Popen[str]") -> None:
-    """Stop a worker that still runs: SIGTERM, and SIGKILL after a time."""
-    if worker.poll() is None:
-        worker.terminate()
-        wait_or_kill(worker, timeout_s=GRACE_S)
+            if worker.poll() is None:
+                worker.terminate()
+                wait_or_kill(worker, timeout_s=GRACE_S)
 
 
 def _collect(ray: ModuleType, reference: "ObjectRef[str]", trial: Trial) -> None:

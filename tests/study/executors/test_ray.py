@@ -19,7 +19,8 @@ from mimetic.errors import UserError
 from mimetic.journal import read_journal
 from mimetic.recipe.load import load
 from mimetic.recipe.saved import write_recipe
-from mimetic.study.executors.ray import check_store, connect, train_one
+from mimetic.study.config import Ray
+from mimetic.study.executors.ray import check_cluster, connect, train_one
 from mimetic.study.layout import Trial
 from mimetic.study.study import run
 
@@ -180,13 +181,17 @@ def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     assert caught.value.code == "MIM-Y130"
 
 
-def test_a_sqlite_store_is_refused_beside_several_machines() -> None:
+def test_a_sqlite_store_is_refused_beside_several_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     """The repair is a server, or to run offline; machines that left do not count."""
-    two = SimpleNamespace(nodes=lambda: [{"Alive": True}, {"Alive": True}, {"Alive": False}])
-    one = SimpleNamespace(nodes=lambda: [{"Alive": True}, {"Alive": False}])
+    machines = {
+        "one": SimpleNamespace(nodes=lambda: [{"Alive": True}, {"Alive": False}]),
+        "two": SimpleNamespace(nodes=lambda: [{"Alive": True}, {"Alive": True}, {"Alive": False}]),
+    }
+    monkeypatch.setattr("mimetic.study.executors.ray.connect", machines.get)
 
-    check_store(one, "sqlite:////runs/mlflow.db")
-    check_store(two, "http://there:5000")
+    check_cluster(Ray(), address="one", store="sqlite:////runs/mlflow.db")
+    check_cluster(Ray(), address="two", store="http://there:5000")
+    check_cluster(Ray(), address="two", store=None)
     with pytest.raises(UserError, match="2 machines") as caught:
-        check_store(two, "sqlite:////runs/mlflow.db")
+        check_cluster(Ray(), address="two", store="sqlite:////runs/mlflow.db")
     assert caught.value.code == "MIM-Y133"
