@@ -1,4 +1,4 @@
-"""Python's garbage collector, kept off where it takes long and finds nothing."""
+"""Python's garbage collector, disabled where it takes long and finds nothing."""
 
 import gc
 import sys

@@ -49,8 +49,8 @@ class Metric:
 
     def format(self, value: float) -> str:
         """Format a logged value for display: `96.76%`, `0.1234`, `48.20 s`."""
-        shown = self.factor * value
-        number = f"{shown:.{self.decimals}f}" if abs(shown) < _LARGE else f"{shown:.4g}"
+        scaled = self.factor * value
+        number = f"{scaled:.{self.decimals}f}" if abs(scaled) < _LARGE else f"{scaled:.4g}"
         return f"{number}{'' if self.unit in {'', '%'} else ' '}{self.unit}"
 
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _LOCK = threading.Lock()
-"""Held while the number of threads is changed: MKL has one number for the whole process."""
+"""Locked while the number of threads is changed: MKL has one number for the whole process."""
 
 
 class _Thread(threading.local):

@@ -47,11 +47,8 @@ def training_figure(
 ) -> "Figure":
     """Return a figure with correlations against epoch, and that of NFM and AGOP against depth.
 
-    Args:
-        rho: Layer → epoch → ρ(NFM, AGOP), layers in execution order.
-        rho_change: The same of ΔWᵀΔW and ΔWᵀSΔW; a layer that has not changed has no entry.
-        rho_init: The same of the NFM at the start and now.
-        title: Title of the figure.
+    Curves are layer → epoch → value, layers in execution order: ρ(NFM, AGOP), that of ΔWᵀΔW and ΔWᵀSΔW, where
+    a layer that has not changed has no entry, and that of the NFM at the start and now.
 
     Raises:
         ValueError: If there is no layer.
@@ -87,10 +84,7 @@ def depth_figure(
 ) -> "Figure":
     """Return a figure with a measure against depth, one line for each series.
 
-    Args:
-        series: Name (`trained`, `untrained`) → layer → value, layers in execution order.
-        measure: Label of the axis.
-        title: Title of the figure.
+    `series` is name (`trained`, `untrained`) → layer → value, layers in execution order.
 
     Raises:
         ValueError: If there is no layer.
@@ -112,9 +106,7 @@ def eigenfilters_figure(
 ) -> "Figure":
     """Return a figure with the leading eigen-filters of each layer's NFM beside those of its AGOP.
 
-    Args:
-        layers: Layer → filters of NFM and of AGOP, each (N, H, W), or (N, H, W, 3) if its input is in color.
-        title: Title of the figure.
+    `layers` is layer → filters of NFM and of AGOP, each (N, H, W), or (N, H, W, 3) in color.
 
     Raises:
         ValueError: If there is no layer.
@@ -146,10 +138,7 @@ def saliency_figure(
 
     The brightness of each map ranges from zero to its 99.5 % quantile.
 
-    Args:
-        pictures: Images (H, W, 3) or (H, W) in [0, 1].
-        layers: Layer → maps (N, H, W) of NFM and AGOP, one for each image.
-        title: Title of the figure.
+    Pictures are (H, W, 3) or (H, W) in [0, 1]; `layers` is layer → maps (N, H, W) of NFM and AGOP.
 
     Raises:
         ValueError: If there is no image or no layer.
@@ -170,8 +159,7 @@ def saliency_figure(
         return axes
 
     for row, picture in enumerate(pictures):
-        shown = np.asarray(picture)
-        box(row, 0).imshow(shown, cmap="gray", vmin=0.0, vmax=1.0)
+        box(row, 0).imshow(np.asarray(picture), cmap="gray", vmin=0.0, vmax=1.0)
         for index, (name, pair) in enumerate(layers.items()):
             for which, maps in enumerate(pair):
                 axes = box(row, 1 + 2 * index + which)

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 def comparison_figure(comparison: JsonObject, *, title: str | None = None) -> "Figure":
     """Return a figure with two panels: values of all seeds by arm, and paired differences to the baseline.
 
-    Args:
-        comparison: What `comparison.json` holds: `metric`, `unit`, `baseline`, `level`, `comparisons` and
-            `arms`, each with its name `arm`, its `values` by seed and its `difference` (mean, low, high) or
-            None.
-        title: Title of the figure.
+    `comparison` is the content of `comparison.json`.
 
     Raises:
         ValueError: If no arm has a value.

@@ -1,7 +1,7 @@
 """The covariance over a filter's pixels: as a picture of blocks, its leading directions, its spectrum.
 
 Block (i, j) of the picture is the covariance of pixel (i, j) with all others, laid out where that pixel
-lies in the filter (Trockman, Willmott, Kolter 2023, arXiv 2210.03651).
+is in the filter (Trockman, Willmott, Kolter 2023, arXiv 2210.03651).
 
 Shapes: H rows and W columns of a filter, P = H·W its pixels, N filters.
 """
@@ -28,9 +28,7 @@ _FLOOR = 1e-8
 def covariance_figure(weights: Mapping[str, ArrayLike], *, title: str = "Covariance over pixels") -> "Figure":
     """Return a figure with the second moment of each layer's filters, Σ = (1/N) Σₙ fₙ fₙᵀ over pixels.
 
-    Args:
-        weights: Layer → weight (O, I, H, W); filters of all channels count alike.
-        title: Title of the figure.
+    `weights` is layer → weight (O, I, H, W); filters of all channels count alike.
 
     Raises:
         ValueError: If a weight has no two spatial dimensions, or there is none.
@@ -48,9 +46,7 @@ def covariance_maps(
 ) -> "Figure":
     """Return a figure with one row for each covariance: blocks, leading eigenvectors, spectrum.
 
-    Args:
-        covariances: Name → (matrix (P, P), kernel size (H, W)).
-        title: Title of the figure.
+    `covariances` is name → (matrix (P, P), kernel size (H, W)).
 
     Raises:
         ValueError: If a matrix does not fit its kernel size, or there is none.

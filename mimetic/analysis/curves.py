@@ -38,10 +38,7 @@ def curves_figure(bands: Mapping[str, Band], *, label: str, title: str = "") -> 
     A band shows how well an arm's mean is known, not the difference between arms: differences are paired by
     seed and shown by `comparison_figure`.
 
-    Args:
-        bands: Arm → its curve; an arm without epochs is left out and keeps its color free.
-        label: Label of the vertical axis, e.g. `test/acc [%]`.
-        title: Title of the figure.
+    An arm without epochs is left out and keeps its color free.
 
     Raises:
         ValueError: If no arm has a curve.

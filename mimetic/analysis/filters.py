@@ -21,11 +21,9 @@ def filters_figure(weights: Mapping[str, ArrayLike], *, title: str = "Filters") 
     """Return a figure with a strip of up to 64 filters for each layer.
 
     Each layer has a colour range of its own, symmetric about zero, so that shapes can be compared where
-    scales differ; its bound stands beside the strip. What lies beyond it (0.1 % of values) is clipped.
+    scales differ; its bound is beside the strip. Values beyond it (0.1 %) are clipped.
 
-    Args:
-        weights: Layer → weight (O, I, H, W).
-        title: Title of the figure.
+    `weights` is layer → weight (O, I, H, W).
 
     Raises:
         ValueError: If a weight has no two spatial dimensions, or there is none.
@@ -57,8 +55,8 @@ def _strip(
     image = axes.imshow(strip, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set_anchor("NW")
     count, rows, columns = filters_NHW.shape
-    shown = min(count, _COLUMNS * _ROWS)
-    many = f"{shown} of {count} filters" if shown < count else f"{count} filters"
+    drawn = min(count, _COLUMNS * _ROWS)
+    many = f"{drawn} of {count} filters" if drawn < count else f"{count} filters"
     bare_axes(axes, title=f"{layer}   {many} of {rows}×{columns}")
     beside = figure.add_axes((left + wide + 0.012, bottom, 0.012, tall))
     color_bar(figure, image, beside, limit, digits=2)

@@ -33,7 +33,7 @@ class Spectrum:
     Attributes:
         values_K: Eigenvalues, largest first.
         filters_NHW: Leading eigenvectors as filters; None where there is no kernel to draw.
-        note: What stands beside the layer's name.
+        note: Text beside the layer's name.
     """
 
     values_K: ArrayLike
@@ -44,9 +44,7 @@ class Spectrum:
 def harvest_figure(layers: Mapping[str, Spectrum], *, title: str = "Covariances") -> "Figure":
     """Return a figure with the spectra of all layers on the left and leading eigen-filters on the right.
 
-    Args:
-        layers: Layer → its spectrum, in execution order; curves run from dark to light with depth.
-        title: Title of the figure.
+    `layers` is layer → its spectrum, in execution order; curves run from dark to light with depth.
 
     Raises:
         ValueError: If there is no layer.

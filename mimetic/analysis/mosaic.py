@@ -50,11 +50,8 @@ def symmetric_limit(values: Array, *, quantile: float = 0.999) -> float:
 def draw_strip(axes: "Axes", filters: ArrayLike, *, columns: int, title: str) -> None:
     """Draw filters in one row, each scaled by its largest magnitude; places after the last stay empty.
 
-    Args:
-        axes: Where to draw.
-        filters: (N, H, W), or (N, H, W, 3) in color; at most `columns` are drawn.
-        columns: Places in the row, so that strips of several layers share their scale.
-        title: Title of the strip.
+    Filters are (N, H, W), or (N, H, W, 3) in color. The row has `columns` places, so strips of several layers
+    share their scale.
     """
     drawn = np.asarray(filters, dtype=np.float64)[:columns]
     largest = np.abs(drawn).max(axis=tuple(range(1, drawn.ndim)), keepdims=True)

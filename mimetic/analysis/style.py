@@ -1,4 +1,4 @@
-"""What all figures share: fonts, colours that colour-blind people tell apart, axes without clutter."""
+"""What all figures share: fonts, colours that colour-blind people distinguish, axes without clutter."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar

@@ -26,10 +26,10 @@ Kind = TypeVar("Kind", bound=Component)
 Images = Tensor | Iterable[Any] | None
 
 HERE = {"stage": "here"}
-"""Stands for the `from:` of a section where the network itself is given."""
+"""Takes the place of the `from:` of a section where the network itself is given."""
 
 _NOT_MEASURED = {"type", "from_", *Transferred.model_fields} - {"shrink", "rank"}
-"""Fields of sections that say where a covariance goes, not how it is measured."""
+"""Fields of sections that define where a covariance goes, not how it is measured."""
 
 
 class MeasureOptions(TypedDict, total=False):
@@ -154,7 +154,7 @@ def statistics() -> dict[str, type[CovarianceSource]]:
 
 
 def section(statistic: str, options: Mapping[str, Any]) -> CovarianceSource:
-    """Return the section of a recipe that a statistic and its options stand for.
+    """Return the section of a recipe that a statistic and its options mean.
 
     Raises:
         UserError: If there is no such statistic, or an option is unknown or has an impossible value.
@@ -195,7 +195,7 @@ def collect_images(images: Images, count: int) -> Tensor | None:
     """Return the first images of a tensor or a loader as one tensor; None where there are none.
 
     Raises:
-        UserError: If a loader's batches hold no tensors.
+        UserError: If a loader's batches are no tensors.
     """
     if images is None or isinstance(images, Tensor):
         return images

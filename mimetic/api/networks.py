@@ -55,12 +55,12 @@ def resample(
         raise UserError("resample: networks are aligned on images, and there are none", code="MIM-A010")
     spec = validated(Rainbow, {**options, "images": count}, "resample: the options")
     rule = Rule.model_validate({"id": "resample", "match": {"layer": layers, "param": ".*"}, "init": spec})
-    shown = images_NCHW[:count].detach().to("cpu", torch.float32)
+    first_NCHW = images_NCHW[:count].detach().to("cpu", torch.float32)
     plain = _plain(trained)
-    network = TrainedNetwork(type(trained).__name__, find_sites(plain, shown[:2]), plain, shown)
+    network = TrainedNetwork(type(trained).__name__, find_sites(plain, first_NCHW[:2]), plain, first_NCHW)
     made = resolve(
         Arm(init=(rule,)),
-        find_sites(model, shown[:2]),
+        find_sites(model, first_NCHW[:2]),
         seed=as_seed(seed),
         harvests={harvest_key(spec): network},
     )
@@ -78,14 +78,15 @@ def similarity(
         other: A network with layers of the same names; widths may differ.
         images: As both see them, normalized; without, only what needs no rotation is compared.
         count: How many images are used.
-        seed: Seed of the random rotations beside which the likeness stands.
+        seed: Seed of the random rotations that the similarity is compared with.
 
     Raises:
         UserError: If they share no layer, or images do not fit.
     """
     images_NCHW = collect_images(images, count)
-    shown = None if images_NCHW is None else images_NCHW[:count].detach().to("cpu", torch.float32)
-    return similarities(_plain(one), _plain(other), shown, seed=as_seed(seed))
+    if images_NCHW is not None:
+        images_NCHW = images_NCHW[:count].detach().to("cpu", torch.float32)
+    return similarities(_plain(one), _plain(other), images_NCHW, seed=as_seed(seed))
 
 
 def _plain(model: nn.Module) -> nn.Module:

@@ -128,7 +128,7 @@ def _operated(
     example: Tensor | tuple[Any, ...] | None,
     images: Tensor | None,
 ) -> Plan:
-    """Rewrite a model as an arm says, and plan it."""
+    """Rewrite a model by an arm's surgery, and plan it."""
     arm, at = recipe.arms[name], recipe.address(name)
     rewrites = rewrite_network(model, arm.surgery, seed=seed, example=example, at=at)
     return resolve(
@@ -152,7 +152,7 @@ def _without_values(model: nn.Module) -> nn.Module:
 
 
 def choose_arm(recipe: Recipe, arm: str | None) -> str:
-    """Return the arm asked for, or the only one."""
+    """Return the given arm, or the only one."""
     names = ", ".join(f"`{name}`" for name in recipe.arms)
     if arm is None:
         if len(recipe.arms) > 1:

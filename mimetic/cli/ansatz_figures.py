@@ -34,16 +34,7 @@ def draw_figures(
     *,
     title: str,
 ) -> list[Path]:
-    """Draw what there is to draw into a folder, each file in one step, and return the files.
-
-    Args:
-        folder: Where the PNG files go.
-        model: The trained network.
-        series: The layers of the trained and of the untrained network.
-        dataset: The images.
-        images_NCHW: The same, normalized.
-        title: Name of the network.
-    """
+    """Draw what there is to draw into a folder, each file in one step, and return the files."""
     layers = series["trained"]
     rhos = {name: {layer.site.layer: layer.agreement.rho for layer in of} for name, of in series.items()}
     drawn = {

@@ -124,11 +124,7 @@ def print_table(
 ) -> None:
     """Print rows as a table where it fits the terminal, else one block of lines per row.
 
-    Args:
-        out: The console.
-        header: Names of the columns.
-        rows: Their cells; empty ones are left out of blocks.
-        right: Whether all columns but the first are aligned to the right.
+    Empty cells are left out of blocks. With `right`, all columns but the first are aligned to the right.
     """
     rows = [[printable(cell).replace("\n", r"\n") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
@@ -224,7 +220,7 @@ def check_writable(*paths: Path | None) -> None:
     """Refuse output files that cannot be written, before the work is done.
 
     Raises:
-        UserError: If one is a folder, or lies in a folder that cannot be written to.
+        UserError: If one is a folder, or is in a folder that cannot be written to.
     """
     for path in (path for path in paths if path is not None):
         if path.is_dir():
@@ -244,7 +240,7 @@ def check_writable(*paths: Path | None) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a file the user asked for.
+    """Write an output file.
 
     Raises:
         UserError: If it cannot be written.

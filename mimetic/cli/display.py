@@ -30,9 +30,7 @@ _WIDE = 100
 class Progress(Display):
     """Show progress bars on a terminal; print one line per finished trial on a pipe.
 
-    Args:
-        console: Console to draw on.
-        metric: Metric shown for each finished trial, e.g. `test/acc`.
+    The metric, e.g. `test/acc`, is shown for each finished trial.
     """
 
     def __init__(self, console: Console, *, metric: str) -> None:

@@ -93,11 +93,11 @@ class WeightOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageOptions:
-    """The images it is shown."""
+    """The images it is measured on."""
 
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="TYPE", help="Images the network is shown, e.g. cifar10."),
+        typer.Option("--data", metavar="TYPE", help="Images the network is measured on, e.g. cifar10."),
     ] = None
     path: Annotated[
         str | None, typer.Option("--path", metavar="FOLDER", help="Folder of `--data image_folder`.")
@@ -147,12 +147,9 @@ class MeasureOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A network, and the images it is shown.
+    """A network, and the images it is measured on.
 
-    Attributes:
-        source: The network; None where trials are named, which know their own.
-        dataset: The images; None where none are needed.
-        images_NCHW: The same, normalized.
+    The source is None where trials are named, which know their own; the images, where none are needed.
     """
 
     source: "TrainedSource | None"
@@ -171,13 +168,8 @@ def subject_of(
 ) -> Subject:
     """Return the network and the images that options name.
 
-    Args:
-        network: The network.
-        images: Its images.
-        count: How many images are needed; None for none.
-        weights: The weights; None where they are named elsewhere.
-        default: Data where the options name none.
-        required: Whether a network must be named.
+    `count` is None if no images are needed, `weights` where they are named elsewhere. `default` are the data
+    where the options name none.
 
     Raises:
         UserError: If there is no network or two, weights or images are missing, or a name is unknown.
@@ -250,7 +242,7 @@ def _with_weights(source: "TrainedSource", options: WeightOptions) -> "TrainedSo
 
 
 def data_section(name: str, path: str | None) -> "DataSection":
-    """Return the section that `--data NAME --path FOLDER` stands for.
+    """Return the section that `--data NAME --path FOLDER` means.
 
     Raises:
         UserError: If there is no such type of data, or the folder is missing or superfluous.

@@ -75,7 +75,7 @@ def plan(
 
 
 def _print_plan(out: "Console", name: str, plan: "Plan", *, every: bool) -> None:
-    """Print a summary, the surgery, the parameters, the sites if asked for, and the notes."""
+    """Print a summary, the surgery, the parameters, the sites with `--all`, and the notes."""
     claimed = [entry for entry in plan.entries if entry.rule is not None]
     rules = pluralize(len({entry.rule for entry in claimed}), "rule")
     total = pluralize(len(plan.entries), "parameter")
@@ -85,14 +85,14 @@ def _print_plan(out: "Console", name: str, plan: "Plan", *, every: bool) -> None
     if plan.rewrites:
         cells = [[one.layer, one.was, one.becomes, one.rewrite, one.where or ""] for one in plan.rewrites]
         print_table(out, ("layer", "was", "becomes", "rewrite", "at"), cells)
-    shown = [entry for entry in plan.entries if every or entry.rule is not None or entry.frozen]
-    if shown:
+    entries = [entry for entry in plan.entries if every or entry.rule is not None or entry.frozen]
+    if entries:
         header = ("parameter", "shape", "kind", "init", "std", "rule", "at")
-        print_table(out, header, [_cells(entry) for entry in shown])
+        print_table(out, header, [_cells(entry) for entry in entries])
     if every and plan.sites:
         _print_sites(out, plan)
     _print_notes(out, plan)
-    left = len(plan.entries) - len(shown)
+    left = len(plan.entries) - len(entries)
     if left:
         out.print(f"  {left} parameters keep the model's own initialization (--all shows them)")
 

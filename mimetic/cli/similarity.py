@@ -42,7 +42,7 @@ def similarity(
     network: NetworkOptions,
     data: ImageOptions,
     images: Annotated[
-        int, typer.Option("--images", metavar="COUNT", min=2, help="Training images both are shown.")
+        int, typer.Option("--images", metavar="COUNT", min=2, help="Training images to compare them on.")
     ] = 1000,
     weights_only: Annotated[
         bool, typer.Option("--weights-only", help="Compare what needs no images: first layer, kernels.")

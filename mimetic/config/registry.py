@@ -1,6 +1,6 @@
 """Components: everything a recipe chooses by `type:`, each one section that names its implementation.
 
-A *family* is one place of the language where a `type:` may stand. A component joins it by one class:
+A *family* is one place of the language where a `type:` may occur. A component joins it by one class:
 
     class Orthogonal(Init, type="orthogonal", impl="mimetic.initializers.univariate:orthogonal"): ...
 
@@ -169,10 +169,6 @@ def _load(name: str, load: Callable[[], object]) -> None:
 def implementation(section: Component, function: str = "impl") -> Callable[..., Any]:
     """Return the function behind a component, imported when it is first used.
 
-    Args:
-        section: The component.
-        function: Which of its functions, by the name of the class argument.
-
     Raises:
         UserError: If it names none, or one that cannot be imported.
     """
@@ -196,7 +192,7 @@ def implementation(section: Component, function: str = "impl") -> Callable[..., 
 class Registered:
     """Annotation of a field that takes any type of a family: `Annotated[Component, Registered("init")]`.
 
-    A plain string stands for `{type: string}`.
+    A plain string means `{type: string}`.
     """
 
     def __init__(self, family: str) -> None:
@@ -217,7 +213,7 @@ class Registered:
 
 
 TAG = "type="
-"""Starts the step that a choice by `type` adds to the location of an error, to tell it from a key."""
+"""Starts the step that a choice by `type` adds to the location of an error, to distinguish it from a key."""
 
 
 def _tag(name: str) -> str:

@@ -150,7 +150,7 @@ def _by_depth(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[Pa
             code="MIM-V134",
         )
     lower, share = depth_position(site.depth, len(candidates))
-    if spec.between == "nearest":
+    if spec.depth_matching == "nearest":
         lower, share = lower + round(share), 0.0
     first = candidates[lower]
     at = f"depth {site.depth:.2f}"
@@ -222,7 +222,7 @@ def _steps(
             notes.append(f"{before.channels} input channels to their mean spatial covariance")
         if before.kernel_size != patch.kernel_size:
             how = resize_text(
-                before.kernel_size, patch.kernel_size, keep=spec.keep, align_corners=spec.align_corners
+                before.kernel_size, patch.kernel_size, keep=spec.preserve, align_corners=spec.align_corners
             )
             notes.append(how)
     return tuple(dict.fromkeys(notes))
@@ -246,7 +246,7 @@ def _fitted(spec: Transferred, cov: Covariance, patch: PatchGeometry, channels: 
         cov = tiled(cov, patch.channels)
     elif cov.patch.channels != patch.channels:
         cov = marginal(cov)
-    return resized(cov, patch.kernel_size, align_corners=spec.align_corners, keep=spec.keep)
+    return resized(cov, patch.kernel_size, align_corners=spec.align_corners, keep=spec.preserve)
 
 
 def _refinement(spec: Transferred) -> tuple[str, ...]:

@@ -110,18 +110,18 @@ def patches_of_images(spec: Patches, site: Site, context: Context) -> Covariance
 
 
 def mixture(spec: Mixture, site: Site, context: Context) -> Covariance | PendingCovariance:
-    """Return Σ_i s_i·Σ_i / tr Σ_i with shares s_i that sum to 1."""
-    parts = [covariance_of(part.covariance, site, context) for part in spec.parts]
+    """Return Σ_i w_i·Σ_i / tr Σ_i with weights w_i that sum to 1."""
+    parts = [covariance_of(part.covariance, site, context) for part in spec.components]
     if len({part.patch for part in parts}) > 1:
-        pairs = zip(spec.parts, parts, strict=True)
+        pairs = zip(spec.components, parts, strict=True)
         patches = ", ".join(f"`{part.covariance.type_name()}` {found.patch}" for part, found in pairs)
         raise UserError(
-            f"{site.layer}: the parts of a mixture have different patches (channels × kernel): {patches}; "
-            "mix either covariances of all channels or spatial ones",
+            f"{site.layer}: the components of a mixture have different patches (channels × kernel): "
+            f"{patches}; mix either covariances of all channels or spatial ones",
             code="MIM-V004",
         )
-    total = sum(part.share for part in spec.parts)
-    shares = [part.share / total for part in spec.parts]
+    total = sum(part.weight for part in spec.components)
+    shares = [part.weight / total for part in spec.components]
     measured = [part for part in parts if isinstance(part, Covariance)]
     if len(measured) < len(parts):
         return _pending_mixture(parts, shares)

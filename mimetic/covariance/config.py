@@ -92,31 +92,33 @@ class Identity(CovarianceSource, type="identity", impl="mimetic.covariance.compo
 
 
 class Part(Section):
-    """One covariance of a mixture and its share."""
+    """One covariance of a mixture and its weight."""
 
-    expected: ClassVar[str] = "a map such as `{share: 0.5, covariance: closed_form}`"
+    expected: ClassVar[str] = "a map such as `{weight: 0.5, covariance: closed_form}`"
+    renamed: ClassVar[Mapping[str, str]] = {"share": "weight"}
 
-    share: Positive = Field(1.0, description="Its share of the energy, relative to the other shares.")
+    weight: Positive = Field(1.0, description="Its part of the energy, relative to the other weights.")
     covariance: Annotated[CovarianceSource, Registered("covariance")] = Field(description="The covariance.")
 
 
 class Mixture(CovarianceSource, type="mixture", impl="mimetic.covariance.components:mixture"):
-    """Weighted mean of covariances, each brought to trace 1 first, so that a share is one of the energy."""
+    """Weighted mean of covariances, each scaled to trace 1 first: a weight is a part of the energy."""
 
     example: ClassVar[Mapping[str, object]] = {
-        "parts": ({"covariance": "closed_form"}, {"covariance": "identity"})
+        "components": ({"covariance": "closed_form"}, {"covariance": "identity"})
     }
+    renamed: ClassVar[Mapping[str, str]] = {"parts": "components"}
 
-    parts: Annotated[tuple[Part, ...], Field(min_length=2, max_length=8), FromList] = Field(
+    components: Annotated[tuple[Part, ...], Field(min_length=2, max_length=8), FromList] = Field(
         description="The covariances that are mixed."
     )
 
     def arguments_at(self, depth: float) -> dict[str, Any]:
-        """Return the section with the arguments of each part at a depth."""
+        """Return the section with the arguments of each component at a depth."""
         arguments = super().arguments_at(depth)
-        parts = zip(arguments["parts"], self.parts, strict=True)
-        arguments["parts"] = [
-            {**values, "covariance": p.covariance.arguments_at(depth)} for values, p in parts
+        pairs = zip(arguments["components"], self.components, strict=True)
+        arguments["components"] = [
+            {**values, "covariance": part.covariance.arguments_at(depth)} for values, part in pairs
         ]
         return arguments
 
@@ -165,8 +167,8 @@ class MatchDefault(Scale, type="match_default", impl="mimetic.covariance.scale:m
     """Give a filter the energy of PyTorch's own default, U(±1/sqrt(fan_in)): trace 1/3."""
 
 
-class StudyCompat(Scale, type="study_compat", impl="mimetic.covariance.scale:study_compat"):
-    """Multiply the covariance, not the weights, by sqrt(2 / fan_in): `kaiming_nfm` of the NFM study.
+class KaimingNfm(Scale, type="kaiming_nfm", impl="mimetic.covariance.scale:kaiming_nfm"):
+    """Multiply the covariance, not the weights, by sqrt(2 / fan_in), as the NFM study's code of that name.
 
     For comparisons with that study; `kaiming_agop` there divides by 100 as well.
     """
@@ -200,21 +202,23 @@ class Transferred(CovarianceSource):
     refined_on_transfer: ClassVar[bool] = True
     """Whether `shrink` and `rank` apply on transfer: to what was measured before without them."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"between": "depth_matching", "keep": "preserve"}
+
     layers: Literal["depth", "name"] | dict[str, str] = Field(
         "depth",
         description="Which layer of it stands for which of ours: by depth fraction, by name, or a map "
         "from our layers' names to its.",
     )
-    between: Literal["interpolate", "nearest"] = Field(
+    depth_matching: Literal["interpolate", "nearest"] = Field(
         "interpolate", description="What a depth between two of its layers gets (with `layers: depth`)."
     )
     kind: Literal["conv", "depthwise_conv", "pointwise_conv", "linear"] | None = Field(
         None, description="Kind of its layers; the kind of the layer to be initialized unless given."
     )
     align_corners: bool = Field(False, description="How a kernel of another size is interpolated.")
-    keep: Literal["trace", "pixel", "nothing"] = Field(
+    preserve: Literal["trace", "pixel", "nothing"] = Field(
         "trace",
-        description="What a change of kernel size keeps: the filter's energy, each pixel's, or neither.",
+        description="What a change of kernel size preserves: the filter's energy, each pixel's, or neither.",
     )
     channels: Literal["marginal", "tile"] = Field(
         "marginal",

@@ -10,7 +10,7 @@ import math
 from torch.nn.init import calculate_gain
 
 from mimetic.config.registry import implementation
-from mimetic.covariance.config import Kaiming, MatchDefault, Scale, StudyCompat, Trace, Xavier
+from mimetic.covariance.config import Kaiming, KaimingNfm, MatchDefault, Scale, Trace, Xavier
 from mimetic.covariance.covariance import Covariance
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, shape_text
@@ -95,6 +95,6 @@ def match_default(_spec: MatchDefault, geometry: Geometry, _found: float) -> flo
     return geometry.fan_in / (3.0 * fans(geometry)[0])
 
 
-def study_compat(spec: StudyCompat, geometry: Geometry, found: float) -> float:
+def kaiming_nfm(spec: KaimingNfm, geometry: Geometry, found: float) -> float:
     """Return the source's trace times √(2/d), over the divisor."""
     return found * math.sqrt(2.0 / geometry.fan_in) / spec.divisor

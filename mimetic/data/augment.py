@@ -166,7 +166,7 @@ def _color(pixels_NCHW: Tensor, mean: Sequence[float] | None) -> Tensor:
     if mean is None:
         return pixels_NCHW.float().mean((2, 3), keepdim=True).round().to(pixels_NCHW.dtype)
     levels = [round(255.0 * value) for value in mean]
-    # From pageable memory without waiting: a plain copy would hold the host until the GPU is idle.
+    # From pageable memory without waiting: a plain copy would block the host until the GPU is idle.
     levels_C = torch.tensor(levels, dtype=pixels_NCHW.dtype).to(pixels_NCHW.device, non_blocking=True)
     return levels_C[:, None, None]
 

@@ -66,7 +66,7 @@ class DataSection(Component, family="data"):
     """Shape of the stored examples, for sets whose shape depends on no key."""
 
     def native_shape(self) -> DataShape | None:
-        """Return the shape of the stored examples without loading them; None if only loading tells.
+        """Return the shape of the stored examples without loading them; None if it is unknown before loading.
 
         A section sets `fixed_shape` or overrides this: planning needs the shape, and would otherwise load
         the whole set.

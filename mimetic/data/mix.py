@@ -15,11 +15,7 @@ def mixup(
 
     Zhang et al., arXiv 1710.09412.
 
-    Args:
-        images_NCHW: Float images.
-        target_NK: Class probabilities, one-hot before mixing.
-        alpha: Parameter of the Beta distribution, above 0.
-        draws: Generator on the images' device.
+    Targets are class probabilities, one-hot before mixing; alpha > 0.
     """
     share_N = _beta(len(images_NCHW), alpha, draws, images_NCHW.device)
     other_N = _partners(len(images_NCHW), draws, images_NCHW.device)
@@ -36,11 +32,7 @@ def cutmix(
     Yun et al., arXiv 1905.04899: the rectangle has the image's proportions and the share 1 - λ of its area,
     its centre is anywhere, and parts beyond the border are clipped.
 
-    Args:
-        images_NCHW: Images of any dtype.
-        target_NK: Class probabilities, one-hot before mixing.
-        alpha: Parameter of the Beta distribution, above 0.
-        draws: Generator on the images' device.
+    Targets are class probabilities, one-hot before mixing; alpha > 0.
     """
     count, _, height, width = images_NCHW.shape
     device = images_NCHW.device

@@ -36,11 +36,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 def picture_source(files: Sequence[Path], labels_N: Tensor, *, side: int | None, name: str) -> ImageSource:
     """Return a source that decodes image files on demand, as RGB.
 
-    Args:
-        files: Image files, in the order of the labels.
-        labels_N: Their classes.
-        side: Resize the shorter side to this and crop the centre; if None, all must have the same size.
-        name: Name of the data set, for messages.
+    The shorter side is resized to `side` and the centre cropped; without it, all must have the same size.
     """
 
     def read(chosen_M: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def rand_augment(pixels_NCHW: Tensor, draws: torch.Generator, *, num_ops: int, m
 
 
 def _applied(pixels_NCHW: Tensor, chosen_N: Tensor, sign_N: Tensor, strength: float) -> Tensor:
-    """Apply one operation to each image; choices and signs lie on the host.
+    """Apply one operation to each image; choices and signs are on the host.
 
     The images are put in the order of their operations and back, so each operation has a run of them.
     """

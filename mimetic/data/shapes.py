@@ -5,14 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ImageShape:
-    """Shape of a set of images.
-
-    Attributes:
-        channels: Channels.
-        height: Rows.
-        width: Columns.
-        num_classes: Number of classes.
-    """
+    """Shape of a set of images."""
 
     channels: int
     height: int

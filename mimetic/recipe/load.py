@@ -75,10 +75,7 @@ def _path(source: object) -> str:
 def loads(text: str, *, file: str = "recipe.yaml", overrides: Sequence[str] = ()) -> Recipe:
     """Load a recipe from its text.
 
-    Args:
-        text: The text of a recipe file.
-        file: Its name in messages; the files it extends are relative to it.
-        overrides: As in `load`.
+    The files it extends are relative to `file`, its name in messages. Overrides are as in `load`.
 
     Raises:
         RecipeError: As `load`.

@@ -212,5 +212,5 @@ def _arm_in_stage(ref: StageRef) -> PydanticCustomError:
 
 
 def _some(seeds: tuple[int, ...]) -> str:
-    shown = ", ".join(str(seed) for seed in seeds[:_MAX_SHOWN])
-    return f"{shown}, …" if len(seeds) > _MAX_SHOWN else shown
+    listed = ", ".join(str(seed) for seed in seeds[:_MAX_SHOWN])
+    return f"{listed}, …" if len(seeds) > _MAX_SHOWN else listed

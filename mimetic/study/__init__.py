@@ -1,4 +1,4 @@
 """Studies: arms × seeds × stages, executed, tracked and compared.
 
-Imports nothing by itself: comparing what lies on the disk needs no torch.
+Imports nothing by itself: comparing finished studies needs no torch.
 """

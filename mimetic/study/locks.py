@@ -55,9 +55,7 @@ def holding_trial(trial: Trial, stop: Callable[[], str | None]) -> Iterator[bool
 def hold_run(trial: Trial, experiment: str) -> FileLock | None:
     """Lock a trial's run in an experiment: two uploaders of one journal would log every point twice.
 
-    Args:
-        trial: A trial of a stage, which several studies may share.
-        experiment: Id of the experiment.
+    Several studies may share a trial of a stage.
 
     Returns:
         The lock, to be released; None if another process has it.

@@ -19,10 +19,7 @@ from mimetic.study.layout import Trial
 def prepare_stages(recipe: Recipe, root: Path, digests: Mapping[str, str]) -> dict[str, Path]:
     """Make the folders of a recipe's stages, those harvested by others first.
 
-    Args:
-        recipe: The recipe.
-        root: Folder of the runs.
-        digests: Digest of the images of each stage, by `stages/name`.
+    `digests` are those of the images of each stage, by `stages/name`.
 
     Returns:
         The folder of each stage, in an order in which they can be trained.
@@ -58,10 +55,7 @@ def stage_trials(
 ) -> list[Trial]:
     """Return the trials of all stages, stage by stage in the order of their folders.
 
-    Args:
-        recipe: The recipe.
-        folders: The folder of each stage.
-        trial: Makes the trial of a folder, a stage and a seed.
+    `trial` makes the trial of a folder, a stage and a seed.
     """
     return [
         trial(folder, name, seed) for name, folder in folders.items() for seed in stage_seeds(recipe, name)

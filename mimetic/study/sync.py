@@ -20,11 +20,6 @@ def sync(folder: Path, *, root: Path, display: Display | None = None) -> StudyRe
     Missing runs are created. Trials whose process has ended and trials that never started are KILLED in the
     store, and can still be resumed.
 
-    Args:
-        folder: Folder of the study.
-        root: Folder of the runs, where the store is unless $MLFLOW_TRACKING_URI names another.
-        display: Shows messages.
-
     Raises:
         UserError: If the folder holds no study, or another process is running it.
         RunError: If the store does not work.

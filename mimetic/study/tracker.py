@@ -37,11 +37,7 @@ ABANDON_TIMEOUT = 10.0
 class StudyTrials:
     """A study and its trials.
 
-    Attributes:
-        recipe: The recipe.
-        folder: Folder of the study.
-        trials: Trials of the arms.
-        stages: Trials of the stages, which other studies may share.
+    Other studies may share the trials of its stages.
     """
 
     recipe: Recipe
@@ -65,16 +61,7 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MlflowTracker:
-    """Tracks one study in an MLflow experiment; see `open_tracker`.
-
-    Attributes:
-        study: The study.
-        store: The open store.
-        summary: Id of the run for the comparison.
-        uploader: Uploads the journals.
-        locks: Locks of the stages whose journals are uploaded.
-        display: Shows messages.
-    """
+    """Tracks one study in an MLflow experiment; see `open_tracker`."""
 
     study: StudyTrials
     store: Store
@@ -90,7 +77,7 @@ class MlflowTracker:
     def finish(self, comparison: Comparison, files: Sequence[Path], *, interrupted: bool) -> str | None:
         """Upload the rest, end open runs, log the comparison to the summary run, and return the link.
 
-        If the store does not work, the user is told the repair and there is no link.
+        If the store does not work, the repair is displayed and there is no link.
         """
         folder = self.study.folder
         self._end_trials("interrupted before this trial started" if interrupted else "trial was not started")
@@ -193,8 +180,7 @@ class BackgroundTracker:
 
     In a thread, because Ctrl-C must not interrupt the import of MLflow, which cannot be repeated.
 
-    Args:
-        opener: Returns the tracker, or None if the study is not tracked.
+    `opener` returns the tracker, or None if the study is not tracked.
     """
 
     def __init__(self, opener: Callable[[], Tracker | None]) -> None:

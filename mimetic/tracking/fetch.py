@@ -1,6 +1,6 @@
-"""A run of ours, brought back from the store: the trial it mirrors, as files.
+"""Fetch a run of ours from the store: the trial it mirrors, as files.
 
-What a server says is not trusted: names become paths only after they were checked.
+Servers are not trusted: names become paths only after they were checked.
 """
 
 import os
@@ -40,12 +40,8 @@ def with_local_runs(recipe: Recipe, root: Path) -> Recipe:
 def fetch_trial(root: str | os.PathLike[str], run_id: str) -> Path:
     """Return the folder of the finished trial that an MLflow run mirrors.
 
-    It is the trial's own folder where that lies below the root, and else a copy of the run's recipe and
+    It is the trial's own folder where that is below the root, and else a copy of the run's recipe and
     weights at `<root>/fetched/<run id>/<arm>/seed-<n>`, laid out like a study and fetched once.
-
-    Args:
-        root: Folder of the runs.
-        run_id: Id of the run, 32 hexadecimal digits.
 
     Raises:
         UserError: If there is no such run, it is not a trial, or it did not finish.
@@ -96,7 +92,7 @@ def _found(client: "MlflowClient", run_id: str, uri: str) -> "Run":
 
 
 def _download(client: "MlflowClient", uri: str, run_id: str, there: Path) -> None:
-    """Bring recipe and weights; the weights come last, so that they stand for the whole."""
+    """Download recipe and weights; the weights come last, so their presence means that all is there."""
     from mlflow.exceptions import MlflowException
 
     coming = there.parents[1].with_name(f".{run_id}.coming")

@@ -82,12 +82,6 @@ def log_dataset(store: Store, run_id: str, *, name: str, digest: str) -> None:
 def log_files(store: Store, run_id: str, files: Sequence[Path], *, folder: str = "") -> None:
     """Upload files to the run's artifacts.
 
-    Args:
-        store: The open store.
-        run_id: The run.
-        files: The files.
-        folder: The folder among the artifacts.
-
     Raises:
         RunError: If the store does not work or a file is missing.
     """
@@ -108,12 +102,8 @@ def log_picture(
 
     MLflow shows images logged under one key as a chart with a slider over steps.
 
-    Args:
-        store: The open store.
-        run_id: The run.
-        path: PNG file; `-start`, `-end` or `-epoch-3` at the end of its name is not part of the key.
-        epoch: The epoch it was drawn after; a picture of the start belongs to epoch 0.
-        logged: (key, epoch) of the run's pictures; the new one is added.
+    `-start`, `-end` or `-epoch-3` at the end of the name of the PNG file is not part of the key. A picture of
+    the start belongs to epoch 0. `logged` has (key, epoch) of the run's pictures; the new one is added.
     """
     from PIL import Image, UnidentifiedImageError
 

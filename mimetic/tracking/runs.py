@@ -1,7 +1,7 @@
 """Create, find and end runs: one for each trial and a summary for each study.
 
 Runs are flat, because children under a parent run leave MLflow's chart page empty; the study is a tag. Runs
-carry the process that owns them, so that a later one can tell whether it is alive.
+carry the process that owns them, so a later one can check whether it is alive.
 """
 
 import getpass

@@ -159,11 +159,7 @@ def open_store(
 ) -> Store:
     """Open the store and get or create an experiment in it.
 
-    Args:
-        root: Folder of the runs; artifacts of a local store are written below it.
-        experiment: Name of the experiment: the recipe's.
-        note: Text under its title.
-        metric: Metric the arms are compared by, e.g. `test/acc`.
+    Artifacts of a local store are written below the root. `metric` is what the arms are compared by.
 
     Raises:
         UserError: If $MLFLOW_TRACKING_URI cannot be used.

@@ -58,11 +58,8 @@ class _StoredRun:
 class JournalUploader:
     """Uploads one journal to one run.
 
-    Args:
-        store: The open store.
-        run_id: The trial's run.
-        journal: Path of its journal; it need not exist yet.
-        is_new: Whether the run was just created, so that the store need not be read.
+    The journal need not exist yet. `is_new` says that the run was just created, so the store need not be
+    read.
     """
 
     def __init__(
@@ -188,7 +185,7 @@ class JournalUploader:
 
 
 def _tags(events: Sequence[Event]) -> dict[str, str]:
-    """Return what events say about the whole run; a resumed trial clears the reason of its last end."""
+    """Return the tags of a run from its events; a resumed trial clears the reason of its last end."""
     tags: dict[str, str] = {}
     for event in events:
         match event["event"]:

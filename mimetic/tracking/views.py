@@ -32,10 +32,7 @@ _PICTURES = ("pictures/filters", "pictures/covariance")
 def save_views(store: Store, study: str, *, metric: str) -> str | None:
     """Save the views of a study, and return why that failed, if it did.
 
-    Args:
-        store: The open store.
-        study: Id of the study; ids sort by time.
-        metric: The metric the arms are compared by: charted first, and the runs are sorted by it.
+    The ids of studies sort by time. The metric is charted first, and the runs are sorted by it.
     """
     now = int(time.time() * 1000)
     states = {ARMS: arms_state(study, metric), FILTERS: filters_state(study, metric)}
@@ -58,13 +55,7 @@ def view_id(view: str, study: str) -> str:
 
 
 def view_link(base: str, experiment_id: str, *, study: str | None = None) -> str:
-    """Return the address of the saved view of a study's arms, or of the experiment's charts without a study.
-
-    Args:
-        base: Address of the server, e.g. `http://127.0.0.1:5000`.
-        experiment_id: The experiment.
-        study: Id of the study.
-    """
+    """Return the address of a study's saved view, or of the experiment's charts without a study."""
     query = {} if study is None else {"viewStateShareKey": view_id(ARMS, study)}
     # without the workflow type MLflow opens its pages for language models
     query |= {"compareRunsMode": "CHART", "workflowType": "machine_learning"}

@@ -102,11 +102,7 @@ def decoder(
 ) -> Decode:
     """Return the function uint8 NCHW → float32 NCHW, (pixel / 255 - mean) / std per channel.
 
-    Args:
-        mean: Mean per channel of pixels in [0, 1].
-        std: Standard deviation per channel.
-        device: Device of the pixels.
-        channels_last: Whether the result has the channels-last memory format.
+    Mean and standard deviation are those of pixels in [0, 1].
     """
     mean_C11 = torch.tensor(mean, device=device)[:, None, None]
     std_C11 = torch.tensor(std, device=device)[:, None, None]

@@ -103,13 +103,6 @@ def save_checkpoint(
 ) -> None:
     """Write the state of a trial; a reader sees either the previous checkpoint or this one.
 
-    Args:
-        path: The file.
-        model: The model.
-        optimizer: Its optimizer.
-        progress: How far the trial has come.
-        plan_hash: Hash of the plan it belongs to.
-
     Raises:
         RunError: If it cannot be written, e.g. on a full disk; the previous checkpoint stays.
     """

@@ -16,7 +16,7 @@ a step: an estimate; the journal records the time of the first step."""
 def pick_compile(choice: bool | str, device: torch.device, *, steps: int) -> tuple[bool, str]:
     """Return whether to compile, and the reason for the journal.
 
-    On a CPU compiling never paid off: the time is spent in backward passes of convolutions, for which
+    On a CPU compiling never paid off: the time goes into backward passes of convolutions, for which
     inductor calls the same kernels as eager mode (0.8 of eager's images per second).
     """
     if isinstance(choice, bool):
@@ -35,10 +35,7 @@ class CompileError(RunError):
 class CompiledModel:
     """A model's forward, compiled at its first call; inductor caches the code on disk.
 
-    Args:
-        model: The model.
-        required: Whether a compile error is raised. Otherwise the model then runs uncompiled.
-        journal: Records the compile time, or why compiling failed.
+    If it is `required`, a compile error is raised. Otherwise the model then runs uncompiled.
     """
 
     def __init__(self, model: nn.Module, *, required: bool, journal: Journal | NullJournal) -> None:

@@ -127,8 +127,7 @@ class DistContext:
 def refuse_shared_gpu(places: Sequence[str | None]) -> None:
     """Refuse a GPU that two ranks would train on, which NCCL does not support.
 
-    Args:
-        places: Machine and GPU of each rank.
+    `places` are machine and GPU of each rank.
 
     Raises:
         UserError: With the repair.

@@ -21,9 +21,7 @@ def digest(tensor: Tensor) -> str:
 def check_frozen(model: nn.Module, digests: Mapping[str, str]) -> None:
     """Compare frozen tensors with the digests taken before training.
 
-    Args:
-        model: The trained model.
-        digests: Canonical name of a parameter or buffer → its `digest` before training.
+    `digests` is canonical name of a parameter or buffer → its `digest` before training.
 
     Raises:
         RunError: If any of them changed or is missing; it names all of them.
@@ -42,10 +40,6 @@ def freeze_norm_statistics(model: nn.Module, layers: Iterable[str]) -> None:
     """Put norm layers into evaluation mode, in which they use their running statistics unchanged.
 
     `model.train()` reverts it, so call this after each `model.train()`.
-
-    Args:
-        model: The model.
-        layers: Canonical names of its norm layers.
     """
     names = set(layers)
     if names:

@@ -145,7 +145,7 @@ class Trainer:
         self.profiler: Profiler | None = None
 
     def resume(self) -> None:
-        """Continue from the checkpoint, if the job asks for it and there is one; journal the start.
+        """Continue from the checkpoint, if the job resumes and there is one; journal the start.
 
         Raises:
             UserError: If the checkpoint belongs to another plan.

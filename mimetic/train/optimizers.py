@@ -33,9 +33,7 @@ class OptimizerFunction(Protocol[Spec_contra]):
 def make_optimizer(spec: Optimizer, model: nn.Module) -> optim.Optimizer:
     """Return the optimizer of the recipe over the parameters that require a gradient.
 
-    Args:
-        spec: The optimizer of the recipe.
-        model: The model; every run of a plan has its parameters in the same order.
+    Its parameters have the same order in every run of a plan.
 
     Raises:
         RunError: If every parameter is frozen.

@@ -20,7 +20,7 @@ _ROWS = 20
 
 
 class Profiler(Protocol):
-    """Told of the end of each step."""
+    """Notified of the end of each step."""
 
     def step(self) -> None:
         """End a step."""

@@ -17,10 +17,7 @@ class ScheduleFunction(Protocol[Spec_contra]):
     def __call__(self, spec: Spec_contra, *, step: int, steps: int) -> float:
         """Return the learning rate of a step as a fraction of the peak, in [0, 1].
 
-        Args:
-            spec: The schedule of the recipe.
-            step: The step, 0 … steps - 1.
-            steps: Steps of the whole training.
+        Steps are 0 … steps - 1.
         """
 
 

@@ -93,7 +93,7 @@ def test_depth_interpolates(depth: float, shares: tuple[float, ...], place: str)
 def test_nearest_takes_one_layer(depth: float, name: str) -> None:
     """Whole, without a mixture."""
     source = harvest(5, 5, 5)
-    found = transfer_covariance(filters(between="nearest"), source, site(depth=depth))
+    found = transfer_covariance(filters(depth_matching="nearest"), source, site(depth=depth))
     assert torch.equal(source.layer(name).covariance.factor_RD, found.factor_RD)
     assert found.provenance.notes[-1] == f"depth {depth:.2f} at {name} of stage small"
 
@@ -166,7 +166,9 @@ def test_carried_covariances_are_psd_and_follow_the_trace_rule(  # noqa: PLR0917
     """Whatever the geometries: the trace is the mixture of the neighbors', as `keep` says."""
     source = harvest(*sides)
     found = transfer_covariance(
-        filters(keep=keep, align_corners=align_corners, between=between), source, site(side=side, depth=depth)
+        filters(preserve=keep, align_corners=align_corners, depth_matching=between),
+        source,
+        site(side=side, depth=depth),
     )
     dense = found.dense()
     place = depth * (len(sides) - 1)
@@ -284,7 +286,7 @@ def test_digests_tell_transfers_apart() -> None:
     source = harvest(3, 3, 5)
     digests = {
         transfer_covariance(spec, source, ours).provenance.digest
-        for spec in (filters(), filters(keep="nothing"), filters(between="nearest"))
+        for spec in (filters(), filters(preserve="nothing"), filters(depth_matching="nearest"))
         for ours in (site(side=5), site(side=5, depth=0.3), site(side=7, depth=0.3))
     }
     assert len(digests) == 8, "at depth 0 there is nothing between two layers, so `between` does not matter"

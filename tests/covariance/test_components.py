@@ -167,13 +167,13 @@ def test_patches_start_the_first_layer_alone() -> None:
 
 def mixture(*parts: dict[str, object]) -> Mixture:
     """Return a mixture as a recipe says it."""
-    return Mixture.model_validate({"parts": list(parts)})
+    return Mixture.model_validate({"components": list(parts)})
 
 
 def test_mixtures_weigh_energies() -> None:
     """Σ = Σ_i s_i·Σ_i / tr Σ_i with shares that sum to 1, whatever the size of a part."""
     spec = mixture(
-        {"share": 3.0, "covariance": {"type": "closed_form", "width": 0.4}},
+        {"weight": 3.0, "covariance": {"type": "closed_form", "width": 0.4}},
         {"covariance": {"type": "identity", "variance": 9.0}},
     )
     found = covariance_of(spec, site("depthwise_conv", DEPTHWISE))

@@ -28,7 +28,7 @@ EXPECTED = {
     "trace": ({"trace": 5.0}, 5.0),
     "match_default": ({}, 1 / 3),
     "lsuv": ({}, 3 * RAW),  # until the outputs are seen
-    "study_compat": ({"divisor": 100.0}, 3 * RAW * math.sqrt(2 / 27) / 100),
+    "kaiming_nfm": ({"divisor": 100.0}, 3 * RAW * math.sqrt(2 / 27) / 100),
 }
 
 

@@ -55,7 +55,9 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "gaussian_derivatives": {"sigma": 1.2, "order": 3},
     "closed_form": {"width": 0.6, "padding": "zero", "psd": "clip"},
     "identity": {"variance": 0.3},
-    "mixture": {"parts": [{"share": 3.0, "covariance": {"type": "closed_form"}}, {"covariance": "identity"}]},
+    "mixture": {
+        "components": [{"weight": 3.0, "covariance": {"type": "closed_form"}}, {"covariance": "identity"}]
+    },
     "gain": {"gain": 0.5},
     "kaiming": {"nonlinearity": "tanh"},
     "xavier": {"gain": 2.0},

@@ -5,19 +5,29 @@ import pytest
 from mimetic.config.errors import RecipeError
 from mimetic.recipe.load import loads
 
+TILING = "init: {type: weight_tiling, from: {checkpoint: a.pt, model: vit}, KEY}"
+FILTERS = "covariance: {type: filters, from: {checkpoint: a.pt, model: vit}, KEY}"
+WEIGHTED = "covariance: {type: mixture, components: [{covariance: identity}, {covariance: identity, KEY}]}"
+MIXTURE = "covariance: {type: mixture, components: [{covariance: identity}, {covariance: identity}], KEY}"
 
-@pytest.mark.parametrize(("old", "new"), [("parts: 3", "chunks"), ("keep: entries", "preserve")])
-def test_renamed_key(old: str, new: str) -> None:
+
+@pytest.mark.parametrize(
+    ("rule", "old", "new"),
+    [
+        (TILING, "parts: 3", "chunks"),
+        (TILING, "keep: entries", "preserve"),
+        (FILTERS, "between: nearest", "depth_matching"),
+        (FILTERS, "keep: pixel", "preserve"),
+        (WEIGHTED, "share: 3", "weight"),
+        (MIXTURE, "parts: 3", "components"),
+    ],
+)
+def test_renamed_key(rule: str, old: str, new: str) -> None:
     """The old key is unknown, and the hint is its new name."""
-    text = (
-        "recipe: 1\nname: x\ninit:\n"
-        f"  - {{match: a, init: {{type: weight_tiling, from: {{checkpoint: a.pt, model: vit}}, {old}}}}}\n"
-    )
+    text = f"recipe: 1\nname: x\ninit:\n  - {{match: a, {rule.replace('KEY', old)}}}\n"
 
     with pytest.raises(RecipeError) as caught:
         loads(text)
 
     (issue,) = caught.value.issues
-    assert issue.code == "MIM-R001"
-    assert issue.hint is not None
-    assert new in issue.hint
+    assert (issue.code, issue.hint) == ("MIM-R001", f"`{old.partition(':')[0]}` is now `{new}`")

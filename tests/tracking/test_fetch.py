@@ -69,7 +69,7 @@ def test_what_cannot_be_fetched(store: Store, root: Path, tmp_path: Path) -> Non
 def recipe_from(origin: dict[str, str]) -> Recipe:
     """Return a recipe that begins from an origin inside a mixture."""
     part = {"covariance": {"type": "filters", "from": origin}}
-    mixture = {"type": "mixture", "parts": [part, {"covariance": "closed_form"}]}
+    mixture = {"type": "mixture", "components": [part, {"covariance": "closed_form"}]}
     return load({"init": [{"id": "f", "match": {"kind": "conv"}, "covariance": mixture}]})
 
 

@@ -104,11 +104,7 @@ def compose(
 ) -> tuple[Any, FilePosition | None]:
     """Parse the only document of a text; return its value and position, or (None, None) for an empty text.
 
-    Args:
-        text: The YAML text.
-        locate: Returns positions.
-        issues: Receives the errors that leave the rest readable.
-        path: Keys that lead to the value.
+    `issues` receives the errors that leave the rest readable; `path` leads to the value.
 
     Raises:
         RecipeError: With `issues` and the error that ended parsing.
@@ -148,10 +144,7 @@ def _syntax_issue(error: yaml.MarkedYAMLError, locate: Locate) -> Issue:
 class _Constructor:
     """Builds the tree of composed nodes.
 
-    Attributes:
-        locate: Returns positions.
-        issues: Receives the errors.
-        explicit_tags: Tags written in the text, by the id of their node.
+    Explicit tags are those written in the text, by the id of their node.
     """
 
     locate: Locate

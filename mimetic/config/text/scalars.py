@@ -22,7 +22,7 @@ def resolve(text: str) -> Scalar:
     """Return the value of a plain (unquoted) scalar.
 
     Raises:
-        ValueError: For numbers too long or too large to be meant; the message says which.
+        ValueError: For numbers too long or too large to be meant; the message names the limit.
     """
     if text in _WORDS:
         return _WORDS[text]

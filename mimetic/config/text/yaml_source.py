@@ -20,10 +20,6 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\uf
 def read(path: Path, *, name: str) -> str:
     """Return the text of a file.
 
-    Args:
-        path: The file.
-        name: Its name in messages.
-
     Raises:
         RecipeError: If it is missing, not a file, too large, or not UTF-8.
     """
@@ -77,10 +73,7 @@ def _too_large(name: str) -> Issue:
 def parse(text: str, *, file: str, issues: list[Issue]) -> Map:
     """Parse a whole file, which must be one map.
 
-    Args:
-        text: Content of the file.
-        file: Its name in messages.
-        issues: Receives the errors that leave the rest readable.
+    `issues` receives the errors that leave the rest readable.
 
     Raises:
         RecipeError: With `issues` and the error that ended parsing.

@@ -49,9 +49,7 @@ def check_version(tree: Map, issues: list[Issue]) -> None:
 def checked_layer(tree: Map, issues: list[Issue]) -> Map:
     """Return a layer without the parts that composition cannot use, and report those.
 
-    Args:
-        tree: A file's map with named entries.
-        issues: Receives the errors.
+    `issues` receives the errors.
     """
     layer = _checked_section(tree, FILE_KEYS, issues, group=None)
     for group in GROUPS.values():

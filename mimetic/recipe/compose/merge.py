@@ -24,10 +24,7 @@ def merge(
 
     A merged section has the position of the inherited one; each changed value has its new position.
 
-    Args:
-        base: The inherited value and its position.
-        over: The value of the later layer and its position.
-        schema: What the language allows there.
+    `schema` is what the language allows there.
     """
     if not isinstance(base[0], Map) and not isinstance(over[0], Map):
         return over
@@ -50,7 +47,7 @@ def merge_maps(base: Map, over: Map, schema: SchemaNode) -> Map:
 
 
 def _spelled_out(value: Any, spot: NodePosition, schema: SchemaNode) -> Any:
-    """Return the map that a shorthand text stands for."""
+    """Return the map that a shorthand text abbreviates."""
     if isinstance(value, str) and schema.shorthand is not None:
         return Map(spot).put(schema.shorthand, value, spot)
     return value

@@ -20,10 +20,7 @@ def unknown_key_hint(key: str, here: SchemaNode, path: Sequence[Step]) -> str:
     In order: the new name of a renamed key, a very similar key, the section that has the key, any similar
     key, all keys.
 
-    Args:
-        key: The unknown key.
-        here: The node whose section lacks it.
-        path: Keys that lead to the section.
+    `here` is the node whose section lacks the key, at `path`.
     """
     keys = tuple(here.fields())
     if here.section is not None and key in here.section.renamed:

@@ -1,5 +1,6 @@
 """Turn pydantic's errors into issues: the position of each error, a message and a repair."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -91,19 +92,21 @@ class _Fault:
         """Return pydantic's details, such as the violated bound."""
         return self.error.get("ctx", {})  # type: ignore[no-any-return]
 
+    @property
+    def is_consequence(self) -> bool:
+        """Return whether a list only lacks entries because pydantic does not count the invalid ones."""
+        enough = isinstance(self.node, List) and len(self.node) >= self.context.get("min_length", math.inf)
+        return self.kind == "too_short" and enough
+
 
 def issues_of(
     errors: Iterable[Mapping[str, Any]], tree: Map, root: SchemaNode, *, complete: bool = True
 ) -> list[Issue]:
     """Return the errors of a validation as issues.
 
-    Args:
-        errors: Pydantic's errors.
-        tree: The tree that was validated.
-        root: Its schema.
-        complete: False for what all arms share, where an arm may add what is missing.
+    `complete` is False for what all arms share, where an arm may add what is missing.
     """
-    faults = [_located(found, tree, root) for found in errors]
+    faults = [fault for found in errors if not (fault := _located(found, tree, root)).is_consequence]
     issues = [_issue(f) for f in faults if f.form is None and (complete or not _may_be_completed(f))]
     for form in dict.fromkeys(f.form for f in faults if f.form is not None):
         issues += _issues_of_union([f for f in faults if f.form == form])

@@ -45,7 +45,7 @@ class SchemaNode:
 
     @property
     def shorthand(self) -> str | None:
-        """Return the key that a plain text stands for."""
+        """Return the key that a plain text abbreviates."""
         if self.family is not None:
             return "type"
         return None if self.section is None else self.section.shorthand

@@ -2,7 +2,7 @@
 
 Only finished trials count, at the last epoch that has the metric. Differences to the baseline are taken
 within seeds, over the seeds that finished in both arms. Values are in the metric's display unit: journals
-hold accuracies as fractions, comparisons hold them in percent and their differences in percent points.
+have accuracies as fractions, comparisons have them in percent and their differences in percent points.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,12 +33,7 @@ Curve = Mapping[int, float]
 class TrialResult:
     """The result of a trial, as its journal holds it.
 
-    Attributes:
-        arm: Name of the arm.
-        seed: The seed.
-        status: How the trial ended, or that it did not.
-        curves: Metric → epoch → logged value.
-        seconds: Wall time of training; None if unknown.
+    Curves are metric → epoch → logged value; `seconds` is the wall time of training, None if unknown.
     """
 
     arm: str
@@ -147,11 +142,7 @@ def compare(
 ) -> Comparison:
     """Compare arms by a metric.
 
-    Args:
-        results: The trials; arms keep the order in which they appear.
-        baseline: The arm the others are compared with.
-        metric: Name of the metric, e.g. `test/acc`.
-        level: Coverage of the intervals; 1 - level is the family-wise error rate of the verdicts.
+    Arms keep the order in which they appear; 1 - level is the family-wise error rate of the verdicts.
 
     Raises:
         UserError: If no trial is of the baseline.
@@ -192,11 +183,6 @@ def compare(
 
 def of_study(folder: Path, *, metric: str | None = None, baseline: str | None = None) -> Comparison:
     """Compare the arms of a study on the disk, by its own metric and baseline unless given.
-
-    Args:
-        folder: Folder of the study.
-        metric: Name of the metric.
-        baseline: The arm the others are compared with.
 
     Raises:
         UserError: If the folder holds no study, or the study has no such arm or metric.

@@ -71,11 +71,6 @@ def paired_difference(
     mean ± t(n - 1, (1 + level)/2) · s/√n, with s the standard deviation of the differences. Differences that
     are all equal give an interval of zero width.
 
-    Args:
-        values: One value for each pair.
-        others: Their partners, in the same order.
-        level: Coverage of the interval.
-
     Raises:
         ValueError: If the two have different lengths.
     """
@@ -125,10 +120,8 @@ def corrected_differences(
 ) -> dict[str, Difference]:
     """Return the paired difference of each arm, with p-values and intervals corrected by Holm's method.
 
-    Args:
-        pairs: Arm → its values and those of the baseline, pair by pair. Arms with fewer than two pairs are
-            not tested and do not count.
-        level: Coverage; 1 - level is the family-wise error rate.
+    `pairs` is arm → its values and those of the baseline, pair by pair. Arms with fewer than two pairs are
+    not tested and do not count. 1 - level is the family-wise error rate.
     """
     plain = {key: paired_difference(*both, level=level) for key, both in pairs.items()}
     tests = holm({key: found.p for key, found in plain.items() if found.p is not None}, level=level)
@@ -143,17 +136,14 @@ def epochs_to_reach(
 ) -> int | None:
     """Return the first epoch whose value is at least as good as the target, None if there is none.
 
-    Args:
-        curve: Epoch → value; epochs that were not evaluated may be missing.
-        target: The value to reach.
-        higher_is_better: False for losses.
+    Epochs that were not evaluated may be missing.
     """
     sign = 1.0 if higher_is_better else -1.0
     return next((epoch for epoch in sorted(curve) if sign * curve[epoch] >= sign * target), None)
 
 
 def median_or_never(epochs: Sequence[int | None]) -> float | None:
-    """Return the median where None stands for never; None if the median is never, or there is no value."""
+    """Return the median where None means never; None if the median is never, or there is no value."""
     if not epochs:
         return None
     middle = statistics.median([math.inf if epoch is None else epoch for epoch in epochs])

@@ -15,12 +15,7 @@ def pick_executor(
 ) -> TrialExecutor:
     """Return the executor of a recipe, or torchrun's if this process is one of several.
 
-    Args:
-        recipe: The recipe.
-        trials: The trials to train.
-        logs: Folder for the output of workers.
-        workers: Worker processes; overrides the recipe.
-        address: Address of the cluster.
+    `workers` overrides the recipe; `logs` is the folder for the output of workers.
     """
     if world_size() > 1:
         return TorchrunExecutor()
@@ -40,10 +35,7 @@ def check_executor(recipe: Recipe, *, address: str | None, store: str | None) ->
 
     Calls `check(spec, address=…, store=…)` of its section, if it names one.
 
-    Args:
-        recipe: The recipe.
-        address: Address of the cluster.
-        store: URI of the tracking store; None if the study is not tracked.
+    `store` is the URI of the tracking store, None if the study is not tracked.
 
     Raises:
         UserError: If it cannot run.

@@ -82,10 +82,7 @@ class _Worker:
 class ProcessPoolExecutor:
     """Trains trials in worker processes until all have ended or it is stopped.
 
-    Args:
-        workers: Number of workers.
-        gpus: GPUs to assign to them in turn.
-        logs: Folder for their error output.
+    GPUs are assigned to the workers in turn; `logs` is the folder for their error output.
     """
 
     def __init__(self, *, workers: int, gpus: int, logs: Path) -> None:

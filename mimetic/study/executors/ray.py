@@ -73,8 +73,7 @@ def check_cluster(_spec: Ray, *, address: str | None, store: str | None) -> None
 def connect(address: str | None) -> ModuleType:
     """Connect to a Ray cluster, or start one on this machine, and return the module `ray`.
 
-    Args:
-        address: Address of the cluster; $RAY_ADDRESS, or a cluster of this machine alone unless given.
+    The address is $RAY_ADDRESS, or a cluster of this machine alone, unless given.
 
     Raises:
         UserError: If Ray is not installed or does not start, or no cluster answers at the address.
@@ -122,12 +121,7 @@ def _preserve_signal_handlers() -> Iterator[None]:
 
 
 class RayExecutor:
-    """Trains trials as Ray tasks.
-
-    Args:
-        address: Address of the cluster.
-        slots: Trials that share a GPU.
-    """
+    """Trains trials as Ray tasks."""
 
     def __init__(self, *, address: str | None, slots: int) -> None:
         self.address, self.slots = address, slots
@@ -165,9 +159,7 @@ class RayExecutor:
 def train_one(line: str, environment: Mapping[str, str]) -> str:
     """Train one trial in a worker process of this machine; runs inside a Ray task.
 
-    Args:
-        line: The trial.
-        environment: Variables of the worker beside those of the machine.
+    `environment` has variables of the worker beside those of the machine.
 
     Returns:
         Its final status.

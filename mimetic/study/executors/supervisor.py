@@ -37,10 +37,8 @@ def start_worker(
 ) -> "subprocess.Popen[str]":
     """Start a worker process; it reads trials from its input and reports each end on its output.
 
-    Args:
-        environment: Variables beside those of this process and of every worker.
-        stderr: File for its error output.
-        own_session: Whether Ctrl-C reaches this process alone, which then stops the worker.
+    `environment` has variables beside those of this process and of every worker. With `own_session`, Ctrl-C
+    reaches this process alone, which then stops the worker.
     """
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "mimetic.study.executors.worker"],

@@ -36,7 +36,7 @@ class StopFlag:
 
 
 def work() -> None:
-    """Train the trials of standard input until it ends or says `end`."""
+    """Train the trials of standard input until it ends or a line is `end`."""
     stop = StopFlag()
     signal.signal(signal.SIGTERM, stop.on_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

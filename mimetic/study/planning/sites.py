@@ -35,13 +35,7 @@ def rewritten_sites(
 ) -> Sites:
     """Return the sites of a network after its surgery, built and traced without allocating weights.
 
-    Args:
-        model: The network.
-        surgery: The arm's rewrites.
-        examples: Its data, of which only the shape is read; None where none is given.
-        classes: Number of outputs; the data's unless given.
-        allow_code: Let a `type: python` model run.
-        at: Position of the arm in its recipe, for messages.
+    Only the shape of the examples is read; the number of classes is the data's unless given.
 
     Raises:
         RecipeError: With every mistake of the rewrites at once.

@@ -20,13 +20,7 @@ from mimetic.surgery.rewrite import Rewritten
 
 @dataclass(frozen=True, slots=True)
 class TracedNetwork:
-    """A network with its own initialization.
-
-    Attributes:
-        model: The network.
-        rewrites: What surgery replaced in it.
-        graph: Its sites.
-    """
+    """A network with its own initialization."""
 
     model: nn.Module
     rewrites: tuple[Rewritten, ...]

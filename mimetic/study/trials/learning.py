@@ -35,12 +35,7 @@ _STEPS = 1000
 def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop) -> tuple[str, str | None]:
     """Run the learner of an arm and return its final status, with the reason if it did not finish.
 
-    Args:
-        trial: The trial.
-        arm: Its arm, which has a learner.
-        dataset: Its images.
-        journal: Its journal.
-        stop: Called between blocks of work; returns the reason to stop, or None.
+    `stop` is called between blocks of work.
 
     Raises:
         UserError: If images or device do not fit the learner.
@@ -88,7 +83,7 @@ def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop
 
 
 def _progress_logger(journal: Journal, rounds: list[Round], stop: Stop) -> Callable[[float], None]:
-    """Return a callback that logs the progress of the current round, and raises Stopped if `stop` says so."""
+    """Return a callback that logs the progress of the current round, and raises Stopped on a stop."""
     last_log_time = time.perf_counter()
 
     def progress(fraction: float) -> None:

@@ -25,12 +25,8 @@ def metrics_hook(
 ) -> MetricsHook | None:
     """Return the function that measures a model during training, or None if the arm measures nothing.
 
-    Args:
-        arm: The arm.
-        model: The model with its initial values, with which later ones are compared.
-        graph: Its sites.
-        dataset: Its data; the first images are used, neither augmented nor shuffled.
-        seed: Seed of random probes.
+    Later values are compared with the model's present ones. The first images of the data are used, neither
+    augmented nor shuffled; `seed` is that of random probes.
     """
     spec = None if arm.measure is None else arm.measure.ansatz
     if spec is None or arm.train is None:

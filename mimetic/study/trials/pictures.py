@@ -20,11 +20,7 @@ _SPATIAL = ("depthwise_conv", "conv")
 def draw_pictures(plan: Plan, parameters: Mapping[str, Tensor], folder: Path, moment: str) -> list[Path]:
     """Draw the filters of a few spatial layers and the covariance over their pixels.
 
-    Args:
-        plan: Tells which parameters are spatial filters.
-        parameters: The live parameters by canonical name.
-        folder: Where the PNG files go.
-        moment: `start` or `end`; part of the file names.
+    `moment`, `start` or `end`, is part of the file names.
 
     Returns:
         The files written; none where the network has no spatial filters.
@@ -52,10 +48,6 @@ def draw_pictures(plan: Plan, parameters: Mapping[str, Tensor], folder: Path, mo
 
 def draw_ansatz(curves: Mapping[str, Mapping[int, float]], folder: Path) -> list[Path]:
     """Draw the correlations of NFM and AGOP over training, where they were measured.
-
-    Args:
-        curves: Metric → epoch → value, as `journal.history` gives them.
-        folder: Where the PNG file goes.
 
     Returns:
         The file written; none where nothing was measured.

@@ -37,11 +37,8 @@ from mimetic.train.loop import train
 def run_trial(trial: Trial, cache: TrialCache, stop: Stop, context: DistContext = SINGLE_PROCESS) -> str:
     """Train one trial, or continue it from its checkpoint, and return how it ended.
 
-    Args:
-        trial: The trial.
-        cache: Recipe, data and network of this process's earlier trials.
-        stop: Called before each step; return a string to stop the trial.
-        context: The processes that train it together; each calls this.
+    `stop` is called before each step and returns a reason to stop the trial. The processes of a context train
+    it together; each calls this.
 
     Returns:
         FINISHED, FAILED or KILLED; the journal holds the reason.
