@@ -49,9 +49,6 @@ def training_figure(
 
     Curves are layer → epoch → value, layers in execution order: ρ(NFM, AGOP), that of ΔWᵀΔW and ΔWᵀSΔW, where
     a layer that has not changed has no entry, and that of the NFM at the start and now.
-
-    Raises:
-        ValueError: If there is no layer.
     """
     if not any(rho.values()):
         raise ValueError("no layer to draw")
@@ -85,9 +82,6 @@ def depth_figure(
     """Return a figure with a measure against depth, one line for each series.
 
     `series` is name (`trained`, `untrained`) → layer → value, layers in execution order.
-
-    Raises:
-        ValueError: If there is no layer.
     """
     if not any(series.values()):
         raise ValueError("no layer to draw")
@@ -107,9 +101,6 @@ def eigenfilters_figure(
     """Return a figure with the leading eigen-filters of each layer's NFM beside those of its AGOP.
 
     `layers` is layer → filters of NFM and of AGOP, each (N, H, W), or (N, H, W, 3) in color.
-
-    Raises:
-        ValueError: If there is no layer.
     """
     if not layers:
         raise ValueError("no layer to draw")
@@ -139,9 +130,6 @@ def saliency_figure(
     The brightness of each map ranges from zero to its 99.5 % quantile.
 
     Pictures are (H, W, 3) or (H, W) in [0, 1]; `layers` is layer → maps (N, H, W) of NFM and AGOP.
-
-    Raises:
-        ValueError: If there is no image or no layer.
     """
     if not len(pictures) or not layers:
         raise ValueError("no map to draw")

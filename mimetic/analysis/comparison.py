@@ -15,9 +15,6 @@ def comparison_figure(comparison: JsonObject, *, title: str | None = None) -> "F
     """Return a figure with two panels: values of all seeds by arm, and paired differences to the baseline.
 
     `comparison` is the content of `comparison.json`.
-
-    Raises:
-        ValueError: If no arm has a value.
     """
     rows = comparison["arms"]
     values = {row["arm"]: list(row["values"].values()) for row in rows}

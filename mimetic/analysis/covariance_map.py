@@ -29,9 +29,6 @@ def covariance_figure(weights: Mapping[str, ArrayLike], *, title: str = "Covaria
     """Return a figure with the second moment of each layer's filters, Σ = (1/N) Σₙ fₙ fₙᵀ over pixels.
 
     `weights` is layer → weight (O, I, H, W); filters of all channels count alike.
-
-    Raises:
-        ValueError: If a weight has no two spatial dimensions, or there is none.
     """
     maps = {}
     for layer, weight in weights.items():

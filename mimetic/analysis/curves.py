@@ -39,9 +39,6 @@ def curves_figure(bands: Mapping[str, Band], *, label: str, title: str = "") -> 
     seed and shown by `comparison_figure`.
 
     An arm without epochs is left out and keeps its color free.
-
-    Raises:
-        ValueError: If no arm has a curve.
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -24,9 +24,6 @@ def filters_figure(weights: Mapping[str, ArrayLike], *, title: str = "Filters") 
     scales differ; its bound is beside the strip. Values beyond it (0.1 %) are clipped.
 
     `weights` is layer → weight (O, I, H, W).
-
-    Raises:
-        ValueError: If a weight has no two spatial dimensions, or there is none.
     """
     if not weights:
         raise ValueError("no layer to draw")

@@ -45,9 +45,6 @@ def harvest_figure(layers: Mapping[str, Spectrum], *, title: str = "Covariances"
     """Return a figure with the spectra of all layers on the left and leading eigen-filters on the right.
 
     `layers` is layer → its spectrum, in execution order; curves run from dark to light with depth.
-
-    Raises:
-        ValueError: If there is no layer.
     """
     if not layers:
         raise ValueError("no layer to draw")

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from mimetic.config.registry import Component, registered
+from mimetic.config.suggest import listed
 from mimetic.config.text.tree import plain, wrapped
 from mimetic.covariance.ansatz import AnsatzOptions, LayerAnsatz, ansatz_sites, measure_ansatz
 from mimetic.covariance.config import CovarianceSource, Transferred
@@ -161,7 +162,7 @@ def section(statistic: str, options: Mapping[str, Any]) -> CovarianceSource:
     """
     types = statistics()
     if statistic not in types:
-        names = ", ".join(f"`{name}`" for name in types)
+        names = listed(types)
         raise UserError(
             f"harvest: there is no statistic `{statistic}`; choose one of {names}", code="MIM-A002"
         )

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mimetic.config.suggest import listed
 from mimetic.config.text.tree import shown
 from mimetic.covariance.network import TrainingImages
 from mimetic.errors import UserError
@@ -153,7 +154,7 @@ def _without_values(model: nn.Module) -> nn.Module:
 
 def choose_arm(recipe: Recipe, arm: str | None) -> str:
     """Return the given arm, or the only one."""
-    names = ", ".join(f"`{name}`" for name in recipe.arms)
+    names = listed(recipe.arms)
     if arm is None:
         if len(recipe.arms) > 1:
             raise UserError(

@@ -1,13 +1,12 @@
 """Find what a verb works on: the plans of a recipe, the folder of a study."""
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mimetic.cli.console import echo
+from mimetic.config.suggest import did_you_mean
 from mimetic.errors import UserError
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ def find_study(study: str | None, root: Path) -> Path:
     names = sorted({folder.parent.name for folder in studies(root)})
     if not names or name is None:
         raise no_study(root)
-    hint = suggestion(name, names) or f"there are {', '.join(names)}"
+    hint = did_you_mean(name, names) or f"there are {', '.join(names)}"
     raise UserError(f"there is no study of `{name}` below {root}; {hint}", code="MIM-X012")
 
 
@@ -120,9 +119,3 @@ def no_study(root: Path) -> UserError:
     return UserError(
         f"there is no study below {root} yet; run one with `mimetic run RECIPE`", code="MIM-X011"
     )
-
-
-def suggestion(word: str, names: Iterable[str], count: int = 1) -> str | None:
-    """Return "did you mean …?" with the nearest names; None where none is near."""
-    close = get_close_matches(word, list(names), n=count)
-    return f"did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else None

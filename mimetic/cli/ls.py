@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mimetic.cli.console import Root, console, example, pluralize, print_item
-from mimetic.cli.inputs import suggestion
+from mimetic.config.suggest import did_you_mean
 from mimetic.errors import UserError
 from mimetic.study.layout import DEFAULT_ROOT
 
@@ -49,7 +49,7 @@ def ls(
         _list_type(f"{family} `{what}`", registered(family)[str(what)])
     if what not in {None, "recipes", "studies", *known} and not owners:
         names = ["recipes", "studies", *known, *(name for family in known for name in registered(family))]
-        hint = suggestion(str(what), names, count=3) or f"try {', '.join(names[:9])}"
+        hint = did_you_mean(str(what), names, count=3) or f"try {', '.join(names[:9])}"
         raise UserError(f"nothing is called `{what}`; {hint}", code="MIM-X030")
 
 

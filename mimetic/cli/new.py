@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mimetic.cli.console import echo, example, write_file
-from mimetic.cli.inputs import suggestion
+from mimetic.config.suggest import did_you_mean
 from mimetic.errors import UserError
 from mimetic.recipe.shipped import shipped
 
@@ -27,7 +27,7 @@ def new(
     """Copy a shipped recipe to start from; an existing file is never overwritten."""
     recipes = shipped()
     if source not in recipes:
-        hint = suggestion(source, recipes) or f"there are {', '.join(recipes)}"
+        hint = did_you_mean(source, recipes) or f"there are {', '.join(recipes)}"
         raise UserError(f"no shipped recipe is called `{source}`; {hint}", code="MIM-X040")
     if path.exists() or path.is_symlink():
         raise UserError(f"{path} exists and is not overwritten; choose another name", code="MIM-X041")

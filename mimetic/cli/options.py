@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mimetic.cli.console import AllowCode
-from mimetic.cli.inputs import suggestion
+from mimetic.config.suggest import did_you_mean
 from mimetic.errors import UserError
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def data_section(name: str, path: str | None) -> "DataSection":
 
     types = registered("data")
     if name not in types:
-        hint = f"{suggestion(name, types) or ''} types: {', '.join(types)}".lstrip()
+        hint = f"{did_you_mean(name, types) or ''} types: {', '.join(types)}".lstrip()
         raise UserError(f"--data: there is no data type `{name}`; {hint}", code="MIM-X105")
     takes = "path" in types[name].model_fields
     if takes != (path is not None):

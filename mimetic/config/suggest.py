@@ -19,10 +19,11 @@ def nearest(word: str, names: Iterable[str], *, cutoff: float = _CLOSE) -> str |
     return best[1] if best[0] >= cutoff else None
 
 
-def did_you_mean(word: str, names: Iterable[str]) -> str | None:
-    """Return the hint "did you mean …?", or None if no name is close."""
-    found = nearest(word, names)
-    return None if found is None else f"did you mean `{found}`?"
+def did_you_mean(word: str, names: Iterable[str], *, count: int = 1) -> str | None:
+    """Return the hint "did you mean …?" with the nearest names, or None if none is close."""
+    scored = ((similarity_ratio(word, name), name) for name in names)
+    close = sorted((pair for pair in scored if pair[0] >= _CLOSE), key=lambda pair: -pair[0])[:count]
+    return f"did you mean {' or '.join(f'`{name}`' for _, name in close)}?" if close else None
 
 
 def listed(names: Iterable[str], most: int | None = None) -> str:

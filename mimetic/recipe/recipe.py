@@ -226,8 +226,3 @@ class Recipe(Section):
     def sources(self) -> dict[str, str]:
         """Return the files the recipe was read from, as written: its own first, then those it extends."""
         return dict(self._provenance.sources)
-
-    @property
-    def text(self) -> str | None:
-        """Return the recipe's own file as written; None where it came as a mapping."""
-        return next(iter(self._provenance.sources.values()), None)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from filelock import FileLock
 
@@ -46,21 +45,8 @@ class StudyTrials:
     stages: Sequence[Trial] = ()
 
 
-class Tracker(Protocol):
-    """Mirrors the journals of a study."""
-
-    def sync(self) -> None:
-        """Upload what the journals gained since the last call, if it is time."""
-
-    def finish(self, comparison: Comparison, files: Sequence[Path], *, interrupted: bool) -> str | None:
-        """Upload the rest, end open runs, log the comparison, and return where to look at it."""
-
-    def abandon(self, reason: str) -> None:
-        """End every open run, because the study itself failed."""
-
-
 @dataclass(frozen=True, slots=True)
-class MlflowTracker:
+class Tracker:
     """Tracks one study in an MLflow experiment; see `open_tracker`."""
 
     study: StudyTrials
@@ -109,7 +95,7 @@ class MlflowTracker:
             self.display.message(message)
 
 
-def open_tracker(study: StudyTrials, *, root: Path, display: Display) -> MlflowTracker:
+def open_tracker(study: StudyTrials, *, root: Path, display: Display) -> Tracker:
     """Open the store and create the runs of a study, or take over those that exist.
 
     Raises:
@@ -142,7 +128,7 @@ def open_tracker(study: StudyTrials, *, root: Path, display: Display) -> MlflowT
         summary = runs.create_run(store, _with_source(study, runs.NewRun(name, kind="summary", note=note)))
     else:
         runs.claim(store, summary)
-    return MlflowTracker(study, store, summary, uploader, [lock for _, lock in locked], display)
+    return Tracker(study, store, summary, uploader, [lock for _, lock in locked], display)
 
 
 def _create_trial(store: Store, study: StudyTrials, trial: Trial) -> str:

@@ -1,4 +1,7 @@
-"""Write to a run: tags, metrics, the data set, files, pictures, all within MLflow's limits."""
+"""Write to a run: tags, metrics, the data set, files, pictures, all within MLflow's limits.
+
+Every function raises RunError if the store does not work.
+"""
 
 import json
 import re
@@ -28,21 +31,13 @@ _IMAGE_FILE = re.compile(r"(.+?)[+%]step[+%](\d+)[+%]timestamp")
 
 
 def set_tags(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
-    """Set tags of a run, truncated to MLflow's limits.
-
-    Raises:
-        RunError: If the store does not work.
-    """
+    """Set tags of a run, truncated to MLflow's limits."""
     for batch in batches(list(tags.items()), BATCH_LIMIT):
         log_points(store, run_id, [], tags=dict(batch))
 
 
 def log_points(store: Store, run_id: str, points: Sequence["Metric"], *, tags: Mapping[str, str]) -> None:
-    """Log metric points and set tags in one call; together at most a thousand.
-
-    Raises:
-        RunError: If the store does not work.
-    """
+    """Log metric points and set tags in one call; together at most a thousand."""
     from mlflow.entities import RunTag
 
     with store_errors(store.uri):
@@ -52,11 +47,7 @@ def log_points(store: Store, run_id: str, points: Sequence["Metric"], *, tags: M
 
 
 def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
-    """Log metrics of a whole run, e.g. those of the comparison.
-
-    Raises:
-        RunError: If the store does not work.
-    """
+    """Log metrics of a whole run, e.g. those of the comparison."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -66,11 +57,7 @@ def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float], *, step
 
 
 def log_dataset(store: Store, run_id: str, *, name: str, digest: str) -> None:
-    """Log the data set a run was trained on; MLflow shows its name and digest in a column.
-
-    Raises:
-        RunError: If the store does not work.
-    """
+    """Log the data set a run was trained on; MLflow shows its name and digest in a column."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     data = Dataset(name[:500], digest[:36], "local", "")

@@ -2,6 +2,8 @@
 
 Runs are flat, because children under a parent run leave MLflow's chart page empty; the study is a tag. Runs
 carry the process that owns them, so a later one can check whether it is alive.
+
+Every function that takes a store raises RunError if the store does not work.
 """
 
 import getpass
@@ -75,11 +77,7 @@ class NewRun:
 
 
 def create_run(store: Store, run: NewRun) -> str:
-    """Create a run and return its id. A trial is SCHEDULED until its journal's start sets it RUNNING.
-
-    Raises:
-        RunError: If the store does not work.
-    """
+    """Create a run and return its id. A trial is SCHEDULED until its journal's start sets it RUNNING."""
     from mlflow.entities import Param
 
     is_summary = run.kind == "summary"
@@ -97,11 +95,7 @@ def create_run(store: Store, run: NewRun) -> str:
 
 
 def claim(store: Store, run_id: str) -> None:
-    """Mark an existing run as ours and running when a study is resumed; finished trials are left alone.
-
-    Raises:
-        RunError: If the store does not work.
-    """
+    """Mark an existing run as ours and running when a study is resumed; finished trials are left alone."""
     with store_errors(store.uri):
         run = store.client.get_run(run_id)
         if run.data.tags.get(KIND) != "summary" and run.info.status == "FINISHED":
@@ -111,11 +105,7 @@ def claim(store: Store, run_id: str) -> None:
 
 
 def end_run(store: Store, run_id: str, status: Status, *, reason: str | None = None) -> None:
-    """End a run as FINISHED, FAILED or KILLED, with the reason as a tag.
-
-    Raises:
-        RunError: If the store does not work.
-    """
+    """End a run as FINISHED, FAILED or KILLED, with the reason as a tag."""
     if reason is not None:
         set_tags(store, run_id, {REASON: reason})
     with store_errors(store.uri):
@@ -123,11 +113,7 @@ def end_run(store: Store, run_id: str, status: Status, *, reason: str | None = N
 
 
 def find_runs(store: Store, study: str) -> tuple[dict[tuple[str, int], str], str | None]:
-    """Return the runs of a study: (arm, seed) → run id, and the id of its summary if there is one.
-
-    Raises:
-        RunError: If the store does not work.
-    """
+    """Return the runs of a study: (arm, seed) → run id, and the id of its summary if there is one."""
     trials: dict[tuple[str, int], str] = {}
     summary = None
     with store_errors(store.uri):
@@ -144,9 +130,6 @@ def delete_incomplete_runs(store: Store, study: str) -> None:
 
     The caller holds the study's lock, so nobody is creating them. Runs of a stage, which several studies may
     share, are deleted only if their process is gone.
-
-    Raises:
-        RunError: If the store does not work.
     """
     with store_errors(store.uri):
         for run in _search(store, f"tags.`{STUDY}` = '{_quoted(study)}' and tags.`{KIND}` != 'summary'"):
@@ -160,9 +143,6 @@ def reconcile(store: Store) -> list[str]:
 
     Returns:
         The names of the runs, now KILLED.
-
-    Raises:
-        RunError: If the store does not work.
     """
     with store_errors(store.uri):
         active = [

@@ -112,7 +112,6 @@ def test_address(recipe: Recipe) -> None:
 
 def test_sources(recipe: Recipe) -> None:
     """The text is kept as it was written."""
-    assert recipe.text == TEXT
     assert recipe.sources == {"r.yaml": TEXT}
 
 
@@ -136,7 +135,7 @@ def test_mapping() -> None:
     recipe = load({"init": [{"match": "head", "init": "zeros"}], "seeds": (0, 1)})
     assert (recipe.name, list(recipe.arms), ids(recipe, "main")) == ("recipe", ["main"], ["rule-1"])
     assert recipe.where("arms", "main", "init", 0) is None
-    assert (recipe.text, recipe.sources) == (None, {})
+    assert recipe.sources == {}
     with pytest.raises(RecipeError) as caught:
         load({"init": [{"id": "head", "match": "head", "init": "zero"}], "train": {"epochs": -1}})
     assert str(caught.value) == (

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from mimetic.config.suggest import listed
 from mimetic.errors import UserError
 from mimetic.files import JsonObject, check_contained
 from mimetic.journal import Event, Status, history, read_journal, status
@@ -149,8 +150,9 @@ def compare(
     """
     arms = list(dict.fromkeys(result.arm for result in results))
     if baseline not in arms:
-        names = ", ".join(f"`{arm}`" for arm in arms)
-        raise UserError(f"there is no arm `{baseline}` to compare with; arms: {names}", code="MIM-Y001")
+        raise UserError(
+            f"there is no arm `{baseline}` to compare with; arms: {listed(arms)}", code="MIM-Y001"
+        )
     definition = metric_of(metric)
     curves = {arm: finished_curves(results, arm=arm, metric=definition) for arm in arms}
     finals = {arm: {seed: curve[max(curve)] for seed, curve in curves[arm].items()} for arm in arms}
@@ -195,7 +197,7 @@ def of_study(folder: Path, *, metric: str | None = None, baseline: str | None = 
     chosen = record["metric"] if metric is None else metric
     logged = {name for result in results for name in result.curves}
     if logged and chosen not in logged:
-        names = ", ".join(f"`{name}`" for name in sorted(logged))
+        names = listed(sorted(logged))
         raise UserError(f"{folder}: no trial has the metric `{chosen}`; there are {names}", code="MIM-Y002")
     return compare(results, baseline=record["baseline"] if baseline is None else baseline, metric=chosen)
 

@@ -19,8 +19,8 @@ from mimetic.study.planning.checks import (
     check_metric,
     check_pairing,
     check_size,
+    require,
     required_data,
-    runnable,
 )
 from mimetic.study.planning.sites import Sites, rewritten_sites
 from mimetic.study.trials.observe import check_measurements
@@ -83,7 +83,7 @@ def plan_recipe(
                 planned.learners[at.among, at.name] = check_learner(section, at)
                 continue
             if to_run:
-                runnable(section, at)
+                require(section, at, "model", "data", "train")
             other = model if at.among == "arms" else None
             sites = _sites(section, at, model=other, allow_code=allow_code)
             plan = resolve(

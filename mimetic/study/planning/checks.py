@@ -5,7 +5,6 @@ training, so missing parts are an error only where it is to be run.
 """
 
 import re
-from dataclasses import dataclass
 
 from mimetic.config.address import ConfigPath
 from mimetic.config.errors import Issue, RecipeError
@@ -13,9 +12,7 @@ from mimetic.data.config import DataSection, ImageData
 from mimetic.data.load import describe_dataset
 from mimetic.data.shapes import ImageShape
 from mimetic.kernels.learn import plan_learner
-from mimetic.models.config import Model
 from mimetic.recipe.recipe import Arm, Recipe
-from mimetic.train.config import Train
 
 _WRONG_SIZE = re.compile(
     r"AssertionError: (Input (height|width|image)|Wrong image (height|width))"
@@ -25,32 +22,15 @@ _WRONG_SIZE = re.compile(
 """How torch, torchvision, timm and our ViT report an image that is too small or of another size."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunnableArm:
-    """An arm or a stage with everything that training a network needs.
-
-    Attributes:
-        section: The whole arm.
-        model: Its model.
-        data: Its data.
-        train: Its training.
-    """
-
-    section: Arm
-    model: Model
-    data: DataSection
-    train: Train
-
-
-def runnable(arm: Arm, at: ConfigPath) -> RunnableArm:
-    """Return an arm with its model, data and training.
+def require(arm: Arm, at: ConfigPath, *parts: str) -> None:
+    """Refuse to run an arm or a stage without some of its parts, e.g. `data`.
 
     Raises:
         RecipeError: If one of them is missing.
     """
-    if arm.model is None or arm.data is None or arm.train is None:
-        raise _missing(arm, at, ("model", "data", "train"))
-    return RunnableArm(arm, arm.model, arm.data, arm.train)
+    names = " and ".join(f"`{part}`" for part in parts if getattr(arm, part) is None)
+    if names:
+        raise RecipeError([at.issue(f"to be run, {at} needs {names}", code="MIM-Y301")])
 
 
 def required_data(arm: Arm, at: ConfigPath) -> DataSection:
@@ -59,14 +39,9 @@ def required_data(arm: Arm, at: ConfigPath) -> DataSection:
     Raises:
         RecipeError: If it has none.
     """
-    if arm.data is None:
-        raise _missing(arm, at, ("data",))
+    require(arm, at, "data")
+    assert arm.data is not None
     return arm.data
-
-
-def _missing(arm: Arm, at: ConfigPath, parts: tuple[str, ...]) -> RecipeError:
-    names = " and ".join(f"`{part}`" for part in parts if getattr(arm, part) is None)
-    return RecipeError([at.issue(f"to be run, {at} needs {names}", code="MIM-Y301")])
 
 
 def check_metric(recipe: Recipe, name: str) -> None:

@@ -6,6 +6,7 @@ from torch import nn
 
 from mimetic.config.address import ConfigPath
 from mimetic.config.errors import RecipeError
+from mimetic.config.suggest import listed
 from mimetic.covariance.ansatz import AnsatzOptions, ansatz_sites, measure_ansatz, metrics
 from mimetic.covariance.measure import Task
 from mimetic.covariance.network import TrainedNetwork
@@ -81,4 +82,4 @@ def check_measurements(arm: Arm, at: ConfigPath, graph: Graph) -> None:
 
 def _first_few(layers: list[str], limit: int = 6) -> str:
     more = f", … ({len(layers)} layers)" if len(layers) > limit else ""
-    return ", ".join(f"`{layer}`" for layer in layers[:limit]) + more
+    return listed(layers[:limit]) + more
