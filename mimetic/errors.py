@@ -4,12 +4,8 @@
 class UserError(Exception):
     """Report a mistake of the user's or of their machine: where, what, and the repair.
 
-    Args:
-        message: One sentence for people; it may change at any time.
-        code: Stable identifier, `MIM-` and a letter for the room and three digits, e.g. `MIM-P012`.
-
     Attributes:
-        code: The identifier, for tests, documentation and searches.
+        code: Stable identifier for tests and searches: `MIM-`, the room's letter and three digits.
         exit_code: What the command line exits with: 2 where the recipe or the request is wrong,
             1 where a run failed.
     """

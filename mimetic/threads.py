@@ -60,11 +60,8 @@ def side_by_side(
 ) -> list[R]:
     """Return the result of some work for each item, in order, on as many threads as torch has.
 
-    Args:
-        work: Called with each item. It must not change torch's global settings.
-        items: The items.
-        on_result: Called in this thread after each result. An exception that it or the work raises cancels
-            the work that has not started.
+    The work must not change torch's global settings. `on_result` is called in this thread after each result;
+    an exception that it or the work raises cancels the work that has not started.
     """
     workers = min(torch.get_num_threads(), len(items))
     results: list[R] = []

@@ -19,11 +19,7 @@ Curve = Mapping[int, float]
 class Band:
     """The curve of an arm.
 
-    Attributes:
-        seeds: Number of seeds it is the mean of.
-        epochs: The epochs, ascending.
-        mean: Mean over the seeds evaluated at each epoch.
-        reach: Half the height of the band at each epoch; NaN where there is none.
+    `reach` is half the height of the band at each epoch, NaN where there is none.
     """
 
     seeds: int

@@ -30,10 +30,7 @@ _FLOOR = 1e-8
 class Spectrum:
     """What the picture needs of one layer.
 
-    Attributes:
-        values_K: Eigenvalues, largest first.
-        filters_NHW: Leading eigenvectors as filters; None where there is no kernel to draw.
-        note: Text beside the layer's name.
+    Eigenvalues come largest first; there are no filters where there is no kernel to draw.
     """
 
     values_K: ArrayLike

@@ -17,10 +17,7 @@ def _nowhere(*_keys: Step) -> FilePosition | None:
 class ConfigPath:
     """The path of an arm or a stage; by default the only arm of a recipe without a file.
 
-    Attributes:
-        among: Whether it is an arm or a stage.
-        name: Its name.
-        where: Returns the file position of the value at a path.
+    `where` returns the file position of the value at a path.
     """
 
     among: Among = "arms"

@@ -200,7 +200,7 @@ class Registered:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         choices = {
-            _tag(name): handler.generate_schema(section) for name, section in registered(self.family).items()
+            TAG + name: handler.generate_schema(section) for name, section in registered(self.family).items()
         }
         _validated.add(self.family)
         tagged = core_schema.tagged_union_schema(choices, discriminator=_chosen)
@@ -216,13 +216,9 @@ TAG = "type="
 """Starts the step that a choice by `type` adds to the location of an error, to distinguish it from a key."""
 
 
-def _tag(name: str) -> str:
-    return TAG + name
-
-
 def _chosen(value: Any) -> str | None:
     name = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return _tag(name) if isinstance(name, str) else None
+    return TAG + name if isinstance(name, str) else None
 
 
 def _expand(value: Any) -> Any:

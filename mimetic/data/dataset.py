@@ -22,9 +22,7 @@ IGNORED = -100
 class Images:
     """Images and their labels.
 
-    Attributes:
-        pixels_NCHW: Pixels, uint8.
-        labels_N: Class indices, int64.
+    Pixels are uint8, labels int64 class indices.
     """
 
     pixels_NCHW: Tensor
@@ -53,9 +51,7 @@ class Images:
 class Tokens:
     """Sequences of tokens with a target at some positions.
 
-    Attributes:
-        tokens_NL: Tokens, int64.
-        labels_NL: Target after each token, int64; `IGNORED` where there is none.
+    Both are int64; the label of a position without a target is `IGNORED`.
     """
 
     tokens_NL: Tensor
@@ -89,9 +85,7 @@ Split = Images | Tokens
 class ImageSource:
     """Stored images of one split: labels in memory, pixels read on demand.
 
-    Attributes:
-        labels_N: Class indices, int64.
-        read: `read(indices_M)` returns the uint8 pixels (M, C, H, W) of some images.
+    `read(indices_M)` returns the uint8 pixels (M, C, H, W) of some images.
     """
 
     labels_N: Tensor
@@ -119,12 +113,8 @@ class ImageSource:
 class ImageSet:
     """An image set as it is stored, before splits and subsets.
 
-    Attributes:
-        train: Images for the training and validation splits.
-        test: Test images.
-        num_classes: Number of classes.
-        normalization: Published mean and standard deviation per channel, in units of [0, 1]; None if they
-            are to be measured on the training split.
+    The training images include those for validation. `normalization` has the published mean and standard
+    deviation per channel, in units of [0, 1]; None if they are to be measured.
     """
 
     train: ImageSource

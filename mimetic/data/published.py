@@ -29,13 +29,9 @@ if TYPE_CHECKING:
 class Published:
     """A data set of torchvision.
 
-    Attributes:
-        reader: Name in `torchvision.datasets`.
-        files: Files that torchvision reads, relative to the data root.
-        splits: Arguments of the reader for the training and the test images.
-        mean: Mean per channel over the training set.
-        std: Standard deviation per channel over the training set.
-        tensors: Converts a reader into pixels (N, C, H, W) and labels.
+    `reader` is a name in `torchvision.datasets`, which reads `files` below the data root; `splits` are its
+    arguments for the training and the test images. `tensors` converts a reader into pixels (N, C, H, W) and
+    labels.
     """
 
     reader: str

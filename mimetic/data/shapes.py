@@ -17,10 +17,8 @@ class ImageShape:
 class TokenShape:
     """Shape of a set of token sequences.
 
-    Attributes:
-        channels: Size of the vocabulary: the one-hot width of an embedding's input.
-        length: Tokens of a training sequence.
-        num_classes: Size of the vocabulary: the number of possible targets.
+    The vocabulary is both the one-hot width of an embedding's input and the number of classes; `length` is
+    that of a training sequence.
     """
 
     channels: int

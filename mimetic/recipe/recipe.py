@@ -47,10 +47,7 @@ def _seed_list(value: Any) -> Any:
 class Provenance:
     """Where a recipe came from; it does not affect equality.
 
-    Attributes:
-        tree: The composed recipe, with the position of every value.
-        sources: Text of its files by name.
-        notes: What a user should know about it, though it is no error.
+    The tree has the position of every value of the composed recipe; sources are its files by name.
     """
 
     tree: Any = None

@@ -25,11 +25,7 @@ Node = tuple[str, str]
 class StageRef:
     """One reference to a stage or an arm.
 
-    Attributes:
-        by: The arm or the stage that harvests.
-        of: The stage or the arm that is harvested.
-        path: Keys from the recipe to the `from`.
-        seeds: The seeds it harvests: `own`, `all` or numbers.
+    `path` are the keys from the recipe to the `from`; seeds are `own`, `all` or numbers.
     """
 
     by: Node
@@ -42,11 +38,7 @@ class StageRef:
 class StageGraph:
     """Arms, stages and the references between them.
 
-    Attributes:
-        arms: Names of the arms.
-        stages: Seeds of each stage; None for the recipe's.
-        seeds: The recipe's seeds.
-        refs: Who harvests what.
+    The seeds of a stage are None for the recipe's.
     """
 
     arms: Sequence[str]

@@ -25,13 +25,7 @@ JOURNAL = "journal.jsonl"
 class Trial:
     """One arm on one seed: what a worker needs to find and train it, as plain values.
 
-    Attributes:
-        study: Folder of the study.
-        arm: Name of the arm.
-        seed: The seed.
-        device: Device to train on, `auto` or a torch device.
-        allow_code: Whether `type: python` models may run.
-        profile: Whether to record where the time of a few steps goes.
+    `study` is the folder of the study. With `profile`, the time of a few steps is recorded.
     """
 
     study: str

@@ -28,12 +28,7 @@ _SETTINGS = {
 class Server:
     """How to start the UI and what to open.
 
-    Attributes:
-        store: The store it shows, without passwords.
-        command: The command line.
-        environment: The environment to start it in.
-        address: The address it will have.
-        links: Experiment → address of its saved view, the newest first.
+    The store is without passwords; links are experiment → address of its saved view, the newest first.
     """
 
     store: str

@@ -208,10 +208,8 @@ class StudyUploader:
     `LONGEST_PAUSE` seconds. A store that fails is left alone for a growing time, so training does not wait
     for it. The error and its end are reported once.
 
-    Args:
-        interval: Seconds between two rounds at least.
-        backoff: Seconds a failing store is left alone at first, doubled up to ten minutes.
-        clock: Monotonic time in seconds.
+    Rounds start at least `interval` seconds apart. A failing store is left alone for `backoff` seconds at
+    first, doubled up to ten minutes. `clock` is monotonic.
     """
 
     def __init__(

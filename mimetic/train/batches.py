@@ -61,10 +61,7 @@ class BatchLoader:
     def batch(self, order_N: Tensor, step: int, *, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs, targets (class probabilities where images are mixed) and labels of one step.
 
-        Args:
-            order_N: Order of the epoch that contains the step.
-            step: The step, counted from 0 over all epochs.
-            seed: Seed of augmentation and mixing.
+        Steps are counted from 0 over all epochs; `order_N` is that of the step's epoch.
         """
         first = step % self.steps_per_epoch * self.batch_size
         index_B = order_N[first : first + self.batch_size]

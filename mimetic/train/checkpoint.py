@@ -38,11 +38,7 @@ class UnreadableCheckpointError(RunError):
 class Progress:
     """How far a trial has come.
 
-    Attributes:
-        epoch: Completed epochs.
-        step: Completed steps, those of the current epoch included.
-        elapsed_s: Training time of the current epoch in seconds.
-        sums: Sums over the steps of the current epoch, by name.
+    Steps include those of the current epoch; so do its time in seconds and the sums over its steps.
     """
 
     epoch: int = 0
@@ -55,10 +51,7 @@ class Progress:
 class Checkpoint:
     """A trial after a step, on the CPU.
 
-    Attributes:
-        progress: How far it has come.
-        model: State of the model by name, tied tensors once.
-        moments: Tensors of the optimizer, `<index of the parameter>/<key>`.
+    The model has tied tensors once; moments are the optimizer's tensors by `<parameter index>/<key>`.
     """
 
     progress: Progress

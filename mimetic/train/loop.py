@@ -56,10 +56,8 @@ def train(job: TrainJob, *, stop: Stop = never, context: DistContext = SINGLE_PR
     every few minutes within an epoch, and when the trial is stopped; it is removed once the trial has
     finished and its weights are saved.
 
-    Args:
-        job: The model, its data and how to train it.
-        stop: Called before each step; return a string to stop the trial (status KILLED).
-        context: The processes that train this model together; each calls this with the same job.
+    `stop` is called before each step; a string stops the trial (status KILLED). The processes of a context
+    train the model together; each calls this with the same job.
 
     Returns:
         The outcome. A loss that is not finite, a frozen parameter that changed, a full disk and lack of

@@ -21,12 +21,8 @@ from mimetic.train.objective import loss_and_metrics
 class Evaluator:
     """Evaluates a model without a host synchronization per batch.
 
-    Attributes:
-        decode: From the inputs of a split to those of the model.
-        batch_size: Examples per step; the last batch of a split may be smaller.
-        precision: Arithmetic of the forward pass.
-        stop: Called before each batch; several processes evaluate to the end.
-        context: The processes that share the batches.
+    `decode` turns the inputs of a split into those of the model. `stop` is called before each batch; several
+    processes evaluate to the end and share the batches.
     """
 
     decode: Decode

@@ -32,11 +32,8 @@ def profiling(
 ) -> Iterator[Profiler | None]:
     """Record steps 6 to 13 of the training inside the block; of a shorter one, all but its first step.
 
-    Args:
-        folder: Folder of the trace (for chrome://tracing or Perfetto) and the summary.
-        device: Where the model trains; kernels of a GPU are recorded as well.
-        steps: Steps of the whole training.
-        enabled: Whether to record; otherwise, and for fewer than two steps, None is yielded.
+    The folder gets the trace (for chrome://tracing or Perfetto) and the summary. Kernels of a GPU are
+    recorded as well. If not `enabled`, and for fewer than two steps, None is yielded.
     """
     if not enabled or steps < 2:  # noqa: PLR2004 (the first step only warms up)
         yield None

@@ -35,10 +35,8 @@ class NodePosition(NamedTuple):
 class Map(dict[str, Any]):
     """A map with the position of each of its keys.
 
-    Attributes:
-        here: Where the map was written first.
-        last: Where it was last changed by composition.
-        spots: Where its values were written, by key.
+    `here` is where it was written first, `last` where composition changed it last; `spots` are the positions
+    of its values by key.
     """
 
     __slots__ = ("here", "last", "spots")

@@ -30,11 +30,7 @@ _FIXED = {"recipe": "it is the version of the language", "extends": "extend it i
 class _Cursor:
     """A position in the path before the `=`, read from left to right.
 
-    Attributes:
-        text: The whole override.
-        end: Length of the path.
-        number: Which override it is, from 1.
-        start: Where the next segment starts.
+    `end` is the length of the path, `start` where the next segment starts; overrides are numbered from 1.
     """
 
     text: str

@@ -88,11 +88,8 @@ class Row:
 class Comparison:
     """The arms compared by one metric.
 
-    Attributes:
-        metric: The metric.
-        baseline: The arm the others are compared with.
-        rows: The arms, in the order of the recipe.
-        level: Coverage of the intervals; 1 - level is the family-wise error rate of the verdicts.
+    Rows are in the order of the recipe. `level` is the coverage of the intervals; 1 - level is the
+    family-wise error rate of the verdicts.
     """
 
     metric: Metric

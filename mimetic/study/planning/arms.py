@@ -30,9 +30,7 @@ from mimetic.study.trials.observe import check_measurements
 class Planned:
     """What the arms and stages of a recipe will do.
 
-    Attributes:
-        plans: The plan of each arm that has a network.
-        learners: What each arm and stage without a network will do.
+    Plans are those of the arms with a network; learners, what each arm and stage without one will do.
     """
 
     plans: dict[str, Plan] = field(default_factory=dict)
