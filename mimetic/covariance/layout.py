@@ -31,12 +31,18 @@ def stored(filters_OIK: Tensor, geometry: Geometry) -> Tensor:
     return grouped_GOIK.transpose(1, 2).reshape(stored_shape(geometry)).contiguous()
 
 
-def filters_of(weight: Tensor, geometry: Geometry) -> Tensor:
+def filters_of(weight: Tensor, geometry: Geometry, *, name: str = "a weight") -> Tensor:
     """Return the filters (O, I, *kernel) of a stored weight, contiguous; the inverse of `stored`.
 
     Raises:
-        UserError: If the weight has not the shape in which such a layer stores its filters.
+        UserError: If the weight has not the shape in which such a layer stores its filters, or is not real.
     """
+    if not weight.is_floating_point():
+        raise UserError(
+            f"{name}: its entries are {str(weight.dtype).removeprefix('torch.')}, and a covariance is one of "
+            "real filters; choose other layers",
+            code="MIM-V182",
+        )
     if tuple(weight.shape) != stored_shape(geometry):
         raise UserError(
             f"a weight of shape {tuple(weight.shape)} does not fit {geometry}; "

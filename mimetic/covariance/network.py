@@ -23,6 +23,7 @@ Initial = nn.Module | Mapping[str, Tensor]
 
 _PIXELS = 8 * 224 * 224
 _LARGEST_BATCH = 128
+_WIDER_THAN_FLOAT32 = frozenset({torch.float64, torch.complex64, torch.complex128})
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,9 @@ class TrainedNetwork:
         images = {} if self.images_NCHW is None else {"images": self.images_NCHW}
         for name, tensor in (*tensors.items(), *images.items()):
             state.update(f"|{name}|{tuple(tensor.shape)}|".encode())
-            state.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+            values = tensor.detach().cpu()
+            exact = values if values.dtype in _WIDER_THAN_FLOAT32 else values.float()
+            state.update(exact.contiguous().numpy().tobytes())
         return state.hexdigest()
 
     @cached_property
@@ -88,7 +91,8 @@ class TrainedNetwork:
                 "build the network on a real device and load its weights",
                 code="MIM-V010",
             )
-        filters_OIK = filters_of(weight.detach(), site.geometry).to("cpu", torch.float64)
+        name = f"{self.origin}: `{site.layer}`"
+        filters_OIK = filters_of(weight.detach(), site.geometry, name=name).to("cpu", torch.float64)
         if not bool(torch.isfinite(filters_OIK).all()):
             raise UserError(
                 f"{self.origin}: the weight of `{site.layer}` "
@@ -122,7 +126,8 @@ class TrainedNetwork:
                 f"{state}; give the same network before its training",
                 code="MIM-V013",
             )
-        return filters_of(weight.detach(), site.geometry).to("cpu", torch.float64)
+        name = f"{self.origin}: the initial weight of `{site.layer}`"
+        return filters_of(weight.detach(), site.geometry, name=name).to("cpu", torch.float64)
 
     def weight_or_change(self, site: Site, *, change: bool) -> Tensor:
         """Return the filters of a layer, or their change since the network's own initialization."""

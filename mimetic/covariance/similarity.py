@@ -119,7 +119,9 @@ def _layers(model: nn.Module, origin: str) -> dict[str, _Layer]:
         kind, geometry = kind_and_geometry(module)
         weight = getattr(module, "weight", None)
         if kind in _KINDS and geometry is not None and isinstance(weight, Tensor):
-            filters_OIK = filters_of(weight.detach(), geometry).to("cpu", torch.float64)
+            filters_OIK = filters_of(weight.detach(), geometry, name=f"{origin}: `{name}`").to(
+                "cpu", torch.float64
+            )
             if not bool(torch.isfinite(filters_OIK).all()):
                 raise UserError(
                     f"{origin}: the weight of `{name}` ({described(kind, geometry)}) has NaN or "

@@ -90,10 +90,10 @@ def read_maps(site: Site, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _live_values(layer: nn.Module, name: str) -> Tensor:
-    """Return a copy of a live parameter, gathered from its shards, in float32 on the CPU."""
+    """Return a copy of a live parameter, gathered from its shards, in float32 or wider on the CPU."""
     path, _, local = name.rpartition(".")
     live = own_parameters(layer.get_submodule(path))[local]
     values = live.detach() if live is not None else torch.empty(0)
     full_tensor = getattr(values, "full_tensor", None)
     values = values if full_tensor is None else full_tensor()
-    return values.to("cpu", torch.float32, copy=True).contiguous()
+    return values.to("cpu", torch.promote_types(values.dtype, torch.float32), copy=True).contiguous()

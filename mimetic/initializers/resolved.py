@@ -83,8 +83,9 @@ class ResolvedInit:
     Attributes:
         name: Registered name, e.g. `gaussian` or `kaiming_normal`.
         arguments: Resolved arguments as plain values; they enter the plan's hash.
-        sample: `sample(streams, layer)` returns new contiguous float32 tensors on the CPU by local parameter
-            name. It is pure: it neither writes to the layer nor touches the global random stream.
+        sample: `sample(streams, layer)` returns new contiguous tensors on the CPU by local parameter name,
+            float32 unless they are complex or copied from wider ones. It is pure: it neither writes to the
+            layer nor touches the global random stream.
         moments: Expected moments by local parameter name, where the distribution is known.
         notes: Remarks for the reader of the plan, e.g. "resized 5→9".
         thread_safe: Whether `sample` may run on a thread beside others: it changes no global setting of

@@ -128,6 +128,14 @@ def _transplant(
     """Return the initializer that copies parameters of another network when it is sampled, not before."""
     shapes = _shapes(network)
     model, origin = network.model, network.origin
+    dtypes = {p.name: p.dtype for site in network.graph.sites for p in site.parameters}
+    for local, name in sources.items():
+        if not getattr(torch, dtypes[name]).is_floating_point:
+            raise UserError(
+                f"{site.parameter(local).name}: `{name}` of {origin} is {dtypes[name]}, and a copy would "
+                "lose a part of it; match other layers",
+                code="MIM-I057",
+            )
 
     def sample(_streams: Streams, _layer: nn.Module) -> Mapping[str, Tensor]:
         if model is None:
@@ -141,8 +149,9 @@ def _transplant(
             local: fit(tensors[name].detach().cpu(), site.parameter(local).shape)
             for local, name in sources.items()
         }
+        exact = {local: torch.promote_types(tensors[sources[local]].dtype, torch.float32) for local in fitted}
         return {
-            local: values.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+            local: values.to(exact[local], memory_format=torch.contiguous_format, copy=True)
             for local, values in fitted.items()
         }
 

@@ -1,5 +1,6 @@
 """What a stored tensor contains beside one map is the same for every initializer."""
 
+import copy
 import math
 from typing import Any
 
@@ -9,8 +10,17 @@ from torch import Tensor, nn
 
 import mimetic
 from mimetic.config.registry import registered
+from mimetic.covariance.harvest import harvest_key
+from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import UserError
+from mimetic.graph.sites import find_sites
+from mimetic.initializers.config import WeightSelection
+from mimetic.models.build import build
+from mimetic.models.config import Mamba
 from mimetic.plans.plan import Plan
+from mimetic.plans.resolve import resolve
+from mimetic.recipe.recipe import Arm
+from mimetic.recipe.rule import Rule
 
 LAYERWISE = [name for name, s in registered("init").items() if s.acts_on is None and not s.takes]
 FANS = ["xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "orthogonal"]
@@ -232,3 +242,48 @@ def test_fans_are_those_of_torch_or_of_each_map(name: str, layer: str) -> None:
             torch.testing.assert_close(gram, torch.eye(side), atol=1e-5, rtol=1e-5)
     elif not math.isclose(per_map.moments.std, moments.std):
         assert any("per: map" in note for note in plan.entry(f"0.{local}").notes)
+
+
+def test_rows_that_a_rule_leaves_have_every_bit_of_the_model() -> None:
+    """Rows of a tensor that no map fills are copied in the model's precision."""
+    model = build(Mamba(depth=1), in_channels=3, num_classes=5, seed=0).double()
+    name, weight = next((n, p) for n, p in model.named_parameters() if n.endswith("in_proj.weight"))
+    with torch.no_grad():
+        weight += torch.pi
+    before = weight.detach().clone()
+    plan = initialize(
+        model, match={"kind": "ssm"}, init={"type": "mimetic_ssm", "step": False, "convolution": False}
+    )
+    slots = next(site for site in plan.sites if site.kind == "ssm").structure.slots
+    first = min(slot.start for slot in slots if name.endswith(slot.parameter) and slot.name != "step")
+    assert first > 0
+    assert torch.equal(weight[:first], before[:first])
+
+
+def test_weights_without_real_numbers_are_not_copied_or_measured() -> None:
+    """A copy would lose the imaginary parts."""
+    trained = nn.Sequential(nn.Linear(8, 8, dtype=torch.cfloat))
+    with pytest.raises(UserError, match="complex64") as error:
+        mimetic.harvest(trained, statistic="nfm")
+    assert error.value.code == "MIM-V182"
+    network = TrainedNetwork("trained", find_sites(trained), trained)
+    spec = WeightSelection.model_validate({"from": {"trial": "somewhere"}})
+    rule = Rule.model_validate({"id": "rule", "match": "0", "init": spec})
+    with pytest.raises(UserError, match="MIM-I057"):
+        resolve(
+            Arm(init=(rule,)),
+            find_sites(nn.Sequential(nn.Linear(4, 4))),
+            seed=0,
+            harvests={harvest_key(spec): network},
+        )
+
+
+def test_the_digest_of_a_network_contains_every_bit() -> None:
+    """Also imaginary parts, and bits that float32 does not have."""
+    for dtype, change in ((torch.float64, 1e-12), (torch.complex64, 1j)):
+        model = nn.Sequential(nn.Linear(4, 4, dtype=dtype))
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            other[0].weight += change
+        digests = {TrainedNetwork("n", find_sites(m), m).digest for m in (model, other)}
+        assert len(digests) == 2
