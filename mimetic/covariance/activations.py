@@ -1,6 +1,6 @@
 """What a network's layers see: its inputs at a layer, the order of its layers, statistics for its norms.
 
-The forward runs in evaluation mode, without gradients, and only as far as the layer that is asked for.
+The forward runs in evaluation mode, without gradients, and only as far as the requested layer.
 
 Shapes: N images, C channels, M samples (images × positions).
 """
@@ -27,7 +27,7 @@ class LayerCall:
 
     Attributes:
         layer: Canonical name.
-        after: Layer whose output is this one's input, unchanged; None where something lies between.
+        after: Layer whose output is this one's input, unchanged; None where anything is between.
     """
 
     layer: str
@@ -35,7 +35,7 @@ class LayerCall:
 
 
 class _ReachedError(Exception):
-    """Ends a forward at the layer that was asked for."""
+    """Ends a forward at the requested layer."""
 
 
 def steps(
@@ -92,7 +92,7 @@ def alignment(
         reference: The network whose basis counts.
         other: The network to be rotated; it may have another width.
         layer: Name of the layer in both.
-        images_NCHW: Images both are shown.
+        images_NCHW: Images for both.
         positions: Pixels per channel in the inputs of a linear layer behind a flattened map.
         origin: Name of the pair for messages.
 

@@ -35,10 +35,10 @@ def powered(cov: Covariance, power: float) -> Covariance:
     """
     rows, columns = cov.factor_RD.shape
     values, vectors = eigh(smaller_gram(cov.factor_RD))
-    kept = values > _NEGLIGIBLE * values[-1]
+    present = values > _NEGLIGIBLE * values[-1]
     exponent = 0.5 * (power - 1.0) if rows <= columns else 0.5 * power
-    raised = torch.where(kept, values.clamp(min=torch.finfo(values.dtype).tiny), 1.0) ** exponent
-    root = multiply(vectors * torch.where(kept, raised, 0.0), vectors.T)
+    raised = torch.where(present, values.clamp(min=torch.finfo(values.dtype).tiny), 1.0) ** exponent
+    root = multiply(vectors * torch.where(present, raised, 0.0), vectors.T)
     factor_RD = multiply(root, cov.factor_RD) if rows <= columns else root
     return derived(cov, factor_RD, cov.patch, note=f"power {power:g}")
 
@@ -50,8 +50,8 @@ def eigenvectors(cov: Covariance) -> tuple[Tensor, Tensor]:
     """
     rows, columns = cov.factor_RD.shape
     values_K, vectors = (part.flip(-1) for part in eigh(smaller_gram(cov.factor_RD)))
-    kept = values_K > _NEGLIGIBLE * values_K[0].clamp(min=torch.finfo(values_K.dtype).tiny)
-    values_K, vectors_KR = values_K[kept], vectors.T[kept]
+    present = values_K > _NEGLIGIBLE * values_K[0].clamp(min=torch.finfo(values_K.dtype).tiny)
+    values_K, vectors_KR = values_K[present], vectors.T[present]
     if rows > columns:
         return values_K, vectors_KR
     return values_K, multiply(vectors_KR, cov.factor_RD) / values_K.sqrt()[:, None]
@@ -70,8 +70,7 @@ def truncated(cov: Covariance, rank: int) -> Covariance:
 
 def cosine(left: Covariance, right: Covariance) -> float:
     """Return ⟨A, B⟩ / (‖A‖·‖B‖), the cosine of the flattened matrices; 0 where one is zero."""
-    product, square_left, square_right = _products(left, right)
-    return _ratio(product, square_left, square_right)
+    return _correlation(left, right, centered=False)
 
 
 def correlation(left: Covariance, right: Covariance) -> float:
@@ -79,14 +78,18 @@ def correlation(left: Covariance, right: Covariance) -> float:
 
     (⟨A, B⟩ − ΣA·ΣB/d²) / √((‖A‖² − (ΣA)²/d²)·(‖B‖² − (ΣB)²/d²)); 0 where a matrix is constant.
     """
-    product, square_left, square_right = _products(left, right)
-    sum_left, sum_right = _total(left), _total(right)
-    entries = left.patch.size**2
-    return _ratio(
-        product - sum_left * sum_right / entries,
-        square_left - sum_left * sum_left / entries,
-        square_right - sum_right * sum_right / entries,
-    )
+    return _correlation(left, right, centered=True)
+
+
+def _correlation(left: Covariance, right: Covariance, *, centered: bool) -> float:
+    product = float(multiply(left.factor_RD, right.factor_RD.T).square().sum())
+    squares = [float(smaller_gram(cov.factor_RD).square().sum()) for cov in (left, right)]
+    if centered:
+        sums = [float(cov.factor_RD.sum(dim=1).square().sum()) for cov in (left, right)]
+        entries = left.patch.size**2
+        product -= sums[0] * sums[1] / entries
+        squares = [square - total * total / entries for square, total in zip(squares, sums, strict=True)]
+    return product / math.sqrt(squares[0] * squares[1]) if min(squares) > 0.0 else 0.0
 
 
 def bures_wasserstein(left: Covariance, right: Covariance) -> tuple[float, float]:
@@ -101,33 +104,15 @@ def bures_wasserstein(left: Covariance, right: Covariance) -> tuple[float, float
     return max(0.0, distance), nuclear / math.sqrt(energy) if energy > 0.0 else 0.0
 
 
-def _products(left: Covariance, right: Covariance) -> tuple[float, float, float]:
-    """Return ⟨A, B⟩, ‖A‖² and ‖B‖²."""
-    return (
-        float(multiply(left.factor_RD, right.factor_RD.T).square().sum()),
-        float(smaller_gram(left.factor_RD).square().sum()),
-        float(smaller_gram(right.factor_RD).square().sum()),
-    )
-
-
-def _total(cov: Covariance) -> float:
-    """Return the sum of all entries of Σ."""
-    return float(cov.factor_RD.sum(dim=1).square().sum())
-
-
-def _ratio(product: float, left: float, right: float) -> float:
-    return product / math.sqrt(left * right) if left > 0.0 and right > 0.0 else 0.0
-
-
 def _joined(covariances: Sequence[Covariance]) -> Covariance:
     """Return the first covariance with the sources, samples and digests of all of them."""
-    told = [cov.provenance for cov in covariances]
-    samples = [p.samples for p in told if p.samples is not None]
-    repairs = [p.repair for p in told if p.repair is not None]
-    notes = [note for p in told for note in p.notes]
+    before = [cov.provenance for cov in covariances]
+    samples = [p.samples for p in before if p.samples is not None]
+    repairs = [p.repair for p in before if p.repair is not None]
+    notes = [note for p in before for note in p.notes]
     digests = [c.digest() if c.provenance.digest is None else c.provenance.digest for c in covariances]
     together = Provenance(
-        source=" and ".join(dict.fromkeys(p.source for p in told)),
+        source=" and ".join(dict.fromkeys(p.source for p in before)),
         samples=sum(samples) if samples else None,
         repair=repairs[0] if repairs else None,
         notes=tuple(dict.fromkeys(notes)),

@@ -179,8 +179,8 @@ def _layer(site: Site, weight_OIK: Tensor, gram: Gram, initial_OIK: Tensor | Non
         if not torch.equal(weight_OIK, initial_OIK):
             change_OIK = weight_OIK - initial_OIK
             change = second_moment(change_OIK.flatten(1), "change")
-            asked = second_moment(rooted(change_OIK, roots_GOO), "gradients of the change")
-            rho_change, alignment_change = correlation(change, asked), cosine(change, asked)
+            agop = second_moment(rooted(change_OIK, roots_GOO), "gradients of the change")
+            rho_change, alignment_change = correlation(change, agop), cosine(change, agop)
     half = second_moment(values_K.pow(0.25)[:, None] * vectors_KD, "agop^½") if len(values_K) else gradients
     numbers = Agreement(
         rho=correlation(features, gradients),

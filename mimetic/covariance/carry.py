@@ -1,6 +1,6 @@
 """Carry a harvest to a layer of another network (arXiv 2210.03651, extended).
 
-Three questions are answered from geometries alone, so a plan can be shown before anything is trained: which
+Three questions are answered from geometries alone, so a plan can be printed before anything is trained: which
 layers of the harvest correspond to ours, by depth fraction, by name or by a map; how their input channels
 become ours; and how their kernels do. Each answer leaves a note for the plan's reader. Layers are brought to
 our patch first and mixed then, so neighbors may have different geometries.

@@ -95,14 +95,14 @@ def closed_form(
     """
     matrix_DD = closed_form_matrix(kernel_size, width, padding=padding, convention=convention)
     root_DD, values_D = symmetric_root(matrix_DD, psd=psd)
-    told = Provenance(
+    about = Provenance(
         "closed_form",
         rank=int((repaired(values_D, psd) > _ROUNDING * values_D[-1]).sum()),
         smallest_eigenvalue=float(values_D[0]),
         largest_eigenvalue=float(values_D[-1]),
         repair=_repair(values_D, psd),
     )
-    return Covariance(root_DD, PatchGeometry(1, kernel_size), told)
+    return Covariance(root_DD, PatchGeometry(1, kernel_size), about)
 
 
 def _repair(values_D: Tensor, psd: Repair) -> str | None:

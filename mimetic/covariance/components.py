@@ -91,7 +91,11 @@ def measured_on_network(spec: Measured, site: Site, context: Context) -> Covaria
 def from_file(spec: CovarianceFile, site: Site, context: Context) -> Covariance | PendingCovariance:
     """Return a covariance file's covariances, transferred to the layer."""
     found = context.harvests.get(harvest_key(spec))
-    return transfer_covariance(spec, found if isinstance(found, Harvest) else _file(Path(spec.path)), site)
+    if not isinstance(found, Harvest):
+        path = Path(spec.path)
+        state = path.stat() if path.is_file() else None
+        found = _read(path, None if state is None else (state.st_mtime_ns, state.st_size))
+    return transfer_covariance(spec, found, site)
 
 
 def patches_of_images(spec: Patches, site: Site, context: Context) -> Covariance | PendingCovariance:
@@ -161,16 +165,9 @@ def _harvest(spec: CovarianceSource, site: Site, context: Context) -> Harvest:
     )
 
 
-def _file(path: Path) -> Harvest:
-    """Return the harvest in a file, read once for all layers of a plan."""
-    if not path.is_file():
-        return load_harvest(path)  # raises the error
-    state = path.stat()
-    return _read(path, state.st_mtime_ns, state.st_size)
-
-
 @lru_cache(maxsize=4)
-def _read(path: Path, _changed: int, _size: int) -> Harvest:
+def _read(path: Path, _time_and_size: tuple[int, int] | None) -> Harvest:
+    """Return the harvest in a file, read once for all layers of a plan."""
     return replace(load_harvest(path), origin=path.name)
 
 

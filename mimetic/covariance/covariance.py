@@ -1,4 +1,4 @@
-"""A covariance over the coordinates of a filter's patch, kept as a factor.
+"""A covariance over the coordinates of a filter's patch, in factor form.
 
 Σ = FᵀF with F of shape (r, d): a filter is ε·F with ε ~ N(0, I_r). For the covariances of trained
 networks r is the number of filters, far below d = channels·rows·columns, and the d×d matrix is never
@@ -14,7 +14,7 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from mimetic.covariance.linalg import compact, eigvalsh, smaller_gram
+from mimetic.covariance.linalg import compact, smaller_gram
 from mimetic.errors import UserError
 from mimetic.graph.site import shape_text
 from mimetic.threads import one_thread
@@ -30,8 +30,8 @@ class PatchGeometry:
     """What a filter sees: coordinates (channel, row, column), flattened row-major.
 
     Attributes:
-        channels: Channels of the patch. 1 stands for a spatial covariance, which every input channel of a
-            filter draws from independently.
+        channels: Channels of the patch. 1 for a spatial covariance, from which every input channel of a
+            filter is drawn independently.
         kernel_size: Sides of the kernel, empty for linear layers.
     """
 
@@ -140,7 +140,9 @@ class Covariance:
 
     def eigenvalues(self) -> Tensor:
         """Return the min(r, d) eigenvalues of Σ that can differ from zero, largest first."""
-        return eigvalsh(smaller_gram(self.factor_RD)).flip(0).clamp(min=0.0)
+        with one_thread():
+            values_K: Tensor = torch.linalg.eigvalsh(smaller_gram(self.factor_RD))
+        return values_K.flip(0).clamp(min=0.0)
 
     def sample(self, count: int, generator: torch.Generator, *, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return independent draws ε·F ~ N(0, Σ) as a contiguous (count, d) tensor.
@@ -161,19 +163,17 @@ class Covariance:
         """Return the covariance of the draws times a number: Σ·gain²."""
         if gain == 1.0:
             return self
-        energy = gain * gain
-        told = self.provenance
-        scaled = replace(
-            told,
-            smallest_eigenvalue=_times(told.smallest_eigenvalue, energy),
-            largest_eigenvalue=_times(told.largest_eigenvalue, energy),
+        about = self.provenance
+        smallest, largest = (
+            None if value is None else value * (gain * gain)
+            for value in (about.smallest_eigenvalue, about.largest_eigenvalue)
         )
+        scaled = replace(about, smallest_eigenvalue=smallest, largest_eigenvalue=largest)
         return Covariance(self.factor_RD * gain, self.patch, scaled)
 
     def noted(self, note: str) -> "Covariance":
         """Return the same covariance with a note of what was done to it."""
-        told = replace(self.provenance, notes=(*self.provenance.notes, note))
-        return replace(self, provenance=told)
+        return replace(self, provenance=replace(self.provenance, notes=(*self.provenance.notes, note)))
 
     def dense(self) -> Tensor:
         """Return Σ as a (d, d) matrix, for pictures and tests.
@@ -218,25 +218,21 @@ def derived(cov: Covariance, factor_RD: Tensor, patch: PatchGeometry, *, note: s
 
     The digest is that of the operand and the note, so it does not depend on the last bits of the result.
     """
-    told = replace(cov.provenance, notes=(*cov.provenance.notes, note))
-    before = cov.digest() if told.digest is None else told.digest
+    about = replace(cov.provenance, notes=(*cov.provenance.notes, note))
+    before = cov.digest() if about.digest is None else about.digest
     digest = blake2b(f"{before}|{note}".encode(), digest_size=16).hexdigest()
-    return _described(Covariance(compact(factor_RD.contiguous()), patch, told), digest)
+    return _described(Covariance(compact(factor_RD.contiguous()), patch, about), digest)
 
 
 def _described(cov: Covariance, digest: str) -> Covariance:
     """Fill rank, extreme eigenvalues and digest into the provenance."""
     values = cov.eigenvalues()
     rank = int((values > values[0] * _RELATIVE_RANK).sum())
-    told = replace(
+    about = replace(
         cov.provenance,
         rank=rank,
         smallest_eigenvalue=0.0 if rank < cov.patch.size else float(values[-1]),
         largest_eigenvalue=float(values[0]),
         digest=digest,
     )
-    return replace(cov, provenance=told)
-
-
-def _times(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor
+    return replace(cov, provenance=about)

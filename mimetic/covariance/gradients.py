@@ -140,7 +140,7 @@ def _differentiable(
         return point.clone()  # protects the point from an in-place activation
 
     with torch.enable_grad(), capture(watched, differentiate_at):
-        # Detached parameters: no weight gradients, and no inputs kept for them.
+        # Detached parameters: no weight gradients, and no inputs saved for them.
         frozen = {name: value.detach() for name, value in model.named_parameters()}
         result = functional_call(model, frozen, (batch,))
     logits_NK = _logits(result, len(batch))

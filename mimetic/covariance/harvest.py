@@ -3,7 +3,7 @@
     trained network + data → `measure` → Harvest → `carried` to a layer of another network → draws
 
 A harvest whose network is not trained yet is *prospective*: layers and geometries are known from the
-graph, covariances are not. Plans can be made and shown from it, but not applied.
+graph, covariances are not. Plans can be made and printed from it, but not applied.
 """
 
 from collections.abc import Sequence
@@ -58,11 +58,6 @@ class Harvest:
     spatial: bool = False
 
     @property
-    def pending(self) -> bool:
-        """Return whether the covariances are still to be measured."""
-        return any(harvested.covariance is None for harvested in self.layers)
-
-    @property
     def digest(self) -> str | None:
         """Return a digest of statistic, layers, geometries and factors; None for a prospective harvest.
 
@@ -72,8 +67,8 @@ class Harvest:
         for harvested in self.layers:
             if harvested.covariance is None:
                 return None
-            told = (harvested.layer, harvested.kind, harvested.depth, harvested.geometry)
-            state.update(f"|{told}|{harvested.covariance.digest()}".encode())
+            place = (harvested.layer, harvested.kind, harvested.depth, harvested.geometry)
+            state.update(f"|{place}|{harvested.covariance.digest()}".encode())
         return state.hexdigest()
 
     def layer(self, name: str) -> Harvested | None:
@@ -132,8 +127,9 @@ def _mean(parts: Sequence[Harvested]) -> Harvested:
         return replace(parts[0], covariance=None)
     count = len(parts)
     mean = mixed(covariances, [1.0 / count] * count)
-    told = replace(mean.provenance, notes=(*covariances[0].provenance.notes, f"mean of {count} networks"))
-    return replace(parts[0], covariance=replace(mean, provenance=told))
+    notes = (*covariances[0].provenance.notes, f"mean of {count} networks")
+    mean = replace(mean, provenance=replace(mean.provenance, notes=notes))
+    return replace(parts[0], covariance=mean)
 
 
 def harvest_key(spec: Component) -> str:

@@ -23,13 +23,6 @@ def eigh(matrix_DD: Tensor) -> tuple[Tensor, Tensor]:
     return values_D, vectors_DD
 
 
-def eigvalsh(matrix_DD: Tensor) -> Tensor:
-    """Return the ascending eigenvalues (d,) of a symmetric matrix."""
-    with one_thread():
-        values_D: Tensor = torch.linalg.eigvalsh(matrix_DD)
-    return values_D
-
-
 def repaired(values_D: Tensor, psd: Repair) -> Tensor:
     """Return eigenvalues made non-negative: absolute values as numpy samples, or negative ones zero."""
     return values_D.abs() if psd == "abs" else values_D.clamp(min=0.0)

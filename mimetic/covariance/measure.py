@@ -127,7 +127,11 @@ def filter_layers(_spec: CovarianceSource, sites: Sequence[Site]) -> list[Site]:
 
 def spatial_layers(_spec: CovarianceSource, sites: Sequence[Site]) -> list[Site]:
     """Return the sites whose filters have more than one pixel."""
-    return [site for site in sites if _has_filters(site) and _largest_side(site) > 1]
+    return [
+        site
+        for site in filter_layers(_spec, sites)
+        if site.geometry is not None and max(site.geometry.kernel_size, default=1) > 1
+    ]
 
 
 def gradient_layers(_spec: CovarianceSource, sites: Sequence[Site]) -> list[Site]:
@@ -191,7 +195,3 @@ def _has_filters(site: Site) -> bool:
     weight = next((p for p in site.parameters if p.local == "weight"), None)
     geometry = site.geometry
     return geometry is not None and weight is not None and weight.shape == stored_shape(geometry)
-
-
-def _largest_side(site: Site) -> int:
-    return 0 if site.geometry is None else max(site.geometry.kernel_size, default=1)

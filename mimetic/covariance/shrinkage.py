@@ -86,10 +86,10 @@ def spiked(values_K: Tensor, gamma: float) -> Tensor:
 def denoised(cov: Covariance, samples: int) -> Covariance:
     """Return a covariance estimated from filters with the noise bulk taken out of its eigenvalues.
 
-    The noise variance is that at which the median eigenvalue is the median of the Marchenko-Pastur law, as
-    Gavish and Donoho (arXiv 1305.5870, section 3) estimate it; the eigenvalues then go through `spiked` in
-    its units. Where none of them stands out of the bulk, the largest is kept as it is: a covariance of zero
-    would make a layer of zeros.
+    The noise variance is that at which the median eigenvalue is the median of the Marchenko-Pastur
+    distribution, as Gavish and Donoho (arXiv 1305.5870, section 3) estimate it; the eigenvalues then go
+    through `spiked` in its units. Where all of them are within the bulk, the largest is left as it is: a
+    covariance of zero would make a layer of zeros.
 
     Args:
         cov: Σ = FᵀF, uncentered.
@@ -108,13 +108,13 @@ def denoised(cov: Covariance, samples: int) -> Covariance:
     projector = multiply(vectors * ratio, vectors.T)
     factor = cov.factor_RD
     factor_RD = multiply(projector, factor) if rows <= columns else multiply(factor, projector)
-    kept = int((signal > 0.0).sum())
-    note = f"noise of variance {noise:.3g} taken out, {kept} of {len(present)} eigenvalues kept"
+    count = int((signal > 0.0).sum())
+    note = f"noise of variance {noise:.3g} taken out, {count} of {len(present)} eigenvalues kept"
     return derived(cov, factor_RD, cov.patch, note=note)
 
 
 def median_of_bulk(gamma: float) -> float:
-    """Return the median of the Marchenko-Pastur law of unit variance for γ = coordinates/samples in (0, 1].
+    """Return the median of the Marchenko-Pastur distribution of unit variance, γ = coordinates/samples ≤ 1.
 
     Density √((b − x)·(x − a)) / (2πγx) on [a, b] = (1 ∓ √γ)², integrated over x = m + h·cos θ.
     """

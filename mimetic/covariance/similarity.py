@@ -3,7 +3,7 @@
 Features at a layer's input are compared by Procrustes (arXiv 2305.18512): the cosine of the first network's
 and the second's, best rotated, ‖E[φψᵀ]‖_* / √(E‖φ‖²·E‖ψ‖²). Filters are compared by the Bures cosine of
 their uncentered covariances, ‖A^½·B^½‖_* / √(tr A · tr B), in the first network's channels (Guth and Ménard,
-arXiv 2409.19460); beside it stands what a random rotation of the first network's own channels gives. The
+arXiv 2409.19460); `chance` is what a random rotation of the first network's own channels gives. The
 kernels alone, over all channels, need no rotation and no images.
 
 Shapes: O filters, I inputs, K kernel.

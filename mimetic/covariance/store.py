@@ -72,7 +72,7 @@ def load(path: Path) -> dict[str, Covariance]:
         if names != set(layers):
             odd = min(names.symmetric_difference(layers))
             raise _damaged(path, f"header and tensors disagree about `{odd}`")
-        return {name: _read(path, name, told, opened.get_tensor(name)) for name, told in layers.items()}
+        return {name: _read(path, name, about, opened.get_tensor(name)) for name, about in layers.items()}
 
 
 def save_harvest(path: Path, harvest: Harvest, *, about: Mapping[str, Any] | None = None) -> None:
@@ -93,13 +93,13 @@ def save_harvest(path: Path, harvest: Harvest, *, about: Mapping[str, Any] | Non
             code="MIM-V232",
         )
     layers = {h.layer: {"kind": h.kind, "depth": h.depth, **asdict(h.geometry)} for h in harvest.layers}
-    told = {
+    described = {
         "origin": harvest.origin,
         "statistic": harvest.statistic,
         "spatial": harvest.spatial,
         "layers": layers,
     }
-    save(path, covariances, about={**(about if about is not None else {}), "harvest": told})
+    save(path, covariances, about={**(about if about is not None else {}), "harvest": described})
 
 
 def load_harvest(path: Path) -> Harvest:
@@ -109,11 +109,11 @@ def load_harvest(path: Path) -> Harvest:
         UserError: As `load`, and if the file does not say which layers its covariances come from.
     """
     covariances = load(path)
-    told = describe(path)["about"].get("harvest")
+    about = describe(path)["about"].get("harvest")
     try:
-        layers = tuple(_harvested(name, told["layers"][name], cov) for name, cov in covariances.items())
-        spatial = bool(told.get("spatial", told["statistic"] == "filters"))
-        return Harvest(str(told["origin"]), str(told["statistic"]), layers, spatial)
+        layers = tuple(_harvested(name, about["layers"][name], cov) for name, cov in covariances.items())
+        spatial = bool(about.get("spatial", about["statistic"] == "filters"))
+        return Harvest(str(about["origin"]), str(about["statistic"]), layers, spatial)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: does not describe the layers its covariances come from ({error}); "
@@ -122,16 +122,16 @@ def load_harvest(path: Path) -> Harvest:
         ) from error
 
 
-def _harvested(name: str, told: Any, cov: Covariance) -> Harvested:
-    sides = {side: tuple(_count(n) for n in told[side]) for side in ("kernel_size", "stride")}
+def _harvested(name: str, about: Any, cov: Covariance) -> Harvested:
+    sides = {side: tuple(_count(n) for n in about[side]) for side in ("kernel_size", "stride")}
     geometry = Geometry(
-        _count(told["in_channels"]),
-        _count(told["out_channels"]),
-        groups=_count(told["groups"]),
-        transposed=bool(told["transposed"]),
+        _count(about["in_channels"]),
+        _count(about["out_channels"]),
+        groups=_count(about["groups"]),
+        transposed=bool(about["transposed"]),
         **sides,
     )
-    depth = _number(told["depth"])
+    depth = _number(about["depth"])
     if not 0.0 <= depth <= 1.0:
         raise ValueError(f"`{name}` has a depth of {depth}, outside 0 to 1")
     if cov.patch.kernel_size != geometry.kernel_size or cov.patch.channels not in {
@@ -141,7 +141,7 @@ def _harvested(name: str, told: Any, cov: Covariance) -> Harvested:
         raise ValueError(f"`{name}` has a covariance over {cov.patch}, which its filters do not see")
     if geometry.in_channels % geometry.groups or geometry.out_channels % geometry.groups:
         raise ValueError(f"`{name}` has channels that do not divide into its groups")
-    return Harvested(name, str(told["kind"]), depth, geometry, cov)
+    return Harvested(name, str(about["kind"]), depth, geometry, cov)
 
 
 def _number(value: object) -> float:
@@ -203,11 +203,11 @@ def _described(cov: Covariance) -> dict[str, Any]:
     }
 
 
-def _read(path: Path, name: str, told: Any, factor_RD: torch.Tensor) -> Covariance:
+def _read(path: Path, name: str, about: Any, factor_RD: torch.Tensor) -> Covariance:
     try:
-        patch = PatchGeometry(_count(told["channels"]), tuple(_count(side) for side in told["kernel_size"]))
-        provenance = _provenance(dict(told["provenance"]))
-        digest = told["digest"]
+        patch = PatchGeometry(_count(about["channels"]), tuple(_count(side) for side in about["kernel_size"]))
+        provenance = _provenance(dict(about["provenance"]))
+        digest = about["digest"]
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"the header of `{name}` is not readable ({error})") from error
     try:
@@ -219,15 +219,15 @@ def _read(path: Path, name: str, told: Any, factor_RD: torch.Tensor) -> Covarian
     return cov
 
 
-def _provenance(told: dict[str, Any]) -> Provenance:
+def _provenance(about: dict[str, Any]) -> Provenance:
     """Return a provenance whose values are of the right kind."""
     texts = ("source", "repair", "digest")
-    for name, value in told.items():
+    for name, value in about.items():
         if name in texts and value is not None:
-            told[name] = str(value)
+            about[name] = str(value)
         elif name not in {*texts, "notes"} and value is not None:
             _number(value)
-    return Provenance(**{**told, "notes": tuple(str(note) for note in told.get("notes", ()))})
+    return Provenance(**{**about, "notes": tuple(str(note) for note in about.get("notes", ()))})
 
 
 def _damaged(path: Path, what: str) -> UserError:

@@ -1,7 +1,7 @@
 """Carry covariances to networks of other depth, kernel size and channels (arXiv 2210.03651).
 
 Every operator is linear in the filters, Σ' = L·Σ·Lᵀ, so in factor form F' = F·Lᵀ: positive
-semidefiniteness is kept by construction and nothing of size d×d is formed. Width and patch size need no
+semidefiniteness is preserved by construction and nothing of size d×d is formed. Width and patch size need no
 operator: draw as many filters as there are channels.
 
 Shapes: R rows of a factor, C channels, K one side of a kernel.
@@ -126,7 +126,7 @@ def marginal(cov: Covariance) -> Covariance:
 def tiled(cov: Covariance, channels: int) -> Covariance:
     """Return the covariance of filters whose channels are repeated cyclically, w'[c] = w[c mod C]·√(C/C').
 
-    A filter's energy is kept where C divides C'; repeated channels are fully correlated.
+    A filter's energy is preserved where C divides C'; repeated channels are fully correlated.
     """
     own = cov.patch.channels
     matrix_NC = torch.zeros(channels, own, dtype=torch.float64)

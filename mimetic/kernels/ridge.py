@@ -8,6 +8,7 @@ Shapes: N training images, K outputs, R ridges.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,14 +22,8 @@ KernelRows = Callable[[Images], Iterable[Tensor]]
 """Yields the kernel of a split with the training images in blocks of rows, float64 on the CPU."""
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """How well predictions fit a split.
-
-    Attributes:
-        loss: Squared error to the one-hot label, summed over outputs, mean over images.
-        accuracy: Fraction of correctly classified images.
-    """
+class Score(NamedTuple):
+    """Squared error to the one-hot label, summed over outputs, mean over images; share of correct images."""
 
     loss: float
     accuracy: float

@@ -21,7 +21,7 @@ CHUNK = 64
 def scan(decay_LX: Tensor, input_LX: Tensor) -> Tensor:
     """Return h of hₜ = aₜ hₜ₋₁ + bₜ for all t, token by token.
 
-    Each step is one fused operation over whatever X stands for, in place: on a CPU faster than any parallel
+    Each step is one fused operation over all of X, in place: on a CPU faster than any parallel
     scan, which moves the memory log L times.
 
     Args:
@@ -83,8 +83,8 @@ def chunked_scan(
     if x_NCHTP.shape[1] > 1:
         end_NCH1 = total_NCHT[..., -1:]
         left_NCHSP = (b_NCHTS * (end_NCH1 - total_NCHT).exp()[..., None]).mT @ x_NCHTP
-        begun_NCHSP = _handed_on(left_NCHSP, end_NCH1.exp()[..., None])
-        y_NCHTP = y_NCHTP + (c_NCHTS @ begun_NCHSP) * total_NCHT.exp()[..., None]
+        initial_NCHSP = _handed_on(left_NCHSP, end_NCH1.exp()[..., None])
+        y_NCHTP = y_NCHTP + (c_NCHTS @ initial_NCHSP) * total_NCHT.exp()[..., None]
     return y_NCHTP.transpose(2, 3).flatten(1, 2)[:, :length]
 
 
@@ -98,8 +98,8 @@ def _chunks(values_NLHX: Tensor, chunk: int) -> Tensor:
 def _handed_on(left_NCHSP: Tensor, decay_NCH11: Tensor) -> Tensor:
     """Return the initial state of each chunk, from the state that each would leave by itself."""
     state_NHSP = torch.zeros_like(left_NCHSP[:, 0])
-    begun = []
+    initial = []
     for left, decay in zip(left_NCHSP.unbind(1), decay_NCH11.unbind(1), strict=True):
-        begun.append(state_NHSP)
+        initial.append(state_NHSP)
         state_NHSP = state_NHSP * decay + left
-    return torch.stack(begun, 1)
+    return torch.stack(initial, 1)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from typing import TypeVar
 
 from pydantic_core import PydanticCustomError
 
@@ -11,6 +12,8 @@ from mimetic.config.errors import Step, clipped
 from mimetic.config.suggest import choice
 from mimetic.covariance.trained_ref import TrainedRef
 from mimetic.recipe.rule import Rule
+
+S = TypeVar("S", bound=Section)
 
 UNUSED_STAGE = "MIM-R026"
 """Code of the error that no arm harvests a stage."""
@@ -174,16 +177,23 @@ def stages_of(rules: Iterable[Rule]) -> tuple[str, ...]:
 
 def origins(value: object, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Step, ...], TrainedRef]]:
     """Yield the trained networks that sections refer to, with the recipe keys that lead there."""
-    if isinstance(value, TrainedRef):
+    return sections_in(value, TrainedRef, path)
+
+
+def sections_in(
+    value: object, kind: type[S], path: tuple[Step, ...] = ()
+) -> Iterator[tuple[tuple[Step, ...], S]]:
+    """Yield the sections of a kind inside a value, itself included, with the recipe keys that lead there."""
+    if isinstance(value, kind):
         yield path, value
-    elif isinstance(value, Section):
+    if isinstance(value, Section):
         for name, field in type(value).model_fields.items():
             key = name if field.alias is None else field.alias
-            yield from origins(getattr(value, name), (*path, key))
+            yield from sections_in(getattr(value, name), kind, (*path, key))
     elif isinstance(value, tuple | list | Mapping):
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for step, item in items:
-            yield from origins(item, (*path, step))
+            yield from sections_in(item, kind, (*path, step))
 
 
 def stage_refs(by: Node, rules: tuple[Rule, ...]) -> Iterator[StageRef]:

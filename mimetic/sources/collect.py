@@ -1,9 +1,6 @@
 """What the rules of an arm take from trained networks and data: before anything is trained, and after."""
 
-from collections.abc import Iterator, Mapping
 from functools import partial
-
-from pydantic import BaseModel
 
 from mimetic.config.address import MAIN, ConfigPath
 from mimetic.config.errors import Issue, RecipeError, Step
@@ -14,7 +11,7 @@ from mimetic.covariance.network import TrainedNetwork, TrainingImages
 from mimetic.data.dataset import Dataset
 from mimetic.errors import UserError
 from mimetic.recipe.recipe import Arm, Recipe
-from mimetic.recipe.stages import origins
+from mimetic.recipe.stages import origins, sections_in
 from mimetic.sources.find import Consumer, find_sources
 from mimetic.sources.trained import TrainedSource, first_images, images_needed
 
@@ -28,7 +25,7 @@ def needed_inputs(arm: Arm) -> dict[str, Component]:
     Covariance files are not among them: they are read where a plan is made.
     """
     parts = (part for rule in arm.init for part in (rule.covariance, rule.init, rule.scale))
-    specs = (spec for part in parts for spec in _components(part))
+    specs = (spec for _, spec in sections_in(tuple(parts), Component))
     return {harvest_key(spec): spec for spec in specs if spec.takes is not None}
 
 
@@ -40,7 +37,7 @@ def kinds_needed(arm: Arm, spec: Component) -> frozenset[str] | None:
     """
     kinds: set[str] = set()
     for rule in arm.init:
-        if rule.covariance is None or spec not in _components(rule.covariance):
+        if all(spec != own for _, own in sections_in(rule.covariance, Component)):
             continue
         layers, own = getattr(spec, "layers", "depth"), getattr(spec, "kind", None)
         kind = rule.match.kind if own is None else own
@@ -137,18 +134,3 @@ def _keys(arm: Arm, spec: Component) -> tuple[Step, ...] | None:
             if ref is getattr(spec, "from_", None):
                 return ("init", rule.id, *path)
     return None
-
-
-def _components(value: object) -> Iterator[Component]:
-    """Yield the components inside a value, itself included."""
-    if isinstance(value, Component):
-        yield value
-    if isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _components(getattr(value, name))
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _components(inner)
-    elif isinstance(value, tuple | list):
-        for inner in value:
-            yield from _components(inner)

@@ -55,20 +55,20 @@ def find_sources(ref: TrainedRef | None, consumer: Consumer) -> list[TrainedSour
 
     Args:
         ref: The reference; None for the consumer's own network, as `patches` takes it.
-        consumer: The arm or stage it stands in.
+        consumer: The arm or stage whose section it is.
 
     Raises:
         UserError: If a trial is not there, or the study has no such stage.
     """
+    own = partial(_of_arm, consumer.arm, seed=consumer.seed, allow_code=consumer.allow_code)
     if ref is None:
-        return [_of_arm(consumer.arm, "the training images", consumer)]
+        return [own("the training images")]
     if ref.stage is not None or ref.arm is not None:
         return _of_training(ref, consumer)
     if ref.trial is not None:
         return [trial_source(Path(ref.trial), name=ref.display_name, allow_code=consumer.allow_code)]
-    own = _of_arm(consumer.arm, ref.display_name, consumer)
     found = replace(
-        own,
+        own(ref.display_name),
         weights=None if ref.checkpoint is None else Path(ref.checkpoint),
         published=ref.weights,
         learner=None,
@@ -84,18 +84,8 @@ def trial_source(folder: Path, *, name: str | None = None, allow_code: bool = Fa
     Raises:
         UserError: If it is not the folder of a finished trial.
     """
-    arm = trial_arm(folder)
-    shape = None if arm.data is None else describe_dataset(arm.data)
-    return TrainedSource(
-        name=f"trial {folder}" if name is None else name,
-        model=arm.model,
-        surgery=arm.surgery,
-        shape=shape,
-        learner=arm.learner,
-        weights=folder / WEIGHTS,
-        folder=folder,
-        allow_code=allow_code,
-    )
+    found = _of_arm(trial_arm(folder), f"trial {folder}" if name is None else name, allow_code=allow_code)
+    return replace(found, weights=folder / WEIGHTS, folder=folder)
 
 
 def trial_arm(folder: Path) -> Arm:
@@ -123,7 +113,7 @@ def trial_arm(folder: Path) -> Arm:
     return arm
 
 
-def _of_arm(arm: Arm, name: str, consumer: Consumer) -> TrainedSource:
+def _of_arm(arm: Arm, name: str, *, seed: int = 0, allow_code: bool = False) -> TrainedSource:
     """Return the network of an arm as it is described, without weights."""
     return TrainedSource(
         name=name,
@@ -131,8 +121,8 @@ def _of_arm(arm: Arm, name: str, consumer: Consumer) -> TrainedSource:
         surgery=arm.surgery,
         shape=None if arm.data is None else describe_dataset(arm.data),
         learner=arm.learner,
-        seed=consumer.seed,
-        allow_code=consumer.allow_code,
+        seed=seed,
+        allow_code=allow_code,
     )
 
 
@@ -141,7 +131,7 @@ def _of_training(ref: TrainedRef, consumer: Consumer) -> list[TrainedSource]:
     recipe, kind = consumer.recipe, ref.kind
     arm = recipe.arms[str(ref.arm)] if ref.stage is None else recipe.stages[ref.stage]
     seeds = harvested_seeds(recipe, ref, own=consumer.seed)
-    planned = _of_arm(arm, ref.display_name, consumer)
+    planned = _of_arm(arm, ref.display_name, allow_code=consumer.allow_code)
     if consumer.study is None:
         return [replace(planned, seed=seed, weights=partial(_not_trained, planned.name)) for seed in seeds]
     name = str(getattr(ref, kind))
@@ -171,7 +161,8 @@ def _initialized(consumer: Consumer) -> nn.Module:
     arm = consumer.arm
     assert arm.data is not None
     dataset = load_dataset(arm.data)
-    built = _of_arm(arm, "its initialization", consumer).build()
+    source = _of_arm(arm, "its initialization", seed=consumer.seed, allow_code=consumer.allow_code)
+    built = source.build()
     graph = find_sites(built.model, example_input(dataset.shape))
     harvests = collect_inputs(consumer, dataset)
     plan = resolve(arm, graph, seed=consumer.seed, harvests=harvests, rewrites=built.rewrites)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mimetic.ambient import fixed_settings
 from mimetic.config.address import MAIN, ConfigPath
-from mimetic.config.errors import RecipeError
+from mimetic.config.errors import Issue, RecipeError
 from mimetic.config.registry import implementation
 from mimetic.config.suggest import listed
 from mimetic.errors import UserError
@@ -121,7 +121,7 @@ def rewrite_network(
     if not surgery:
         return ()
     modules = canonical_modules(model)
-    matches, errors = _match(model, surgery, example)
+    matches, errors = _match(model, surgery, example, at)
     # Construct everything before changing anything, so that all errors are reported at once.
     made: list[tuple[Rewrite, Replacement]] = []
     for rewrite in surgery:
@@ -131,28 +131,22 @@ def rewrite_network(
         try:
             made += [(rewrite, new) for new in replace(rewrite, matches[rewrite.id], modules)]
         except UserError as error:
-            errors[rewrite.id] = (str(error), None, error.code)
+            errors[rewrite.id] = at.issue(str(error), "surgery", rewrite.id, code=error.code)
     for rewrite, new in made:
         if new.layer == "":
-            errors[rewrite.id] = ("it matches the whole network; match a layer inside it", None, "MIM-U001")
+            text = "it matches the whole network; match a layer inside it"
+            errors[rewrite.id] = at.issue(text, "surgery", rewrite.id, code="MIM-U001")
     if errors:
-        raise RecipeError(
-            at.issue(message, "surgery", id_, hint=hint, code=code)
-            for id_, (message, hint, code) in errors.items()
-        )
+        raise RecipeError(errors.values())
     for _, new in made:
-        replace_module(model, modules[new.layer], new.module, name=new.layer)
+        _replace_module(model, modules[new.layer], new.module)
     _initialize([new for _, new in made], seed)
     return tuple(_rewritten(rewrite, new, modules[new.layer], at) for rewrite, new in made)
 
 
-_Errors = dict[str, tuple[str, str | None, str]]
-"""Message, hint and code by id of the rewrite."""
-
-
 def _match(
-    model: nn.Module, surgery: Sequence[Rewrite], example: Tensor | tuple[object, ...] | None
-) -> tuple[dict[str, list[str]], _Errors]:
+    model: nn.Module, surgery: Sequence[Rewrite], example: Tensor | tuple[object, ...] | None, at: ConfigPath
+) -> tuple[dict[str, list[str]], dict[str, Issue]]:
     """Return the layers that each rewrite replaces, and the errors of those that match too few or many."""
     first: dict[str, list[str]] = {rewrite.id: [] for rewrite in surgery}
     matched: set[str] = set()
@@ -162,29 +156,20 @@ def _match(
         matched.update(matching)
         if matching:
             first[matching[0]].append(site.layer)
-    errors: _Errors = {}
+    errors: dict[str, Issue] = {}
     for rewrite in surgery:
-        layers = first[rewrite.id]
+        layers, keys, start = first[rewrite.id], ("surgery", rewrite.id), f"rewrite `{rewrite.id}`"
         if rewrite.id not in matched:
-            kinds = listed(sorted({site.kind for site in sites}))
-            errors[rewrite.id] = (
-                f"rewrite `{rewrite.id}` matches nothing in this model",
-                f"the model has layers of kind {kinds}; see `mimetic plan --all`",
-                "MIM-U002",
-            )
+            hint = f"the model has layers of kind {listed(sorted({site.kind for site in sites}))}"
+            text, hint = f"{start} matches nothing in this model", f"{hint}; see `mimetic plan --all`"
+            errors[rewrite.id] = at.issue(text, *keys, hint=hint, code="MIM-U002")
         elif not layers:
-            errors[rewrite.id] = (
-                f"rewrite `{rewrite.id}` never applies: earlier rewrites replace every layer it matches",
-                "move it further up or narrow the earlier one: the first match wins",
-                "MIM-U003",
-            )
+            text = f"{start} never applies: earlier rewrites replace every layer it matches"
+            hint = "move it further up or narrow the earlier one: the first match wins"
+            errors[rewrite.id] = at.issue(text, *keys, hint=hint, code="MIM-U003")
         elif rewrite.expect is not None and rewrite.expect != len(layers):
-            shown = listed(layers, 8)
-            errors[rewrite.id] = (
-                f"rewrite `{rewrite.id}` expects {rewrite.expect} layers and replaces {len(layers)}: {shown}",
-                None,
-                "MIM-U004",
-            )
+            text = f"{start} expects {rewrite.expect} layers and replaces {len(layers)}: {listed(layers, 8)}"
+            errors[rewrite.id] = at.issue(text, *keys, code="MIM-U004")
     return first, errors
 
 
@@ -222,22 +207,14 @@ def _describe(layer: nn.Module) -> str:
     return f"{kind} {shape_text(geometry.kernel_size)}, {geometry.in_channels}→{geometry.out_channels}"
 
 
-def replace_module(model: nn.Module, old: nn.Module, new: nn.Module, *, name: str) -> None:
-    """Replace a layer in every parent that contains it, under the same key.
-
-    Raises:
-        UserError: If the layer is the whole network.
-    """
+def _replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Replace a layer in every parent that contains it, under the same key."""
     parents = [
         (parent, key)
         for _, _, parent in walk(model)
         for key, child in own_children(parent).items()  # named_children would drop shared modules
         if child is old
     ]
-    if not parents:
-        raise UserError(
-            f"the layer `{name}` is the whole network; surgery needs a layer inside it", code="MIM-U005"
-        )
     for parent, key in parents:
         own_children(parent)[key] = new  # preserves the order of the children
 

@@ -71,7 +71,7 @@ def test_a_prospect_knows_geometries_and_is_pending() -> None:
     whole = planned_harvest(Nfm.model_validate(STAGE), graph, "stage small")
     assert [str(spatial.patch(h)) for h in spatial.layers] == ["1×3×3", "1×3×3", "1×3×5"]
     assert [str(whole.patch(h)) for h in whole.layers[:4]] == ["3×3×3", "4×3×3", "1×3×5", "8×1×1"]
-    assert (spatial.pending, spatial.digest) == (True, None)
+    assert spatial.digest is None
     assert str(spatial.layers[1]) == "`grouped` (conv 8×4×3×3)"
 
 
@@ -125,7 +125,7 @@ def test_the_mean_of_networks_is_that_of_their_matrices(make: SimpleNamespace) -
 def test_means_of_pending_harvests_are_pending(make: SimpleNamespace) -> None:
     """One that is not measured leaves the layer open."""
     blank = Harvest("seed 1", "filters", (Harvested("a", "depthwise_conv", 0.0, DEPTHWISE),), spatial=True)
-    assert averaged([harvest(make, 0, "a"), blank], origin="both").pending
+    assert averaged([harvest(make, 0, "a"), blank], origin="both").digest is None
 
 
 def test_means_of_other_networks_are_refused(make: SimpleNamespace) -> None:

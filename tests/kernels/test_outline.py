@@ -67,6 +67,6 @@ def test_layers_of_what_is_learned() -> None:
 
     assert [part.geometry.in_channels for part in deep] == [3, 8, 8]
     assert [part.depth for part in deep] == [0.0, 0.5, 1.0]
-    assert planned_harvest(ConvRfm(), CIFAR, "here").pending
+    assert planned_harvest(ConvRfm(), CIFAR, "here").digest is None
     with pytest.raises(UserError, check=lambda error: error.code == "MIM-K001"):
         planned_harvest(Cntk(), CIFAR, "here")

@@ -73,7 +73,7 @@ def test_a_statistic_of_a_plugin_is_planned_and_measured(network: nn.Module, plu
     spec = plugin.model_validate(HERE)
     model = ConvMixer(dim=8, depth=1, kernel_size=3, patch_size=2)
     planned = TrainedSource(name="stage here", model=model, shape=ImageShape(1, 8, 8, 10)).available(spec)
-    assert planned.pending
+    assert planned.digest is None
     assert "blocks.0.spatial" in [layer.layer for layer in planned.layers]
     measured = TrainedSource(name="here", module=network).measure(spec)
     single = TrainedSource(name="here", module=network).measure(Nfm.model_validate(HERE))

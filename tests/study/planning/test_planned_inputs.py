@@ -26,7 +26,7 @@ def test_planned_inputs_know_the_layers_a_rule_asks_for() -> None:
     (harvest,) = planned_inputs(recipe, recipe.arms["agop"]).values()
 
     assert [layer.layer for layer in harvest.layers] == ["blocks.0.spatial", "blocks.1.spatial"]
-    assert harvest.pending
+    assert harvest.digest is None
     assert harvest.origin == "stage one"
 
 
@@ -73,7 +73,7 @@ def test_a_checkpoint_is_compared_before_anything_is_trained(tmp_path: Path) -> 
     state = build(same, in_channels=1, num_classes=10, seed=0).state_dict()
     save_file(state, path)
     (harvest,) = planned_inputs(recipe, recipe.arms["mine"]).values()
-    assert harvest.pending
+    assert harvest.digest is None
 
     save_file({**state, "blocks.1.spatial.weight": torch.full((8, 1, 3, 3), torch.nan)}, path)
     with pytest.raises(RecipeError, match=r"NaN or infinity in `blocks\.1\.spatial\.weight` \(8×1×3×3\)"):

@@ -140,7 +140,7 @@ def test_trials_are_where_a_network_may_begin_too(study: Path) -> None:
     (found,) = planned_inputs(recipe, recipe.arms["a"]).values()
 
     assert found.origin == f"trial {study / 'convrfm' / 'seed-0'}"
-    assert not found.pending
+    assert found.digest is not None
     with pytest.raises(UserError, match=r"the trial there is FINISHED\).*learns features"):
         trial_source(study / "cntk" / "seed-0").available(recipe.arms["a"].init[0].covariance)
 
