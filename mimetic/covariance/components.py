@@ -25,7 +25,7 @@ from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
 from mimetic.covariance.harvest import Harvest, described, harvest_key
 from mimetic.covariance.store import load_harvest
 from mimetic.errors import UserError
-from mimetic.graph.site import Geometry, Site
+from mimetic.graph.site import Geometry, Site, shape_text
 
 _SPATIAL = ("conv", "depthwise_conv")
 
@@ -183,7 +183,7 @@ def _spatial(site: Site) -> Geometry:
     if geometry is not None and geometry.transposed and geometry.kernel_size:
         reason = "is a transposed convolution, whose filters interleave over the strides"
     elif geometry is not None and geometry.kernel_size:
-        reason = f"has a kernel of {'×'.join(map(str, geometry.kernel_size))}, a single pixel"
+        reason = f"has a kernel of {shape_text(geometry.kernel_size)}, a single pixel"
     else:
         reason = f"is a {site.kind} layer, without a kernel"
     raise UserError(

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.ambient import fixed_settings
+from mimetic.config.suggest import listed
 from mimetic.errors import RunError, UserError
 from mimetic.graph.names import canonical_buffers, canonical_modules, canonical_parameters
 from mimetic.initializers.resolved import Moments, Streams
-from mimetic.plans.declared import listing
 from mimetic.plans.entry import Action, Entry
 from mimetic.streams import generator
 from mimetic.threads import side_by_side
@@ -104,7 +104,7 @@ def _check_model(entries: Sequence[Entry], parameters: Mapping[str, nn.Parameter
     if wrong:
         raise UserError(
             f"the plan does not match the model: {len(wrong)} parameters are missing, new or of another "
-            f"shape: {listing(wrong, 5)}; make the plan from this model",
+            f"shape: {listed(wrong, 5)}; make the plan from this model",
             code="MIM-P030",
         )
     meta = next((name for name, parameter in parameters.items() if parameter.is_meta), None)

@@ -7,6 +7,7 @@ is an error. A rule that names neither declares a site wherever all the linear l
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from mimetic.config.suggest import listed
 from mimetic.errors import UserError
 from mimetic.graph.config import CompositeKind, Declared, DeclaredAttention, DeclaredMlp
 from mimetic.graph.matching import mismatch
@@ -84,12 +85,6 @@ def heads_of(graph: Graph, layer: str) -> int | None:
     prefix = f"{layer}." if layer else ""
     heads = {h for name, h in graph.heads.items() if name == layer or name.startswith(prefix)}
     return heads.pop() if len(heads) == 1 else None
-
-
-def listing(names: Sequence[str], shown: int = 8) -> str:
-    """List names, the first few and their number where there are more."""
-    text = ", ".join(f"`{name}`" for name in names[:shown])
-    return text if len(names) <= shown else f"{text} … ({len(names)} in all)"
 
 
 def linears_text(linears: Linears, shown: int = 8) -> str:
@@ -195,7 +190,7 @@ def _linear(layer: str, path: str, declared: Declared, owners: Mapping[str, Site
         what = "an attention" if isinstance(declared, DeclaredAttention) else "an MLP pair"
         raise UserError(
             f"`{name}` is declared as a linear layer of {what}, but {problem}; linear layers "
-            f"{f'below `{layer}`' if layer else 'in the model'}: {listing(below) if below else 'none'}",
+            f"{f'below `{layer}`' if layer else 'in the model'}: {listed(below, 8) if below else 'none'}",
             code="MIM-P004",
         )
     if not any(parameter.local == "weight" for parameter in site.parameters):

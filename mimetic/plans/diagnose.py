@@ -11,9 +11,10 @@ from itertools import permutations
 from typing import NamedTuple
 
 from mimetic.config.patterns import fullmatch
+from mimetic.config.suggest import listed
 from mimetic.graph.config import Declared
 from mimetic.graph.matching import mismatch
-from mimetic.graph.site import Graph, Site
+from mimetic.graph.site import Graph, Site, shape_text
 from mimetic.graph.structure import head_sizes
 from mimetic.plans.declared import (
     Linears,
@@ -22,7 +23,6 @@ from mimetic.plans.declared import (
     is_linear,
     linears_below,
     linears_text,
-    listing,
     widths,
 )
 from mimetic.plans.matching import applies_to
@@ -83,10 +83,10 @@ def _failed_condition(rule: Rule, graph: Graph, sites: Sequence[Site], start: st
         param = "weight" if rule.match.param is None else rule.match.param
         text = f"{start}: {len(fitting)} layers fit, but none has a parameter `{param}`"
         have = sorted({p.local for site in fitting for p in site.parameters})
-        return Message(text, f"their parameters are {listing(have)}", "MIM-P023")
+        return Message(text, f"their parameters are {listed(have, 8)}", "MIM-P023")
     if rule.match.layer is None:
         kinds = sorted({site.kind for site in (*graph.sites, *graph.composites)})
-        return Message(start, f"the model has layers of kind {listing(kinds)}", "MIM-P024")
+        return Message(start, f"the model has layers of kind {listed(kinds, 8)}", "MIM-P024")
     site, reason = reasons[0]
     text = f"{start}: {len(sites)} layers have a matching name, but of `{site.layer}`, {reason}"
     return Message(text, None, "MIM-P025")
@@ -97,17 +97,17 @@ def _similar_names(pattern: str, names: list[str], rule: Rule, graph: Graph) -> 
     plain = pattern.replace("\\.", ".").replace("\\d+", "0")
     inside = [name for name in names if name.startswith(f"{plain}.")]
     if inside:
-        return f"the whole name must match; below `{plain}` there are {listing(inside)}"
+        return f"the whole name must match; below `{plain}` there are {listed(inside, 8)}"
     known = names if rule.acts_on is not None else [*names, *graph.layers]
     close = get_close_matches(plain, known, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(f'`{name}`' for name in dict.fromkeys(close))}?"
-    return f"layers are named {listing(names)}" if names else "the model has no parameters"
+    return f"layers are named {listed(names, 8)}" if names else "the model has no parameters"
 
 
 def _declared_nowhere(rule: Rule, declared: Declared, graph: Graph) -> tuple[str, str | None]:
     """Say where a declaration would apply, when its rule matches no layer."""
-    missing = f"no layer has linear layers {listing(declared.layers)} below it"
+    missing = f"no layer has linear layers {listed(declared.layers, 8)} below it"
     if rule.match.layer is not None:
         text = f"no layer is named like `{rule.match.layer}`"
     elif rule.match.class_ is not None:
@@ -118,9 +118,8 @@ def _declared_nowhere(rule: Rule, declared: Declared, graph: Graph) -> tuple[str
     owners = {site.layer: site for site in graph.sites}
     places = [layer for layer in graph.classes if has_linears(declared, layer, owners)]
     classes = sorted({graph.classes[layer][0] for layer in places})
-    hint = (
-        f"linear layers {listing(declared.layers)} are below {listing(places)}, of class {listing(classes)}"
-    )
+    layers = f"linear layers {listed(declared.layers, 8)}"
+    hint = f"{layers} are below {listed(places, 8)}, of class {listed(classes, 8)}"
     return text, hint if places else missing
 
 
@@ -162,7 +161,7 @@ def _no_attention(graph: Graph) -> Finding:
 def _no_position(graph: Graph) -> Finding:
     parameters = [p for site in graph.sites if site.kind in {"other", "embedding"} for p in site.parameters]
     tables = [p for p in parameters if len(p.shape) == 2 or (len(p.shape) == 3 and p.shape[0] == 1)]  # noqa: PLR2004
-    shown = ", ".join(f"`{p.name}` {'×'.join(map(str, p.shape))}" for p in tables[:8])
+    shown = ", ".join(f"`{p.name}` {shape_text(p.shape)}" for p in tables[:8])
     found = f"parameters of such a shape: {shown}" if shown else "no parameter has such a shape"
     return "no position table was recognized in it", (
         f"position tables are recognized by names such as `pos_embed` and shapes (T, D) or (1, T, D); {found}"

@@ -11,11 +11,11 @@ from mimetic.ambient import fixed_settings
 from mimetic.collector import paused_collector
 from mimetic.config.address import MAIN, ConfigPath
 from mimetic.config.errors import Issue, RecipeError
+from mimetic.config.suggest import listed
 from mimetic.covariance.context import NO_HARVESTS, Context, Harvests
 from mimetic.errors import UserError
 from mimetic.graph.site import Graph, Parameter, Site
 from mimetic.plans.choose import filled_parameters, resolve_init
-from mimetic.plans.declared import listing
 from mimetic.plans.diagnose import Message, explain_no_match
 from mimetic.plans.entry import Action, Entry
 from mimetic.plans.matching import Matching, match_rules
@@ -143,12 +143,12 @@ def _check_rules(matching: Matching) -> Iterator[tuple[int, Message]]:
         elif index not in matching.winners:
             yield index, explain_no_match(rule, matching.graph, matching.declared.get(index, ()))
         elif not layers:
-            names = listing([matching.rules[i].id for i in sorted(matching.winners[index])])
+            names = listed([matching.rules[i].id for i in sorted(matching.winners[index])], 8)
             text = f"rule `{rule.id}` never applies: everything it matches is claimed earlier by {names}"
             hint = "move it further up or narrow the earlier rule: the first match wins"
             yield index, Message(text, hint, "MIM-P011")
         elif rule.expect is not None and rule.expect != len(layers):
-            shown = listing(sorted(layers))
+            shown = listed(sorted(layers), 8)
             text = f"rule `{rule.id}` expects {rule.expect} layers and claims {len(layers)}: {shown}"
             yield index, Message(text, None, "MIM-P012")
         else:
@@ -174,7 +174,7 @@ def _check_unmatched(arm: Arm, matching: Matching, at: ConfigPath) -> Iterator[I
     names = [p.name for site in matching.graph.sites for p in site.parameters]
     left = [name for name in names if name not in matching.owners]
     if left and arm.unmatched == "error":
-        text = f"no rule matches {len(left)} parameters: {listing(left)}"
+        text = f"no rule matches {len(left)} parameters: {listed(left, 8)}"
         hint = "add rules for them (`init: keep` leaves a parameter as it is), or set `unmatched: keep`"
         yield at.issue(text, "unmatched", hint=hint, code="MIM-P013")
 
