@@ -14,13 +14,17 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.pop(
+    "PYTHONDONTWRITEBYTECODE", None
+)  # the processes that tests start would compile everything again
 
 import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-settings.register_profile("mimetic", deadline=None, max_examples=50, derandomize=True)
-settings.load_profile("mimetic")
+settings.register_profile("quick", deadline=None, max_examples=20, derandomize=True)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=100)
+settings.load_profile("quick")  # `--hypothesis-profile thorough` in .ci/run
 
 # A shell starts what runs in the background deaf to Ctrl-C, and what tests start and interrupt would be, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -50,12 +54,13 @@ class InThisProcess:
 
 @pytest.fixture(scope="session")
 def in_this_process() -> Callable[[], AbstractContextManager[None]]:
-    """Return what makes studies train in this process for a while, whatever executor they ask for."""
+    """Return what makes studies train in this process for a while, without pictures or workers."""
 
     @contextmanager
     def executing() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("mimetic.study.study.pick_executor", lambda *_, **__: InThisProcess())
+            patch.setattr("mimetic.study.trials.trial.draw_pictures", lambda *_: [])
             yield
 
     return executing

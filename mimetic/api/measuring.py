@@ -154,7 +154,7 @@ def statistics() -> dict[str, type[CovarianceSource]]:
     }
 
 
-def section(statistic: str, options: Mapping[str, Any]) -> CovarianceSource:
+def section(statistic: str, options: Mapping[str, object]) -> CovarianceSource:
     """Return the section of a recipe that a statistic and its options mean.
 
     Raises:
@@ -178,7 +178,7 @@ def section(statistic: str, options: Mapping[str, Any]) -> CovarianceSource:
     return validated(kind, given, f"harvest: the options of `{statistic}`")
 
 
-def validated(kind: type[Kind], options: Mapping[str, Any], what: str) -> Kind:
+def validated(kind: type[Kind], options: Mapping[str, object], what: str) -> Kind:
     """Return a section with options and, where it has a `from`, the network given in memory.
 
     Raises:

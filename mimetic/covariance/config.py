@@ -55,7 +55,7 @@ class Width(Section):
         return self.start + self.linear * depth + 0.5 * self.quadratic * depth * depth
 
 
-def _constant(value: Any) -> Any:
+def _constant(value: object) -> object:
     """Let a plain number stand for the same width at every depth."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return {"start": value, "linear": 0.0, "quadratic": 0.0}
@@ -187,7 +187,7 @@ class Lsuv(Scale, type="lsuv", finish="mimetic.initializers.lsuv:lsuv"):
     images: Count = Field(256, description="Training images the outputs are measured on.")
 
 
-def expand_gain(value: Any) -> Any:
+def expand_gain(value: object) -> object:
     """Let a plain number, or a map without `type`, stand for `{type: gain}`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return {"type": "gain", "gain": value}

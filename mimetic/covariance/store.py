@@ -31,7 +31,7 @@ _KEY = "mimetic"
 
 
 def save(
-    path: Path, covariances: Mapping[str, Covariance], *, about: Mapping[str, Any] | None = None
+    path: Path, covariances: Mapping[str, Covariance], *, about: Mapping[str, object] | None = None
 ) -> None:
     """Write covariances by layer name, in full or not at all.
 
@@ -75,7 +75,7 @@ def load(path: Path) -> dict[str, Covariance]:
         return {name: _read(path, name, about, opened.get_tensor(name)) for name, about in layers.items()}
 
 
-def save_harvest(path: Path, harvest: Harvest, *, about: Mapping[str, Any] | None = None) -> None:
+def save_harvest(path: Path, harvest: Harvest, *, about: Mapping[str, object] | None = None) -> None:
     """Write a harvest, its layers' kinds, depths and geometries included, in full or not at all.
 
     Args:
@@ -193,7 +193,7 @@ def describe(path: Path) -> dict[str, Any]:
     return dict(header)
 
 
-def _described(cov: Covariance) -> dict[str, Any]:
+def _described(cov: Covariance) -> dict[str, object]:
     return {
         "channels": cov.patch.channels,
         "kernel_size": list(cov.patch.kernel_size),

@@ -99,7 +99,7 @@ def _make(
         ) from error
 
 
-def check_arguments(model: str, arguments: Mapping[str, Any]) -> None:
+def check_arguments(model: str, arguments: Mapping[str, object]) -> None:
     """Refuse arguments by which a constructor would reach outside: weights, paths, URLs, configurations.
 
     A recipe may come from a stranger. Refuses the section's own keys, too.
@@ -128,7 +128,7 @@ def check_arguments(model: str, arguments: Mapping[str, Any]) -> None:
         )
 
 
-def _reaches_outside(name: str, value: Any) -> bool:
+def _reaches_outside(name: str, value: object) -> bool:
     """Return whether an argument, or an entry of it, names something outside the model."""
     words = set(name.lower().replace("drop_path", "drop").split("_"))  # the rate of stochastic depth
     if words & _OUTSIDE:

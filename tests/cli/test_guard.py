@@ -76,7 +76,9 @@ def test_developers_see_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(CliRunner().invoke(app, []).exception, UserError)
 
 
-@pytest.mark.parametrize("words", [["ls"], ["schema"], ["plan", "RECIPE", "--all"]])
+@pytest.mark.parametrize(
+    "words", [["ls"], ["schema"], pytest.param(["plan", "RECIPE", "--all"], marks=pytest.mark.slow)]
+)
 def test_a_reader_that_goes_away_is_no_failure(words: list[str], tiny: Path, surroundings: Variables) -> None:
     """`mimetic ls | head -0` exits with 0 and says nothing."""
     reader, writer = os.pipe()

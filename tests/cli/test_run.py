@@ -62,11 +62,12 @@ def wait_for(condition: Any, *, seconds: float = 90) -> None:
         time.sleep(0.1)
 
 
-def test_offline(tiny: Path, process: Process, tmp_path: Path) -> None:
+def test_offline(tiny: Path, call: Call, tmp_path: Path, in_this_process: Any) -> None:
     """Exit code 0; the table on stdout, progress on stderr, journals on the disk, and no store."""
     root = tmp_path / "runs"
-    done = process("run", tiny, "--root", root, "--offline", "--workers", "1")
-    assert done.returncode == 0, done.stderr
+    with in_this_process():
+        done = call("run", tiny, "--root", root, "--offline", "--workers", "1")
+    assert done.exit_code == 0, done.stderr
     (folder,) = (root / "studies" / "tiny").iterdir()
     assert [line.split()[0] for line in done.stdout.splitlines() if line.strip()][2:] == [
         "default",
@@ -81,6 +82,22 @@ def test_offline(tiny: Path, process: Process, tmp_path: Path) -> None:
     assert not (root / "mlflow.db").exists()
 
 
+def test_interrupted(tiny: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C: exit 130, the comparison of what there is, and the way on."""
+
+    class Interrupted:
+        def run(self, _waves: object, tick: Callable[[], None]) -> None:
+            tick()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("mimetic.study.study.pick_executor", lambda *_, **__: Interrupted())
+    result = call("run", tiny, "--root", tmp_path / "runs", "--offline", "--set", "train.epochs=9")
+    assert result.exit_code == 130, result.output
+    given = "--set train.epochs=9 --offline"
+    assert f"continue mimetic run {tiny} {given} --root {tmp_path / 'runs'} --resume" in result.stdout
+
+
+@pytest.mark.slow
 def test_tracked_interrupted_and_resumed(
     tiny: Path, call: Call, surroundings: Variables, tmp_path: Path, empty_store: Callable[[Path], Path]
 ) -> None:
@@ -225,10 +242,11 @@ def test_a_store_nobody_knows(
     assert not (tmp_path / "runs" / "studies").exists()
 
 
-def test_a_run_that_failed(tiny: Path, call: Call, tmp_path: Path) -> None:
+def test_a_run_that_failed(tiny: Path, call: Call, tmp_path: Path, in_this_process: Any) -> None:
     """Exit code 1 where training diverges; the reason and the way on are shown."""
     words = ["--workers", "1", "--set", "train.optimizer={type: sgd, lr: 1e30}"]
-    result = call("run", tiny, "--root", tmp_path / "runs", "--offline", *words)
+    with in_this_process():
+        result = call("run", tiny, "--root", tmp_path / "runs", "--offline", *words)
     assert result.exit_code == 1
     assert "FAILED" in result.stderr
     assert "continue mimetic run " in result.stdout

@@ -80,31 +80,32 @@ def test_plugin(tmp_path: Path) -> None:
     ], done.stderr
 
 
-@pytest.mark.parametrize(
-    ("ends", "message"),
-    [
-        (
-            "'opn'",
-            (
-                "ends: expected one of `flat`, `open` or a list, found the text 'opn' [MIM-R004]\n"
-                "    hint: did you mean `open`?"
-            ),
-        ),
-        ("5", "ends: expected one of `flat`, `open` or a list, found 5 [MIM-R004]\n    hint: write `[5]`"),
-        ("[1, 'x']", "ends[1]: expected a whole number, found the text 'x' [MIM-R004]"),
-        ("{'a': 1}", "ends: expected one of `flat`, `open` or a list, found a map [MIM-R004]"),
-    ],
-)
-def test_several_forms(tmp_path: Path, ends: str, message: str) -> None:
+FORMS = {
+    "'opn'": (
+        "expected one of `flat`, `open` or a list, found the text 'opn' [MIM-R004]\n"
+        "    hint: did you mean `open`?"
+    ),
+    "5": "expected one of `flat`, `open` or a list, found 5 [MIM-R004]\n    hint: write `[5]`",
+    "[1, 'x']": "expected a whole number, found the text 'x' [MIM-R004]",
+    "{'a': 1}": "expected one of `flat`, `open` or a list, found a map [MIM-R004]",
+}
+
+
+def test_several_forms(tmp_path: Path) -> None:
     """Where a value may have several forms, one message tells which, or what is amiss in one."""
     install(tmp_path, PLUGIN)
     done = run(
         tmp_path,
-        "from mimetic import load, RecipeError\nfrom mimetic.recipe.json_schema import json_schema\n"
-        f"try: load({{'init': [{{'match': 'a', 'init': {{'type': 'ramp', 'ends': {ends}}}}}]}})\n"
-        "except RecipeError as e: print(e)\n",
+        "from mimetic import load, RecipeError\n"
+        f"for ends in [{', '.join(FORMS)}]:\n"
+        "    try: load({'init': [{'match': 'a', 'init': {'type': 'ramp', 'ends': ends}}]})\n"
+        "    except RecipeError as e: print(e)\n",
     )
-    assert done.stdout == f"init.rule-1.init.{message}\n", done.stderr
+    places = ["ends", "ends", "ends[1]", "ends"]
+    expected = [
+        f"init.rule-1.init.{at}: {message}\n" for at, message in zip(places, FORMS.values(), strict=True)
+    ]
+    assert done.stdout == "".join(expected), done.stderr
 
 
 PLUGGED = """
@@ -118,31 +119,22 @@ class Shear(Augmentation, type="shear"): pass
 """
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
+def test_plugins_add_to_sections_defined_before_them(tmp_path: Path) -> None:
+    """A type is read wherever its family stands, also below sections of ours that come first."""
+    install(tmp_path, PLUGGED)
+    measured = {"type": "nfm", "from": {"checkpoint": "a.pt", "model": "plugged"}}
+    sources = [
         {"model": "plugged"},
         {"train": {"optimizer": {"type": "lion", "lr": 1.0}}},
         {"data": {"type": "digits", "augment": ["shear"]}},
-        {
-            "init": [
-                {
-                    "match": "a",
-                    "covariance": {"type": "nfm", "from": {"checkpoint": "a.pt", "model": "plugged"}},
-                }
-            ]
-        },
-    ],
-)
-def test_plugins_add_to_sections_defined_before_them(tmp_path: Path, source: dict[str, object]) -> None:
-    """A type is read wherever its family stands, also below sections of ours that come first."""
-    install(tmp_path, PLUGGED)
+        {"init": [{"match": "a", "covariance": measured}]},
+    ]
     done = run(
         tmp_path,
-        f"from mimetic.recipe.load import load, loads\nfrom mimetic.recipe.dump import resolved\n"
-        f"x = load({source!r})\nprint(loads(resolved(x)) == x)",
+        "from mimetic.recipe.load import load, loads\nfrom mimetic.recipe.dump import resolved\n"
+        f"for x in map(load, {sources!r}): print(loads(resolved(x)) == x)",
     )
-    assert done.stdout == "True\n", done.stderr
+    assert done.stdout == "True\n" * 4, done.stderr
 
 
 BROKEN = {
@@ -182,6 +174,7 @@ print(model[0].weight.unique().tolist())
 """.replace("'match': '0', 'param': 'weight'", "'match': {'layer': '0', 'param': 'weight'}")
 
 
+@pytest.mark.slow  # tests/plugin has one such order among the fast tests
 @pytest.mark.parametrize(
     "first",
     [
@@ -197,16 +190,6 @@ def test_plugins_load_in_any_order(tmp_path: Path, first: str) -> None:
     install(tmp_path, INITIALIZER)
     done = run(tmp_path, f"{first}\n{RAMPED}")
     assert done.stdout == "[3.0]\n", done.stderr
-
-
-def test_plugins_on_the_command_line(tmp_path: Path) -> None:
-    """`mimetic ls` and `mimetic validate` know the components of plug-ins."""
-    install(tmp_path, INITIALIZER)
-    recipe = tmp_path / "r.yaml"
-    recipe.write_text("recipe: 1\ninit: [{match: a, init: ramp}]\n", encoding="utf-8")
-    script = f"from mimetic.cli import main; sys.argv = ['mimetic', 'validate', {str(recipe)!r}]; main()"
-    done = run(tmp_path, script)
-    assert done.returncode == 0, done.stderr
 
 
 def test_components_defined_after_the_first_load() -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mimetic.covariance.closed_form import closed_form, closed_form_matrix
@@ -146,7 +146,6 @@ def test_even_side_is_finite_and_symmetric() -> None:
     assert torch.equal(matrix, matrix.T)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 6), WIDTHS, PADDINGS, st.sampled_from(["variance", "std"]))
 def test_blocks_equal_the_scalar_formula(side: int, width: float, padding: str, convention: str) -> None:
     """The vectorized construction is the scalar formula to 1e-12, wherever it is evaluated."""
@@ -154,7 +153,6 @@ def test_blocks_equal_the_scalar_formula(side: int, width: float, padding: str, 
     np.testing.assert_allclose(scalar_formula(side, width, padding, convention), matrix, rtol=0, atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 9), st.floats(0.02, 5.0), PADDINGS)
 def test_standard_deviation_is_the_squared_variance(side: int, width: float, padding: str) -> None:
     """Width s as a standard deviation is exactly width s² as a variance."""
@@ -163,7 +161,6 @@ def test_standard_deviation_is_the_squared_variance(side: int, width: float, pad
     assert torch.equal(variance, std)
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.integers(1, 6), min_size=1, max_size=3), WIDTHS, PADDINGS, st.sampled_from(["abs", "clip"])
 )

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance, measured
@@ -18,7 +18,6 @@ def random_covariance(rank: int, channels: int, kernel: tuple[int, ...], seed: i
     return Covariance(torch.randn(rank, patch.size, generator=stream, dtype=torch.float64), patch)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 3), st.integers(1, 3), st.integers(0, 10**6))
 def test_moments_equal_those_of_the_dense_matrix(rank: int, channels: int, side: int, seed: int) -> None:
     """Trace, spectrum and effective count from the factor are those of FᵀF, which is PSD."""

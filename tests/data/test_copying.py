@@ -1,7 +1,7 @@
 """Strings to be copied."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mimetic.data.config import Copying
@@ -9,7 +9,6 @@ from mimetic.data.dataset import IGNORED, Tokens
 from mimetic.data.load import describe_dataset, load_dataset
 
 
-@settings(max_examples=25)
 @given(st.integers(1, 5), st.integers(0, 4), st.integers(1, 6))
 def test_what_is_asked_is_the_string(shortest: int, more: int, letters: int) -> None:
     """Sequences read begin, string, separator, string, end …; the copy's letters alone are asked for."""

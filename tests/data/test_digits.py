@@ -44,6 +44,7 @@ def test_division_is_fixed() -> None:
     assert (first.train.pixels_NCHW.min(), first.train.pixels_NCHW.max()) == (0, 255)
 
 
+@pytest.mark.slow
 def test_scikit_learn_is_not_imported() -> None:
     """The file is read without importing scikit-learn or torchvision."""
     script = (

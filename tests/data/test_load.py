@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mimetic.data.config import Digits, ImageData, Synthetic
@@ -22,7 +22,6 @@ SMALL = Synthetic(shape=(1, 4), count=60, classes=3)
 
 
 @given(st.integers(1, 30), st.integers(0, 30), st.integers(0, 5))
-@settings(max_examples=25)
 def test_splits_never_meet(train_size: int, val_size: int, split_seed: int) -> None:
     """Subsets have the sizes asked for, and training, validation and test images are disjoint."""
     asked = {"train_size": train_size, "val_size": val_size, "test_size": 7, "split_seed": split_seed}

@@ -116,7 +116,7 @@ def calls(draw: st.DrawFn) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
 
 
 @given(calls())
-@settings(max_examples=400)
+@settings(max_examples=4 * settings.default.max_examples)
 def test_rules_have_torchs_shape(call: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> None:
     """Where a rule answers, torch's own result has that shape; where torch refuses, no rule answers."""
     function, arguments, options = call
@@ -184,6 +184,7 @@ def test_what_no_rule_knows_is_left_to_torch(
     assert answer(function, arguments, options) is NotImplemented
 
 
+@pytest.mark.slow
 def test_planning_needs_none_of_torchs_own_rules() -> None:
     """They load SymPy, which takes longer than all else a plan of a small network does."""
     program = (

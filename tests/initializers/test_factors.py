@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -19,7 +19,6 @@ def target(rows: int, columns: int, seed: int = 0) -> Tensor:
     return NearIdentity(0.7, 0.7, "uniform").sample(rows, columns, generator(seed))
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     rows=st.integers(1, 40),
     columns=st.integers(1, 40),

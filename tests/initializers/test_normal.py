@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor, nn
 
@@ -27,7 +27,6 @@ def check(count: int, ours: Fill, theirs: Fill) -> None:
         assert torch.equal(expected, found)
 
 
-@settings(deadline=None, max_examples=30)
 @given(count=st.integers(0, 200), mean=st.sampled_from([0.0, 1.5]), std=st.sampled_from([0.02, 0.3]))
 def test_normal_values_are_those_of_torch(count: int, mean: float, std: float) -> None:
     """Whatever the length: below sixteen, a multiple of it, and with a rest."""

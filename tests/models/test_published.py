@@ -21,7 +21,7 @@ TIMM = [
 SPECS = [*(Torchvision(name=name) for name in TORCHVISION), *(Timm(name=name) for name in TIMM)]
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.type}:{spec.name}")
 def test_meta_models(spec: Torchvision | Timm, channels: int) -> None:
     """Every family is built on the meta device, for color and for grey images, and classifies there."""

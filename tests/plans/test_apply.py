@@ -97,6 +97,7 @@ def test_golden_digests() -> None:
     assert applied(1) == ["b38423b5b9a8e266", "766412a528698d68", "d09211d8cf7be646", "8d8f103688a3017f"]
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_weights() -> None:
     """Nothing of the process enters the draw, its hash seed included."""
     lines = ("import sys", "sys.path.insert(0, sys.argv[1])", "from tests.plans.test_apply import applied")

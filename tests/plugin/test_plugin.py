@@ -55,8 +55,8 @@ def test_a_component_takes_two_product_files() -> None:
 @pytest.mark.parametrize(
     "first",
     [
-        "",
         "import mimetic_example.initializers",
+        pytest.param("", marks=pytest.mark.slow),  # as in test_example_of_use
         pytest.param("import mimetic_example.config", marks=pytest.mark.slow),
         pytest.param("import mimetic.initializers.univariate", marks=pytest.mark.slow),
         pytest.param("import mimetic.recipe.load", marks=pytest.mark.slow),
@@ -83,17 +83,28 @@ def test_example_of_use() -> None:
 
 
 def test_command_line(tmp_path: Path) -> None:
-    """Validated without torch, listed, completed by the schema, and planned."""
+    """Validated, listed and completed by the schema without torch, and planned."""
     recipe = str(HERE / "recipe.yaml")
-    light = "import sys; from mimetic.cli import main; sys.argv[1:] = ['validate', sys.argv[1]]\n"
-    light += "try: main()\nexcept SystemExit as end: assert not end.code\nprint('torch' in sys.modules)"
-    assert python("-c", light, recipe).splitlines()[-1] == "False"
-    schema = json.loads(python("-m", "mimetic", "schema"))
-    for family, name in TYPES.items():
-        assert name in python("-m", "mimetic", "ls", family)
-        assert f'"{name}"' in json.dumps(schema)
-    plan = python("-m", "mimetic", "plan", recipe, "--arm", "plugin", cwd=tmp_path)
-    assert "laplace" in plan
+    lists = [["ls", family] for family in TYPES]
+    verbs = [["validate", recipe], ["schema"], *lists, ["plan", recipe, "--arm", "plugin"]]
+    code = f"""
+import json, sys
+from typer.testing import CliRunner
+from mimetic.cli import app
+print(json.dumps([
+    (result.exit_code, result.output, "torch" in sys.modules)
+    for words in {verbs!r}
+    for result in [CliRunner().invoke(app, words)]
+]))
+"""
+    codes, outputs, heavy = zip(*json.loads(python("-c", code, cwd=tmp_path)), strict=True)
+    assert codes == (0,) * len(verbs), outputs
+    assert heavy == (*(False,) * (len(verbs) - 1), True)
+    _, schema, *listed, planned = outputs
+    for name, listing in zip(TYPES.values(), listed, strict=True):
+        assert name in listing
+        assert f'"{name}"' in json.dumps(json.loads(schema))
+    assert "laplace" in planned
 
 
 @pytest.mark.parametrize("executor", [pytest.param("pool", marks=pytest.mark.slow), "inline"])
@@ -108,6 +119,7 @@ def test_study(tmp_path: Path, executor: str) -> None:
     assert [end["status"] for end in ends] == ["FINISHED", "FINISHED"], ends
 
 
+@pytest.mark.slow
 def test_statistics() -> None:
     """The statistical tests of registered components test the plug-in's without an edit."""
     out = python(

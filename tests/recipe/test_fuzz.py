@@ -251,21 +251,21 @@ OVERRIDES = st.lists(
 
 
 @given(texts(), OVERRIDES)
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 def test_texts(text: str, overrides: list[str]) -> None:
     """Texts near a recipe are read or refused."""
     judge(text, overrides)
 
 
 @given(st.text(max_size=80))
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 def test_any_text(text: str) -> None:
     """Any text is read or refused."""
     judge(text, [])
 
 
 @given(mutants(), OVERRIDES)
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 def test_structures(tree: dict[str, Any], overrides: list[str]) -> None:
     """Recipes with wrong values, keys and forms are read or refused."""
     judge(tree, overrides)

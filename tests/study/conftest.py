@@ -1,6 +1,18 @@
 """Recipes whose trials take a second: a plain one, and two whose arm begins from a stage."""
 
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_pictures() -> Iterator[None]:
+    """Draw no pictures in this process: they cost ten times as much as these trials. Workers draw them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mimetic.study.trials.trial.draw_pictures", lambda *_: [])
+        yield
+
 
 PLAIN: dict[str, Any] = {
     "recipe": 1,

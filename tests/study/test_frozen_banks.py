@@ -66,7 +66,7 @@ def test_every_freezing_rewrite_is_here(kind: str) -> None:
     assert freezing == set(KINDS)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_bytes_stay(kind: str, precision: str, tmp_path: Path) -> None:
     """With weight decay and momentum, in full precision and under autocast; the rest learns."""

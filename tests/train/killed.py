@@ -26,7 +26,7 @@ def main(folder: Path) -> None:
     """Train twelve epochs, or what is left of them."""
     torch.set_num_threads(1)
     half = (0.5, 0.5, 0.5)
-    dataset = Dataset("noise", images(640), None, images(64), num_classes=2, mean=half, std=half, digest="")
+    dataset = Dataset("noise", images(320), None, images(64), num_classes=2, mean=half, std=half, digest="")
     with streams.keyed_global_rng(0):
         layers = [nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.GELU(), nn.Dropout(), nn.Flatten()]
         model = nn.Sequential(*layers, nn.Linear(576, 2))

@@ -47,7 +47,7 @@ class Map(dict[str, Any]):
         self.last = here if last is None else last
         self.spots: dict[str, NodePosition] = {}
 
-    def put(self, key: str, value: Any, spot: NodePosition) -> Self:
+    def put(self, key: str, value: object, spot: NodePosition) -> Self:
         """Set a value and its position."""
         self[key] = value
         self.spots[key] = spot
@@ -58,7 +58,7 @@ class Map(dict[str, Any]):
         for key, value in self.items():
             yield key, value, self.spots[key]
 
-    def put_all(self, entries: Iterable[tuple[str, Any, NodePosition]]) -> Self:
+    def put_all(self, entries: Iterable[tuple[str, object, NodePosition]]) -> Self:
         """Set several values and their positions, as `entries` yields them."""
         for key, value, spot in entries:
             self.put(key, value, spot)
@@ -83,7 +83,7 @@ class List(list[Any]):
         self.here = self.last = here
         self.spots: list[NodePosition] = []
 
-    def add(self, value: Any, spot: NodePosition) -> Self:
+    def add(self, value: object, spot: NodePosition) -> Self:
         """Append a value and its position."""
         self.append(value)
         self.spots.append(spot)
@@ -94,7 +94,7 @@ class List(list[Any]):
         return zip(self, self.spots, strict=True)
 
 
-def plain(node: Any) -> Any:
+def plain(node: object) -> Any:
     """Return ordinary dicts and lists of a tree."""
     if isinstance(node, Map):
         return {key: plain(value) for key, value in node.items()}
@@ -118,7 +118,7 @@ def wrapped(value: Mapping[Any, Any]) -> Map:
     return tree  # type: ignore[no-any-return]
 
 
-def _wrap(value: Any, spot: NodePosition, issues: list[Issue]) -> Any:
+def _wrap(value: object, spot: NodePosition, issues: list[Issue]) -> Any:
     if len(spot.path) > MAX_DEPTH:
         message = f"maps and lists are nested more than {MAX_DEPTH} deep"
         raise RecipeError([Issue(message, spot.path[:5], code="MIM-C010")])
@@ -159,7 +159,7 @@ def is_unicode(text: str) -> bool:
 
 
 def addressed(
-    node: Any, name: Callable[[tuple[Step, ...], int, Any], Step], at: NodePosition | None = None
+    node: object, name: Callable[[tuple[Step, ...], int, object], Step], at: NodePosition | None = None
 ) -> Any:
     """Return a tree whose paths name the entries of lists by `name(path of the list, index, entry)`."""
     if not isinstance(node, Map | List):
@@ -193,7 +193,7 @@ def reach(node: Any, path: Sequence[Step]) -> tuple[Any, NodePosition] | None:
     return node, spot
 
 
-def find(node: Any, path: Sequence[Step]) -> NodePosition | None:
+def find(node: object, path: Sequence[Step]) -> NodePosition | None:
     """Return the position of the value at a path; see `reach`."""
     found = reach(node, path)
     return None if found is None else found[1]
@@ -209,7 +209,7 @@ def _index(entries: List, step: Step) -> int | None:
 _LONGEST = 60
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Describe a value in a message: `the text '5'`, `0`, `true`, `a list`."""
     if value is None or isinstance(value, bool):
         return {None: "nothing (null)", True: "true", False: "false"}[value]

@@ -271,7 +271,7 @@ def _repair(fault: _Fault) -> str | None:
     return _scalar_repair(expected, value)
 
 
-def _scalar_repair(expected: str, value: Any) -> str | None:
+def _scalar_repair(expected: str, value: object) -> str | None:
     if expected.startswith("true"):
         word = meant_bool(str(value)) if isinstance(value, str | int) else None
         return None if word is None else f"write `{word}`"
@@ -296,7 +296,7 @@ def _own_issue(fault: _Fault) -> Issue:
     return Issue(context["message"], at.path, mark, context["hint"], code=context["code"])
 
 
-def _shifted(mark: FilePosition | None, text: Any, offset: int | None) -> FilePosition | None:
+def _shifted(mark: FilePosition | None, text: object, offset: int | None) -> FilePosition | None:
     """Move a position from the start of a text to one of its characters, if it is written on one line."""
     if mark is None or mark.text is None or offset is None or not isinstance(text, str):
         return mark

@@ -50,7 +50,7 @@ class SchemaNode:
             return "type"
         return None if self.section is None else self.section.shorthand
 
-    def chosen(self, value: Any) -> "SchemaNode":
+    def chosen(self, value: object) -> "SchemaNode":
         """Return the node of the section that a value's `type` chooses in the family."""
         if self.family is None:
             return self
@@ -68,7 +68,7 @@ class SchemaNode:
         return node_of(self.values) if field is None else node_of(field.annotation, *field.metadata)
 
 
-def type_of(value: Any) -> Any:
+def type_of(value: object) -> object:
     """Return the type a map or its shorthand names, or None."""
     return value.get("type") if isinstance(value, Map) else value if isinstance(value, str) else None
 

@@ -138,7 +138,10 @@ def test_intervals_exclude_zero_exactly_if_holm_rejects(arms: list[list[float]])
         assert found.high >= plain.high - 1e-9
 
 
-@pytest.mark.parametrize(("arms", "seeds"), [(2, 3), (12, 4), (24, 4)])
+@pytest.mark.parametrize(
+    ("arms", "seeds"),
+    [(2, 3), pytest.param(12, 4, marks=pytest.mark.slow), pytest.param(24, 4, marks=pytest.mark.slow)],
+)
 def test_false_verdicts_are_rare_if_all_arms_are_equal(arms: int, seeds: int) -> None:
     """In at most 5 % of studies any arm is better or worse, within three binomial standard errors.
 

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mimetic.study.executors.supervisor import send_line, start_worker
 
 PACKAGE = Path(__file__).parents[3] / "mimetic"
 
 
+@pytest.mark.slow
 def test_a_worker_ignores_the_current_folder(tmp_path: Path) -> None:
     """A folder full of modules named as what a worker imports runs none of them."""
     for name in ("regex", "torch", "pydantic", "yaml", "safetensors", "mimetic", "timm", "site_hook"):

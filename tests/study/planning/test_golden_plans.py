@@ -17,6 +17,14 @@ from mimetic.study.planning.arms import plan_recipe
 ROOT = Path(__file__).parents[3]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
 GOLDEN = Path(__file__).parent / "golden"
+SLOW = {
+    "papers/2301.11360/kernels-cifar10.yaml",
+    "papers/2301.11360/table1-cifar100.yaml",
+    "papers/2301.11360/table1-fashion-mnist.yaml",
+    "papers/2301.11360/table1-svhn.yaml",
+    "papers/2311.18823/vit-cifar100.yaml",
+}
+"""Recipes that take seconds to resolve and have a sibling that shows the same."""
 
 
 def text(plans: dict[str, Plan]) -> str:
@@ -50,11 +58,17 @@ def test_there_are_recipes() -> None:
     assert len(RECIPES) >= 2
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.relative_to(ROOT / "recipes").as_posix())
-def test_recipe_resolves_to_its_golden_plan(path: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in (path.relative_to(ROOT / "recipes").as_posix() for path in RECIPES)
+    ],
+)
+def test_recipe_resolves_to_its_golden_plan(name: str) -> None:
     """Arms, rules, arguments, expected deviations, seeds and freezing are those recorded."""
-    golden = GOLDEN / path.relative_to(ROOT / "recipes").with_suffix(".txt")
-    recipe = load(path)
+    golden = (GOLDEN / name).with_suffix(".txt")
+    recipe = load(ROOT / "recipes" / name)
     found = plan_recipe(recipe, to_run=True)
     actual = text(found.plans) + learners(recipe, found.learners)
     if os.environ.get("MIMETIC_RECORD"):

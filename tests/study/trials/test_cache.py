@@ -135,6 +135,7 @@ def test_a_saved_recipe_is_the_same_recipe(study: Path) -> None:
     assert read_recipe(study) == recipe
 
 
+@pytest.mark.slow
 def test_a_worker_does_not_read_yaml(study: Path) -> None:
     """It validates the arm as data; the machinery of recipes is not even imported."""
     code = (
