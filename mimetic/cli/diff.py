@@ -52,7 +52,7 @@ def _plan(text: str, *, model: str | None, root: Path, allow_code: bool) -> "tup
     """Return the arm that `RECIPE#ARM` names, and its plan."""
     from mimetic.recipe.load import load
 
-    path, _, arm = text.partition("#")
+    path, _, arm = (text, "", "") if Path(text).is_file() or "#" not in text else text.rpartition("#")
     recipe = load(path)
     if not arm and len(recipe.arms) > 1:
         names = ", ".join(f"{path}#{name}" for name in recipe.arms)

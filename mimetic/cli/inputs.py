@@ -1,5 +1,6 @@
 """Find what a verb works on: the plans of a recipe, the folder of a study."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +9,7 @@ import typer
 from mimetic.cli.console import echo
 from mimetic.config.suggest import did_you_mean
 from mimetic.errors import UserError
+from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from mimetic.plans.plan import Plan
@@ -36,6 +38,12 @@ def load_recipe(path: Path, overrides: list[str] | None) -> "Recipe":
     for note in recipe.notes:
         echo(f"note: {note}", err=True)
     return recipe
+
+
+def command_line(*words: str, root: Path) -> str:
+    """Return a command line to copy; it names the folder of the runs where that is not the default."""
+    place = () if root == DEFAULT_ROOT else ("--root", str(root))
+    return shlex.join(("mimetic", *words, *place))
 
 
 def planned(

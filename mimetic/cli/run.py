@@ -1,6 +1,5 @@
 """`mimetic run`: train every arm on every seed, and compare."""
 
-import shlex
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from mimetic.cli.console import (
     example,
     print_comparison,
 )
-from mimetic.cli.inputs import load_recipe
+from mimetic.cli.inputs import command_line, load_recipe
 from mimetic.errors import UserError
 from mimetic.study.layout import DEFAULT_ROOT
 
@@ -107,13 +106,13 @@ def run(
     print_comparison(out, result.comparison)
     out.print(f"study    {result.folder}", soft_wrap=True)
     if result.link is not None:
-        out.print(f"look     {_command('ui', root=root)}   then   {result.link}", soft_wrap=True)
+        out.print(f"look     {command_line('ui', root=root)}   then   {result.link}", soft_wrap=True)
     if not result.complete:
         options = {"--workers": workers, "--device": device, "--address": address}
         words = [word for text in overrides or () for word in ("--set", text)]
         words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
         words += [name for name, on in (("--offline", offline), ("--allow-code", allow_code)) if on]
-        again = _command("run", str(recipe), *words, root=root)
+        again = command_line("run", str(recipe), *words, root=root)
         out.print(f"continue {launcher()}{again} --resume", soft_wrap=True)
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -131,12 +130,6 @@ def _print_profiles(out: "Console", folder: Path) -> None:
     for summary in summaries:
         out.print(summary.read_text(encoding="utf-8"), soft_wrap=True)
         out.print(f"trace    {summary.with_name(TRACE)}", soft_wrap=True)
-
-
-def _command(*words: str, root: Path) -> str:
-    """Return a command line to copy; it names the folder of the runs where that is not the default."""
-    place = () if root == DEFAULT_ROOT else ("--root", str(root))
-    return shlex.join(("mimetic", *words, *place))
 
 
 def _check_root(root: Path) -> None:

@@ -1,7 +1,7 @@
 """`mimetic sync`: copy journals into the tracking store."""
 
 from mimetic.cli.console import Root, console, example, pluralize
-from mimetic.cli.inputs import StudyName, find_study, no_study
+from mimetic.cli.inputs import StudyName, command_line, find_study, no_study
 from mimetic.study.layout import DEFAULT_ROOT, studies
 
 EPILOG = example(
@@ -31,4 +31,4 @@ def sync(study: StudyName = None, root: Root = DEFAULT_ROOT) -> None:
         ended = list(result.statuses.values())
         statuses = ", ".join(f"{ended.count(status)} {status}" for status in sorted(set(ended)))
         out.print(f"{folder}: {pluralize(len(ended), 'trial')}, {statuses}", soft_wrap=True)
-        out.print(f"look     mimetic ui   then   {result.link}", soft_wrap=True)
+        out.print(f"look     {command_line('ui', root=root)}   then   {result.link}", soft_wrap=True)

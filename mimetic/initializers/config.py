@@ -162,6 +162,22 @@ class KaimingNormal(_Kaiming, type="kaiming_normal", impl="mimetic.initializers.
     """Draw from N(0, gain² / fan) (He et al., arXiv 1502.01852)."""
 
 
+class GlorotUniform(XavierUniform, type="glorot_uniform"):
+    """Another name of `xavier_uniform` (Glorot and Bengio, 2010)."""
+
+
+class GlorotNormal(XavierNormal, type="glorot_normal"):
+    """Another name of `xavier_normal` (Glorot and Bengio, 2010)."""
+
+
+class HeUniform(KaimingUniform, type="he_uniform"):
+    """Another name of `kaiming_uniform` (He et al., arXiv 1502.01852)."""
+
+
+class HeNormal(KaimingNormal, type="he_normal"):
+    """Another name of `kaiming_normal` (He et al., arXiv 1502.01852)."""
+
+
 class Orthogonal(_ByFans, type="orthogonal", impl="mimetic.initializers.univariate:orthogonal"):
     """Draw a (semi-)orthogonal matrix (Saxe et al., arXiv 1312.6120)."""
 

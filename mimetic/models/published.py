@@ -72,7 +72,8 @@ def torchvision(spec: Torchvision, request: Request) -> nn.Module:
 def timm(spec: Timm, request: Request) -> nn.Module:
     """Build a model of timm; it returns logits (N, classes)."""
     library = import_library("timm")
-    _check_name(spec.name, library.list_models(), "timm", "timm.list_models()")
+    known = library.list_pretrained() if "." in spec.name else library.list_models()
+    _check_name(spec.name, known, "timm", "timm.list_models()")
     sizes = {"num_classes": request.num_classes, "in_chans": request.in_channels}
 
     def make() -> nn.Module:
@@ -236,10 +237,12 @@ def _torchvision_weights(section: Torchvision | Timm) -> Weights:
 
 def _timm_weights(section: Torchvision | Timm) -> Weights:
     library = import_library("timm")
-    tags = [name.partition(".")[2] for name in library.list_pretrained(f"{section.name}*")]
+    network = section.name.partition(".")[0]
+    names = (name.partition(".") for name in library.list_pretrained(f"{network}*"))
+    tags = [tag for name, _, tag in names if name == network]
 
     def download(weights: str) -> Mapping[str, Tensor]:
-        name = section.name if weights == "DEFAULT" else f"{section.name}.{weights}"
+        name = section.name if weights == "DEFAULT" else f"{network}.{weights}"
         model: nn.Module = library.create_model(name, pretrained=True, **section.args)
         return model.state_dict()
 

@@ -98,6 +98,11 @@ def _similar_names(pattern: str, names: list[str], rule: Rule, graph: Graph) -> 
     inside = [name for name in names if name.startswith(f"{plain}.")]
     if inside:
         return f"the whole name must match; below `{plain}` there are {listed(inside, 8)}"
+    if pattern in {site.kind for site in graph.sites}:
+        return f"to match layers by their kind, write `{{kind: {pattern}}}`"
+    ends = [name for name in names if name.endswith(f".{plain}")]
+    if ends:
+        return f"the whole name must match; `'.*\\.{pattern}'` matches {listed(ends, 8)}"
     known = names if rule.acts_on is not None else [*names, *graph.layers]
     close = get_close_matches(plain, known, n=3, cutoff=0.5)
     if close:

@@ -25,6 +25,10 @@ from mimetic.train.config import Train
 
 Unmatched = Literal["keep", "error"]
 
+_FOLDERS = frozenset({"extends", "logs"})
+_FILES = (".json", ".yaml", ".md", ".png")
+"""What the folder of a study, or of a stage, has beside those of arms."""
+
 MAX_SEEDS = 1000
 """Maximum number of seeds of a recipe."""
 
@@ -150,6 +154,10 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for group, name in (*(("arms", arm) for arm in self.arms), *(("stages", s) for s in self.stages)):
+            if name.lower() in _FOLDERS or name.lower().endswith(_FILES):
+                message = f"a study has a file or a folder `{name}` of its own"
+                raise validation_error(message, code="MIM-R016", at=(group, name), hint="choose another name")
         if self.baseline is not None and self.baseline not in self.arms:
             hint = choice(self.baseline, self.arms, label="arms")
             message = f"there is no arm `{self.baseline}`"

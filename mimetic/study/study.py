@@ -7,6 +7,8 @@ from itertools import chain
 from os import PathLike
 from pathlib import Path
 
+from mimetic.config.errors import RecipeError
+from mimetic.errors import UserError
 from mimetic.journal import Follower
 from mimetic.recipe.load import Source, load
 from mimetic.recipe.recipe import Recipe
@@ -136,10 +138,16 @@ def _check_resources(recipe: Recipe, options: RunOptions) -> None:
     """Check devices, store and cluster.
 
     Raises:
-        UserError: If one of them cannot be used.
+        UserError: If one of them cannot be used; with its position where the recipe names it.
     """
-    for device in {options.device_of(recipe, name) for name in recipe.arms}:
-        pick_device(device)
+    for at in recipe.addresses():
+        try:
+            pick_device(options.device_of(recipe, at.name))
+        except UserError as error:
+            if options.device is not None:
+                raise
+            section = "train" if recipe.section(at).learner is None else "learner"
+            raise RecipeError([at.issue(str(error), section, "device", code=error.code)]) from None
     uri = None if options.offline else tracking_uri(options.root)
     check_executor(recipe, address=options.address, store=uri)
 

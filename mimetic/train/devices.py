@@ -28,20 +28,18 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(
-            f"train.device: `{name}` is not a device; use `auto`, `cpu`, `cuda:1`…", code="MIM-T001"
-        ) from None
+        raise UserError(f"`{name}` is not a device; use `auto`, `cpu`, `cuda:1`…", code="MIM-T001") from None
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if count == 0 or (device.index is not None and device.index >= count):
             raise UserError(
-                f"train.device: `{name}` is not available: {_gpus(count)}; use `auto` or `cpu`",
+                f"`{name}` is not available: {_gpus(count)}; use `auto` or `cpu`",
                 code="MIM-T002",
             )
         return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(
-            "train.device: `mps` is not available: this machine has no Apple GPU; use `auto` or `cpu`",
+            "`mps` is not available: this machine has no Apple GPU; use `auto` or `cpu`",
             code="MIM-T003",
         )
     return device

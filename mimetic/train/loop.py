@@ -46,6 +46,9 @@ from mimetic.train.optimizers import exempt_from_decay, make_optimizer, set_lear
 from mimetic.train.profiling import Profiler, profiling
 from mimetic.train.schedules import make_schedule
 
+_ONE_VALUE = "Expected more than 1 value per channel"
+"""How torch says that a batch is too small for batch norm."""
+
 
 @preserve_global_rng()
 def train(job: TrainJob, *, stop: Stop = never, context: DistContext = SINGLE_PROCESS) -> Outcome:
@@ -77,6 +80,13 @@ def train(job: TrainJob, *, stop: Stop = never, context: DistContext = SINGLE_PR
         if several:
             raise  # the other ranks wait for this one: only the end of the process frees them
         reason = f"out of memory on {trainer.device}: try a smaller `train.batch_size` or `study.slots`"
+        return Outcome("FAILED", trainer.metrics, reason)
+    except ValueError as error:
+        if several or _ONE_VALUE not in str(error):
+            raise
+        reason = (
+            "batch norm has no statistics of a single value per channel: set `train.batch_size` to 2 or more"
+        )
         return Outcome("FAILED", trainer.metrics, reason)
     except RunError as error:
         if several and isinstance(error, JournalError | CompileError):

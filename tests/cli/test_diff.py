@@ -44,6 +44,15 @@ def test_two_recipes(tiny: Path, tmp_path: Path, call: Call) -> None:
     assert result.stdout.splitlines()[-1].startswith("2 of ")
 
 
+def test_a_file_name_with_a_hash(tiny: Path, tmp_path: Path, call: Call) -> None:
+    """The last `#` separates the arm; where the whole is a file, nothing does."""
+    hash_file = tmp_path / "lr#0.1.yaml"
+    hash_file.write_text(tiny.read_text(encoding="utf-8"), encoding="utf-8")
+    assert call("diff", f"{tiny}#frozen", f"{hash_file}#frozen").stdout.startswith("0 of ")
+    result = call("diff", f"{tiny}#frozen", hash_file)
+    assert (result.exit_code, f"{hash_file}#default" in result.stderr) == (2, True)
+
+
 def test_an_arm_must_be_chosen(tiny: Path, call: Call) -> None:
     """A recipe of several arms lists what to write; an arm that is not there is said."""
     result = call("diff", tiny, tiny)

@@ -213,6 +213,7 @@ def test_resume_with_a_damaged_checkpoint(
         (["--root", "/dev/null/x"], "/dev/null/x: runs cannot be written there"),
         (["--device", "gpu"], "[MIM-T001]"),
         (["--device", "cuda:99"], "`cuda:99` is not available: "),
+        (["--set", "train.device=cuda:99"], "--set:1:14: arms.default.train.device: `cuda:99` is not"),
         (["--set", "data=cifar10"], "data: `cifar10` is not in "),
         (["--resume"], "there is no study of `tiny` below"),
         (["--set", "arms.frozen.init.filters.match.kind=embedding"], "matches nothing in this model"),

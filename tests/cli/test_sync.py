@@ -37,7 +37,8 @@ def test_all_studies_or_the_latest_of_one(quickstart: Path, taken: list[Path], c
         result = call("sync", *words, "--root", quickstart)
         assert result.exit_code == 0, result.output
         assert result.stdout.splitlines()[0] == f"{folder}: 3 trials, 2 FINISHED, 1 KILLED"
-        assert result.stdout.splitlines()[1].endswith("then   http://there")
+        expected = f"look     mimetic ui --root {quickstart}   then   http://there"
+        assert result.stdout.splitlines()[1] == expected
     assert taken == [folder] * 3
 
 

@@ -18,7 +18,10 @@ TIMM = [
     "mixer_s16_224",
     "efficientnet_b0",
 ]
-SPECS = [*(Torchvision(name=name) for name in TORCHVISION), *(Timm(name=name) for name in TIMM)]
+TAGGED = Timm(name="test_convnext.r160_in1k")
+"""A network by the name of weights that are published for it; it is initialized all the same."""
+
+SPECS = [TAGGED, *(Torchvision(name=name) for name in TORCHVISION), *(Timm(name=name) for name in TIMM)]
 
 
 @pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)])

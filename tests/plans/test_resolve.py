@@ -112,6 +112,23 @@ def test_prefix_of_a_name_is_not_a_match(small: Small) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [
+        ("depthwise_conv", "write `{kind: depthwise_conv}`"),
+        ("0", r"the whole name must match; `'.*\.0'` matches `blocks.0.0`"),
+    ],
+)
+def test_hints_offer_what_is_probably_meant(pattern: str, hint: str, small: Small) -> None:
+    """A kind in the place of a name, and the last part of names."""
+    with pytest.raises(RecipeError) as caught:
+        plan_of(small, {"id": "x", "match": pattern, "init": "zeros"})
+
+    (issue,) = caught.value.issues
+    assert issue.code == "MIM-P022"
+    assert hint in str(issue.hint)
+
+
 def test_unmatched_error(small: Small) -> None:
     """`unmatched: error` lists what no rule speaks of."""
     with pytest.raises(RecipeError) as caught:

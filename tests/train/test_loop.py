@@ -275,6 +275,14 @@ def test_small_split_is_one_batch(tmp_path: Path) -> None:
     assert [e["step"] for e in read_journal(tmp_path / "journal.jsonl") if e["event"] == "epoch"] == [0, 1, 2]
 
 
+def test_a_batch_too_small_for_batch_norm_says_so(tmp_path: Path) -> None:
+    """One value per channel has no variance; torch's exception is no reason a user can act on."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 2), nn.BatchNorm1d(2))
+    outcome, _ = _train(tmp_path, PLAIN.model_copy(update={"batch_size": 1}), model=model)
+    assert outcome.status == "FAILED"
+    assert "`train.batch_size`" in str(outcome.reason)
+
+
 def test_evaluation_every_other_epoch_and_at_the_last(tmp_path: Path) -> None:
     """Curves of held-out splits have the epochs asked for, the first and the last."""
     _train(tmp_path, PLAIN.model_copy(update={"epochs": 5, "eval_every": 2}))

@@ -29,7 +29,7 @@ Locate = Callable[[int, int], FilePosition]
 _HINTS = {
     r"character '\t'": "indent with spaces, not tabs",
     "cannot start any token": "put the text in quotes",
-    "escape": r"write regular expressions in single quotes: 'blocks\.\d+'",
+    "escape": r"in double quotes `\` starts an escape; use single quotes: 'C:\data', 'blocks\.\d+'",
     "mapping values are not allowed": "write `key: value` with a space after `:`, put quotes around a text "
     "that contains `: `, and compare the indentation with the line above",
     "expected ':'": "write `key: value`; a text over several lines needs quotes or `|`",
@@ -229,7 +229,7 @@ class _Constructor:
         if plain and node.value == "":
             self._report("a key is missing before the `:`", path, mark, "MIM-C021")
         else:
-            hint = f"put it in quotes: '{node.value}'"
+            hint = f"put it in quotes: '{node.value}'; in braces, a comma ends the value before it"
             self._report(f"keys must be text, found {node.value}", path, mark, "MIM-C019", hint)
         return None
 

@@ -279,6 +279,8 @@ def _scalar_repair(expected: str, value: object) -> str | None:
         if isinstance(value, float) and value.is_integer() and abs(value) < 10**15:
             return f"write `{int(value)}`"
         number = meant_number(value) if isinstance(value, str) else None
+        if expected.startswith("a whole number") and number is not None and not number.lstrip("+-").isdigit():
+            return None
         return None if number is None else f"write `{number}`, without quotes"
     if expected == "text" and isinstance(value, bool | int | float):
         return f"put it in quotes: '{shown(value)}'"

@@ -32,7 +32,8 @@ class StopFlag:
 
     def on_signal(self, number: int, _frame: FrameType | None = None) -> None:
         """Handle a signal."""
-        self.reason = f"stopped by {signal.Signals(number).name}"
+        ours = number in {signal.SIGINT, signal.SIGTERM}  # the study sends SIGTERM, also after Ctrl-C
+        self.reason = "interrupted" if ours else f"stopped by {signal.Signals(number).name}"
 
 
 def work() -> None:

@@ -170,7 +170,7 @@ def test_a_task_that_is_cancelled_stops_its_trial(tmp_path: Path) -> None:
         train_one(trial.to_json(), {})
 
     end = read_journal(trial.journal)[-1]
-    assert (end["event"], end["status"], end["reason"]) == ("end", "KILLED", "stopped by SIGTERM")
+    assert (end["event"], end["status"], end["reason"]) == ("end", "KILLED", "interrupted")
 
 
 def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
