@@ -43,12 +43,6 @@ def steps(
 ) -> tuple[LayerCall, ...]:
     """Return the calls of layers in one forward, in order.
 
-    Args:
-        model: The network.
-        layers: Canonical names of the layers that count.
-        images_NCHW: A few images.
-        origin: The network's name for messages.
-
     Raises:
         UserError: If the forward fails on such images.
     """

@@ -137,11 +137,6 @@ class TrainedNetwork:
     def first_images(self, count: int, *, statistic: str, first: Site) -> Tensor:
         """Return the first images, at most `count` of them.
 
-        Args:
-            count: How many.
-            statistic: What needs them, for messages.
-            first: The first layer it is measured at, for messages.
-
         Raises:
             UserError: If there are none, or they are not floating point.
         """

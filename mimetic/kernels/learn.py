@@ -121,13 +121,6 @@ def harvest(
     """Return what was learned as covariances; None if the learner learns no features.
 
     A learner with several levels gives, for each level, the covariance of that level's selected round.
-
-    Args:
-        spec: The learner's section.
-        rounds: All rounds.
-        shape: Shape of the images.
-        origin: Name of the learner in messages and plans.
-        images: Number of training images.
     """
     parts = []
     for level, layer in enumerate(plan_learner(spec, shape).layers):

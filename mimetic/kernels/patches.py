@@ -119,13 +119,7 @@ class PatchInputs:
 
 
 def window_sums(maps_PB: Tensor, grid: tuple[int, int], side: int) -> Tensor:
-    """Return the sums over side×side windows of positions, with stride 1 and without padding.
-
-    Args:
-        maps_PB: Values at each position.
-        grid: Rows and columns of positions.
-        side: Side of the windows.
-    """
+    """Return the sums over side×side windows of positions, with stride 1 and without padding."""
     rows, columns = grid
     maps_HWB = maps_PB.view(rows, columns, -1)
     return (
@@ -136,10 +130,7 @@ def window_sums(maps_PB: Tensor, grid: tuple[int, int], side: int) -> Tensor:
 def spread_windows(maps_PB: Tensor, grid: tuple[int, int], side: int) -> Tensor:
     """Apply the transpose of `window_sums`: add each value to every position of its window.
 
-    Args:
-        maps_PB: Values at each window.
-        grid: Rows and columns of windows; positions have side − 1 more of each.
-        side: Side of the windows.
+    `grid` is that of the windows; positions have side − 1 more rows and columns.
     """
     rows, columns = grid
     maps_HWB = maps_PB.view(rows, columns, -1)

@@ -93,13 +93,7 @@ def reinitialize(
 
     Tensors keep their identity, device, dtype and memory format, so a compiled graph stays valid; values,
     buffers and `requires_grad` are those of a new model, bit for bit.
-
-    Args:
-        model: Result of `build` for the same section and shapes, possibly trained since.
-        spec: Model section of a recipe.
-        in_channels: Channels of the images.
-        num_classes: Number of classes.
-        seed: Seed of the run.
+    The model is one that `build` made for the same section and shapes, possibly trained since.
     """
     fresh = build(spec, in_channels=in_channels, num_classes=num_classes, seed=seed)
     with torch.no_grad():

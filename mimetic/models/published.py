@@ -92,9 +92,9 @@ def _make(
     except UserError:
         raise
     except Exception as error:  # a constructor may raise anything
-        shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         raise UserError(
-            f"`{model}` cannot be built with args ({shown}) for {request.in_channels} input channels and "
+            f"`{model}` cannot be built with args ({given}) for {request.in_channels} input channels and "
             f"{request.num_classes} classes: {error}; `args` are the keyword arguments of its constructor",
             code="MIM-M004",
         ) from error

@@ -82,10 +82,6 @@ def planned_inputs(
 def collect_inputs(consumer: Consumer, dataset: Dataset) -> dict[str, Input]:
     """Measure, or read from the cache, what an arm's rules take, once its networks are trained.
 
-    Args:
-        consumer: The arm and its study.
-        dataset: The arm's data.
-
     Raises:
         UserError: If a network is missing, not finished or of another architecture.
     """

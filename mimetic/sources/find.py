@@ -51,11 +51,7 @@ class Consumer:
 
 
 def find_sources(ref: TrainedRef | None, consumer: Consumer) -> list[TrainedSource]:
-    """Return the networks that a `from:` names: one, or one for each of its seeds.
-
-    Args:
-        ref: The reference; None for the consumer's own network, as `patches` takes it.
-        consumer: The arm or stage whose section it is.
+    """Return the networks that a `from:` names, one for each of its seeds; without, the consumer's own.
 
     Raises:
         UserError: If a trial is not there, or the study has no such stage.

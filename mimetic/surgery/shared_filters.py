@@ -55,9 +55,9 @@ def shared_filters(
     sizes = {conv.kernel_size: layer for layer, conv in convs.items()}
     if len(sizes) > 1:
         first_two = list(sizes.items())[:2]
-        shown = " and ".join(f"{shape_text(size)} (`{layer}`)" for size, layer in first_two)
+        kernels = " and ".join(f"{shape_text(size)} (`{layer}`)" for size, layer in first_two)
         raise UserError(
-            f"one tensor cannot contain kernels of {shown}; "
+            f"one tensor cannot contain kernels of {kernels}; "
             "write one rewrite per size, e.g. with `kernel_size: 3` in `match`",
             code="MIM-U030",
         )
