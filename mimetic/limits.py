@@ -71,11 +71,14 @@ class Limit:
 PARAMETERS = Limit("MIMETIC_MAX_PARAMETERS", 1e10, "parameters")
 """Parameters of a network."""
 
-LAYERS = Limit("MIMETIC_MAX_LAYERS", 10_000, "layers")
+LAYERS = Limit("MIMETIC_MAX_LAYERS", 5_000, "layers")
 """Modules of a network, containers included."""
 
 DATA_BYTES = Limit("MIMETIC_MAX_DATA_BYTES", 16 * 2**30)
 """Memory of a data set."""
+
+ARGUMENT = Limit("MIMETIC_MAX_ARGUMENT", 1e6, "as a constructor's argument")
+"""A number among the `args` of a torchvision or timm model, whose size only building tells."""
 
 KERNEL_BYTES = Limit("MIMETIC_MAX_KERNEL_BYTES", 64 * 2**30)
 """Memory of the matrices of a kernel machine."""

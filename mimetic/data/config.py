@@ -27,7 +27,7 @@ class Flip(Augmentation, type="flip", impl="mimetic.data.augment:make_flip"):
 class Crop(Augmentation, type="crop", impl="mimetic.data.augment:make_crop"):
     """Pad each image and cut out a window of the original size at a random place."""
 
-    padding: Count = Field(4, description="Pixels added on each side.")
+    padding: Annotated[int, Field(ge=1, le=1024)] = Field(4, description="Pixels added on each side.")
     fill: Literal["zero", "reflect"] = Field("zero", description="Padding values.")
 
 
@@ -48,7 +48,9 @@ class ColorJitter(Augmentation, type="color_jitter", impl="mimetic.data.augment:
 class RandAugment(Augmentation, type="rand_augment", impl="mimetic.data.rand_augment:make_rand_augment"):
     """Apply a few of fourteen operations, drawn per image, at one strength (arXiv 1909.13719)."""
 
-    num_ops: Count = Field(2, description="Operations per image, applied one after another.")
+    num_ops: Annotated[int, Field(ge=1, le=100)] = Field(
+        2, description="Operations per image, applied one after another."
+    )
     magnitude: int = Field(9, ge=0, le=30, description="Strength, from 0 to 30.")
 
 
@@ -73,6 +75,10 @@ class DataSection(Component, family="data"):
         """
         return self.fixed_shape
 
+    def num_bytes(self) -> float:
+        """Return about how much memory the set takes; 0 where only loading tells."""
+        return 0.0
+
     @property
     def num_validation(self) -> int:
         """Return the number of validation examples."""
@@ -86,6 +92,9 @@ class ImageData(DataSection):
     """
 
     holds = "images"
+
+    num_stored: ClassVar[int] = 0
+    """Number of stored examples; 0 if it depends on files."""
 
     root: str | None = Field(
         None, description="Folder that contains the set; default: `$MIMETIC_DATA` or ./data."
@@ -102,41 +111,60 @@ class ImageData(DataSection):
         default=(), description="Augmentations of training images, in order, drawn per image."
     )
 
+    def num_bytes(self) -> float:
+        """Return the memory of the images as bytes, at their size after resizing."""
+        shape = self.native_shape()
+        known = shape if isinstance(shape, ImageShape) else ImageShape(3, 0, 0, 0)
+        pixels = known.height * known.width if self.image_size is None else self.image_size**2
+        chosen = None if self.train_size is None else self.train_size + self.val_size
+        stored = self.num_stored if chosen is None else min(chosen, self.num_stored or chosen)
+        return max(stored, 1) * known.channels * pixels + self._drawn_bytes()
+
+    def _drawn_bytes(self) -> float:
+        """Return the memory of a set that is drawn, in floating point, before anything is chosen of it."""
+        return 0.0
+
 
 class Digits(ImageData, type="digits", impl="mimetic.data.digits:digits"):
     """scikit-learn's handwritten digits: 1,797 grey 8×8 images that need no download."""
 
     fixed_shape = ImageShape(1, 8, 8, 10)
+    num_stored = 1797
 
 
 class Cifar10(ImageData, type="cifar10", impl="mimetic.data.published:published"):
     """CIFAR-10: 50,000 + 10,000 colour images of 32×32 (Krizhevsky, 2009)."""
 
     fixed_shape = ImageShape(3, 32, 32, 10)
+    num_stored = 60_000
 
 
 class Cifar100(ImageData, type="cifar100", impl="mimetic.data.published:published"):
     """CIFAR-100: 50,000 + 10,000 colour images of 32×32 (Krizhevsky, 2009)."""
 
     fixed_shape = ImageShape(3, 32, 32, 100)
+    num_stored = 60_000
 
 
 class Svhn(ImageData, type="svhn", impl="mimetic.data.published:published"):
     """SVHN, cropped: 73,257 + 26,032 colour images of 32×32 (Netzer et al., 2011)."""
 
     fixed_shape = ImageShape(3, 32, 32, 10)
+    num_stored = 99_289
 
 
 class FashionMnist(ImageData, type="fashion_mnist", impl="mimetic.data.published:published"):
     """Fashion-MNIST: 60,000 + 10,000 grey images of 28×28 (Xiao et al., arXiv 1708.07747)."""
 
     fixed_shape = ImageShape(1, 28, 28, 10)
+    num_stored = 70_000
 
 
 class TinyImagenet(ImageData, type="tiny_imagenet", impl="mimetic.data.image_folder:tiny_imagenet"):
     """Tiny ImageNet: 100,000 + 10,000 colour images of 64×64 in 200 classes (Stanford cs231n)."""
 
     fixed_shape = ImageShape(3, 64, 64, 200)
+    num_stored = 110_000
 
 
 class ImageFolder(
@@ -171,6 +199,9 @@ class Synthetic(ImageData, type="synthetic", impl="mimetic.data.synthetic:synthe
         """Return the configured shape."""
         return ImageShape(self.shape[0], self.shape[1], self.shape[1], self.classes)
 
+    def _drawn_bytes(self) -> float:
+        return 10 * self.count * self.shape[0] * self.shape[1] ** 2
+
 
 class RowSignal(ImageData, type="row_signal", impl="mimetic.data.synthetic:row_signal"):
     """Noise in which one random row is all +1 or all -1: the sign is the class (arXiv 2309.00570)."""
@@ -187,6 +218,9 @@ class RowSignal(ImageData, type="row_signal", impl="mimetic.data.synthetic:row_s
         """Return the configured shape."""
         return ImageShape(1, self.shape[0], self.shape[1], 2)
 
+    def _drawn_bytes(self) -> float:
+        return 10 * self.count * self.shape[0] * self.shape[1]
+
 
 class NoisyDigits(ImageData, type="noisy_digits", impl="mimetic.data.digits:noisy_digits"):
     """scikit-learn's digits at random places in frames of noise (noisy MNIST of arXiv 2309.00570)."""
@@ -199,6 +233,9 @@ class NoisyDigits(ImageData, type="noisy_digits", impl="mimetic.data.digits:nois
     def native_shape(self) -> ImageShape:
         """Return the shape of the frames."""
         return ImageShape(1, self.frame, self.frame, 10)
+
+    def _drawn_bytes(self) -> float:
+        return 8 * 1797 * self.frame**2
 
 
 def _rising(value: tuple[int, int]) -> tuple[int, int]:
@@ -240,3 +277,9 @@ class Copying(DataSection, type="copying", impl="mimetic.data.copying:copying"):
     def native_shape(self) -> TokenShape:
         """Return the vocabulary and the length of the longest training sequence."""
         return TokenShape(self.vocabulary, 2 * self.lengths[1] + 2, self.vocabulary)
+
+    def num_bytes(self) -> float:
+        """Return the memory of the strings: two per example, eight bytes per token."""
+        tokens = self.train_size * self.lengths[1]
+        tokens += (self.val_size + self.test_size) * sum(self.test_lengths)
+        return 32 * tokens

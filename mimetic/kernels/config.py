@@ -40,6 +40,10 @@ class Learner(Component, family="learner"):
         description="Device.",
     )
 
+    def num_bytes(self, images: int, _channels: int, /) -> float:
+        """Return about how much memory its matrices take, for so many training images of so many channels."""
+        return 8 * float(images if self.images is None else min(images or self.images, self.images)) ** 2
+
     @property
     def validation_use(self) -> str | None:
         """Return what validation images are needed for; None if they are not."""
@@ -74,6 +78,11 @@ class Convolutional(Learner):
     depth: Count = Field(3, description="Number of its convolutions.")
     padding: bool = Field(False, description="Zero-pad the images before the first convolution.")
     precision: Literal["fp32", "fp64"] = Field("fp32", description="Arithmetic of the kernel.")
+
+    def num_bytes(self, images: int, channels: int, /) -> float:
+        """Return about how much memory its matrices take, those of patches included."""
+        patch = float(channels) * self.patch_size**2
+        return super().num_bytes(images, channels) + 8 * patch**2
 
 
 class Rfm(Iterated, type="rfm", impl="mimetic.kernels.rfm:rfm", plan_impl="mimetic.kernels.rfm:plan_rfm"):
@@ -129,6 +138,11 @@ class DeepConvRfm(
     """Deep ConvRFM: layer by layer, random convolutions with the learned covariance (arXiv 2309.00570)."""
 
     width: Count = Field(64, description="Filters of each random convolution.")
+
+    def num_bytes(self, images: int, channels: int, /) -> float:
+        """Return about how much memory its matrices take; later layers see `width` channels."""
+        return super().num_bytes(images, max(channels, self.width))
+
     unit_trace: bool = Field(
         False, description="Draw filters from M divided by its trace, the published `sampleM`, not from M."
     )

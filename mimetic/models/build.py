@@ -3,15 +3,23 @@
 A model is one section in `mimetic.models.config` and one function (protocol `ModelBuilder`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
+from torch.nn.parameter import is_lazy
 
 from mimetic.ambient import fixed_settings
 from mimetic.config.registry import implementation
+from mimetic.errors import UserError
+from mimetic.limits import LAYERS, PARAMETERS, Limit
 from mimetic.models.config import Model
 from mimetic.models.reset import reset_keyed
 from mimetic.streams import keyed_global_rng
@@ -48,7 +56,37 @@ class ModelBuilder(Protocol):
         ...
 
 
+@contextmanager
+def _bounded_construction() -> Iterator[None]:
+    """Stop a constructor inside the block that makes too many layers or parameters, as it makes them."""
+    total = {LAYERS: 0.0, PARAMETERS: 0.0}
+
+    def add(limit: Limit, amount: float) -> None:
+        total[limit] += amount
+        if limit.is_exceeded_by(total[limit]):
+            raise UserError(
+                f"the model has more than {limit.describe(total[limit] - 1)}; {limit.repair}", code="MIM-M051"
+            )
+
+    def count_layer(_module: nn.Module, _name: str, _child: nn.Module) -> None:
+        add(LAYERS, 1.0)
+
+    def count_parameter(_module: nn.Module, _name: str, parameter: nn.Parameter) -> None:
+        add(PARAMETERS, 0.0 if is_lazy(parameter) else parameter.numel())
+
+    hooks = [
+        register_module_module_registration_hook(count_layer),
+        register_module_parameter_registration_hook(count_parameter),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 @fixed_settings()
+@_bounded_construction()
 def build(
     spec: Model,
     *,

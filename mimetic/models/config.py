@@ -4,6 +4,7 @@ A model is a section here and one function (`impl`, protocol `mimetic.models.bui
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -39,6 +40,10 @@ class Model(Component, family="model"):
     num_classes: Count | None = Field(None, description="Outputs; default: the data's number of classes.")
     in_channels: Count | None = Field(None, description="Input channels; default: the data's.")
 
+    def cost(self) -> tuple[float, float]:
+        """Return about how many parameters and how many layers it has; zeros where only building tells."""
+        return 0.0, 0.0
+
 
 class ConvMixer(Model, type="convmixer", impl="mimetic.models.builtin:convmixer"):
     """ConvMixer (Trockman and Kolter, arXiv 2201.09792)."""
@@ -50,6 +55,11 @@ class ConvMixer(Model, type="convmixer", impl="mimetic.models.builtin:convmixer"
     kernel_size: Count = Field(5, description="Side of the depthwise filters.")
     patch_size: Count = Field(2, description="Side and stride of the patch embedding.")
 
+    def cost(self) -> tuple[float, float]:
+        """Return the number of parameters and of layers, containers included."""
+        block = self.dim * (self.kernel_size**2 + self.dim)
+        return self.depth * block + 3 * self.dim * self.patch_size**2, 8 * self.depth
+
 
 class CifarResNet(Model, type="cifar_resnet", impl="mimetic.models.builtin:cifar_resnet"):
     """ResNet for 32-pixel images, 6n+2 layers in three stages (He et al., arXiv 1512.03385, §4.2)."""
@@ -59,6 +69,10 @@ class CifarResNet(Model, type="cifar_resnet", impl="mimetic.models.builtin:cifar
     depth: Literal[8, 14, 20, 32, 44, 56, 110] = Field(20, description="Number of layers, 6n+2.")
     width: Count = Field(16, description="Channels of the first stage.")
     kernel_size: OddSide = Field(3, description="Side of the spatial filters; odd.")
+
+    def cost(self) -> tuple[float, float]:
+        """Return the number of parameters and of layers, for three stages of doubled width."""
+        return 7 * self.depth * (self.width * self.kernel_size) ** 2, 4 * self.depth
 
 
 class CifarResNetLC(Model, type="cifar_resnet_lc", impl="mimetic.models.builtin:cifar_resnet_lc"):
@@ -82,6 +96,11 @@ class CifarResNetLC(Model, type="cifar_resnet_lc", impl="mimetic.models.builtin:
         width, _, expansion = rest.partition("x")
         return int(depth), int(width), int(expansion)
 
+    def cost(self) -> tuple[float, float]:
+        """Return the number of parameters and of layers, filters and their mixing."""
+        depth, width, expansion = self.sizes
+        return 7 * depth * expansion * width**2 * (self.kernel_size**2 + 1), 6 * depth
+
 
 class Vgg11(Model, type="vgg11", impl="mimetic.models.builtin:vgg11"):
     """VGG-11 (Simonyan and Zisserman, arXiv 1409.1556), with a small head for small images."""
@@ -93,6 +112,10 @@ class Vgg11(Model, type="vgg11", impl="mimetic.models.builtin:vgg11"):
     head: Literal["pooled", "classic"] = Field(
         "pooled", description="Average pooling and one linear layer, or the original's three linear layers."
     )
+
+    def cost(self) -> tuple[float, float]:
+        """Return the number of parameters and of layers."""
+        return 2300 * self.width**2, 40
 
 
 class PlainCnn(Model, type="plain_cnn", impl="mimetic.models.builtin:plain_cnn"):
@@ -111,6 +134,11 @@ class PlainCnn(Model, type="plain_cnn", impl="mimetic.models.builtin:plain_cnn")
     )
     pool: bool = Field(True, description="Average over the pixels before the classifier.")
 
+    def cost(self) -> tuple[float, float]:
+        """Return the number of parameters and of layers."""
+        pairs = sum(one * two for one, two in pairwise((3, *self.widths)))
+        return pairs * self.kernel_size**2, 4 * len(self.widths)
+
 
 class Mamba(Model, type="mamba", impl="mimetic.models.builtin:mamba"):
     """Mamba or Mamba-2 for sequences of tokens (Gu and Dao, arXiv 2312.00752; Dao and Gu, 2405.21060)."""
@@ -123,6 +151,10 @@ class Mamba(Model, type="mamba", impl="mimetic.models.builtin:mamba"):
     depth: Count = Field(2, description="Number of layers.")
     state: Count = Field(32, description="States of each channel.")
     head_dim: Count = Field(32, description="Channels of a head, of the 2·dim inside a layer (Mamba-2).")
+
+    def cost(self) -> tuple[float, float]:
+        """Return the number of parameters and of layers."""
+        return self.depth * self.dim * (6 * self.dim + 4 * self.state), 10 * self.depth
 
     @model_validator(mode="after")
     def _whole_heads(self) -> Self:
@@ -173,6 +205,12 @@ class Vit(Model, type="vit", impl="mimetic.models.builtin:vit"):
             depth if self.depth is None else self.depth,
             heads if self.heads is None else self.heads,
         )
+
+    def cost(self) -> tuple[float, float]:
+        """Return the number of parameters and of layers; the table of positions counts."""
+        width, depth, _ = self.shape
+        embedding = 3 * self.patch_size**2 + (self.image_size // self.patch_size) ** 2
+        return width * (depth * width * (4 + 2 * self.mlp_ratio) + embedding), 15 * depth
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:

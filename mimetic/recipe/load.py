@@ -20,6 +20,7 @@ from mimetic.recipe.compose.layer import check_version, checked_layer, named_ent
 from mimetic.recipe.compose.overrides import layer_of, ordered, without_effect
 from mimetic.recipe.recipe import Provenance, Recipe
 from mimetic.recipe.stages import UNUSED_STAGE
+from mimetic.recipe.validate.costs import cost_issues
 from mimetic.recipe.validate.messages import issues_of
 
 Source = str | PathLike[str] | Mapping[str, Any] | Recipe
@@ -107,9 +108,11 @@ def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recip
         recipe, invalid = _validated(tree.put("stages", stages, stages.here) if stages else tree)
     # a value that could not be parsed was replaced by a dummy: its validation errors are meaningless
     issues += [issue for issue in (*shared_issues, *invalid) if issue.path not in unreadable]
+    if not issues and recipe is not None:
+        recipe._provenance = Provenance(tree, reading.sources, (*notes, *recipe.same_experiments()))  # noqa: SLF001
+        issues += cost_issues(recipe)
     if issues or recipe is None:
         raise RecipeError(issues)
-    recipe._provenance = Provenance(tree, reading.sources, (*notes, *recipe.same_experiments()))  # noqa: SLF001
     return recipe
 
 
