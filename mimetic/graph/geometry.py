@@ -29,7 +29,7 @@ def kind_and_geometry(module: nn.Module) -> Reading:
     shape differs from the declared one (packed by a quantizer) has no geometry; a weight computed by a
     parametrization has one.
     """
-    for read in (_conv, _linear, _transposed_linear, _norm, _embedding):
+    for read in (_conv, _linear, _transposed_linear, _router, _norm, _embedding):
         reading = read(module)
         if reading is not None:
             return reading
@@ -62,12 +62,19 @@ def _conv(module: nn.Module) -> Reading | None:
 
 
 def _linear(module: nn.Module) -> Reading | None:
-    for names in (("in_features", "out_features"), ("hidden_dim", "num_experts")):  # the latter: a router
-        sizes = _ints(module, *names)
-        if sizes is not None:
-            inputs, outputs = sizes
-            return _read(module, "linear", Geometry(inputs, outputs), (outputs, inputs), (nn.Linear,))
-    return None
+    sizes = _ints(module, "in_features", "out_features")
+    if sizes is None:
+        return None
+    inputs, outputs = sizes
+    return _read(module, "linear", Geometry(inputs, outputs), (outputs, inputs), (nn.Linear,))
+
+
+def _router(module: nn.Module) -> Reading | None:
+    """Recognize a linear map to the scores of experts, of which `top_k` are used."""
+    sizes, weight = _ints(module, "num_experts", "top_k"), _own(module, "weight")
+    if sizes is None or weight is None or weight.ndim != 2 or weight.shape[0] != sizes[0]:  # noqa: PLR2004
+        return None
+    return "linear", Geometry(int(weight.shape[1]), sizes[0])
 
 
 def _transposed_linear(module: nn.Module) -> Reading | None:
