@@ -56,11 +56,11 @@ Nonlinearity = Literal[
 
 
 class Keep(Init, type="keep", impl="mimetic.initializers.default:keep"):
-    """Leave the values as they are."""
+    """Leave the values as they are: the model's own initialization."""
 
 
 class Default(Init, type="default", impl="mimetic.initializers.default:default"):
-    """Draw as the layer's own `reset_parameters` does, keyed by seed and layer name."""
+    """Draw as the layer's class does by `reset_parameters`, also where the model around it drew otherwise."""
 
     whole = True
 

@@ -111,3 +111,23 @@ def test_a_reset_that_forgets_a_parameter_is_refused(make: SimpleNamespace) -> N
     found = make.resolve(make.rule(init="default"), make.linear(), ("bias",))
     with pytest.raises(UserError, match="Forgetful does not set all of `bias`"):
         found.sample(make.keyed(), Forgetful(200, 300))
+
+
+def test_default_is_the_class_s_and_keep_the_model_s() -> None:
+    """The two names differ where a model initializes its layers otherwise; both are documented."""
+    model = nn.ModuleDict({"attn": nn.MultiheadAttention(8, 2), "conv": nn.Conv2d(16, 16, 3)})
+    nn.init.kaiming_normal_(
+        model["conv"].weight, mode="fan_out", nonlinearity="relu"
+    )  # as torchvision's ResNet
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    match = {"layer": r"conv|attn\.out_proj", "param": ".*"}
+
+    initialize(model, {"init": [{"match": match, "init": "keep"}]})
+    assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())
+
+    initialize(model, {"init": [{"match": match, "init": "default"}]})
+    bound = 8**-0.5
+    assert own["attn.out_proj.bias"].abs().max() == 0.0
+    assert 0.0 < model["attn"].out_proj.bias.abs().max() <= bound
+    ratio = own["conv.weight"].std() / model["conv"].weight.std()
+    assert ratio.item() == pytest.approx(6**0.5, rel=0.1)
