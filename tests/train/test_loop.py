@@ -151,7 +151,9 @@ def test_same_seed_same_bytes_and_global_streams_do_not_matter(tmp_path: Path) -
     assert _bytes(one) != _bytes(other)
 
 
-@pytest.mark.parametrize("asked", [1, 4, 7, 12, 16, 23, 30])
+@pytest.mark.parametrize(
+    "asked", [1, 12, 23, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 7, 16, 30))]
+)
 def test_resumed_equals_straight(tmp_path: Path, asked: int) -> None:
     """Stopped anywhere (in a step or an evaluation) and resumed: the same bytes and the same metrics."""
     _, straight = _train(tmp_path / "straight", EVERYTHING)
@@ -167,7 +169,9 @@ class _Killed(BaseException):
     """Stands for SIGKILL: nothing gets a chance to save anything."""
 
 
-@pytest.mark.parametrize("asked", [2, 7, 12, 13, 18, 26])
+@pytest.mark.parametrize(
+    "asked", [2, 13, 26, *(pytest.param(n, marks=pytest.mark.slow) for n in (7, 12, 18))]
+)
 def test_killed_within_an_epoch_goes_on_within_it(tmp_path: Path, asked: int) -> None:
     """With checkpoints by the clock, what was summed up before is in the epoch's figures bit for bit."""
     spec = EVERYTHING.model_copy(update={"checkpoint": Checkpoint(every=100, minutes=1e-9)})
