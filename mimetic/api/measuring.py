@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast
 
 import torch
 from pydantic import ValidationError
@@ -100,7 +100,7 @@ def ansatz(
     images: Images,
     *,
     count: int = 256,
-    probes: int | None = None,
+    probes: int | Literal["exact"] | None = None,
     drop_bias: bool = False,
     **how: Unpack[MeasureOptions],
 ) -> tuple[LayerAnsatz, ...]:
@@ -112,8 +112,8 @@ def ansatz(
         model: Any module, on any real device; unchanged.
         images: As in `harvest`.
         count: How many images; the first ones.
-        probes: Random combinations of outputs per image; unless given, every one of up to 100 outputs, and
-            4 combinations of more.
+        probes: Random combinations of outputs per image, or `exact`: every one. Unless given, every one
+            of up to 100 outputs, and 4 combinations of more.
         drop_bias: Leave out each layer's own bias, as the paper's code does.
         **how: `origin`, `kinds`, `seed`, `progress`, and `initial`, for the correlations with the start and
             of the change; see `MeasureOptions`.

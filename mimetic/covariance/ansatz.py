@@ -8,6 +8,7 @@ Pearson correlation over all d² entries; none of these matrices is formed. The 
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -100,12 +101,12 @@ class AnsatzOptions:
     Attributes:
         images: The first so many images are used, or all of fewer.
         probes: Random combinations of outputs per image; unless given, every output of up to
-            `EXACT_OUTPUTS`, and `PROBES` combinations of more.
+            `EXACT_OUTPUTS`, and `PROBES` combinations of more. `exact` takes every output of any number.
         drop_bias: Leave out each layer's own bias, as the published scripts do.
     """
 
     images: int = 256
-    probes: int | None = None
+    probes: int | Literal["exact"] | None = None
     drop_bias: bool = False
 
 
@@ -128,8 +129,8 @@ def measure_ansatz(
     images_NCHW = network.first_images(options.images, statistic="ansatz", first=task.sites[0])
     weights = {site.layer: network.weight(site) for site in task.sites}
     executed = network.executed(task.sites, images_NCHW[:1])
-    probes = options.probes
-    if probes is None and _outputs(network, images_NCHW[:1]) > EXACT_OUTPUTS:
+    probes = None if options.probes == "exact" else options.probes
+    if options.probes is None and _outputs(network, images_NCHW[:1]) > EXACT_OUTPUTS:
         probes = PROBES
     grams = gradient_grams(
         network.inner,

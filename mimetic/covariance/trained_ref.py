@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from mimetic.config.base import FromList, Name, Section, listed_once, validation_error
+from mimetic.config.base import Count, FromList, Name, Section, listed_once, validation_error
 from mimetic.config.errors import clipped
 from mimetic.config.registry import Registered
 from mimetic.config.suggest import listed
@@ -45,6 +45,11 @@ class TrainedRef(Section):
     weights: str | None = Field(
         None, min_length=1, description="Published weights of a torchvision or timm `model`, e.g. DEFAULT."
     )
+    head: Count | None = Field(
+        None,
+        description="Replace the last linear layer of published `weights` by an untrained one of so many "
+        "outputs, the same for all seeds.",
+    )
 
     @property
     def kind(self) -> str:
@@ -84,6 +89,13 @@ class TrainedRef(Section):
             hint = "say which, for example `model: {type: torchvision, name: resnet18}`"
             raise validation_error(
                 "`weights` are those of a published model, which is missing", code="MIM-V204", hint=hint
+            )
+        if self.head is not None and self.weights is None:
+            raise validation_error(
+                "`head` replaces that of a published model, and there are no `weights`",
+                code="MIM-V210",
+                at=("head",),
+                hint="remove it, or give a `model` and its `weights`",
             )
         if self.model is not None and self.checkpoint is None and self.weights is None:
             hint = f"remove it: a {given[0]} knows its own model"

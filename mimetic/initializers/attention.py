@@ -49,6 +49,7 @@ def conditioned_attention(spec: config.ConditionedAttention, site: Site, context
     """Resolve semi-orthogonal queries and keys, and values that are the identity.
 
     The paper (Saratchandran and Lucey, ICLR 2026) does not mention the projection; it is left as it is.
+    Its values are W_V = I (d, m) of every head, the same first coordinates.
     """
     attention = attention_of(site)
     (queries, keys), _ = input_widths(site)
@@ -62,10 +63,19 @@ def conditioned_attention(spec: config.ConditionedAttention, site: Site, context
         return {
             "q": heads("q", attention.heads, queries),
             "k": heads("k", attention.kv_heads, keys),
-            "v": torch.eye(*site.slot_shape("v"), dtype=torch.float64),
+            "v": _identity_values(spec, attention, site.slot_shape("v")),
         }
 
     return attention_init(spec, site, context, maps)
+
+
+def _identity_values(
+    spec: config.ConditionedAttention, attention: Attention, shape: tuple[int, ...]
+) -> Tensor:
+    """Return the map v (G·m, d) of the identity, of each head or of all together."""
+    if spec.values == "joint":
+        return torch.eye(*shape, dtype=torch.float64)
+    return torch.eye(attention.value_dim, shape[1], dtype=torch.float64).repeat(attention.kv_heads, 1)
 
 
 def attention_init(

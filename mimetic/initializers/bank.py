@@ -1,10 +1,10 @@
 """Banks of simple filters: impulses, boxes, Gaussian bumps, derivatives of a Gaussian.
 
 Random features for frozen banks. Each channel of each filter draws its own shape and sign, and has the
-squared norm 1/(3·C_in): a filter has exactly the energy of PyTorch's default U(±1/sqrt(C_in·k²)). Impulse,
-box and bump are those of the frozen-filter ConvMixers of Zheng, Li and Lucey (arXiv 2401.12511), there
-depthwise and without the sign; derivatives of a Gaussian are the basis of structured receptive fields
-(Jacobsen et al., arXiv 1605.02971).
+squared norm 1/(3·C_in): a filter has exactly the energy of PyTorch's default U(±1/sqrt(C_in·k²)); bumps have
+it on average over the bank. Impulse, box and bump are those of the frozen-filter ConvMixers of Zheng, Li and
+Lucey (arXiv 2401.12511), there depthwise; random signs are ours. Derivatives of a Gaussian are the basis of
+structured receptive fields (Jacobsen et al., arXiv 1605.02971).
 """
 
 import math
@@ -58,9 +58,9 @@ def gaussian_bump(spec: config.GaussianBump, shape: Shape) -> Distribution:
     def shapes(stream: Generator) -> Tensor:
         centres_SD = pixels_TD[torch.randint(taps, (slices,), generator=stream)]
         squares_ST = (pixels_TD - centres_SD[:, None]).square().sum(-1)
-        return torch.exp(squares_ST / (-2.0 * spec.sigma**2))
+        return torch.exp(squares_ST / (-2.0 * spec.variance))
 
-    return _bank(spec, shape, shapes, sharing=taps)
+    return _bank(spec, shape, shapes, sharing=taps, together=spec.energy == "bank")
 
 
 @per_tensor
@@ -104,7 +104,9 @@ def _hermite(x: Tensor, n: int) -> Tensor:
     return now * torch.exp(-0.5 * x * x)
 
 
-def _bank(spec: config.Bank, shape: Shape, shapes: Shapes, *, sharing: int) -> Distribution:
+def _bank(
+    spec: config.Bank, shape: Shape, shapes: Shapes, *, sharing: int, together: bool = False
+) -> Distribution:
     """Return the distribution of slices of given shapes, of equal energy and random sign.
 
     Args:
@@ -112,6 +114,7 @@ def _bank(spec: config.Bank, shape: Shape, shapes: Shapes, *, sharing: int) -> D
         shape: Stored shape of the weight.
         shapes: Draws the shapes (slices, taps), of any norm.
         sharing: Largest number of taps with one sign; it divides the number of independent values.
+        together: Whether the energy is that of the mean slice; otherwise of each.
     """
     slices, taps = _counts(spec, shape)
     norm = spec.gain * math.sqrt(ENERGY / max(shape[1], 1))
@@ -119,7 +122,8 @@ def _bank(spec: config.Bank, shape: Shape, shapes: Shapes, *, sharing: int) -> D
     def fill(tensor: Tensor, stream: Generator) -> None:
         shapes_ST = shapes(stream)
         signs_S1 = torch.randint(2, (slices, 1), generator=stream).to(torch.float64) * 2.0 - 1.0
-        lengths_S1 = shapes_ST.square().sum(1, keepdim=True).sqrt()
+        squares_S1 = shapes_ST.square().sum(1, keepdim=True)
+        lengths_S1 = (squares_S1.mean() if together else squares_S1).sqrt()
         tensor.copy_((signs_S1 * norm * shapes_ST / lengths_S1).view(tensor.shape))
 
     return Distribution(fill, Moments(0.0, norm / math.sqrt(taps), slices * taps / sharing))

@@ -242,7 +242,10 @@ class MimeticAttention(
 
     qk_noise: Positive = Field(0.7, description="Size of the noise in the query–key product of a head.")
     qk_diag: float = Field(0.7, description="The identity in it.")
-    bias: Bias = Field("zeros", description="Whether the biases become zeros or stay as they are.")
+    bias: Bias = Field(
+        "zeros",
+        description="Whether the biases become zeros (ours) or stay as they are, as in the published code.",
+    )
     legacy_layout: bool = Field(
         False, description="Store values and projection untransposed, as the public helpers did by mistake."
     )
@@ -301,9 +304,15 @@ class ConditionedAttention(
     type="conditioned_attention",
     impl="mimetic.initializers.attention:conditioned_attention",
 ):
-    """Initialize attention with semi-orthogonal queries and keys by head, and identity values."""
+    """Initialize attention with semi-orthogonal queries and keys by head, and identity values (ICLR 2026)."""
 
     maps: ClassVar[frozenset[str]] = frozenset({"q", "k", "v"})
+
+    values: Literal["per_head", "joint"] = Field(
+        "per_head",
+        description="Every head's values are the first coordinates of the tokens, as published; or one "
+        "identity over the heads, each of which has coordinates of its own (ours).",
+    )
 
 
 class Sincos2d(Init, type="sincos2d", impl="mimetic.initializers.positions:sincos2d_table"):
@@ -340,7 +349,17 @@ class Box(Bank, type="box", impl="mimetic.initializers.bank:box"):
 class GaussianBump(Bank, type="gaussian_bump", impl="mimetic.initializers.bank:gaussian_bump"):
     """A Gaussian bump around a random pixel in each channel of a filter (arXiv 2401.12511)."""
 
-    sigma: Positive = Field(1.0, description="Standard deviation of the bump in pixels.")
+    renamed: ClassVar[Mapping[str, str]] = {"sigma": "variance"}
+
+    variance: Positive = Field(
+        1.0,
+        description="Variance of the bump in pixels² (published as `gau`), the square of a `sigma`.",
+    )
+    energy: Literal["bank", "filter"] = Field(
+        "bank",
+        description="What has the energy of PyTorch's default: the filters on average, as published, so "
+        "that bumps at the border are weaker; or every filter (ours).",
+    )
 
 
 class GaussianDerivatives(
@@ -406,7 +425,8 @@ class Rainbow(FromNetwork, type="rainbow", impl="mimetic.initializers.rainbow:ra
 
     Layer by layer, filters are drawn from the covariance of the trained layer's filters and rotated to the
     channels of the layers drawn before; the norm layers' statistics are measured again, and the last layer is
-    copied in the new basis.
+    copied in the new basis. A classifier behind a flattening is aligned channel by channel, as in the paper's
+    experiments; its tutorial aligns all flattened features together.
     """
 
     images: Count = Field(1000, description="Training images the networks are aligned on.")
@@ -429,7 +449,7 @@ class WeightSelection(
 
 
 class WeightTiling(FromNetwork, type="weight_tiling", impl="mimetic.initializers.transplant:weight_tiling"):
-    """Repeat a smaller network's weights cyclically, at the same norm (arXiv 2609.37631)."""
+    """Repeat a smaller network's weights, at the same norm (arXiv 2609.37631)."""
 
     renamed: ClassVar[Mapping[str, str]] = {"parts": "chunks", "keep": "preserve"}
 
@@ -439,6 +459,16 @@ class WeightTiling(FromNetwork, type="weight_tiling", impl="mimetic.initializers
         "between repeat its middle blocks in turn. Blocks of the same number correspond unless given.",
     )
     chunks: Count = Field(1, description="Number of maps in a tensor's outputs: 3 for a fused `qkv`.")
+    mode: Literal["cycle", "repeat"] = Field(
+        "cycle", description="Repeat all rows and columns in turn, 0 1 2 0 1, or each in place, 0 0 1 1 2."
+    )
+    vectors: Literal["pad", "tile"] = Field(
+        "pad",
+        description="Biases and norm layers: padded with 0, weights of norm layers with 1, as published; or "
+        "tiled like the other weights.",
+    )
     preserve: Literal["norm", "entries"] = Field(
-        "norm", description="What tiling preserves of a weight: its Frobenius norm, or each entry."
+        "norm",
+        description="What tiling preserves of a weight: the Frobenius norm of the whole tensor (ours), or "
+        "each entry, the published default.",
     )

@@ -7,15 +7,17 @@ by
 name: the first N of them.
 
 Tiling (the expansion of "Procedural Core", arXiv 2609.37631) repeats a smaller tensor cyclically,
-W'[i, j] = W[i mod O, j mod I], and scales it back to its Frobenius norm.
+W'[i, j] = W[i mod O, j mod I], or each row and column in place (`mode: repeat`). Biases are padded with 0,
+and norm layers with 1 and 0. The published interface preserves entries; our default is the Frobenius norm of
+the whole tensor, as in its inner functions. That middle blocks repeat in turn is ours.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mimetic.covariance.context import Context
 from mimetic.covariance.network import TrainedNetwork
@@ -26,7 +28,8 @@ from mimetic.initializers.config import FromNetwork, WeightSelection, WeightTili
 from mimetic.initializers.resolved import ResolvedInit, Streams, source_network
 
 Shape = tuple[int, ...]
-Fit = Callable[[Tensor, Shape], Tensor]
+Fit = Callable[[str, Tensor, Shape], Tensor]
+"""`fit(local, tensor, shape)` returns a parameter of the other network in our shape."""
 
 _BLOCK_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
@@ -52,7 +55,7 @@ def weight_selection(spec: WeightSelection, site: Site, context: Context) -> Res
                 f"{shapes[name]} for our {parameter.shape}; use `weight_tiling` for these layers",
                 code="MIM-I051",
             )
-    return _transplant(spec, site, network, sources, selected)
+    return _transplant(spec, site, network, sources, lambda _local, *fitted: selected(*fitted))
 
 
 def weight_tiling(spec: WeightTiling, site: Site, context: Context) -> ResolvedInit:
@@ -84,8 +87,10 @@ def weight_tiling(spec: WeightTiling, site: Site, context: Context) -> ResolvedI
                 code="MIM-I053",
             )
 
-    def fit(tensor: Tensor, shape: Shape) -> Tensor:
-        values = tiled(tensor.double(), shape, chunks=spec.chunks)
+    def fit(local: str, tensor: Tensor, shape: Shape) -> Tensor:
+        if spec.vectors == "pad" and len(shape) == 1 and (site.kind == "norm" or local.endswith("bias")):
+            return padded(tensor, shape[0], 0.0 if local.endswith("bias") else 1.0, chunks=spec.chunks)
+        values = tiled(tensor.double(), shape, chunks=spec.chunks, repeat=spec.mode == "repeat")
         if spec.preserve == "entries" or len(shape) <= 1:
             return values
         norm, source_norm = values.norm(), tensor.double().norm()
@@ -97,11 +102,12 @@ def weight_tiling(spec: WeightTiling, site: Site, context: Context) -> ResolvedI
 def selected_indices(larger: int, smaller: int) -> list[int]:
     """Return which of T entries a side of S takes: every (T/S)-th, or round(linspace(0, T - 1, S)).
 
-    Halves are rounded to even, as torch does.
+    As published, points are those of torch in float32: some halves are missed, and round to the lower side.
     """
     if larger % smaller == 0:
         return list(range(0, larger, larger // smaller))
-    return [round(Fraction(i * (larger - 1), smaller - 1)) for i in range(smaller)]
+    points_S = torch.linspace(0, larger - 1, smaller, dtype=torch.float32, device="cpu")
+    return [int(point) for point in points_S.round().tolist()]
 
 
 def selected(tensor: Tensor, shape: Shape) -> Tensor:
@@ -111,13 +117,30 @@ def selected(tensor: Tensor, shape: Shape) -> Tensor:
     return tensor
 
 
-def tiled(tensor: Tensor, shape: Shape, *, chunks: int = 1) -> Tensor:
-    """Return a tensor repeated cyclically along each side; outputs that are several maps, map by map."""
+def padded(vector: Tensor, size: int, value: float, *, chunks: int = 1) -> Tensor:
+    """Return a vector continued by one value; one that is of several maps, map by map."""
+    pieces = [
+        functional.pad(piece, (0, size // chunks - len(piece)), value=value) for piece in vector.chunk(chunks)
+    ]
+    return torch.cat(pieces)
+
+
+def tiled(tensor: Tensor, shape: Shape, *, chunks: int = 1, repeat: bool = False) -> Tensor:
+    """Return a tensor repeated along each side; outputs that are several maps, map by map.
+
+    Args:
+        tensor: The tensor.
+        shape: Shape of the result.
+        chunks: Number of maps in its outputs.
+        repeat: Repeat each entry in place, the first ones once more where sides do not divide: 0 0 1 1 2;
+            otherwise all entries cyclically: 0 1 2 0 1.
+    """
     pieces = []
     for chunk in tensor.chunk(chunks):
         piece = chunk
         for side, size in enumerate((shape[0] // chunks, *shape[1:])):
-            piece = piece.index_select(side, torch.arange(size) % piece.shape[side])
+            source = torch.arange(size) % piece.shape[side]
+            piece = piece.index_select(side, source.sort().values if repeat else source)
         pieces.append(piece)
     return torch.cat(pieces)
 
@@ -146,7 +169,7 @@ def _transplant(
             )
         tensors = canonical_parameters(model)
         fitted = {
-            local: fit(tensors[name].detach().cpu(), site.parameter(local).shape)
+            local: fit(local, tensors[name].detach().cpu(), site.parameter(local).shape)
             for local, name in sources.items()
         }
         exact = {local: torch.promote_types(tensors[sources[local]].dtype, torch.float32) for local in fitted}

@@ -3,11 +3,11 @@
 A learner is a section here and two functions, `impl` and `plan_impl` (protocols in `mimetic.kernels.learn`).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from mimetic.config.base import Count, Fraction, FromList, Positive, listed_once
+from mimetic.config.base import Count, Fraction, FromList, Positive, listed_once, validation_error
 from mimetic.config.registry import Component
 from mimetic.covariance.config import Power
 
@@ -54,7 +54,7 @@ class Iterated(Learner):
     """Base of the learners that refit their kernel round by round."""
 
     rounds: Annotated[int, Field(ge=0)] = Field(
-        4, description="Number of times that features are learned and the kernel is refitted."
+        4, description="Number of times that features are learned and the kernel is refitted (default ours)."
     )
     select: Literal["validation", "last"] = Field(
         "validation",
@@ -88,6 +88,9 @@ class Convolutional(Learner):
 class Rfm(Iterated, type="rfm", impl="mimetic.kernels.rfm:rfm", plan_impl="mimetic.kernels.rfm:plan_rfm"):
     """Recursive feature machine: Laplace kernel, metric learned over whole images (arXiv 2212.13881)."""
 
+    rounds: Annotated[int, Field(ge=0)] = Field(
+        5, description="Number of times that features are learned and the kernel is refitted, 5 as published."
+    )
     bandwidth: Positive = Field(10.0, description="Length L of the kernel exp(−distance/L).")
     centered: bool = Field(True, description="Subtract the mean gradient in the AGOP.")
     scaling: Literal["mean", "max"] = Field(
@@ -115,18 +118,33 @@ class ConvRfm(
     """Convolutional recursive feature machine: CNTK, patches weighted by their AGOP (arXiv 2309.00570)."""
 
     power: Power = Field(
-        0.5, description="Power of the AGOP that patches are multiplied by: 0.5, the published `sqrtM`, or 1."
+        0.5,
+        description="Power of the AGOP that patches are multiplied by: 0.5, the published option `sqrtM` and "
+        "our default, or 1, the published default.",
     )
     agop_images: Count = Field(
         20, description="Number of training images, the first ones, at which gradients are taken."
     )
     threshold: Fraction = Field(
-        0.0, description="Fraction of the lowest eigenvalues of the AGOP set to zero; published with 0.75."
+        0.0,
+        description="Fraction of the lowest eigenvalues of the AGOP set to zero in what patches are "
+        "multiplied by, with `power: 0.5` only; a round's covariance has them all. Published with 0.75.",
     )
     compat: bool = Field(
         False,
         description="Take gradients with the last ridge, as the paper's code does, not the selected one.",
     )
+
+    @model_validator(mode="after")
+    def _threshold_of_roots(self) -> Self:
+        if self.threshold > 0.0 and self.power == 1.0:
+            raise validation_error(
+                "`threshold` has an effect with `power: 0.5` only, as published",
+                code="MIM-K101",
+                at=("threshold",),
+                hint="set `power: 0.5`, or remove it",
+            )
+        return self
 
 
 class DeepConvRfm(

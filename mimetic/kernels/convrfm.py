@@ -5,7 +5,8 @@ training images, and continues with
 
     F = G^½, M = G   (power ½, published as `sqrtM`)      F = G, M = G²   (power 1)
 
-each divided by its Frobenius norm.
+each divided by its Frobenius norm. A threshold applies to F = G^½ alone, as in the published code: M, the
+covariance of the filters of Deep ConvRFM, has all of G.
 
 Deep ConvRFM does this for a kernel of depth L, then replaces the images by a linear random convolution whose
 filters have the covariance M of the best round, and repeats it with a kernel of depth L − 1.
@@ -81,7 +82,7 @@ def _kernel_text(spec: Convolutional, shape: ImageShape, depth: int) -> str:
 
 def _rounds_text(spec: ConvRfm) -> str:
     root = ", its square root" if spec.power != 1.0 else ""
-    cut = f", its lowest {spec.threshold:.0%} of eigenvalues zero" if spec.threshold > 0.0 else ""
+    cut = f" without the lowest {spec.threshold:.0%} of eigenvalues" if spec.threshold > 0.0 else ""
     agop = f"the AGOP at {spec.agop_images} images{root}{cut}"
     return f"{spec.rounds} rounds, patches then multiplied by {agop}"
 
@@ -183,23 +184,24 @@ def _level(
 
 
 def learned(agop_DD: Tensor, *, power: float, threshold: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Return F = G^power and M = F², each of Frobenius norm 1.
+    """Return F = G^power and M = G^(2·power), each of Frobenius norm 1.
 
     Args:
         agop_DD: The AGOP G; negative eigenvalues, due to rounding, are set to zero.
         power: 1 or ½.
-        threshold: Fraction of the lowest eigenvalues to set to zero.
+        threshold: Fraction of the lowest eigenvalues that are zero in F.
     """
     values_D, vectors_DD = eigh(agop_DD)
     values_D = values_D.clamp(min=0.0)
-    values_D[: int(threshold * len(values_D))] = 0.0
+    leading_D = values_D.clone()
+    leading_D[: int(threshold * len(values_D))] = 0.0
 
-    def matrix(exponent: float) -> Tensor:
-        found_DD = multiply(vectors_DD * values_D.pow(exponent), vectors_DD.T)
+    def matrix(powers_D: Tensor) -> Tensor:
+        found_DD = multiply(vectors_DD * powers_D, vectors_DD.T)
         norm = float(found_DD.norm())
         return found_DD / norm if norm > 0.0 else found_DD
 
-    return matrix(power), matrix(2.0 * power)
+    return matrix(leading_D.pow(power)), matrix(values_D.pow(2.0 * power))
 
 
 def random_filters(

@@ -1,5 +1,7 @@
 """Measurements during training, in addition to loss and accuracy."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from mimetic.config.base import Count, Section
@@ -16,9 +18,9 @@ class Ansatz(Section):
         None, description="Which convolutions and linear layers; all but the head unless given."
     )
     images: Count = Field(256, description="Training images the gradients are taken at.")
-    probes: Count | None = Field(
+    probes: Count | Literal["exact"] | None = Field(
         None,
-        description="Random combinations of outputs instead of every one; unless given, every one of up to "
+        description="Random combinations of outputs, or `exact`: every one. Unless given, every one of up to "
         "100 outputs, and 4 combinations of more.",
     )
     drop_bias: bool = Field(False, description="Drop each layer's own bias, as the paper's code does.")

@@ -71,7 +71,9 @@ def find_sources(ref: TrainedRef | None, consumer: Consumer) -> list[TrainedSour
     )
     if ref.model is None:
         return [found]
-    return [replace(found, model=ref.model, surgery=(), num_classes=_num_classes(ref.model))]
+    found = replace(found, model=ref.model, surgery=(), num_classes=_num_classes(ref.model))
+    # The head is keyed by seed 0: what is measured through it is that of one network, whichever trial asks.
+    return [found if ref.head is None else replace(found, num_classes=ref.head, own_head=True, seed=0)]
 
 
 def trial_source(folder: Path, *, name: str | None = None, allow_code: bool = False) -> TrainedSource:

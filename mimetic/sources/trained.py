@@ -51,6 +51,7 @@ class TrainedSource:
         allow_code: Whether a `type: python` model may run.
         weights: File of its weights, or a function that finds it and raises where training did not finish.
         published: Name of published weights of its library.
+        own_head: Whether its last linear layer is its own, untrained, instead of the published one.
         module: The network itself, where it is in memory.
         initial: Builds the same network as its plan initialized it; None where that is unknown.
         learner: What learns in its place.
@@ -67,6 +68,7 @@ class TrainedSource:
     allow_code: bool = False
     weights: Path | Callable[[], Path] | None = None
     published: str | None = None
+    own_head: bool = False
     module: nn.Module | None = None
     initial: Callable[[], nn.Module] | None = None
     learner: Learner | None = None
@@ -113,7 +115,7 @@ class TrainedSource:
         if weights is not None:
             load_weights(model, weights)
         elif self.published is not None and self.model is not None:
-            load_published(model, self.model, self.published)
+            load_published(model, self.model, self.published, own_head=self.own_head)
         return model
 
     def graph(self, example: Tensor | None = None) -> Graph:

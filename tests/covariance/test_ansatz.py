@@ -162,14 +162,14 @@ def test_a_layer_without_gradients_has_no_correlation() -> None:
 
 
 def test_many_outputs_are_probed_unless_a_number_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to 100 outputs go back one by one; of more, four random combinations."""
+    """Up to 100 outputs go back one by one; of more, four random combinations, or all by name."""
     taken: list[int | None] = []
     real = gradient_grams
     monkeypatch.setattr(ansatz, "gradient_grams", lambda *a, **k: taken.append(a[3].probes) or real(*a, **k))
-    for outputs, probes in ((100, None), (101, None), (5, 2)):
+    for outputs, probes in ((100, None), (101, None), (5, 2), (101, "exact")):
         asked = subject(network(3, outputs=outputs), images(3))
         measure_ansatz(asked, Task(ansatz_sites(asked.graph)[:1]), AnsatzOptions(probes=probes))
-    assert taken == [None, 4, 2]
+    assert taken == [None, 4, 2, None]
 
 
 def test_metrics_are_flat_and_stable() -> None:

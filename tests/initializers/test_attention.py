@@ -444,12 +444,15 @@ def test_biases() -> None:
 
 
 def test_conditioned_attention() -> None:
-    """Queries and keys are semi-orthogonal by head, values the identity, and the projection stays."""
+    """Queries and keys are semi-orthogonal by head, values identities, and the projection stays."""
     torch.manual_seed(3)
     projection = nn.ModuleDict({"attn": timm_layer()})["attn"].proj.weight
     maps = maps_of(timm_layer, "conditioned_attention")
 
-    assert torch.equal(maps["v"], torch.eye(WIDTH))
+    assert torch.equal(maps["v"], torch.eye(6, WIDTH).repeat(HEADS, 1))
+    joint = maps_of(timm_layer, {"type": "conditioned_attention", "values": "joint"})
+    assert torch.equal(joint["v"], torch.eye(WIDTH))
+    assert torch.equal(joint["q"], maps["q"])
     assert torch.equal(maps["out"], projection)
     for name in ("q", "k"):
         heads = maps[name].view(HEADS, 6, WIDTH).double()

@@ -26,7 +26,8 @@ def test_energy_is_that_of_the_default(
     make: SimpleNamespace, name: str, inputs: int, outputs: int, half: int
 ) -> None:
     """Every filter has squared norm 1/3, that of U(±1/sqrt(C_in·k²)), in equal parts on its channels."""
-    weight = bank(make, {"type": name}, inputs, outputs, 2 * half + 1, 1)
+    spec = {"type": name, **({"energy": "filter"} if name == "gaussian_bump" else {})}
+    weight = bank(make, spec, inputs, outputs, 2 * half + 1, 1)
 
     expected = torch.full((outputs, inputs), 1.0 / (3.0 * inputs), dtype=torch.float64)
 
@@ -47,8 +48,8 @@ def test_taps_are_equal_and_anywhere(make: SimpleNamespace, spec: dict[str, obje
 
 
 def test_bump_is_a_gaussian_around_a_pixel(make: SimpleNamespace) -> None:
-    """Neighbours of the highest tap are lower by exp(−1/2σ²), diagonal ones by its square."""
-    weight = bank(make, {"type": "gaussian_bump", "sigma": 0.8}, 1, 200, 5, 1).abs()[:, 0]
+    """Neighbours of the highest tap are lower by exp(−1/2s), diagonal ones by its square; s is a variance."""
+    weight = bank(make, {"type": "gaussian_bump", "variance": 0.64}, 1, 200, 5, 1).abs()[:, 0]
     inside = weight[weight.flatten(1).argmax(1) == 12]
 
     fall = torch.exp(torch.tensor(-0.5 / 0.64, dtype=torch.float64)).expand(len(inside))
@@ -56,6 +57,18 @@ def test_bump_is_a_gaussian_around_a_pixel(make: SimpleNamespace) -> None:
     assert len(inside) > 1
     torch.testing.assert_close(inside[:, 2, 3] / inside[:, 2, 2], fall, rtol=1e-5, atol=0.0)
     torch.testing.assert_close(inside[:, 1, 3] / inside[:, 2, 2], fall.square(), rtol=1e-5, atol=0.0)
+
+
+def test_the_energy_of_bumps_is_that_of_the_bank(make: SimpleNamespace) -> None:
+    """As published, the mean of ‖f‖² is 1/3, and bumps that the border cuts off are weaker."""
+    weight = bank(make, {"type": "gaussian_bump", "variance": 2.0}, 1, 200, 5, 1)[:, 0]
+    energies = weight.square().sum((1, 2))
+    corner = weight.flatten(1).abs().argmax(1) == 0
+    centre = weight.flatten(1).abs().argmax(1) == 12
+
+    assert float(energies.mean()) == pytest.approx(1 / 3, rel=1e-6)
+    assert float(energies[corner].mean()) < 0.5 * float(energies[centre].mean())
+    torch.testing.assert_close(weight.abs().amax((1, 2)), weight.abs().max().expand(200))
 
 
 def test_derivatives_are_those_of_a_gaussian() -> None:

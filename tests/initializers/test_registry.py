@@ -51,7 +51,7 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "sparse": {"sparsity": 0.7, "std": 0.02},
     "impulse": {"gain": 1.5},
     "box": {"taps": 4},
-    "gaussian_bump": {"sigma": 0.8},
+    "gaussian_bump": {"variance": 0.64},
     "gaussian_derivatives": {"sigma": 1.2, "order": 3},
     "closed_form": {"width": 0.6, "padding": "zero", "psd": "clip"},
     "identity": {"variance": 0.3},

@@ -14,7 +14,7 @@ from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import RunError
 from mimetic.graph.sites import find_sites
-from mimetic.initializers.transplant import selected, selected_indices, tiled
+from mimetic.initializers.transplant import padded, selected, selected_indices, tiled
 from mimetic.plans.plan import Plan
 from mimetic.plans.resolve import resolve
 from mimetic.recipe.load import load
@@ -41,6 +41,16 @@ def test_indices_are_the_published_ones(larger: int, smaller: int, expected: lis
 
     assert indices[: len(expected)] == expected
     assert len(indices) == smaller
+
+
+def test_indices_are_those_of_torch() -> None:
+    """The published expression, for every pair of sides below 300."""
+    assert selected_indices(48, 45)[22] == 23  # the exact point is 23.5, that of float32 23.499998
+    for larger in range(1, 300):
+        for smaller in range(1, larger + 1):
+            if larger % smaller:
+                expected = torch.round(torch.linspace(0, larger - 1, smaller)).long().tolist()
+                assert selected_indices(larger, smaller) == expected
 
 
 def test_the_last_entries_are_the_published_ones() -> None:
@@ -72,6 +82,8 @@ def test_tiling_repeats_each_part() -> None:
     tensor = torch.arange(6.0).view(3, 2)
 
     assert tiled(tensor, (5, 3))[4].tolist() == [2.0, 3.0, 2.0]
+    assert tiled(tensor, (5, 3), repeat=True)[:, 0].tolist() == [0.0, 0.0, 2.0, 2.0, 4.0]
+    assert tiled(tensor, (5, 3), repeat=True)[0].tolist() == [0.0, 0.0, 1.0]
     assert tiled(tensor, (6, 2), chunks=3).tolist() == [[0, 1], [0, 1], [2, 3], [2, 3], [4, 5], [4, 5]]
 
 
@@ -144,7 +156,27 @@ def test_tiling_keeps_ends_and_norm() -> None:
         repeated = tiled(taken, (7, 7))
         torch.testing.assert_close(weight, repeated * (taken.norm() / repeated.norm()))
         bias = theirs.get_parameter(f"blocks.{source}.bias").detach()
-        torch.testing.assert_close(ours.get_parameter(f"blocks.{block}.bias").detach(), tiled(bias, (7,)))
+        expected = torch.cat([bias, torch.zeros(4)])
+        torch.testing.assert_close(ours.get_parameter(f"blocks.{block}.bias").detach(), expected)
+
+
+@pytest.mark.parametrize("vectors", ["pad", "tile"])
+def test_vectors_are_padded_as_published(vectors: str) -> None:
+    """Biases continue with zeros, norm weights with ones; a fused bias map by map; or all are tiled."""
+
+    def network(width: int) -> nn.Module:
+        model = nn.ModuleDict({"norm": nn.LayerNorm(width), "qkv": nn.Linear(width, 3 * width)})
+        for i, p in enumerate(model.parameters()):
+            nn.init.constant_(p, i + 2.0)
+        return model
+
+    ours, theirs = network(5), network(2)
+    _plan(ours, theirs, "weight_tiling", chunks=1, vectors=vectors).apply(ours)
+    norms = [ours["norm"].weight.tolist(), ours["norm"].bias.tolist()]
+    assert norms == (
+        [[2.0, 2.0, 1.0, 1.0, 1.0], [3.0, 3.0, 0.0, 0.0, 0.0]] if vectors == "pad" else [[2.0] * 5, [3.0] * 5]
+    )
+    assert padded(torch.ones(6), 9, 0.0, chunks=3).tolist() == [1.0, 1.0, 0.0] * 3
 
 
 def test_what_is_not_trained_is_pending() -> None:

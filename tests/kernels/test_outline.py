@@ -37,7 +37,7 @@ def test_outlines() -> None:
     features = "4 rounds, patches then multiplied by the AGOP at 20 images, its square root"
     assert plan_learner(ConvRfm(images=500, threshold=0.75), CIFAR).description == (
         "CNTK of 3 convolutions over patches of 3×3×3, positions 30×30 → 28×28 → 26×26",
-        f"{features}, its lowest 75% of eigenvalues zero",
+        f"{features} without the lowest 75% of eigenvalues",
         "learns from 500 randomly drawn training images, read as pixels",
         "ridge selected on validation images among 1e-08, 1e-05, 0.001",
     )
@@ -51,7 +51,7 @@ def test_outlines() -> None:
     )
     assert plan_learner(Rfm(diagonal=True), CIFAR).description[:2] == (
         "Laplace kernel of length 10 over 3072 pixels coordinates",
-        "4 rounds, its metric then the diagonal of its AGOP",
+        "5 rounds, its metric then the diagonal of its AGOP",
     )
 
 

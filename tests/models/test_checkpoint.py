@@ -363,3 +363,19 @@ def test_a_published_squeezenet_fits() -> None:
     small = build(Torchvision(name="squeezenet1_0"), in_channels=3, num_classes=10, seed=0)
     with pytest.raises(UserError, match=r"`classifier\.1\.weight` 1000×512×1×1 instead of 10×512×1×1"):
         load_weights(small, weights("squeezenet1_0-imagenet.safetensors"))
+
+
+def test_published_weights_below_an_untrained_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last linear layer stays the model's own, of any size; all other layers must fit."""
+    library = import_library("timm")
+    source = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 5))
+    monkeypatch.setattr(library, "list_pretrained", lambda _: ["some_net.in1k"])
+    monkeypatch.setattr(library, "create_model", lambda *_, **__: source)
+    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    own = net[2].weight.clone()
+    load_published(net, Timm(name="some_net"), "DEFAULT", own_head=True)
+
+    assert torch.equal(net[0].weight, source[0].weight)
+    assert torch.equal(net[2].weight, own)
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-M020"):
+        load_published(net, Timm(name="some_net"), "DEFAULT")

@@ -170,7 +170,7 @@ class StandIns:
         else:
             assert ref.model is not None
             assert ref.weights is not None, f"no stand-in for `{ref.kind}`"
-            built_for = replace(shape, num_classes=num_classes(ref.model, shape))
+            built_for = replace(shape, num_classes=ref.head or num_classes(ref.model, shape))
             model, surgery = ref.model, ()
             standing = build_network(model, shape=built_for, seed=seed).model
         initial = None
