@@ -7,6 +7,7 @@ from torch import nn
 
 from mimetic.graph.adapters import ADAPTERS, Found, position_layer, position_parameters
 from mimetic.graph.adapters.position import NAMES
+from mimetic.graph.memory import identity
 from mimetic.graph.names import Walked, joined, unwraps
 from mimetic.graph.own import own_children, own_parameters
 
@@ -19,8 +20,8 @@ class Composite(NamedTuple):
     found: Found
 
 
-Owned = Mapping[int, tuple[str, tuple[str, ...]]]
-"""Canonical name and aliases of a parameter by its id."""
+Owned = Mapping[int, str]
+"""Canonical name of a parameter by its id."""
 
 
 def composites(walked: Sequence[Walked], owned: Owned) -> Iterator[Composite]:
@@ -63,4 +64,4 @@ def _found(module: nn.Module, key: str, parent: nn.Module | None) -> Iterator[Fo
 
 def _entangled(found: Found) -> bool:
     """Return whether one tensor has two names in a site, such as tied queries and keys."""
-    return len({id(tensor) for tensor in found.tensors.values()}) < len(found.tensors)
+    return len({identity(tensor) for tensor in found.tensors.values()}) < len(found.tensors)

@@ -8,6 +8,7 @@ from numbers import Integral
 
 from torch import Tensor, nn
 
+from mimetic.graph.computed import computed_in
 from mimetic.graph.config import SiteKind
 from mimetic.graph.own import own_parameters
 from mimetic.graph.site import Geometry
@@ -127,9 +128,11 @@ def _read(
 
 
 def _own(module: nn.Module, name: str) -> Tensor | None:
-    """Return one of the module's own parameters."""
-    parameters = own_parameters(module)  # of TorchScript, less than a dictionary
-    return parameters[name] if name in parameters else None  # noqa: SIM401
+    """Return one of the module's own parameters, or the shape of a weight that it computes."""
+    stored = own_parameters(module).get(name)
+    if stored is not None:
+        return stored
+    return next((found.like for found in computed_in(module) if found.local == name), None)
 
 
 def _ints(module: nn.Module, *names: str) -> tuple[int, ...] | None:

@@ -5,13 +5,14 @@ checkpoints use canonical names, so a plan is the same with and without wrappers
 removed (`strip('module.')` would remove letters). All rooms use this module; no other code removes segments.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from mimetic.config.patterns import WRAPPER_SEGMENTS
 from mimetic.errors import UserError
+from mimetic.graph.memory import identity
 from mimetic.graph.own import own_buffers, own_children, own_parameters
 
 MODULE_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
@@ -111,6 +112,8 @@ def canonical_buffers(model: nn.Module) -> dict[str, Tensor]:
 def parameters_with_aliases(model: nn.Module) -> dict[str, tuple[nn.Parameter, tuple[str, ...]]]:
     """Return every parameter once by canonical name, with its other canonical names (ties).
 
+    Parameters are tied if they are the same memory, whether they are one object or not.
+
     Raises:
         UserError: If two different parameters have one canonical name.
     """
@@ -120,7 +123,7 @@ def parameters_with_aliases(model: nn.Module) -> dict[str, tuple[nn.Parameter, t
 def owners(walked: Iterable[Walked]) -> dict[str, tuple[nn.Parameter, tuple[str, ...]]]:
     """Return the result of `parameters_with_aliases` for a finished walk."""
     owner: dict[str, object] = {}
-    first: dict[int, str] = {}
+    first: dict[Hashable, str] = {}
     found: dict[str, tuple[nn.Parameter, tuple[str, ...]]] = {}
     for raw, canonical, module in walked:
         for key, parameter in own_parameters(module).items():
@@ -129,12 +132,13 @@ def owners(walked: Iterable[Walked]) -> dict[str, tuple[nn.Parameter, tuple[str,
             name = joined(canonical, key)
             known = name in owner
             _claim(owner, name, parameter, joined(raw, key))
-            if id(parameter) not in first:
-                first[id(parameter)] = name
+            memory = identity(parameter)
+            if memory not in first:
+                first[memory] = name
                 found[name] = (parameter, ())
             elif not known:
-                _, aliases = found[first[id(parameter)]]
-                found[first[id(parameter)]] = (parameter, (*aliases, name))
+                one, aliases = found[first[memory]]
+                found[first[memory]] = (one, (*aliases, name))
     return found
 
 

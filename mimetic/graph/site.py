@@ -58,6 +58,11 @@ class Parameter:
         experts: Number E of equal maps stacked along the first dimension (E, …); None if not stacked.
         maps: Outputs of each of several linear maps stored one after the other: gates, or q, k and v.
         zero_rows: Rows that the layer's class keeps at zero.
+        by: What computes it in every forward, e.g. `weight norm`; None for a tensor that is stored.
+        stored: Names of the parameters from which it is computed; empty for a tensor that is stored.
+        frozen: Names of those, or its own, that take no gradient.
+        normalized: Whether what computes it fixes its norm, and values are set up to a factor.
+        obstacle: Why no values can be written to it; None if they can.
     """
 
     name: str
@@ -68,6 +73,11 @@ class Parameter:
     experts: int | None = None
     maps: tuple[int, ...] = ()
     zero_rows: tuple[int, ...] = ()
+    by: str | None = None
+    stored: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    normalized: bool = False
+    obstacle: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

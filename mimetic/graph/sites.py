@@ -18,18 +18,17 @@ from mimetic.collector import paused_collector
 from mimetic.errors import UserError
 from mimetic.graph.adapters.reading import HEADS, number
 from mimetic.graph.composites import composites
+from mimetic.graph.computed import Computed, computed_in
 from mimetic.graph.config import SiteKind
 from mimetic.graph.example import guesses
 from mimetic.graph.geometry import kind_and_geometry
-from mimetic.graph.names import Walked, joined, owners, walk
+from mimetic.graph.names import Walked, joined, walk
 from mimetic.graph.own import own_parameters
 from mimetic.graph.parts import experts_in, with_parts
 from mimetic.graph.site import Geometry, Graph, Parameter, Site
 from mimetic.graph.structure import Attention, Position, Structure
+from mimetic.graph.targets import Target, targets
 from mimetic.graph.trace import Trace, trace
-
-_Owners = dict[str, tuple[nn.Parameter, tuple[str, ...]]]
-"""Parameters and their aliases by canonical name."""
 
 
 class _Draft(NamedTuple):
@@ -67,9 +66,9 @@ def find_sites(model: nn.Module, example: Tensor | tuple[object, ...] | None = N
 
 def _find(model: nn.Module, example: Tensor | tuple[object, ...] | None) -> Graph:
     walked = list(walk(model))
-    parameters = owners(walked)
-    drafts = [part for draft in _drafts(walked, parameters) for part in _by_experts(draft)]
-    together = _composite_drafts(walked, parameters)
+    known = targets(walked)
+    drafts = [part for draft in _drafts(walked, known) for part in _by_experts(draft)]
+    together = _composite_drafts(walked, known)
     inputs = guesses(walked) if example is None else [example if isinstance(example, tuple) else (example,)]
     traced, reason = trace(model, inputs)
     if traced is not None:
@@ -87,24 +86,28 @@ def _find(model: nn.Module, example: Tensor | tuple[object, ...] | None) -> Grap
     )
 
 
-def _drafts(walked: Sequence[Walked], parameters: _Owners) -> list[_Draft]:
+def _drafts(walked: Sequence[Walked], known: Mapping[str, Target]) -> list[_Draft]:
     """Describe the sites in order of registration."""
     drafts: list[_Draft] = []
     seen: set[int] = set()
     for _, layer, module in walked:
-        if id(module) in seen or not own_parameters(module):
+        if id(module) in seen:
             continue
         seen.add(id(module))
-        owned, tensors = [], []
-        for local, tensor in own_parameters(module).items():
-            name = joined(layer, local)
-            if tensor is not None and name in parameters and parameters[name][0] is tensor:
-                owned.append(_parameter(name, local, tensor, parameters[name][1]))
-            if tensor is not None:
-                tensors.append(tensor)
+        computed = {found.local: found for found in computed_in(module)}
+        own = {local: p for local, p in own_parameters(module).items() if p is not None}
+        owned = [
+            _parameter(joined(layer, local), local, target)
+            for local in (*computed, *own)
+            if (target := known.get(joined(layer, local))) is not None
+            and (local in computed or target.tensor is own[local])
+        ]
         if owned:
             kind, geometry = kind_and_geometry(module)
-            drafts.append(_Draft(layer, module, kind, geometry, tuple(owned), tuple(tensors)))
+            stored = [p for found in computed.values() for p in found.stored.values()]
+            drafts.append(
+                _Draft(layer, module, kind, geometry, tuple(owned), tuple({*own.values(), *stored}))
+            )
     return drafts
 
 
@@ -129,13 +132,13 @@ def _by_experts(draft: _Draft) -> Iterator[_Draft]:
         yield draft._replace(parameters=rest)
 
 
-def _composite_drafts(walked: Sequence[Walked], parameters: _Owners) -> list[_Draft]:
+def _composite_drafts(walked: Sequence[Walked], known: Mapping[str, Target]) -> list[_Draft]:
     """Describe the composite sites in order of registration."""
-    owned = {id(tensor): (name, aliases) for name, (tensor, aliases) in parameters.items()}
+    owned = {id(p): name for name, t in known.items() if isinstance(t.tensor, nn.Parameter) for p in t.same}
     drafts: list[_Draft] = []
     for layer, module, found in composites(walked, owned):
         described = tuple(
-            _parameter(owned[id(tensor)][0], local, tensor, owned[id(tensor)][1])
+            _parameter(owned[id(tensor)], local, known[owned[id(tensor)]])
             for local, tensor in found.tensors.items()
         )
         tensors = tuple(found.tensors.values())
@@ -184,14 +187,26 @@ def _heads(walked: Sequence[Walked]) -> dict[str, int]:
     return {layer: heads for layer, heads in declared.items() if heads is not None}
 
 
-def _parameter(name: str, local: str, tensor: nn.Parameter, aliases: tuple[str, ...]) -> Parameter:
-    if is_lazy(tensor):
+def _parameter(name: str, local: str, target: Target) -> Parameter:
+    if any(is_lazy(stored) for stored in target.stored.values()):
         raise UserError(
             f"`{name}` has no shape yet, because its layer is lazy: run one forward, `model(example)`, "
             "before planning",
             code="MIM-G001",
         )
-    return Parameter(name, local, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), aliases)
+    computed = target.tensor if isinstance(target.tensor, Computed) else None
+    return Parameter(
+        name,
+        local,
+        tuple(target.like.shape),
+        str(target.like.dtype).removeprefix("torch."),
+        target.aliases,
+        by=None if computed is None else computed.by,
+        stored=() if computed is None else tuple(target.stored),
+        frozen=tuple(stored for stored, p in target.stored.items() if not p.requires_grad),
+        normalized=computed is not None and computed.normalized,
+        obstacle=target.obstacle,
+    )
 
 
 def _classes(cls: type) -> tuple[str, ...]:

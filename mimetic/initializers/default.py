@@ -17,7 +17,7 @@ def keep(_spec: config.Keep, _site: Site, _context: Context) -> ResolvedInit:
 
 
 def default(_spec: config.Default, _site: Site, context: Context) -> ResolvedInit:
-    """Draw parameters as the layer's own `reset_parameters` does.
+    """Draw parameters as the layer's own `reset_parameters` does, and reset the buffers that it resets.
 
     Guarantee: the bits that the built-in models are built with, for the same seed and layer name. A network
     that initializes itself as a whole (torchvision, timm, your own) starts from other values unless a rule
@@ -28,6 +28,8 @@ def default(_spec: config.Default, _site: Site, context: Context) -> ResolvedIni
     """
 
     def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:
-        return draw_default(layer, seed=streams.seed, name=streams.site, wanted=context.parameters)
+        return draw_default(
+            layer, seed=streams.seed, name=streams.site, wanted=context.parameters, buffers=True
+        )
 
     return ResolvedInit(name="default", arguments={}, sample=sample)

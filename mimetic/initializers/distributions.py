@@ -1,7 +1,8 @@
 """Initializers of one tensor: a distribution of its entries, drawn from the stream of the parameter's name.
 
-Tensors are filled in float64 and cast to float32 at the end: torch's float32 kernels give other last bits
-with other instruction sets (measured: AVX2 against none), its float64 kernels and the rounding do not.
+Tensors are filled in float64 and cast to float32 at the end (to float64 for a parameter of float64): torch's
+float32 kernels give other last bits with other instruction sets (measured: AVX2 against none), its float64
+kernels and the rounding do not.
 """
 
 import math
@@ -17,7 +18,7 @@ from torch import Generator, Tensor, nn
 from mimetic.covariance.context import Context
 from mimetic.covariance.layout import stored_shape
 from mimetic.errors import UserError
-from mimetic.graph.site import Site
+from mimetic.graph.site import Parameter, Site
 from mimetic.initializers.config import Init
 from mimetic.initializers.resolved import Moments, ResolvedInit, Streams
 
@@ -62,13 +63,13 @@ def per_tensor(
 
     @wraps(distribution_of)
     def resolve(spec: Spec, site: Site, context: Context) -> ResolvedInit:
-        draws: dict[str, tuple[Distribution, Shape, bool]] = {}
+        draws: dict[str, tuple[Distribution, Shape, bool, torch.dtype]] = {}
         for local in context.parameters:
             parameter = site.parameter(local)
             transposed = _is_input_first(site, parameter.shape)
             shape = parameter.shape[::-1] if transposed else parameter.shape
             try:
-                draws[local] = (distribution_of(spec, shape), shape, transposed)
+                draws[local] = (distribution_of(spec, shape), shape, transposed, _dtype(parameter))
             except UserError as error:
                 raise UserError(f"{parameter.name}: {error}", code=error.code) from error
 
@@ -79,9 +80,9 @@ def per_tensor(
             name=spec.type_name(),
             arguments=spec.model_dump(exclude={"type"}),
             sample=sample,
-            moments={local: distribution.moments for local, (distribution, _, _) in draws.items()},
-            thread_safe=all(distribution.elementwise for distribution, _, _ in draws.values()),
-            complex_parts=all(distribution.elementwise for distribution, _, _ in draws.values()),
+            moments={local: distribution.moments for local, (distribution, *_) in draws.items()},
+            thread_safe=all(distribution.elementwise for distribution, *_ in draws.values()),
+            complex_parts=all(distribution.elementwise for distribution, *_ in draws.values()),
         )
 
     return resolve
@@ -108,23 +109,30 @@ def check_dimensions(spec: Init, shape: Shape, allowed: tuple[int, ...] | range)
     )
 
 
-def _sample(distribution: Distribution, shape: Shape, transposed: bool, stream: Generator) -> Tensor:
+def _dtype(parameter: Parameter) -> torch.dtype:
+    """Return the dtype to which a draw is rounded: float32, but nothing of float64 is lost."""
+    return torch.float64 if parameter.dtype == "float64" else torch.float32
+
+
+def _sample(
+    distribution: Distribution, shape: Shape, transposed: bool, dtype: torch.dtype, stream: Generator
+) -> Tensor:
     draw = _sample_chunks if distribution.elementwise else _sample_whole
-    tensor = draw(distribution, shape, stream)
-    return (tensor.t() if transposed else tensor).to(torch.float32).contiguous()
+    tensor = draw(distribution, shape, dtype, stream)
+    return (tensor.t() if transposed else tensor).contiguous()
 
 
-def _sample_whole(distribution: Distribution, shape: Shape, stream: Generator) -> Tensor:
+def _sample_whole(distribution: Distribution, shape: Shape, dtype: torch.dtype, stream: Generator) -> Tensor:
     tensor = torch.empty(shape, dtype=torch.float64, device="cpu")
     if tensor.numel() > 0:
         distribution.fill(tensor, stream)
-    return tensor
+    return tensor.to(dtype)
 
 
-def _sample_chunks(distribution: Distribution, shape: Shape, stream: Generator) -> Tensor:
+def _sample_chunks(distribution: Distribution, shape: Shape, dtype: torch.dtype, stream: Generator) -> Tensor:
     """Draw independent entries chunk by chunk; the last chunk is the longest, so never below sixteen."""
     # numpy asks the system for large pages: touching small ones takes a sixth of the time of a normal draw.
-    tensor = torch.from_numpy(np.empty(shape, dtype=np.float32))
+    tensor = torch.from_numpy(np.empty(shape, dtype=str(dtype).removeprefix("torch.")))
     flat = tensor.view(-1)
     count = flat.numel()
     buffer = torch.empty(min(count, 2 * _CHUNK), dtype=torch.float64, device="cpu")

@@ -83,9 +83,10 @@ class ResolvedInit:
     Attributes:
         name: Registered name, e.g. `gaussian` or `kaiming_normal`.
         arguments: Resolved arguments as plain values; they enter the plan's hash.
-        sample: `sample(streams, layer)` returns new contiguous tensors on the CPU by local parameter name,
-            float32 unless they are complex or copied from wider ones. It is pure: it neither writes to the
-            layer nor touches the global random stream.
+        sample: `sample(streams, layer)` returns new contiguous tensors on the CPU by local name: of
+            parameters, and of the layer's buffers that are to be reset. They are float32, unless the
+            parameter is float64 or complex, or they are copied from wider ones. It is pure: it neither writes
+            to the layer nor touches the global random stream.
         moments: Expected moments by local parameter name, where the distribution is known.
         notes: Remarks for the reader of the plan, e.g. "resized 5→9".
         thread_safe: Whether `sample` may run on a thread beside others: it changes no global setting of
@@ -93,7 +94,7 @@ class ResolvedInit:
         complex_parts: Whether entries are independent or Gaussian: both parts of a complex parameter can
             then be drawn like two tensors.
         network_init: A step after `sample` that needs the whole network; None where there is none.
-        check: `check(read)` raises a UserError where what was written misses a promise beyond moments;
+        check: `check(read)` raises a UserError where what will be written misses a promise beyond moments;
             `read(parameter)` returns the values of a canonical name, float64 on the CPU.
     """
 

@@ -98,14 +98,14 @@ def _dirac(spec: config.Dirac, shape: Shape) -> Distribution:
 @per_tensor
 def xavier_uniform(spec: config.XavierUniform, shape: Shape) -> Distribution:
     """U(±gain·√(6 / (fan_in + fan_out)))."""
-    bound = math.sqrt(3.0) * (spec.gain * math.sqrt(2.0 / sum(fans(spec, shape))))
+    bound = math.sqrt(3.0) * (spec.gain * math.sqrt(2.0 / max(1, sum(fans(spec, shape)))))
     return _uniform(shape, -bound, bound)
 
 
 @per_tensor
 def xavier_normal(spec: config.XavierNormal, shape: Shape) -> Distribution:
     """N(0, gain²·2 / (fan_in + fan_out))."""
-    return _normal(shape, spec.gain * math.sqrt(2.0 / sum(fans(spec, shape))))
+    return _normal(shape, spec.gain * math.sqrt(2.0 / max(1, sum(fans(spec, shape)))))
 
 
 @per_tensor

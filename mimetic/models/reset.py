@@ -6,7 +6,7 @@ float32 copy of the layer on the CPU, whose values are then copied. The same lay
 the same bits in any model, on any device, at any time, also by a rule with `init: default`.
 """
 
-import copy
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mimetic.ambient import fixed_settings
 from mimetic.errors import UserError
+from mimetic.graph.computed import without_parametrization
 from mimetic.graph.names import walk
 from mimetic.graph.own import own_buffers, own_children, own_parameters
 from mimetic.streams import keyed_global_rng
@@ -59,7 +60,9 @@ def reset_layers(layers: Iterable[tuple[str, nn.Module]], seed: int) -> None:
 
 @fixed_settings()
 @one_thread()
-def draw_default(layer: nn.Module, *, seed: int, name: str, wanted: Iterable[str]) -> dict[str, Tensor]:
+def draw_default(
+    layer: nn.Module, *, seed: int, name: str, wanted: Iterable[str], buffers: bool = False
+) -> dict[str, Tensor]:
     """Return new values of tensors that a layer owns, as its `reset_parameters` draws them.
 
     The stream has the key (seed, "default", name). The layer, its children and the global stream are left as
@@ -70,6 +73,7 @@ def draw_default(layer: nn.Module, *, seed: int, name: str, wanted: Iterable[str
         seed: Seed of the run.
         name: Canonical name of the layer.
         wanted: Local names of the tensors.
+        buffers: Whether to return the buffers as well that the method sets, such as running statistics.
 
     Returns:
         Contiguous tensors on the CPU by local name, floating-point ones in float32.
@@ -89,13 +93,15 @@ def draw_default(layer: nn.Module, *, seed: int, name: str, wanted: Iterable[str
         reset()
     tensors = _own_tensors(copied)
     for local in wanted:
-        if tensors[local].is_floating_point() and bool(tensors[local].isnan().any()):
+        if not _is_set(tensors[local]):
             raise UserError(
                 f"{name}: `reset_parameters` of {type(layer).__name__} does not set all of `{local}`; "
                 "use `init: keep` for it, or another `init` by name",
                 code="MIM-M102",
             )
-    return {local: tensors[local].detach().contiguous() for local in wanted}
+    candidates = [n for n in own_buffers(copied) if buffers and n in tensors]
+    found = [n for n in candidates if tensors[n].dtype != torch.bool and _is_set(tensors[n])]
+    return {local: tensors[local].detach().contiguous() for local in (*wanted, *found)}
 
 
 def _reset_method(layer: nn.Module) -> Callable[[], object] | None:
@@ -109,29 +115,44 @@ def _own_tensors(layer: nn.Module) -> dict[str, Tensor]:
 
 
 def _blank_copy(layer: nn.Module, blank: Callable[[Tensor], Tensor]) -> nn.Module:
-    """Return a copy of a layer with new tensors, and with new empty tensors in its children."""
-    copied = copy.copy(layer)
+    """Return a copy of a layer with new tensors, and with new empty tensors in its children.
+
+    What the layer computes (weight norm, a parametrization) is a parameter of the copy.
+    """
+    copied = without_parametrization(layer)
     vars(copied).update(
         _parameters={
             local: None if tensor is None else nn.Parameter(blank(tensor), requires_grad=False)
-            for local, tensor in own_parameters(layer).items()
+            for local, tensor in own_parameters(copied).items()
         },
         _buffers={
             local: None if tensor is None else blank(tensor) for local, tensor in own_buffers(layer).items()
         },
         _modules={
             local: None if child is None else _blank_copy(child, _empty)
-            for local, child in own_children(layer).items()
+            for local, child in own_children(copied).items()
         },
     )
     return copied
 
 
 def _unset(tensor: Tensor) -> Tensor:
-    """Return a tensor of the same shape on the CPU, NaN where values that are never set can be recognized."""
-    if tensor.is_floating_point():
-        return torch.full(tensor.shape, torch.nan, dtype=torch.float32, device="cpu")
-    return torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
+    """Return a tensor of the same shape on the CPU, with a mark where values that are never set are found."""
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return torch.full(tensor.shape, _mark(dtype), dtype=dtype, device="cpu")
+
+
+def _is_set(tensor: Tensor) -> bool:
+    """Return whether all entries of a copy have been set; those of booleans always count as set."""
+    mark = _mark(tensor.dtype)
+    unset = tensor.isnan() if math.isnan(mark) else tensor == mark
+    return tensor.dtype == torch.bool or not bool(unset.any())
+
+
+def _mark(dtype: torch.dtype) -> float:
+    if dtype == torch.bool:
+        return 0
+    return torch.nan if dtype.is_floating_point or dtype.is_complex else torch.iinfo(dtype).min
 
 
 def _empty(tensor: Tensor) -> Tensor:

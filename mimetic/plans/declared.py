@@ -11,7 +11,7 @@ from mimetic.config.suggest import listed
 from mimetic.errors import UserError
 from mimetic.graph.config import CompositeKind, Declared, DeclaredAttention, DeclaredMlp
 from mimetic.graph.matching import mismatch
-from mimetic.graph.site import Graph, Parameter, Site
+from mimetic.graph.site import Graph, Site
 from mimetic.graph.sites import on_one_grid
 from mimetic.graph.structure import Attention, Mlp, Slot, Structure, head_sizes, stacked
 from mimetic.recipe.rule import Rule
@@ -105,7 +105,7 @@ def _site(
     else:
         kind, structure = "mlp", _mlp(declared, layer, linears)
     parameters = tuple(
-        Parameter(p.name, f"{path}.{p.local}", p.shape, p.dtype, p.aliases)
+        replace(p, local=f"{path}.{p.local}")
         for path, site in linears.items()
         for p in site.parameters
         if p.local in {"weight", "bias"}

@@ -25,6 +25,8 @@ class Entry:
         moments: Expected moments of the entries, where the distribution is known.
         key: Seed of the parameter's random stream.
         frozen: Whether training leaves it unchanged.
+        stored: Names of the parameters from which it is computed; empty for a parameter.
+        fixed: Names of those that training leaves unchanged.
         notes: Remarks for the reader, e.g. that a covariance was resized.
     """
 
@@ -42,9 +44,12 @@ class Entry:
     moments: Moments | None = None
     frozen: bool = False
     notes: tuple[str, ...] = ()
+    stored: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, object]:
         """Return what determines the parameter's values, and nothing else: the part that is hashed."""
+        parts = {"stored": list(self.stored), "fixed": list(self.fixed)} if self.stored else {}
         return {
             "parameter": self.parameter,
             "shape": list(self.shape),
@@ -53,6 +58,7 @@ class Entry:
             "arguments": dict(self.arguments),
             "key": self.key,
             "frozen": self.frozen,
+            **parts,
         }
 
 

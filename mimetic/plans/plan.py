@@ -60,8 +60,8 @@ class Plan:
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """Return the names of the parameters that training leaves unchanged."""
-        return tuple(entry.parameter for entry in self.entries if entry.frozen)
+        """Return the names of the parameters that take no gradient, whoever froze them."""
+        return tuple(name for entry in self.entries for name in entry.fixed)
 
     def apply(self, model: nn.Module, *, progress: Progress | None = None) -> tuple[WrittenTensor, ...]:
         """Write the plan into a model; see `mimetic.plans.apply.apply`."""

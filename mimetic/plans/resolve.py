@@ -15,12 +15,14 @@ from mimetic.config.suggest import listed
 from mimetic.covariance.context import NO_HARVESTS, Context, Harvests
 from mimetic.errors import UserError
 from mimetic.graph.site import Graph, Parameter, Site
+from mimetic.initializers.resolved import ResolvedInit
 from mimetic.plans.choose import filled_parameters, resolve_init
 from mimetic.plans.diagnose import Message, explain_no_match
 from mimetic.plans.entry import Action, Entry
 from mimetic.plans.matching import Matching, match_rules
 from mimetic.plans.plan import Plan
 from mimetic.recipe.recipe import Arm
+from mimetic.recipe.rule import Rule
 from mimetic.streams import key
 from mimetic.surgery.rewrite import Rewritten
 
@@ -92,6 +94,7 @@ def _resolve_inits(matching: Matching, harvests: Harvests) -> tuple[list[Action]
         try:
             context = Context(tuple(p.local for p in parameters), harvests)
             init = resolve_init(matching.rules[index], site, context)
+            _check_writable(init, parameters)
         except UserError as error:
             failed.setdefault(index, []).append(error)
             continue
@@ -103,6 +106,27 @@ def _resolve_inits(matching: Matching, harvests: Harvests) -> tuple[list[Action]
         more = f" (and {len(errors) - 1} more of its layers)" if len(errors) > 1 else ""
         messages.append((index, Message(f"{errors[0]}{more}", None, errors[0].code)))
     return actions, messages
+
+
+def _check_writable(init: ResolvedInit, parameters: Sequence[Parameter]) -> None:
+    """Refuse parameters to which an initializer cannot write.
+
+    Raises:
+        UserError: With the repair.
+    """
+    for parameter in parameters if init.name != "keep" else ():
+        if parameter.obstacle is not None:
+            raise UserError(
+                f"`{parameter.name}` cannot be initialized: {parameter.obstacle}; mend the model first, or "
+                "leave the parameter out (`init: keep`)",
+                code="MIM-P014",
+            )
+        if parameter.stored and init.network_init is not None:
+            raise UserError(
+                f"`{parameter.name}` is computed by {parameter.by}, and this rule runs the network to set "
+                f"weights that are stored; initialize the model before {parameter.by} is applied",
+                code="MIM-P015",
+            )
 
 
 def _claimed(matching: Matching) -> Iterator[tuple[int, Site, list[Parameter]]]:
@@ -207,6 +231,7 @@ def _entry(
     mark = None if rule is None else at.mark("init", rule.id)
     # The draws of a composite site share one stream, keyed by the site's name.
     stream = own.name if site.structure is None else site.layer
+    fixed = _fixed(rule, own, frozen)
     return Entry(
         parameter=own.name,
         layer=layer.layer,
@@ -219,10 +244,29 @@ def _entry(
         where=None if mark is None else f"{mark.file}:{mark.line}",
         initializer="keep" if init is None else init.name,
         arguments={} if init is None else init.arguments,
-        moments=None if init is None else init.moments.get(parameter.local),
-        frozen=own.name in frozen or (rule is not None and rule.freeze.params),
-        notes=() if init is None else (*_site_notes(matching, site, parameter), *init.notes),
+        moments=None if init is None or own.normalized else init.moments.get(parameter.local),
+        frozen=len(fixed) == max(len(own.stored), 1),
+        notes=() if init is None else (*_site_notes(matching, site, parameter), *_parts(own), *init.notes),
+        stored=own.stored,
+        fixed=fixed,
     )
+
+
+def _fixed(rule: Rule | None, own: Parameter, frozen: set[str]) -> tuple[str, ...]:
+    """Return the names of a parameter's tensors that take no gradient: as the rule says, or as they are."""
+    params = None if rule is None else rule.freeze.params
+    names = own.stored if own.stored else (own.name,)
+    if params is None:
+        return tuple(name for name in names if name in own.frozen or name in frozen)
+    can_train = own.dtype.startswith(("float", "bfloat", "complex"))
+    return names if params or not can_train else ()
+
+
+def _parts(own: Parameter) -> Iterator[str]:
+    """Describe how a layer computes a weight from the parameters that it stores."""
+    if own.stored:
+        how = "which divides it by its norm" if own.normalized else "which is set to give these values"
+        yield f"computed by {own.by} from {listed(own.stored)}, {how}"
 
 
 def _site_notes(matching: Matching, site: Site, parameter: Parameter) -> Iterator[str]:

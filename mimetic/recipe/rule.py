@@ -16,11 +16,15 @@ class Freeze(Section):
 
     expected: ClassVar[str] = "true, false or a map such as `{params: true, statistics: true}`"
 
-    params: bool = Field(True, description="The matched parameters: no gradient, no decay.")
+    params: bool | None = Field(
+        True,
+        description="The matched parameters: no gradient, no decay. False makes them trainable, also those "
+        "that the model itself freezes; null leaves them as they are.",
+    )
     statistics: bool = Field(False, description="The running statistics of a norm layer as well.")
 
     def __bool__(self) -> bool:
-        return self.params or self.statistics
+        return self.params is not None or self.statistics
 
 
 def _as_freeze(value: Any) -> Any:
@@ -42,9 +46,9 @@ class Rule(Section):
         BeforeValidator(expand_gain, json_schema_input_type=float | Annotated[Scale, Registered("scale")]),
     ] = Field(default_factory=NoScale, description="Scale of the weights (with a covariance).")
     freeze: Annotated[Freeze, BeforeValidator(_as_freeze, json_schema_input_type=bool | Freeze)] = Field(
-        default_factory=lambda: Freeze(params=False),
+        default_factory=lambda: Freeze(params=None),
         validate_default=True,
-        description="Whether the parameters stay frozen.",
+        description="Whether the parameters stay frozen; as they are unless given.",
     )
     expect: int | None = Field(
         None, ge=1, description="Number of layers the rule must match; anything else is an error."
@@ -107,6 +111,6 @@ class Rule(Section):
     def _does_something(cls, value: Freeze, info: ValidationInfo) -> Freeze:
         nothing = all(key in info.data and info.data[key] is None for key in ("init", "covariance"))
         if nothing and not value:
-            hint = "add `init`, `covariance` or `freeze: true`"
+            hint = "add `init`, `covariance` or `freeze`"
             raise validation_error("the rule does nothing", code="MIM-R085", hint=hint)
         return value

@@ -138,13 +138,12 @@ def test_a_model_without_parameters_has_no_sites() -> None:
 
 
 def test_parametrized_layers_do_not_crash() -> None:
-    """Their stored tensors are sites of the parametrization."""
+    """The weight that the layer uses is in its site, and the tensors from which it is computed in none."""
     graph = find_sites(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 2)))
-    assert [(site.layer, site.kind) for site in graph.sites] == [
-        ("0.parametrizations.weight", "other"),
-        ("0", "linear"),
-        ("1", "linear"),
-    ]
+    assert [(site.layer, site.kind) for site in graph.sites] == [("0", "linear"), ("1", "linear")]
+    weight = graph.sites[0].parameter("weight")
+    assert (weight.name, weight.shape, weight.by) == ("0.weight", (4, 4), "weight norm")
+    assert weight.stored == ("0.parametrizations.weight.original0", "0.parametrizations.weight.original1")
     assert graph.traced
 
 
@@ -164,7 +163,7 @@ def process_group() -> Iterator[None]:
         lambda model: torch.compile(nn.DataParallel(model)),
         lambda model: nn.Module.compile(model) or model,
         lambda model: model.to("meta"),
-        lambda model: model.eval().requires_grad_(requires_grad=False),
+        lambda model: model.eval(),
     ],
 )
 def test_wrappers_devices_and_modes_change_nothing(wrap: Callable[[nn.Module], nn.Module]) -> None:

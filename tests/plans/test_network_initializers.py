@@ -142,7 +142,8 @@ def test_the_buffers_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None
         walks.append(model)
         return canonical_buffers(model)
 
-    monkeypatch.setattr("mimetic.plans.apply.canonical_buffers", counting)
+    for module in ("apply", "write"):
+        monkeypatch.setattr(f"mimetic.plans.{module}.canonical_buffers", counting)
     one = net(6, 1)
     plan(one, RAINBOW, trained=net(4, 0)).apply(one)
 

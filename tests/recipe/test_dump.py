@@ -151,7 +151,7 @@ def test_defaults_are_written_out() -> None:
         "id": "rule-1",
         "match": {"layer": "head"},
         "init": {"type": "kaiming_normal", "a": 0.0, "mode": "fan_in", "nonlinearity": "leaky_relu"},
-        "freeze": {"params": False, "statistics": False},
+        "freeze": {"params": None, "statistics": False},
     }
 
 

@@ -34,8 +34,10 @@ def test_width() -> None:
 
 def test_freeze() -> None:
     """Either half of freezing counts."""
-    assert [bool(Freeze(params=p, statistics=s)) for p in (False, True) for s in (False, True)] == [
+    assert [bool(Freeze(params=p, statistics=s)) for p in (None, False, True) for s in (False, True)] == [
         False,
+        True,
+        True,  # false makes parameters trainable
         True,
         True,
         True,
@@ -48,8 +50,7 @@ def test_freeze() -> None:
         {"init": "zeros", "covariance": "identity"},
         {"init": "zeros", "scale": "kaiming"},
         {},
-        {"freeze": False},
-        {"freeze": {"params": False}},
+        {"freeze": {"params": None}},
     ],
 )
 def test_rules_that_contradict_themselves(rule: dict[str, Any]) -> None:

@@ -190,7 +190,7 @@ def test_a_shared_rule_in_one_arm() -> None:
     """An arm can change a rule that all share."""
     recipe = over("arms.closed-form.init.head={freeze: true}")
     assert rule(recipe, "closed-form", "head")["freeze"]["params"] is True
-    assert rule(recipe, "default", "head")["freeze"]["params"] is False
+    assert rule(recipe, "default", "head")["freeze"]["params"] is None
 
 
 def test_names_with_dots() -> None:
