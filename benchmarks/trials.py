@@ -28,7 +28,7 @@ from mimetic.study.layout import Trial, studies
 from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.study import run
 from mimetic.study.study_folder import start
-from mimetic.study.tracker import MlflowTracker
+from mimetic.study.tracker import Tracker
 
 FILTERS = {"id": "filters", "match": {"kind": "depthwise_conv"}, "covariance": {"type": "closed_form"}}
 ARMS: dict[str, Any] = {"default": {}, "closed-form": {"init": [FILTERS]}}
@@ -229,7 +229,7 @@ def tracking(options: TrialOptions) -> Result:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         with (
-            clock.timing(MlflowTracker, ("sync", "finish")),
+            clock.timing(Tracker, ("sync", "finish")),
             clock.timing(tracker, ("open_tracker", "_create_trial")),
         ):
             result = run(study, root=root / "runs", workers=1, device=options.device)
