@@ -233,7 +233,7 @@ def test_many_layers_resolve(layers: int) -> None:
             "recipe": 1,
             "name": "deep",
             "init": [
-                {"id": "early", "match": {"layer": r"\d{1,3}", "kind": "linear"}, "init": "orthogonal"},
+                {"id": "early", "match": {"layer": r"\d{1,2}", "kind": "linear"}, "init": "orthogonal"},
                 {"id": "rest", "match": {"kind": "linear"}, "init": "kaiming_normal"},
             ],
         }
