@@ -15,7 +15,7 @@ from mimetic.plans.matching import Matching
 from mimetic.surgery.rewrite import Rewritten
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """How every parameter of a model is initialized: resolved, immutable, readable, hashable.
 
@@ -40,6 +40,23 @@ class Plan:
     sites: tuple[Site, ...] = ()
     traced: bool = True
     note: str | None = None
+
+    def __repr__(self) -> str:
+        """Return a table of what is initialized or frozen, one line per parameter."""
+        shown = [entry for entry in self.entries if entry.rule is not None or entry.fixed]
+        rows = [_row(entry) for entry in shown]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        claimed = sum(entry.rule is not None for entry in self.entries)
+        head = (
+            f"{claimed} of {len(self.entries)} parameters by rules, seed {self.seed}, plan {self.hash[:12]}"
+        )
+        left = len(self.entries) - len(shown)
+        rest = [f"{left} parameters keep the model's own initialization"] if left else []
+        return "\n".join((head, *lines, *rest))
 
     @property
     def hash(self) -> str:
@@ -86,6 +103,14 @@ class Plan:
             "sites": [_site_dict(site) for site in self.sites],
             "entries": [_entry_dict(entry) for entry in self.entries],
         }
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    """Return the line of a parameter: name, shape, initializer, std and rule."""
+    frozen = ", frozen" if entry.frozen else ""
+    std = "" if entry.moments is None else f"std {entry.moments.std:.4g}"
+    rule = "" if entry.rule is None else entry.rule
+    return entry.parameter, shape_text(entry.shape), describe(entry) + frozen, std, rule
 
 
 def _rewrite_dict(rewrite: Rewritten) -> dict[str, object]:

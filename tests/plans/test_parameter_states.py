@@ -177,3 +177,14 @@ def test_default_resets_running_statistics() -> None:
 def test_weights_without_entries(init: str) -> None:
     """There is nothing to draw."""
     initialized(nn.Sequential(nn.Linear(0, 0), nn.Linear(4, 4)), {"match": {"kind": "linear"}, "init": init})
+
+
+def test_a_plan_prints_as_a_table() -> None:
+    """One line for each parameter that a rule claims or that is frozen."""
+    model = pair()
+    model[1].bias.requires_grad_(False)
+    lines = str(initialized(model, {"match": "0", "init": {"type": "normal", "std": 0.02}})).splitlines()
+    assert lines[0].startswith("1 of 3 parameters by rules, seed 0, plan ")
+    assert lines[1].split() == ["0.weight", "8×8", "normal(std=0.02)", "std", "0.02", "rule-0"]
+    assert lines[2].split() == ["1.bias", "8", "model's", "own,", "frozen"]
+    assert lines[3] == "1 parameters keep the model's own initialization"
