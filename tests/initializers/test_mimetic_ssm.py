@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mimetic.config.errors import RecipeError
 from mimetic.graph.sites import find_sites
+from mimetic.models.config import Mamba
 from mimetic.models.mamba import Mixer1, Mixer2
 from mimetic.models.reset import reset_keyed
 from mimetic.plans.plan import Plan
@@ -24,8 +25,8 @@ def _wrapped(mixer: nn.Module) -> nn.Module:
 
 
 def _ours(version: int) -> nn.Module:
-    mixer = Mixer1(WIDTH, STATE, depth=1) if version == 1 else Mixer2(WIDTH, STATE, head_dim=8, depth=1)
-    return reset_keyed(_wrapped(mixer), 0)
+    sizes = Mamba(dim=WIDTH, state=STATE, head_dim=8, depth=1)
+    return reset_keyed(_wrapped(Mixer1(sizes) if version == 1 else Mixer2(sizes)), 0)
 
 
 def _theirs(version: int) -> nn.Module:
@@ -79,7 +80,7 @@ def test_the_contract(version: int, make: Any) -> None:
 
 def test_most_heads_of_mamba_2_forget_nothing() -> None:
     """A = -A₀⁻⁸ with A₀ from U(1, 16): exp(A) > 0.999 wherever A₀ > 2.4, which is 91 % of heads."""
-    log = _initialized(_wrapped(Mixer2(1024, STATE, head_dim=2, depth=1)))["A_log"]
+    log = _initialized(_wrapped(Mixer2(Mamba(dim=1024, state=STATE, head_dim=2, depth=1))))["A_log"]
     decay = (-log.exp()).exp()
 
     assert len(decay) == 1024
@@ -102,7 +103,7 @@ def test_storage_does_not_matter(version: int) -> None:
 
 def test_reads_are_correlated_with_writes() -> None:
     """W_c = (W_c' + W_b) / 2: half the trace of W_bᵀ W_b, each entry with torch's default distribution."""
-    mixer = _wrapped(Mixer1(512, 64, depth=1))
+    mixer = _wrapped(Mixer1(Mamba(version=1, dim=512, state=64, depth=1)))
     tensors = _initialized(mixer)
     write, read = tensors["x_proj.weight"][-128:].double().split(64)
 
