@@ -28,7 +28,7 @@ def plan(
     *,
     seed: int = 0,
     arm: str | None = None,
-    example: Tensor | tuple[Any, ...] | None = None,
+    example: Tensor | tuple[Any, ...] | dict[str, Any] | None = None,
     images: Tensor | None = None,
 ) -> Plan:
     """Compile a recipe against a model; nothing is written.
@@ -88,7 +88,7 @@ def initialize(
     *,
     seed: int = 0,
     arm: str | None = None,
-    example: Tensor | tuple[Any, ...] | None = None,
+    example: Tensor | tuple[Any, ...] | dict[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
     images: Tensor | None = None,
 ) -> Plan:
@@ -126,7 +126,7 @@ def _operated(
     name: str,
     *,
     seed: int,
-    example: Tensor | tuple[Any, ...] | None,
+    example: Tensor | tuple[Any, ...] | dict[str, Any] | None,
     images: Tensor | None,
 ) -> Plan:
     """Rewrite a model by an arm's surgery, and plan it."""

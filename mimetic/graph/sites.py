@@ -43,13 +43,15 @@ class _Draft(NamedTuple):
     structure: Structure | None = None
 
 
-def find_sites(model: nn.Module, example: Tensor | tuple[object, ...] | None = None) -> Graph:
+def find_sites(
+    model: nn.Module, example: Tensor | tuple[object, ...] | dict[str, object] | None = None
+) -> Graph:
     """Find the sites of a network, in order of execution.
 
     Args:
         model: Any module on any device, the meta device included, wrapped or not; unchanged.
-        example: An input (N, …), or a tuple of positional arguments, for the traced forward; guessed from the
-            model if None. Only shapes and dtypes are used.
+        example: An input (N, …), a tuple of positional or a dictionary of keyword arguments, for the traced
+            forward; guessed from the model if None. Only shapes and dtypes are used.
 
     Returns:
         The graph: its sites contain every parameter exactly once, tied ones at their first owner, and its
@@ -64,12 +66,14 @@ def find_sites(model: nn.Module, example: Tensor | tuple[object, ...] | None = N
         return _find(model, example)
 
 
-def _find(model: nn.Module, example: Tensor | tuple[object, ...] | None) -> Graph:
+def _find(model: nn.Module, example: Tensor | tuple[object, ...] | dict[str, object] | None) -> Graph:
     walked = list(walk(model))
     known = targets(walked)
     drafts = [part for draft in _drafts(walked, known) for part in _by_experts(draft)]
     together = _composite_drafts(walked, known)
-    inputs = guesses(walked) if example is None else [example if isinstance(example, tuple) else (example,)]
+    inputs = (
+        guesses(walked) if example is None else [example if isinstance(example, tuple | dict) else (example,)]
+    )
     traced, reason = trace(model, inputs)
     if traced is not None:
         drafts, together = _in_order(drafts, traced), _in_order(together, traced, _holders(walked))

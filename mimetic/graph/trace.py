@@ -35,6 +35,10 @@ _DEFAULT_DTYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch
 _MOVES = frozenset({Tensor.to, Tensor.cpu, Tensor.cuda})
 
 
+Arguments = tuple[object, ...] | dict[str, object]
+"""Positional or keyword arguments of a forward."""
+
+
 @dataclass(slots=True)
 class Trace:
     """Record of one forward.
@@ -53,7 +57,7 @@ class Trace:
         self.calls[identity] = self.calls.get(identity, 0) + 1
 
 
-def trace(model: nn.Module, inputs: Iterable[tuple[object, ...]]) -> tuple[Trace | None, str | None]:
+def trace(model: nn.Module, inputs: Iterable[Arguments]) -> tuple[Trace | None, str | None]:
     """Run one forward without values, and record what it used.
 
     Inputs are tried in training mode, where auxiliary heads take part, and then in evaluation mode.
@@ -78,7 +82,7 @@ def trace(model: nn.Module, inputs: Iterable[tuple[object, ...]]) -> tuple[Trace
     return None, reason
 
 
-def _attempts(inputs: Iterable[tuple[object, ...]]) -> Iterator[tuple[tuple[object, ...], bool]]:
+def _attempts(inputs: Iterable[Arguments]) -> Iterator[tuple[Arguments, bool]]:
     """Pair inputs with modes, all in training mode first; inputs are generated lazily."""
     tried = []
     for arguments in inputs:
@@ -96,7 +100,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def _attempt(model: nn.Module, arguments: tuple[object, ...], *, training: bool) -> Trace:
+def _attempt(model: nn.Module, arguments: Arguments, *, training: bool) -> Trace:
     recorded = Trace()
     with ExitStack() as stack:
         stack.enter_context(fixed_settings(_dtype(model)))
@@ -105,7 +109,10 @@ def _attempt(model: nn.Module, arguments: tuple[object, ...], *, training: bool)
             without_values(model, lambda module: recorded.record(id(module)), training=training)
         )
         stack.enter_context(_Recorder(recorded, substitutes))
-        model(*(_without_values(argument) for argument in arguments))
+        if isinstance(arguments, dict):
+            model(**{name: _without_values(argument) for name, argument in arguments.items()})
+        else:
+            model(*map(_without_values, arguments))
     return recorded
 
 

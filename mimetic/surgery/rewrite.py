@@ -97,7 +97,7 @@ def rewrite_network(
     surgery: Sequence[Rewrite],
     *,
     seed: int,
-    example: Tensor | tuple[object, ...] | None = None,
+    example: Tensor | tuple[object, ...] | dict[str, object] | None = None,
     at: ConfigPath = MAIN,
 ) -> tuple[Rewritten, ...]:
     """Rewrite a network in place.
@@ -145,7 +145,10 @@ def rewrite_network(
 
 
 def _match(
-    model: nn.Module, surgery: Sequence[Rewrite], example: Tensor | tuple[object, ...] | None, at: ConfigPath
+    model: nn.Module,
+    surgery: Sequence[Rewrite],
+    example: Tensor | tuple[object, ...] | dict[str, object] | None,
+    at: ConfigPath,
 ) -> tuple[dict[str, list[str]], dict[str, Issue]]:
     """Return the layers that each rewrite replaces, and the errors of those that match too few or many."""
     first: dict[str, list[str]] = {rewrite.id: [] for rewrite in surgery}

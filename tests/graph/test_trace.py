@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mimetic.graph.sites import find_sites
 from mimetic.graph.trace import trace, unwrapped
 
 
@@ -280,3 +281,18 @@ def test_warnings_and_gradients_are_off() -> None:
             return x
 
     assert trace(Loud(), [(torch.zeros(1),)])[1] is None
+
+
+def test_a_forward_of_keywords_only() -> None:
+    """Its example is a dictionary."""
+
+    class Keywords(nn.Sequential):
+        """A layer whose input has a name."""
+
+        def forward(self, *, pixels: torch.Tensor) -> torch.Tensor:
+            """Run the layer."""
+            return super().forward(pixels)
+
+    model = Keywords(nn.Linear(3, 2))
+    graph = find_sites(model, {"pixels": torch.ones(1, 3)})
+    assert (graph.traced, [site.calls for site in graph.sites]) == (True, [1])
