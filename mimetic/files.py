@@ -48,6 +48,18 @@ def read_regular(path: Path, limit: Limit = TEXT_BYTES) -> bytes:
         return file.read(int(limit.value))
 
 
+def expand_home(path: str) -> Path:
+    """Return a path with `~` and `~name` replaced by the home folder.
+
+    Raises:
+        UserError: If there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: {error}; write the whole path", code="MIM-C075") from error
+
+
 def parse_json(text: str | bytes) -> Any:
     """Return the value of a JSON text.
 

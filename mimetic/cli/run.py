@@ -134,6 +134,11 @@ def _print_profiles(out: "Console", folder: Path) -> None:
 
 def _check_root(root: Path) -> None:
     """Refuse a folder for the runs that cannot be written to, before anything is computed."""
+    if not str(root).isprintable():
+        raise UserError(
+            f"--root: {str(root)!r} has characters that URIs and logs cannot have; choose another folder",
+            code="MIM-X051",
+        )
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=root):

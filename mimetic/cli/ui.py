@@ -19,7 +19,9 @@ EPILOG = example(
 
 def ui(
     root: Root = DEFAULT_ROOT,
-    port: Annotated[int, typer.Option("--port", metavar="N", help="First port to try.")] = 5000,
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=1, max=65535, help="First port to try.")
+    ] = 5000,
 ) -> None:
     """Open MLflow's interface on the runs: two processes and half a gigabyte instead of fifteen and three."""
     if not root.is_dir() and not os.environ.get("MLFLOW_TRACKING_URI"):

@@ -13,6 +13,9 @@ from mimetic.errors import UserError
 
 Step = str | int
 
+MAX_ISSUES = 100
+"""Most errors that are reported at once."""
+
 _WIDEST = 100
 _PLAIN_KEY = re.compile(r"[\w.\-+ ]+")
 
@@ -89,10 +92,26 @@ class RecipeError(UserError):
         super().__init__(self.issues)
 
     def __str__(self) -> str:
-        parts = [str(issue) for issue in self.issues]
-        if len(parts) > 1:
+        parts = [str(issue) for issue in self.issues[:MAX_ISSUES]]
+        if len(self.issues) >= MAX_ISSUES:
+            parts.append(f"{MAX_ISSUES} errors; further ones are not shown")
+        elif len(parts) > 1:
             parts.append(f"{len(parts)} errors")
         return "\n\n".join(parts)
+
+
+class IssueList(list[Issue]):
+    """The errors found so far; reading ends at `MAX_ISSUES` of them, since each takes time for its hint."""
+
+    def append(self, issue: Issue, /) -> None:
+        """Add an error.
+
+        Raises:
+            RecipeError: If there are too many.
+        """
+        super().append(issue)
+        if len(self) >= MAX_ISSUES:
+            raise RecipeError(self)
 
 
 def _position(issue: Issue) -> tuple[bool, str, int, int, str]:
@@ -121,13 +140,13 @@ def clipped(text: str, width: int = 60) -> str:
 
 def snippet(mark: FilePosition, note: str = "") -> list[str]:
     """Return the line of a position and a caret below its column, cut to a readable width."""
-    text = "".join(c if c.isprintable() else " " for c in ("" if mark.text is None else mark.text))
+    text = "" if mark.text is None else mark.text
     column = min(mark.column, len(text) + 1)
-    if len(text) > _WIDEST:
-        start = max(0, min(column - _WIDEST // 2, len(text) - _WIDEST))
-        left, right = "… " if start > 0 else "", " …" if start + _WIDEST < len(text) else ""
-        text = left + text[start : start + _WIDEST] + right
-        column += len(left) - start
+    start = max(0, min(column - _WIDEST // 2, len(text) - _WIDEST))
+    left, right = "… " if start > 0 else "", " …" if start + _WIDEST < len(text) else ""
+    text = "".join(c if c.isprintable() else " " for c in text[start : start + _WIDEST])
+    text = left + text + right
+    column += len(left) - start
     caret = " " * sum(_cells(c) for c in text[: column - 1]) + "^"
     return [f"{mark.line:>6} | {text}", f"{'':>6} | {caret} {note}".rstrip()]
 

@@ -9,7 +9,10 @@ _CLOSE = 0.6
 def similarity_ratio(word: str, other: str) -> float:
     """Return the similarity of two names, from 0 to 1, ignoring case and the kind of dash."""
     one, two = (w[:80].lower().replace("-", "_") for w in (word, other))
-    return SequenceMatcher(None, one, two).ratio()
+    matcher = SequenceMatcher(None, one, two)
+    # the bounds from above are cheap, and most names are far from each other
+    bound = min(matcher.real_quick_ratio(), matcher.quick_ratio())
+    return bound if bound < _CLOSE else matcher.ratio()
 
 
 def nearest(word: str, names: Iterable[str], *, cutoff: float = _CLOSE) -> str | None:

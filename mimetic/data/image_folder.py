@@ -15,6 +15,7 @@ from mimetic.data.load import ROOT_HINT, data_root
 from mimetic.data.pictures import SUFFIXES, picture_size, picture_source
 from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
+from mimetic.files import expand_home
 from mimetic.models.published import import_library
 from mimetic.streams import generator
 
@@ -59,7 +60,7 @@ def folder_shape(spec: ImageFolder) -> ImageShape:
 
 def _folders(spec: ImageFolder) -> tuple[Path, Path | None]:
     """Return the folders of the training and the test classes."""
-    folder = data_root(spec) / Path(spec.path).expanduser()
+    folder = data_root(spec) / expand_home(spec.path)
     if not folder.is_dir():
         raise UserError(
             f"`image_folder`: there is no folder {folder.absolute()}; a relative `path` starts at the data "

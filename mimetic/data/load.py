@@ -19,6 +19,7 @@ from mimetic.data.config import DataSection, ImageData
 from mimetic.data.dataset import Dataset, Images, ImageSet, digest, statistics
 from mimetic.data.shapes import DataShape, ImageShape
 from mimetic.errors import UserError
+from mimetic.files import expand_home
 from mimetic.streams import generator
 
 ROOT_VARIABLE = "MIMETIC_DATA"
@@ -76,7 +77,7 @@ def describe_dataset(spec: DataSection) -> DataShape:
 def data_root(spec: ImageData) -> Path:
     """Return the folder that contains data sets: the section's `root`, `$MIMETIC_DATA`, or ./data."""
     given = os.environ.get(ROOT_VARIABLE, "data") if spec.root is None else spec.root
-    return Path(given).expanduser()
+    return expand_home(given)
 
 
 ROOT_HINT = f"set the folder with `root` in the recipe's `data` or with ${ROOT_VARIABLE} (default: ./data)"

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
-from os.path import normpath
+from os.path import normpath, realpath
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from mimetic.config.errors import Issue, RecipeError, clipped
+from mimetic.config.errors import Issue, IssueList, RecipeError, clipped
 from mimetic.config.text import yaml_source
 from mimetic.config.text.tree import Map, NodePosition, plain, shown, wrapped
 from mimetic.errors import UserError
@@ -175,7 +175,7 @@ def _issues_of_shared(composition: Composition) -> list[Issue]:
 class _Reading:
     """Reads the files of one recipe depth first: a file's layer comes after those it extends."""
 
-    issues: list[Issue] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=IssueList)
     layers: list[Map] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
     seen: set[Path] = field(default_factory=set)
@@ -192,10 +192,10 @@ class _Reading:
 
     def add_text(self, text: str, path: Path, *, name: str) -> None:
         self.sources[name] = text
-        self.seen.add(path.resolve())
+        self.seen.add(Path(realpath(path)))
         tree = named_entries(yaml_source.parse(text, file=name, issues=self.issues))
         check_version(tree, self.issues)
-        self.open.append((path.resolve(), name))
+        self.open.append((Path(realpath(path)), name))
         self._add(tree, path.parent)
         self.open.pop()
 
@@ -210,7 +210,7 @@ class _Reading:
             self._note(f"{name!r} is not a path", at, None, "MIM-R033")
             return
         path = Path(normpath(folder / name))
-        resolved = path.resolve()
+        resolved = Path(realpath(path))  # a loop of links is an error when it is read
         if resolved in (above := [file for file, _ in self.open]):
             loop = [*(shown for _, shown in self.open[above.index(resolved) :]), str(path)]
             message = f"the file extends itself: {' → '.join(loop)}"

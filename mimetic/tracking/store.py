@@ -108,7 +108,14 @@ def tracking_uri(root: str | os.PathLike[str]) -> str:
         return f"sqlite:///{Path(root).resolve() / DATABASE}"
     scheme = chosen.partition(":")[0].partition("+")[0].lower() if "://" in chosen else ""
     if scheme == "sqlite":
-        return f"sqlite:///{_sqlite_file(chosen).resolve()}"
+        file = _sqlite_file(chosen).resolve()
+        if file.is_dir():
+            raise UserError(
+                f"$MLFLOW_TRACKING_URI is `{redacted(chosen)}`, a folder; name a file: "
+                "sqlite:////absolute/file.db",
+                code="MIM-L009",
+            )
+        return f"sqlite:///{file}"
     if scheme in (*_SERVERS, *_DATABASES) or chosen.startswith("databricks"):
         return chosen
     raise UserError(

@@ -42,6 +42,8 @@ def pick_device(name: str) -> torch.device:
             "`mps` is not available: this machine has no Apple GPU; use `auto` or `cpu`",
             code="MIM-T003",
         )
+    if device.type not in {"cpu", "mps"}:
+        raise UserError(f"`{name}` cannot train; use `auto`, `cpu`, `cuda:1`…", code="MIM-T004")
     return device
 
 

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
 from mimetic.config.base import NAME_PATTERN, VALIDATION_ERROR
-from mimetic.config.errors import FilePosition, Issue, Step, clipped
+from mimetic.config.errors import MAX_ISSUES, FilePosition, Issue, Step, clipped
 from mimetic.config.registry import TAG, registered
 from mimetic.config.suggest import did_you_mean, listed
 from mimetic.config.text.scalars import meant_bool, meant_number
@@ -106,7 +107,8 @@ def issues_of(
 
     `complete` is False for what all arms share, where an arm may add what is missing.
     """
-    faults = [fault for found in errors if not (fault := _located(found, tree, root)).is_consequence]
+    few = islice(errors, MAX_ISSUES)
+    faults = [fault for found in few if not (fault := _located(found, tree, root)).is_consequence]
     issues = [_issue(f) for f in faults if f.form is None and (complete or not _may_be_completed(f))]
     for form in dict.fromkeys(f.form for f in faults if f.form is not None):
         issues += _issues_of_union([f for f in faults if f.form == form])

@@ -18,7 +18,7 @@ from itertools import chain
 import torch
 from torch import distributed as dist
 
-from mimetic.errors import RunError
+from mimetic.errors import RunError, UserError
 from mimetic.study.executors.executor import Tick
 from mimetic.study.executors.worker import StopFlag
 from mimetic.study.layout import Trial
@@ -109,6 +109,12 @@ def worker_loop() -> None:
 def _join() -> DistContext:
     """Join the process group, once; each process takes the GPU of its local rank, if there are any."""
     if not dist.is_initialized():
+        missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+        if missing:
+            raise UserError(
+                f"$WORLD_SIZE is {world_size()}, but ${missing[0]} is not set; start by torchrun or unset it",
+                code="MIM-Y290",
+            )
         if torch.cuda.is_available():
             # `DistContext.validate` refuses more processes than GPUs, once a trial's device is known.
             torch.cuda.set_device(_environment_number("LOCAL_RANK") % torch.cuda.device_count())
