@@ -26,7 +26,7 @@ StudyName = Annotated[
 ]
 
 
-def load_recipe(path: Path, overrides: list[str] | None) -> "Recipe":
+def load_recipe(path: Path, overrides: list[str] | None, *, untrusted: bool = False) -> "Recipe":
     """Load a recipe, and print what a user should know about it.
 
     Raises:
@@ -34,7 +34,7 @@ def load_recipe(path: Path, overrides: list[str] | None) -> "Recipe":
     """
     from mimetic.recipe.load import load
 
-    recipe = load(path, overrides=overrides if overrides is not None else ())
+    recipe = load(path, overrides=overrides if overrides is not None else (), untrusted=untrusted)
     for note in recipe.notes:
         echo(f"note: {note}", err=True)
     return recipe

@@ -27,12 +27,22 @@ def validate(
         typer.Argument(metavar="RECIPE...", help="Recipes, or folders of recipes.", show_default=False),
     ],
     overrides: Overrides = None,
+    untrusted: Annotated[
+        bool,
+        typer.Option(
+            "--untrusted", help="Read no other file, load no plug-in, and refuse paths, downloads and code."
+        ),
+    ] = False,
 ) -> None:
     """Check recipes for mistakes; each is shown with its position and a repair."""
+    if untrusted:
+        from mimetic.config.registry import exclude_plugins
+
+        exclude_plugins()
     wrong = 0
     for path in _recipes(paths):
         try:
-            recipe = load_recipe(path, overrides)
+            recipe = load_recipe(path, overrides, untrusted=untrusted)
         except UserError as error:
             echo(error_text(error), err=True)
             wrong += 1

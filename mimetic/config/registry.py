@@ -155,6 +155,13 @@ def load_components() -> None:
     _loaded.add(PLUGINS)
 
 
+def exclude_plugins() -> None:
+    """Load the built-in components and, in this process, no plug-in."""
+    for room in ROOMS:
+        _load(room, partial(import_module, f"mimetic.{room}.config"))
+    _loaded.add(PLUGINS)
+
+
 def _load(name: str, load: Callable[[], object]) -> None:
     if name in _loaded:
         return

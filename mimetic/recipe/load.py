@@ -22,6 +22,7 @@ from mimetic.recipe.recipe import Provenance, Recipe
 from mimetic.recipe.stages import UNUSED_STAGE
 from mimetic.recipe.validate.costs import cost_issues
 from mimetic.recipe.validate.messages import issues_of
+from mimetic.recipe.validate.outside import outside_issues
 
 Source = str | PathLike[str] | Mapping[str, Any] | Recipe
 
@@ -29,12 +30,13 @@ MAX_FILES = 20
 """Maximum number of files of one recipe, including those it extends."""
 
 
-def load(source: Source, *, overrides: Sequence[str] = ()) -> Recipe:
+def load(source: Source, *, overrides: Sequence[str] = (), untrusted: bool = False) -> Recipe:
     """Load a recipe.
 
     Args:
         source: Path of a recipe, a mapping of the same form, or a loaded recipe, which is returned as it is.
         overrides: Changes such as "train.epochs=5", applied on top of the recipe; their order has no effect.
+        untrusted: Refuse whatever reaches outside of the recipe: other files, downloads, code.
 
     Returns:
         The recipe, every arm complete.
@@ -48,7 +50,7 @@ def load(source: Source, *, overrides: Sequence[str] = ()) -> Recipe:
             message = "a loaded recipe cannot be overridden: pass its path or mapping"
             raise UserError(message, code="MIM-R031")
         return source
-    reading = _Reading()
+    reading = _Reading(untrusted=untrusted)
     if isinstance(source, Mapping):
         reading.add_mapping(source)
         stem = "recipe"
@@ -111,6 +113,7 @@ def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recip
     if not issues and recipe is not None:
         recipe._provenance = Provenance(tree, reading.sources, (*notes, *recipe.same_experiments()))  # noqa: SLF001
         issues += cost_issues(recipe)
+        issues += outside_issues(recipe) if reading.untrusted else []
     if issues or recipe is None:
         raise RecipeError(issues)
     return recipe
@@ -180,6 +183,7 @@ class _Reading:
     sources: dict[str, str] = field(default_factory=dict)
     seen: set[Path] = field(default_factory=set)
     open: list[tuple[Path, str]] = field(default_factory=list)
+    untrusted: bool = False
 
     def add_mapping(self, source: Mapping[str, Any]) -> None:
         tree = named_entries(wrapped(source))
@@ -206,6 +210,9 @@ class _Reading:
         self.layers.append(layer)
 
     def _extend(self, name: str, at: NodePosition, folder: Path) -> None:
+        if self.untrusted:
+            self._note("an untrusted recipe may not read other files", at, "merge them into one", "MIM-R036")
+            return
         if "\0" in name or name == "":
             self._note(f"{name!r} is not a path", at, None, "MIM-R033")
             return

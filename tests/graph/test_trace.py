@@ -49,7 +49,7 @@ class Restless(nn.Module):
         self.add_module("extra", nn.Linear(2, 2))
         self.linear.weight.data.zero_()
         self.train(not self.training)
-        noise = torch.rand(()) + random.random() + np.random.rand()  # noqa: NPY002, S311
+        noise = torch.rand(()) + random.random() + np.random.rand()  # noqa: NPY002
         return self.drop(self.norm(self.linear(x))) * noise * self.plain[:4]
 
 

@@ -177,7 +177,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize("workers", [1, 2], ids=["queue", "pool"])
 def test_killed_at_random_moments(workers: int, straight: dict[str, Any], tmp_path: Path) -> None:
     """Weights and metrics are those of the study nobody killed, bit for bit; the store agrees."""
-    dice = random.Random(f"{workers}")  # noqa: S311 - moments, not secrets
+    dice = random.Random(f"{workers}")
     told, number = [], 0
     while len(told) < KILLS:
         study = Study(tmp_path / f"runs-{number}", workers=workers)
