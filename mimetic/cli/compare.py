@@ -1,13 +1,20 @@
-"""`mimetic compare`: compare the arms of a study."""
+"""`mimetic compare`: compare the arms of one or several studies."""
 
 import json
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from mimetic.cli.console import Root, console, echo, example, print_comparison
-from mimetic.cli.inputs import StudyName, find_study
+from mimetic.cli.inputs import find_study
+from mimetic.cli.options import expand
+from mimetic.errors import UserError
 from mimetic.study.layout import DEFAULT_ROOT
+
+if TYPE_CHECKING:
+    from mimetic.study.comparing.comparison import Comparison, Options
 
 EPILOG = example(
     """  $ mimetic compare quickstart
@@ -18,30 +25,119 @@ EPILOG = example(
   2 comparisons with default: Holm-corrected, 5% family-wise error
   study mlruns/studies/quickstart/20261121-032523
 
-  $ mimetic compare quickstart --metric test/loss --json"""
+  $ mimetic compare quickstart --metric test/acc --metric test/loss --json
+  $ mimetic compare quickstart --detect 1.0 --target 95 --to seconds"""
 )
 
 
-def compare(
-    study: StudyName = None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareOptions:
+    """What is compared."""
+
     metric: Annotated[
-        str | None,
-        typer.Option("--metric", metavar="NAME", help="Metric to compare by; the study's by default."),
-    ] = None,
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="Metric to compare by, the study's by default; may be repeated.",
+        ),
+    ] = None
     baseline: Annotated[
         str | None, typer.Option("--baseline", metavar="ARM", help="Arm to compare with.")
+    ] = None
+    best: Annotated[
+        bool, typer.Option("--best", help="Compare the epoch that is best on validation data, not the last.")
+    ] = False
+    target: Annotated[
+        float | None,
+        typer.Option(
+            "--target", metavar="VALUE", help="Also compare what it costs to reach this value of the metric."
+        ),
+    ] = None
+    to: Annotated[
+        str, typer.Option("--to", metavar="COST", help="Count that in epochs, steps or seconds.")
+    ] = "epochs"
+    detect: Annotated[
+        float | None,
+        typer.Option(
+            "--detect", metavar="DIFFERENCE", help="Also show how many seeds would detect this difference."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatOptions:
+    """How it is printed."""
+
+    json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False
+    md: Annotated[bool, typer.Option("--md", help="Print it as Markdown.")] = False
+    csv: Annotated[bool, typer.Option("--csv", help="Print plain numbers as comma-separated values.")] = False
+    latex: Annotated[bool, typer.Option("--latex", help="Print it as LaTeX.")] = False
+
+
+@expand
+def compare(
+    options: CompareOptions,
+    output: FormatOptions,
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STUDY]...",
+            help="Folder of a study; or a recipe or its name, for its latest study. Several are compared "
+            "together, as several data sets.",
+            show_default=False,
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Compare arms: mean ± std over seeds, paired differences to the baseline with corrected intervals."""
-    from mimetic.study.comparing.comparison import of_study
+    from mimetic.study.comparing.comparison import of_studies
 
-    folder = find_study(study, root)
-    comparison = of_study(folder, metric=metric, baseline=baseline)
-    if as_json:
-        echo(json.dumps(comparison.to_dict(), indent=1))
+    formats = [field.name for field in fields(output) if getattr(output, field.name)]
+    if len(formats) > 1:
+        raise UserError(f"--{formats[0]} and --{formats[1]}: choose one", code="MIM-X013")
+    chosen = _checked(options)
+    folders = [find_study(study, root) for study in (studies if studies else [None])]
+    metrics = () if options.metric is None else tuple(dict.fromkeys(options.metric))
+    comparisons = of_studies(folders, metrics=metrics, baseline=options.baseline, options=chosen)
+    if formats:
+        echo(_text(comparisons, formats[0]), nl=False)
         return
     out = console()
-    print_comparison(out, comparison)
-    out.print(f"study {folder}", soft_wrap=True)
+    for comparison in comparisons:
+        print_comparison(out, comparison)
+    for folder in folders:
+        out.print(f"study {folder}", soft_wrap=True)
+
+
+def _checked(options: CompareOptions) -> "Options":
+    """Return the options for the comparison; metric and baseline are filled in from the studies.
+
+    Raises:
+        UserError: If one makes no sense.
+    """
+    from mimetic.study.comparing.comparison import Cost, Options
+
+    cost = next((cost for cost in get_args(Cost) if cost == options.to), None)
+    if cost is None:
+        raise UserError(f"--to: expected one of {', '.join(get_args(Cost))}", code="MIM-X014")
+    if options.detect is not None and not 0.0 < options.detect < float("inf"):
+        raise UserError("--detect: expected a difference above 0", code="MIM-X015")
+    return Options(
+        metrics=(),
+        baseline="",
+        epoch="best" if options.best else "last",
+        target=options.target,
+        to=cost,
+        detect=options.detect,
+    )
+
+
+def _text(comparisons: "Sequence[Comparison]", name: str) -> str:
+    """Return comparisons in a format; one alone is a JSON object, several are a list."""
+    from mimetic.study.comparing.formats import FORMATS
+
+    if name != "json":
+        return FORMATS[name](comparisons)
+    found = [comparison.to_dict() for comparison in comparisons]
+    return json.dumps(found[0] if len(found) == 1 else found, indent=1) + "\n"

@@ -178,12 +178,13 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 
 
 def print_comparison(out: "Console", comparison: "Comparison") -> None:
-    """Print the arms of a study side by side."""
-    from mimetic.study.comparing.rendering import cells, correction_note
+    """Print the arms of a study side by side, without optional columns where a terminal has no room."""
+    from mimetic.study.comparing.tables import table_of
 
-    header, rows = cells(comparison)
-    print_table(out, header, rows, right=True)
-    if note := correction_note(comparison):
+    table = table_of(comparison)
+    fitted = table.fitted(out.width) if out.is_terminal else table
+    print_table(out, fitted.header, fitted.rows, right=True)
+    for note in table.notes:
         out.print(note)
 
 

@@ -17,7 +17,7 @@ from rich.table import Column
 from mimetic.cli.console import pluralize
 from mimetic.journal import Event
 from mimetic.metrics import metric
-from mimetic.study.comparing.rendering import duration
+from mimetic.study.comparing.tables import duration
 from mimetic.study.display import Display
 from mimetic.study.layout import Trial
 

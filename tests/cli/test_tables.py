@@ -29,7 +29,17 @@ def test_wide(quickstart: Path) -> None:
     assert "+1.02  [−1.28, +3.32]  inconclusive" in rows[0]
 
 
-@pytest.mark.parametrize("width", [60, 80])
+def test_optional_columns_go_first(quickstart: Path) -> None:
+    """80 columns have room for the result of each arm, whole; 100 for more columns."""
+    lines = printed(quickstart, 80)
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split("  ")[0] == "arm"
+    assert "closed-form-frozen  3  98.24 ± 0.64       +1.48  [−0.04, +3.00]  inconclusive" in lines
+    assert "P(better)" in printed(quickstart, 100)[0]
+    assert "time" in printed(quickstart, 140)[0]
+
+
+@pytest.mark.parametrize("width", [60, 70])
 def test_narrow(quickstart: Path, width: int) -> None:
     """One block for each arm; no word is broken, and what has no value is left out."""
     lines = printed(quickstart, width)

@@ -1,15 +1,26 @@
 """The comparison of arms, from journals to figures."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mimetic.errors import UserError
 from mimetic.metrics import metric
-from mimetic.study.comparing.comparison import TrialResult, compare, finished_curves, of_study, trial_result
-from mimetic.study.comparing.statistics import Difference
+from mimetic.study.comparing.comparison import (
+    Options,
+    TrialResult,
+    compare,
+    compare_all,
+    finished_curves,
+    of_studies,
+    of_study,
+    trial_result,
+)
+from mimetic.study.comparing.statistics import Difference, detectable_difference, seeds_needed
 
 
 def journaled(
@@ -271,3 +282,140 @@ def test_an_unknown_metric_is_said_with_those_there_are(folder: Path) -> None:
     """The message lists them."""
     with pytest.raises(UserError, match=r"`val/acc`; there are `epoch_seconds`, `test/acc`, `test/loss`"):
         of_study(folder, metric="val/acc")
+
+
+def options(*metrics: str, **changes: Any) -> Options:
+    """Return options with `default` as the baseline."""
+    return Options(metrics=metrics if metrics else ("test/acc",), baseline="default", **changes)
+
+
+def noisy(arm: str, gain: float, seeds: int = 4) -> list[TrialResult]:
+    """Return trials of an arm that is better by a gain, with scatter."""
+    return [trial(arm, seed, 0.1, 0.3 + gain + 0.01 * seed * (1 + 5 * gain)) for seed in range(seeds)]
+
+
+def test_several_metrics_are_corrected_together() -> None:
+    """Two arms and two metrics are four tests: p-values are adjusted over all of them."""
+    results = {"": [*noisy("default", 0.0), *noisy("a", 0.02), *noisy("b", 0.05)]}
+
+    alone = compare_all(results, options())[0]
+    both = compare_all(results, options("test/acc", "test/loss"))
+
+    assert [found.comparisons for found in both] == [4, 4]
+    assert alone.comparisons == 2
+    one, four = alone.row("a").difference, both[0].row("a").difference
+    assert one is not None
+    assert four is not None
+    assert one.p == four.p
+    assert one.p_holm is not None
+    assert four.p_holm == pytest.approx(2 * one.p_holm)
+
+
+def test_the_best_epoch_is_chosen_on_validation_data() -> None:
+    """The test value at the epoch whose validation accuracy is highest, not the highest test value."""
+    curves = {"val/acc": {1: 0.5, 2: 0.75, 3: 0.5}, "test/acc": {1: 0.9, 2: 0.5, 3: 0.75}}
+    results = {"": [TrialResult("default", 0, "FINISHED", curves)]}
+
+    assert compare_all(results, options(epoch="best"))[0].rows[0].values == {0: 50.0}
+    assert compare_all(results, options())[0].rows[0].values == {0: 75.0}
+
+
+def test_without_validation_data_there_is_no_best_epoch() -> None:
+    """The message names the trial and the metric."""
+    with pytest.raises(UserError, match="val/acc") as caught:
+        compare_all({"": STUDY}, options(epoch="best"))
+    assert caught.value.code == "MIM-Y005"
+
+
+def test_the_cost_of_a_target_is_compared() -> None:
+    """The arm reaches 50 % two epochs earlier; who never does counts as the shortest trial's epochs."""
+    results = [trial("default", seed, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6) for seed in range(3)]
+    results += [trial("fast", seed, 0.1, 0.2, 0.5, 0.6, 0.6) for seed in range(3)]
+    results += [trial("never", seed, 0.1, 0.2, 0.3, 0.3, 0.3) for seed in range(3)]
+
+    accuracy, cost = compare_all({"": results}, options(target=50.0))
+
+    assert (cost.metric.name, cost.metric.direction, cost.horizon) == ("epochs to test/acc 50%", "lower", 4)
+    assert {row.arm: (row.mean, row.reached, row.verdict) for row in cost.rows} == {
+        "default": (4.0, 3, None),
+        "fast": (2.0, 3, "better"),
+        "never": (4.0, 0, "inconclusive"),
+    }
+    assert accuracy.comparisons == cost.comparisons == 4
+
+
+def test_costs_in_seconds_and_steps() -> None:
+    """Seconds add up over epochs; steps are those of the journal, and a journal without them is refused."""
+    timed = trial("default", 0, 0.1, 0.2, 0.5)
+
+    assert compare_all({"": [timed]}, options(target=50.0, to="seconds"))[1].rows[0].values == {0: 4.0}
+    with pytest.raises(UserError, match="no steps") as caught:
+        compare_all({"": [timed]}, options(target=50.0, to="steps"))
+    assert caught.value.code == "MIM-Y007"
+    stepped = replace(timed, steps={0: 0, 1: 10, 2: 20})
+    assert compare_all({"": [stepped]}, options(target=50.0, to="steps"))[1].rows[0].values == {0: 20.0}
+
+
+def test_a_metric_without_direction_has_no_target() -> None:
+    """No value of it is better."""
+    with pytest.raises(UserError) as caught:
+        compare_all({"": STUDY}, options("lr", target=1.0))
+    assert caught.value.code == "MIM-Y006"
+
+
+def test_power_is_that_of_the_number_of_tests() -> None:
+    """Two arms are tested, so the first test of Holm's method is at 97.5 %."""
+    results = {"": [*noisy("default", 0.0), *noisy("a", 0.02), *noisy("b", 0.05)]}
+
+    row = compare_all(results, options(detect=0.5))[0].row("a")
+
+    differences = [100 * 0.01 * seed * 0.1 for seed in range(4)]
+    expected = detectable_difference(float(np.std(differences, ddof=1)), 4, level=0.975)
+    assert row.detectable == pytest.approx(expected)
+    assert row.needed == seeds_needed(float(np.std(differences, ddof=1)), 0.5, level=0.975)
+    assert row.improvement == 14.5 / 16
+
+
+def test_several_data_sets_give_one_row_for_each_arm() -> None:
+    """Differences are taken within data sets; an arm counts where it was trained."""
+    studies = {
+        "easy": [*noisy("default", 0.5), *noisy("a", 0.55)],
+        "hard": [*noisy("default", 0.0), *noisy("a", 0.05), *noisy("b", 0.01)],
+    }
+
+    found = compare_all(studies, options())[0]
+
+    assert found.data_sets == ("easy", "hard")
+    assert [row.n for row in found.rows] == [8, 8, 4]
+    a = found.row("a")
+    assert a.difference is not None
+    assert (a.difference.n, a.verdict) == (8, "better")
+    assert a.difference.mean == pytest.approx(5.375, abs=0.01)
+    assert a.interval is not None
+    assert a.values["hard", 0] == 35.0
+    plain = found.to_dict()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert plain["arms"][2]["values"] == pytest.approx({f"hard/{n}": 31 + n * 1.05 for n in range(4)})
+
+
+def test_studies_are_compared_together_from_their_folders(folder: Path, tmp_path: Path) -> None:
+    """A study may not be listed twice, and what differs must be chosen."""
+    other = tmp_path / "other" / "b"
+    for source in [*folder.glob("*/*/journal.jsonl"), folder / "study.json"]:
+        target = other / source.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+
+    found = of_studies([folder, other])[0]
+    assert found.data_sets == (folder.parent.name, "other")
+    assert found.row("closed-form").n == 4
+
+    with pytest.raises(UserError, match="twice") as caught:
+        of_studies([folder, folder])
+    assert caught.value.code == "MIM-Y009"
+    record = json.loads((other / "study.json").read_text())
+    (other / "study.json").write_text(json.dumps(record | {"metric": "test/loss"}))
+    with pytest.raises(UserError, match="--metric") as caught:
+        of_studies([folder, other])
+    assert caught.value.code == "MIM-Y008"
+    assert of_studies([folder, other], metrics=["test/acc"])[0].metric.name == "test/acc"

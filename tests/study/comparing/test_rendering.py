@@ -1,11 +1,18 @@
 """A comparison as text."""
 
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
 import pytest
 
 from mimetic.metrics import metric
 from mimetic.study.comparing.comparison import Comparison, Row
-from mimetic.study.comparing.rendering import cells, correction_note, duration, to_markdown
+from mimetic.study.comparing.formats import comma_separated, latex, markdown
 from mimetic.study.comparing.statistics import Difference
+from mimetic.study.comparing.tables import correction_note, duration, table_of
 
 
 def row(arm: str, **fields: object) -> Row:
@@ -60,7 +67,8 @@ STUDY = Comparison(metric("test/acc"), "default", (DEFAULT, BETTER, SINGLE, row(
 
 def test_cells_say_what_is_known_and_what_is_not() -> None:
     """Means with scatter, signed differences, intervals or the reason for none."""
-    header, rows = cells(STUDY)
+    table = table_of(STUDY)
+    header, rows = list(table.header), [list(row) for row in table.rows]
 
     assert header[:4] == ["arm", "n", "test/acc [%]", "vs default"]
     assert rows == [
@@ -84,7 +92,8 @@ def test_losses_have_no_unit_and_more_digits() -> None:
     """A loss of 0.0123 would be 0.01 otherwise."""
     loss = Comparison(metric("test/loss"), "default", (row("default", mean=0.01234, std=0.5, statuses={}),))
 
-    header, rows = cells(loss)
+    table = table_of(loss)
+    header, rows = table.header, table.rows
 
     assert header[2] == "test/loss"
     assert rows[0][2] == "0.0123 ± 0.5000"
@@ -92,7 +101,7 @@ def test_losses_have_no_unit_and_more_digits() -> None:
 
 def test_markdown_is_a_table_with_a_legend() -> None:
     """Header, rule, one line for each arm; the legend says what is better."""
-    lines = to_markdown(STUDY).splitlines()
+    lines = markdown([STUDY]).splitlines()
 
     assert lines[0].startswith("| arm | n | test/acc [%] | vs default |")
     assert lines[1] == "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
@@ -104,10 +113,10 @@ def test_the_number_of_comparisons_is_stated() -> None:
     """One needs no correction; several are corrected, and the note says how."""
     several = Comparison(STUDY.metric, "default", (DEFAULT, BETTER, BETTER))
 
-    assert correction_note(Comparison(STUDY.metric, "default", (DEFAULT, SINGLE))) == ""
-    assert correction_note(STUDY) == "1 comparison with default, tested at 5%"
-    assert correction_note(several) == NOTE
-    assert f"{NOTE}." in to_markdown(several).splitlines()
+    assert correction_note(Comparison(STUDY.metric, "default", (DEFAULT, SINGLE))) == []
+    assert correction_note(STUDY) == ["1 comparison with default, tested at 5%"]
+    assert correction_note(several) == [NOTE]
+    assert f"{NOTE}." in markdown([several])
 
 
 @pytest.mark.parametrize(
@@ -124,3 +133,43 @@ def test_the_number_of_comparisons_is_stated() -> None:
 def test_durations(seconds: float, expected: str) -> None:
     """As people read them."""
     assert duration(seconds) == expected
+
+
+FOREIGN = r"a|b_<i>&%#\$~^](x)"
+
+
+@pytest.mark.parametrize("form", [markdown, latex, comma_separated])
+def test_foreign_names_end_no_cell(form: Callable[[Sequence[Comparison]], str]) -> None:
+    """Whatever an arm is called, each format has as many cells in each row as in the header."""
+    study = Comparison(STUDY.metric, "default", (DEFAULT, replace(BETTER, arm=FOREIGN)))
+    text = form([study])
+
+    if form is comma_separated:
+        first, second = list(csv.DictReader(io.StringIO(text)))
+        assert (second["arm"], second["difference"], second["difference_p_holm"]) == (FOREIGN, "4.5", "")
+        assert first["difference"] == ""
+        return
+    separator = r"(?<!\\)\|" if form is markdown else r"(?<!\\)&"
+    start = "|" if form is markdown else ("arm", "default", "a$|$b", "a|b")
+    lines = [line for line in text.splitlines() if line.startswith(start)]
+    assert len(lines) == (4 if form is markdown else 3)
+    assert len({len(re.split(separator, line)) for line in lines}) == 1
+
+
+def test_latex_has_no_special_character_left() -> None:
+    """Every one of LaTeX's is escaped."""
+    text = latex([Comparison(STUDY.metric, "default", (replace(DEFAULT, arm=FOREIGN),))])
+
+    assert (
+        r"a|b\_<i>\&\%\#\textbackslash{}\$\textasciitilde{}\textasciicircum{}](x) & 2 & 91.00 $\pm$ 1.41"
+        in text
+    )
+
+
+def test_optional_columns_are_left_out_where_there_is_no_room() -> None:
+    """The time first; what cannot be left out stays, and so does everything if that does not help."""
+    table = table_of(STUDY)
+
+    assert "time" not in table.fitted(100).header
+    assert table.fitted(100).header[:6] == table.header[:6]
+    assert table.fitted(10) == table

@@ -11,13 +11,18 @@ from scipy import stats
 from mimetic.study.comparing.statistics import (
     Difference,
     corrected_differences,
+    detectable_difference,
     epochs_to_reach,
     half_width,
     holm,
+    interquartile_mean,
     mean,
     median_or_never,
     paired_difference,
+    probability_of_improvement,
+    seeds_needed,
     std,
+    stratified_interval,
 )
 
 VALUES = st.floats(-100.0, 100.0).map(lambda value: round(value, 3))
@@ -189,3 +194,80 @@ def test_epochs_to_reach(curve: dict[int, float], target: float, higher: bool, e
 def test_the_median_counts_seeds_that_never_reach(epochs: list[int | None], expected: float | None) -> None:
     """Leaving them out would flatter an arm that fails half the time."""
     assert median_or_never(epochs) == expected
+
+
+@pytest.mark.parametrize(("n", "level"), [(3, 0.95), (5, 0.95), (5, 0.9875), (20, 0.95)])
+def test_a_detectable_difference_is_detected_with_its_power(n: int, level: float) -> None:
+    """At 80 % in simulated studies, within four binomial standard errors."""
+    difference, rng = detectable_difference(2.0, n, level=level), np.random.default_rng(20261130)
+    assert difference is not None
+    p = stats.ttest_1samp(difference + 2.0 * rng.standard_normal((4000, n)), 0.0, axis=1).pvalue
+
+    assert np.mean(p <= 1 - level) == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / 4000))
+
+
+@given(st.floats(0.1, 10.0), st.floats(0.1, 10.0))
+def test_the_seeds_needed_are_the_fewest(scatter: float, difference: float) -> None:
+    """One fewer detects only a larger difference."""
+    n = seeds_needed(scatter, difference)
+
+    if n is not None:
+        found, fewer = detectable_difference(scatter, n), detectable_difference(scatter, n - 1)
+        assert found is not None
+        assert found <= difference
+        assert fewer is None or fewer > difference
+
+
+def test_what_no_number_of_seeds_detects() -> None:
+    """None beyond 10,000 seeds; one seed detects nothing; without scatter two are enough."""
+    assert seeds_needed(1.0, 1e-3) is None
+    assert detectable_difference(1.0, 1) is None
+    assert seeds_needed(0.0, 1.0) == 2
+
+
+@given(st.lists(VALUES, min_size=1, max_size=8), st.lists(VALUES, min_size=1, max_size=8))
+def test_the_probability_of_improvement_is_mann_whitneys(values: list[float], others: list[float]) -> None:
+    """U/(m·n), ties half; lower is better turns it around."""
+    expected = stats.mannwhitneyu(values, others, method="asymptotic").statistic / len(values) / len(others)
+
+    assert probability_of_improvement([(values, others)]) == pytest.approx(expected)
+    assert probability_of_improvement([(values, others)], higher_is_better=False) == pytest.approx(
+        1 - expected
+    )
+    assert probability_of_improvement([([], others)]) is None
+
+
+@given(st.lists(VALUES, min_size=1, max_size=20))
+def test_the_interquartile_mean_is_scipys(values: list[float]) -> None:
+    """The mean trimmed by a quarter at each end."""
+    assert interquartile_mean(values) == pytest.approx(stats.trim_mean(values, 0.25), abs=1e-9)
+
+
+def test_one_data_set_of_three_seeds_has_students_interval() -> None:
+    """No value is trimmed of three, and the bootstrap's standard error is that of the mean, within 3 %."""
+    values = [1.0, 2.5, 3.0]
+    found, expected = stratified_interval([values]), paired_difference(values, [0.0] * 3)
+
+    assert (found.n, found.mean) == (3, pytest.approx(expected.mean))
+    assert found.low is not None
+    assert expected.low is not None
+    assert found.low - 6.5 / 3 == pytest.approx(expected.low - 6.5 / 3, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("strata", "reason"),
+    [
+        ([], "too few seeds"),
+        ([[1.0], [1.0, 2.0]], "one seed of a data set has no interval"),
+        ([[1.0, math.inf], [1.0, 2.0]], "a value is not finite"),
+    ],
+)
+def test_data_sets_without_an_interval(strata: list[list[float]], reason: str) -> None:
+    """The reason is given, and nothing is tested."""
+    found = stratified_interval(strata)
+    assert (found.p, found.reason) == (None, reason)
+
+
+def test_data_sets_without_scatter() -> None:
+    """An interval of zero width, as for one data set."""
+    assert stratified_interval([[1.0, 1.0], [1.0, 1.0]]) == Difference(4, 1.0, 1.0, 1.0, p=0.0)

@@ -1,0 +1,242 @@
+"""Build the table of a comparison as data, for every format."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mimetic.study.comparing.comparison import Comparison, Row
+from mimetic.study.comparing.statistics import POWER
+
+NONE = "–"
+"""A cell that has no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells with a header and notes.
+
+    Attributes:
+        title: What the table shows, as the title of a section.
+        header: Names of the columns; the first is aligned to the left, the others to the right.
+        rows: Cells, as many in each row as in the header.
+        notes: Sentences below the table.
+        optional: Columns that may be left out where there is no room, in this order.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+    def without(self, column: str) -> "Table":
+        """Return the table without a column."""
+        place = self.header.index(column)
+        rows = tuple(row[:place] + row[place + 1 :] for row in self.rows)
+        header = self.header[:place] + self.header[place + 1 :]
+        optional = tuple(name for name in self.optional if name != column)
+        return Table(self.title, header, rows, self.notes, optional)
+
+    def fitted(self, width: int) -> "Table":
+        """Return the table without the optional columns for which there is no room; all if none helps."""
+        table = self
+        while _width(table) > width and table.optional:
+            table = table.without(table.optional[0])
+        return table if _width(table) <= width else self
+
+
+def _width(table: Table) -> int:
+    columns = zip(table.header, *table.rows, strict=True)
+    return sum(max(map(len, column)) for column in columns) + 2 * (len(table.header) - 1)
+
+
+def table_of(comparison: Comparison) -> Table:
+    """Return the table of a comparison: one row for each arm.
+
+    Columns that no arm has a value for are left out, but for those of the differences.
+    """
+    columns = _columns(comparison)
+    header = [name for name, _, _ in columns]
+    rows = [[cell(row) for _, cell, _ in columns] for row in comparison.rows]
+    order = sorted((rank, name) for name, _, rank in columns if rank > 0)
+    table = Table(
+        comparison.metric.label,
+        tuple(header),
+        tuple(map(tuple, rows)),
+        tuple(correction_note(comparison)),
+        tuple(name for _, name in order),
+    )
+    for name in table.optional:
+        if all(row[table.header.index(name)] == NONE for row in table.rows):
+            table = table.without(name)
+    return table
+
+
+Column = tuple[str, Callable[[Row], str], int]
+"""Name, cell of a row, and rank among the columns to leave out: 1 goes first, 0 stays."""
+
+
+def _columns(comparison: Comparison) -> list[Column]:
+    digits, baseline = comparison.metric.decimals, comparison.baseline
+    label = comparison.metric.label
+    columns: list[Column] = [
+        ("arm", lambda row: row.arm, 0),
+        ("n", lambda row: str(row.n) if row.n == row.trials else f"{row.n} of {row.trials}", 0),
+        (f"IQM {label}" if comparison.data_sets else label, lambda row: _center(row, digits), 0),
+        (f"vs {baseline}", lambda row: _mean(row, digits), 0),
+        (f"{comparison.level:.0%} interval", lambda row: _interval(row, digits=digits), 0),
+        ("", lambda row: _text(row.verdict, ""), 0),
+        ("P(better)", lambda row: NONE if row.improvement is None else f"{row.improvement:.2f}", 4),
+        (
+            "detectable",
+            lambda row: NONE if row.detectable is None else f"{row.detectable:.{digits}f}",
+            3,
+        ),
+    ]
+    if comparison.detect is not None:
+        columns.append((f"seeds for {comparison.detect:g}", _needed, 5))
+    if comparison.horizon is not None:
+        columns.append(("reached", lambda row: f"{row.reached}/{row.n}", 2))
+    elif not comparison.data_sets:
+        columns.append((f"epochs to {baseline}'s", _epochs, 2))
+    columns.append(("time", lambda row: NONE if row.seconds is None else duration(row.seconds), 1))
+    return columns
+
+
+def correction_note(comparison: Comparison) -> list[str]:
+    """Return how many tests there are and how the verdicts are corrected; nothing if none is tested."""
+    count, alpha = comparison.comparisons, 1.0 - comparison.level
+    if count == 0:
+        return []
+    if count == 1:
+        return [f"1 comparison with {comparison.baseline}, tested at {alpha:.0%}"]
+    return [f"{count} comparisons with {comparison.baseline}: Holm-corrected, {alpha:.0%} family-wise error"]
+
+
+def legend(comparison: Comparison) -> list[str]:
+    """Return what the columns mean, in sentences."""
+    unit, direction = comparison.metric.unit, comparison.metric.direction
+    points = "percent points" if unit == "%" else "the metric's unit"
+    better = f"{direction} is better" if direction else "no direction"
+    epoch = "the last epoch" if comparison.epoch == "last" else "the epoch that is best on validation data"
+    if comparison.horizon is not None:
+        digits = comparison.metric.decimals
+        of = (
+            f"each trial's cost; one that does not reach the target counts as {comparison.horizon:.{digits}f}"
+        )
+    else:
+        of = f"values at {epoch}"
+    if comparison.data_sets:
+        names = ", ".join(comparison.data_sets)
+        text = (
+            f"Interquartile mean with its interval over seeds and {len(comparison.data_sets)} data sets "
+            f"({names}), of {of}; {better}. Differences are interquartile means of differences paired by "
+            f"data set and seed, in {points}, with the interval of a stratified bootstrap."
+        )
+    else:
+        text = (
+            f"Mean ± standard deviation over seeds, of {of}; {better}. Differences are paired by seed, in "
+            f"{points}, with Student's interval. Detectable: the difference that this number of seeds finds "
+            f"with a probability of {POWER:.0%}."
+        )
+    sentences = [text]
+    if comparison.horizon is None and not comparison.data_sets:
+        sentences.append(
+            "Epochs: median over seeds of the first epoch as good as the final mean of "
+            f"{comparison.baseline}, and how many seeds reached it."
+        )
+    sentences.append("P(better): probability that a trial is better than one of the baseline.")
+    sentences.append("Trials that did not finish are left out.")
+    return sentences
+
+
+def duration(seconds: float) -> str:
+    """Format seconds for people: `4.5 s`, `48 s`, `3 min 05 s`, `2 h 07 min`."""
+    whole = round(seconds)
+    if whole < 10:  # noqa: PLR2004
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(whole, 60)
+    hours, rest_minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {rest_minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def records(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:
+    """Return one flat record of numbers for each metric and arm: the lines of a CSV file."""
+    found: list[dict[str, object]] = []
+    for comparison in comparisons:
+        for row in comparison.rows:
+            own = row.difference
+            found.append(
+                {
+                    "metric": comparison.metric.name,
+                    "unit": comparison.metric.unit,
+                    "arm": row.arm,
+                    "n": row.n,
+                    "trials": row.trials,
+                    "mean": row.mean,
+                    "std": row.std,
+                    "mean_low": None if row.interval is None else row.interval[0],
+                    "mean_high": None if row.interval is None else row.interval[1],
+                    "baseline": comparison.baseline,
+                    **{
+                        f"difference{suffix}": None if own is None else getattr(own, name)
+                        for suffix, name in _DIFFERENCE.items()
+                    },
+                    "comparisons": comparison.comparisons,
+                    "verdict": row.verdict,
+                    "improvement": row.improvement,
+                    "detectable": row.detectable,
+                    "needed": row.needed,
+                    "epochs": row.epochs,
+                    "reached": row.reached,
+                    "seconds": row.seconds,
+                }
+            )
+    return found
+
+
+_DIFFERENCE = {"": "mean", "_low": "low", "_high": "high", "_level": "level", "_p": "p", "_p_holm": "p_holm"}
+
+
+def _center(row: Row, digits: int) -> str:
+    if row.mean is None:
+        return NONE
+    if row.interval is not None:
+        return f"{row.mean:.{digits}f} [{row.interval[0]:.{digits}f}, {row.interval[1]:.{digits}f}]"
+    return f"{row.mean:.{digits}f}" + (f" ± {row.std:.{digits}f}" if row.std is not None else "")
+
+
+def _mean(row: Row, digits: int) -> str:
+    return NONE if row.difference is None else _signed(row.difference.mean, digits)
+
+
+def _interval(row: Row, *, digits: int) -> str:
+    difference = row.difference
+    if difference is None:
+        return NONE
+    if difference.low is None or difference.high is None:
+        return _text(difference.reason, NONE)
+    return f"[{_signed(difference.low, digits)}, {_signed(difference.high, digits)}]"
+
+
+def _epochs(row: Row) -> str:
+    if row.n == 0:
+        return NONE
+    return f"{'not reached' if row.epochs is None else f'{row.epochs:g}'} ({row.reached}/{row.n})"
+
+
+def _needed(row: Row) -> str:
+    """Return how many seeds are needed, and how many more than there are."""
+    if row.needed is None:
+        return NONE if row.detectable is None else "over 10000"
+    assert row.difference is not None
+    return f"{row.needed} (+{max(0, row.needed - row.difference.n)})"
+
+
+def _text(text: str | None, missing: str) -> str:
+    return missing if text is None else text
+
+
+def _signed(value: float | None, digits: int) -> str:
+    return NONE if value is None else f"{value:+.{digits}f}".replace("-", "−")
