@@ -13,8 +13,9 @@ image: E[δ_v δ_vᵀ] = Σ_o δ_o δ_oᵀ, one backward per probe whatever the 
 Shapes: N images, K outputs, C cotangents, G groups, O outputs of a group, M positions.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -102,17 +103,10 @@ def gradient_grams(
     images = 0
     with eval_mode(model):
         for index, batch in enumerate(batches):
+            sent = partial(cotangents.of, batch=index)
             for watched in passes:
-                points, logits_NK = _differentiable(model, watched, batch, drop_bias=drop_bias)
-                tensors = [point for _, point in points]
-                sent = cotangents.of(logits_NK, index)
-                for left, cotangent in zip(range(len(sent) - 1, -1, -1), sent, strict=True):
-                    gradients = torch.autograd.grad(
-                        logits_NK, tensors, cotangent, retain_graph=left > 0, allow_unused=True
-                    )
-                    for (name, _), gradient in zip(points, gradients, strict=True):
-                        if gradient is not None:
-                            sums[name] += _gram(gradient, watched[name], len(sums[name]))
+                for name, gram_GOO in _grams(model, watched, batch, sent, drop_bias=drop_bias):
+                    sums[name] += gram_GOO
             images += len(batch)
             if progress is not None:
                 progress(images)
@@ -124,6 +118,30 @@ def gradient_grams(
             )
     scale = 1.0 if cotangents.probes is None else 1.0 / cotangents.probes
     return {name: Gram((scale * total).cpu(), images, cotangents.probes) for name, total in sums.items()}
+
+
+def _grams(
+    model: nn.Module,
+    watched: Mapping[str, nn.Module],
+    batch: Tensor,
+    cotangents: Callable[[Tensor], list[Tensor]],
+    *,
+    drop_bias: bool,
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield Σ δδᵀ of each watched layer, once per call and cotangent, from one forward pass.
+
+    The graph of a batch and its gradients are local to this function: they are freed before the next forward.
+    """
+    points, logits_NK = _differentiable(model, watched, batch, drop_bias=drop_bias)
+    tensors = [point for _, point in points]
+    sent = cotangents(logits_NK)
+    for left, cotangent in zip(range(len(sent) - 1, -1, -1), sent, strict=True):
+        gradients = torch.autograd.grad(
+            logits_NK, tensors, cotangent, retain_graph=left > 0, allow_unused=True
+        )
+        for (name, _), gradient in zip(points, gradients, strict=True):
+            if gradient is not None:
+                yield name, _gram(gradient, watched[name])
 
 
 def _differentiable(
@@ -161,13 +179,14 @@ def _bias(module: nn.Module) -> Tensor | float:
     return bias if isinstance(module, nn.Linear) else bias.view(-1, *[1] * len(module.kernel_size))  # type: ignore[arg-type]
 
 
-def _gram(gradient: Tensor, module: nn.Module, groups: int) -> Tensor:
+def _gram(gradient: Tensor, module: nn.Module) -> Tensor:
     """Return Σ δδᵀ (groups, O, O) of gradients whose channels are the second axis, or the last for linear."""
     if isinstance(module, nn.Linear):
         delta_GOM = gradient.flatten(0, -2).T.unsqueeze(0)
         return (delta_GOM @ delta_GOM.mT).double()
     delta_NCM = gradient.flatten(2)
     images, channels, positions = delta_NCM.shape
+    groups = _groups(module)
     outputs = channels // groups
     if positions >= outputs:
         delta_NGOM = delta_NCM.reshape(images, groups, outputs, positions)
@@ -176,9 +195,13 @@ def _gram(gradient: Tensor, module: nn.Module, groups: int) -> Tensor:
     return (delta_GOM @ delta_GOM.mT).double()
 
 
+def _groups(module: nn.Module) -> int:
+    return 1 if isinstance(module, nn.Linear) else module.groups  # type: ignore[return-value]
+
+
 def _zeros(module: nn.Module) -> Tensor:
-    groups = 1 if isinstance(module, nn.Linear) else module.groups
-    outputs = len(module.weight) // groups  # type: ignore[arg-type, operator]
+    groups = _groups(module)
+    outputs = len(module.weight) // groups  # type: ignore[arg-type]
     device = module.weight.device
     return torch.zeros(groups, outputs, outputs, dtype=torch.float64, device=device)  # type: ignore[arg-type]
 

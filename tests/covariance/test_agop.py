@@ -1,6 +1,8 @@
 """Patch-AGOP against the official code's values, plain autograd and probes."""
 
 import math
+import weakref
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -259,6 +261,20 @@ def test_streaming_adds_up_and_reports(mixed: Mixed) -> None:
     many = gradient_grams(mixed, ["stem"], iter(BATCH.split(1)), progress=seen.append)["stem"]
     assert torch.allclose(one.gram_GOO, many.gram_GOO)
     assert (one.images, many.images, seen) == (4, 4, [1, 2, 3, 4])
+
+
+def test_a_batch_is_freed_before_the_next(mixed: Mixed) -> None:
+    """Memory is that of one batch: no activation, gradient or graph of the last one remains."""
+    alive: list[weakref.ref[torch.Tensor]] = []
+    mixed.twice.register_forward_hook(lambda *seen: alive.append(weakref.ref(seen[-1])))
+
+    def batches() -> Iterator[torch.Tensor]:
+        for batch in BATCH.split(1):
+            assert not [ref for ref in alive if ref() is not None]
+            yield batch
+
+    gradient_grams(mixed, ["stem", "twice", "head"], batches())
+    assert len(alive) > len(BATCH)
 
 
 def test_the_model_is_left_as_it_was(mixed: Mixed) -> None:

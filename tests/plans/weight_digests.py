@@ -65,11 +65,28 @@ def weight_digests(recipe: Recipe, wanted: Callable[[Arm], bool] = lambda _: Tru
     """
     arms = {**recipe.arms, **{f"stages/{name}": stage for name, stage in recipe.stages.items()}}
     stand_ins = StandIns(recipe)
-    return {
-        name: digest(stand_ins.initialized(arm, first_seed(recipe, arm)))
-        for name, arm in arms.items()
-        if arm.learner is None and wanted(arm)
-    }
+    digests = {}
+    for name, arm in arms.items():
+        if arm.learner is None and wanted(arm):
+            seed = first_seed(recipe, arm)
+            content = initialization_content(recipe, arm, seed)
+            if content not in _DIGESTS:
+                _DIGESTS[content] = digest(stand_ins.initialized(arm, seed))
+            digests[name] = _DIGESTS[content]
+    return digests
+
+
+_DIGESTS: dict[str, str] = {}
+"""Digests of this process by content: recipes that differ in their data sets alone share their networks."""
+
+
+def initialization_content(recipe: Recipe, arm: Arm, seed: int) -> str:
+    """Return all that the initialization of an arm takes: equal texts, equal weights."""
+    inputs = needed_inputs(arm).values()
+    refs = [spec.from_ for spec in inputs if isinstance(getattr(spec, "from_", None), TrainedRef)]
+    within = any(ref.stage is not None or ref.arm is not None for ref in refs)
+    others = recipe if within else None
+    return repr((arm.model_copy(update={"data": None, "train": None}), shape_of(arm), seed, others))
 
 
 def first_seed(recipe: Recipe, arm: Arm) -> int:
