@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mimetic.analysis.mosaic import Array, mosaic, spatial_filters, symmetric_limit
-from mimetic.analysis.style import COLORS, DIVERGING, INK, bare_axes, color_bar, new_figure, quiet_axes
+from mimetic.analysis.mosaic import mosaic, spatial_filters, symmetric_limit
+from mimetic.analysis.style import (
+    COLORS,
+    Array,
+    Box,
+    draw_color_bar,
+    draw_picture,
+    new_figure,
+    picture_axes,
+    quiet_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,17 +62,18 @@ def covariance_maps(
     width, row, head, foot = 9.6, 3.0, 0.5, 0.45
     height = head + row * len(covariances) + foot
     figure = new_figure(width, height, title)
+    pictures = picture_axes(figure)
     for index, (name, (matrix, kernel)) in enumerate(covariances.items()):
         matrix_PP = np.asarray(matrix, dtype=np.float64)
         if len(kernel) != 2 or matrix_PP.shape != (np.prod(kernel), np.prod(kernel)):  # noqa: PLR2004
             raise ValueError(f"{name}: a matrix {matrix_PP.shape} is no covariance over {kernel} pixels")
-        bottom = (foot + row * (len(covariances) - 1 - index) + 0.3) / height
-        tall = (row - 0.62) / height
-        panels = [
-            figure.add_axes((x / width, bottom, w / width, tall))
-            for x, w in ((0.2, 2.75), (3.6, 2.4), (7.1, 2.3))
-        ]
-        _row(figure, panels, name, matrix_PP, (kernel[0], kernel[1]))
+        bottom, tall = foot + row * (len(covariances) - 1 - index) + 0.3, row - 0.62
+        values, vectors = np.linalg.eigh(matrix_PP)
+        values, vectors_RP = values[::-1], vectors.T[::-1]
+        _blocks(pictures, (0.2, bottom, 2.75, tall), name, matrix_PP, (kernel[0], kernel[1]))
+        _eigenvectors(pictures, (3.6, bottom, 2.4, tall), vectors_RP, values, (kernel[0], kernel[1]))
+        panel = (7.1 / width, bottom / height, 2.3 / width, tall / height)
+        _spectrum_panel(figure.add_axes(panel), values)
     return figure
 
 
@@ -74,45 +84,23 @@ def blocks(matrix_PP: Array, kernel: tuple[int, int]) -> Array:
     return map_HWHW.transpose(0, 2, 1, 3).reshape(height * height, width * width)
 
 
-def _row(
-    figure: "Figure", panels: "list[Axes]", name: str, matrix_PP: Array, kernel: tuple[int, int]
-) -> None:
-    values, vectors = np.linalg.eigh(matrix_PP)
-    values, vectors_RP = values[::-1], vectors.T[::-1]
-    _blocks_panel(figure, panels[0], matrix_PP, kernel)
-    panels[0].set_title(name, fontsize=10, color=INK, loc="left")
-    _eigenvectors_panel(panels[1], vectors_RP, values, kernel)
-    _spectrum_panel(panels[2], values)
-
-
-def _blocks_panel(figure: "Figure", axes: "Axes", matrix_PP: Array, kernel: tuple[int, int]) -> None:
+def _blocks(axes: "Axes", box: Box, name: str, matrix_PP: Array, kernel: tuple[int, int]) -> None:
     limit = symmetric_limit(matrix_PP, quantile=1.0)
-    image = axes.imshow(
-        blocks(matrix_PP, kernel), cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest"
-    )
+    left, bottom, wide, tall = draw_picture(axes, blocks(matrix_PP, kernel), box, limit, title=name)
     height, width = kernel
-    for line in range(1, height):
-        axes.axhline(line * height - 0.5, color="white", linewidth=1.2)
-    for line in range(1, width):
-        axes.axvline(line * width - 0.5, color="white", linewidth=1.2)
-    bare_axes(axes)
-    axes.set_anchor("W")
-    box = axes.get_position()
-    side = min(box.width * figure.get_figwidth(), box.height * figure.get_figheight())
-    bar_axes = figure.add_axes(
-        (box.x0 + (side + 0.08) / figure.get_figwidth(), box.y0, 0.09 / figure.get_figwidth(), box.height)
-    )
-    color_bar(figure, image, bar_axes, limit, digits=1)
+    rows = bottom + tall * np.arange(1, height) / height
+    columns = left + wide * np.arange(1, width) / width
+    axes.hlines(rows, left, left + wide, color="white", linewidth=1.2)
+    axes.vlines(columns, bottom, bottom + tall, color="white", linewidth=1.2)
+    draw_color_bar(axes, (left + wide + 0.08, box[1], 0.09, box[3]), limit, digits=1)
 
 
-def _eigenvectors_panel(axes: "Axes", vectors_RP: Array, values: Array, kernel: tuple[int, int]) -> None:
+def _eigenvectors(axes: "Axes", box: Box, vectors_RP: Array, values: Array, kernel: tuple[int, int]) -> None:
     leading_NHW = vectors_RP[:LEADING].reshape(-1, *kernel)
     scaled_NHW = leading_NHW / np.abs(leading_NHW).max(axis=(1, 2), keepdims=True)
-    axes.imshow(mosaic(scaled_NHW, columns=3), cmap=DIVERGING, vmin=-1.0, vmax=1.0, interpolation="nearest")
     trace = float(values.sum())
     share = f", {values[:LEADING].sum() / trace:.0%} of trace" if trace > 0.0 else ""
-    bare_axes(axes, title=f"leading {len(leading_NHW)}{share}")
-    axes.set_anchor("W")
+    draw_picture(axes, mosaic(scaled_NHW, columns=3), box, 1.0, title=f"leading {len(leading_NHW)}{share}")
 
 
 def _spectrum_panel(axes: "Axes", values: Array) -> None:

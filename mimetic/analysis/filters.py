@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
-from mimetic.analysis.mosaic import Array, mosaic, spatial_filters, symmetric_limit
-from mimetic.analysis.style import DIVERGING, bare_axes, color_bar, new_figure
+from mimetic.analysis.mosaic import mosaic, spatial_filters, symmetric_limit
+from mimetic.analysis.style import Array, Box, draw_color_bar, draw_picture, new_figure, picture_axes
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _COLUMNS, _ROWS = 16, 4
@@ -34,26 +35,19 @@ def filters_figure(weights: Mapping[str, ArrayLike], *, title: str = "Filters") 
     heights = [min(height, 6.0) for height in heights]
     height = head + sum(heights) + between * len(heights)
     figure = new_figure(width, height, title)
-    top = height - head
+    axes, top = picture_axes(figure), height - head
     for (layer, strip), tall in zip(strips.items(), heights, strict=True):
         top -= between * 0.6
-        box = (0.15 / width, (top - tall) / height, strip_width / width, tall / height)
-        _strip(figure, box, strip, filters[layer], layer)
+        _strip(axes, (0.15, top - tall, strip_width, tall), strip, filters[layer], layer)
         top -= tall + between * 0.4
     return figure
 
 
-def _strip(
-    figure: "Figure", box: tuple[float, float, float, float], strip: Array, filters_NHW: Array, layer: str
-) -> None:
+def _strip(axes: "Axes", box: Box, strip: Array, filters_NHW: Array, layer: str) -> None:
     left, bottom, wide, tall = box
-    axes = figure.add_axes(box)
     limit = symmetric_limit(filters_NHW)
-    image = axes.imshow(strip, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
-    axes.set_anchor("NW")
     count, rows, columns = filters_NHW.shape
     drawn = min(count, _COLUMNS * _ROWS)
     many = f"{drawn} of {count} filters" if drawn < count else f"{count} filters"
-    bare_axes(axes, title=f"{layer}   {many} of {rows}×{columns}")
-    beside = figure.add_axes((left + wide + 0.012, bottom, 0.012, tall))
-    color_bar(figure, image, beside, limit, digits=2)
+    draw_picture(axes, strip, box, limit, title=f"{layer}   {many} of {rows}×{columns}")
+    draw_color_bar(axes, (left + wide + 0.11, bottom, 0.11, tall), limit, digits=2)

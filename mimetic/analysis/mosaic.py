@@ -6,14 +6,12 @@ Shapes: N pictures, H and W their sides.
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mimetic.analysis.style import DIVERGING, TICK, bare_axes
+from mimetic.analysis.style import DIVERGING, TICK, Array, bare_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Array = NDArray[np.float64]
 
 
 def spatial_filters(weight: ArrayLike) -> Array:

@@ -3,10 +3,16 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
+
+Array = NDArray[np.float64]
+Box = tuple[float, float, float, float]
+"""Left, bottom, width and height, in inches."""
 
 DIVERGING = "RdBu_r"
 """White is zero; red and blue stay apart for all common kinds of colour blindness."""
@@ -19,6 +25,7 @@ TITLE, LABEL, TICK = 12, 10, 9
 INK, FAINT = "#222222", "#D9D9D9"
 
 _LIGHTEST = 0.9
+_POINT = 1 / 72
 
 T = TypeVar("T")
 
@@ -74,11 +81,54 @@ def marker(index: int) -> str:
     return MARKERS[(index + index // len(COLORS)) % len(MARKERS)]
 
 
-def color_bar(figure: "Figure", image: "AxesImage", axes: "Axes", limit: float, *, digits: int) -> None:
-    """Draw the bar of an image whose colours are symmetric about zero, without a frame."""
-    bar = figure.colorbar(image, cax=axes, ticks=[-limit, 0.0, limit])
-    bar.ax.set_yticklabels([f"−{limit:.{digits}g}", "0", f"{limit:.{digits}g}"], fontsize=TICK, color=INK)
-    bar.outline.set_visible(False)
+def picture_axes(figure: "Figure") -> "Axes":
+    """Return axes over a whole figure, in inches, for pictures: axes for each cost many times the drawing."""
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0.0, width), ylim=(0.0, height))
+    axes.set_axis_off()
+    axes.autoscale(enable=False)
+    return axes
+
+
+def draw_picture(axes: "Axes", values: Array, box: Box, limit: float, *, title: str) -> Box:
+    """Draw values on `picture_axes`, as large as fits at the upper left of a box, below a title.
+
+    Colours are symmetric about zero, up to the limit; boxes are (left, bottom, width, height).
+
+    Returns:
+        The box of the picture.
+    """
+    left, bottom, wide, tall = box
+    rows, columns = values.shape
+    side = min(wide / columns, tall / rows)
+    wide, top = side * columns, bottom + tall
+    bottom = top - side * rows
+    _draw_image(axes, values, (left, bottom, wide, top - bottom), limit)
+    axes.text(left, top + 6 * _POINT, title, fontsize=LABEL, color=INK)
+    return left, bottom, wide, top - bottom
+
+
+def draw_color_bar(axes: "Axes", box: Box, limit: float, *, digits: int) -> None:
+    """Draw the bar of colours symmetric about zero on `picture_axes`, without a frame."""
+    left, bottom, wide, tall = box
+    _draw_image(axes, np.linspace(1.0, -1.0, 256)[:, None], box, 1.0)
+    right, levels = left + wide, [bottom, bottom + tall / 2, bottom + tall]
+    axes.hlines(levels, right, right + 3.5 * _POINT, color="black", linewidth=0.8)
+    for level, text in zip(levels, (f"−{limit:.{digits}g}", "0", f"{limit:.{digits}g}"), strict=True):
+        axes.text(right + 7 * _POINT, level, text, fontsize=TICK, color=INK, va="center_baseline")
+
+
+def _draw_image(axes: "Axes", values: Array, box: Box, limit: float) -> None:
+    left, bottom, wide, tall = box
+    axes.imshow(
+        values,
+        cmap=DIVERGING,
+        vmin=-limit,
+        vmax=limit,
+        interpolation="nearest",
+        extent=(left, left + wide, bottom, bottom + tall),
+        aspect="auto",
+    )
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:
