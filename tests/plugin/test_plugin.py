@@ -111,7 +111,16 @@ print(json.dumps([
 def test_study(tmp_path: Path, executor: str) -> None:
     """A study trains the model on the data with the optimizer, in workers and in this process."""
     choice = f"study.executor={executor}"
-    words = [str(HERE / "recipe.yaml"), "--offline", "--root", str(tmp_path), "--set", choice]
+    words = [
+        str(HERE / "recipe.yaml"),
+        "--offline",
+        "--root",
+        str(tmp_path),
+        "--set",
+        choice,
+        "--workers",
+        "1",
+    ]
     out = python("-m", "mimetic", "run", *words)
     assert "plugin" in out
     journals = sorted(tmp_path.glob("studies/plugin/*/*/seed-0/journal.jsonl"))
