@@ -122,6 +122,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        error.filename = str(path)  # a write to a full disk names no file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

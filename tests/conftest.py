@@ -60,7 +60,7 @@ def in_this_process() -> Callable[[], AbstractContextManager[None]]:
     def executing() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("mimetic.study.study.pick_executor", lambda *_, **__: InThisProcess())
-            patch.setattr("mimetic.study.trials.trial.draw_pictures", lambda *_: [])
+            patch.setattr("mimetic.study.trials.trial.filter_pictures", lambda *_: {})
             yield
 
     return executing

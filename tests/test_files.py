@@ -1,12 +1,13 @@
 """What is read is a regular file of bounded size, inside the folder it belongs to."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from mimetic.errors import UserError
-from mimetic.files import check_contained, open_regular, read_regular
+from mimetic.files import check_contained, open_regular, read_regular, write_atomically
 from mimetic.limits import PARAMETERS, TEXT_BYTES
 
 
@@ -20,6 +21,20 @@ def test_regular_files(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/stdin"), tmp_path):
         with pytest.raises(OSError, match=r"not a regular file|directory"):
             open_regular(path)
+
+
+def test_a_full_disk_is_named_with_its_file(tmp_path: Path) -> None:
+    """A write that fails names no file by itself; the old file and no other is there."""
+    path = tmp_path / "comparison.json"
+    path.write_text("old")
+
+    def fail(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left") as refused:
+        write_atomically(path, fail)
+    assert refused.value.filename == str(path)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
 
 
 def test_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,15 @@
 """What all figures share: fonts, colours that colour-blind people distinguish, axes without clutter."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mimetic.errors import RunError, UserError
+from mimetic.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +43,33 @@ def new_figure(width: float, height: float, title: str | None = None) -> "Figure
     if title is not None:
         figure.suptitle(title, fontsize=TITLE, color=INK, x=0.5, y=1.0 - 0.12 / height, va="top")
     return figure
+
+
+def save_figure(path: Path, draw: "Callable[[], Figure | None]", *, dpi: int) -> bool:
+    """Draw a figure, write it in one step, and return whether there was something to draw.
+
+    It has matplotlib's default style: a user's matplotlibrc may name fonts or TeX that are missing.
+
+    Raises:
+        RunError: If it cannot be drawn or written, naming the picture.
+    """
+    try:
+        import matplotlib as mpl
+
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            figure = draw()
+            if figure is None:
+                return False
+            write_atomically(path, partial(figure.savefig, format=path.suffix.removeprefix("."), dpi=dpi))
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RunError(
+            f"the picture {path} is missing ({reason}); repair matplotlib or make room", code="MIM-N001"
+        ) from error
+    return True
 
 
 def quiet_axes(axes: "Axes", *, x: str = "", y: str = "", title: str = "", grid: bool = True) -> None:

@@ -1,16 +1,14 @@
 """From measured layers to the pictures of `mimetic ansatz`: which layers, which images, as plain arrays."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimetic.analysis.ansatz import COLUMNS, depth_figure, eigenfilters_figure, saliency_figure
-from mimetic.analysis.style import spread
+from mimetic.analysis.style import save_figure, spread
 from mimetic.covariance.ansatz import LayerAnsatz
 from mimetic.covariance.covariance import Covariance
 from mimetic.covariance.pictures import eigenfilters, eigenpatches, mappable, saliency_maps
-from mimetic.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,17 +35,12 @@ def draw_figures(
     """Draw what there is to draw into a folder, each file in one step, and return the files."""
     layers = series["trained"]
     rhos = {name: {layer.site.layer: layer.agreement.rho for layer in of} for name, of in series.items()}
-    drawn = {
-        "depth.png": depth_figure(rhos, title=title),
-        "eigenfilters.png": eigenfilters_of(layers, title=title),
-        "saliency.png": saliency_of(model, layers, dataset, images_NCHW, title=title),
+    drawn: dict[str, Callable[[], Figure | None]] = {
+        "depth.png": lambda: depth_figure(rhos, title=title),
+        "eigenfilters.png": lambda: eigenfilters_of(layers, title=title),
+        "saliency.png": lambda: saliency_of(model, layers, dataset, images_NCHW, title=title),
     }
-    files = []
-    for name, figure in drawn.items():
-        if figure is not None:
-            write_atomically(folder / name, partial(figure.savefig, format="png", dpi=130))
-            files.append(folder / name)
-    return files
+    return [folder / name for name, draw in drawn.items() if save_figure(folder / name, draw, dpi=130)]
 
 
 def eigenfilters_of(layers: Sequence[LayerAnsatz], *, title: str) -> "Figure | None":

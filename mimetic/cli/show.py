@@ -103,8 +103,8 @@ def draw(harvest: "Harvest", picture: Path) -> None:
         UserError: If the file's ending is none of a picture.
     """
     from mimetic.analysis.harvest import COLUMNS, Spectrum, harvest_figure
+    from mimetic.analysis.style import save_figure
     from mimetic.covariance.pictures import eigenfilters
-    from mimetic.files import write_atomically
 
     check_picture(picture)
     layers = {}
@@ -118,9 +118,8 @@ def draw(harvest: "Harvest", picture: Path) -> None:
             None if filters_NHW is None else filters_NHW.numpy(),
             f"trace {cov.trace:.3g}{mean}",
         )
-    figure = harvest_figure(layers, title=f"{harvest.statistic} of {harvest.origin}")
-    kind = picture.suffix.removeprefix(".")
-    write_atomically(picture, lambda temporary: figure.savefig(temporary, format=kind, dpi=150))
+    title = f"{harvest.statistic} of {harvest.origin}"
+    save_figure(picture, lambda: harvest_figure(layers, title=title), dpi=150)
 
 
 def check_picture(picture: Path | None) -> None:

@@ -149,9 +149,9 @@ def load_components() -> None:
     for entry in entry_points(group=PLUGINS):
         try:
             _load(f"{entry.name} = {entry.value}", entry.load)
-        except Exception as error:
-            message = f"the plug-in `{entry.name}` ({entry.value}) cannot be imported: {error}"
-            raise UserError(message, code="MIM-C051") from error
+        except (Exception, SystemExit) as error:
+            message = f"the plug-in `{entry.name}` ({entry.value}) cannot be imported: {_described(error)}"
+            raise UserError(f"{message}; repair or uninstall it", code="MIM-C051") from error
     _loaded.add(PLUGINS)
 
 
@@ -187,13 +187,18 @@ def implementation(section: Component, function: str = "impl") -> Callable[..., 
     module, _, attribute = path.partition(":")
     try:
         found: Callable[..., Any] = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
-            f"{name}: `{path}` cannot be imported: {error}; correct `{function}=` of its class "
+            f"{name}: `{path}` cannot be imported: {_described(error)}; correct `{function}=` of its class "
             f"{type(section).__module__}.{type(section).__qualname__}",
             code="MIM-C053",
         ) from error
     return found
+
+
+def _described(error: BaseException) -> str:
+    """Return an error of somebody's module on one line, with its type: many have no text."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 class Registered:

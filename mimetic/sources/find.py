@@ -1,6 +1,7 @@
 """From the `from:` of a recipe to trained networks, and where studies store theirs."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -191,9 +192,9 @@ def harvested_seeds(recipe: Recipe, ref: TrainedRef, *, own: int) -> tuple[int, 
 
 
 def write_stage_folders(study: Path, folders: Mapping[str, Path]) -> None:
-    """Write the folders of a study's stages into it."""
-    text = json.dumps({name: str(folder) for name, folder in folders.items()}, indent=1)
-    write_text(study / STAGE_FOLDERS, f"{text}\n")
+    """Write the folders of a study's stages into it, relative ones: the folder of the runs may be moved."""
+    relative = {name: os.path.relpath(folder.resolve(), study.resolve()) for name, folder in folders.items()}
+    write_text(study / STAGE_FOLDERS, json.dumps(relative, indent=1) + "\n")
 
 
 def stage_folders(study: str | Path) -> dict[str, Path]:
@@ -203,7 +204,7 @@ def stage_folders(study: str | Path) -> dict[str, Path]:
         return {}
     try:
         folders = parse_json(read_regular(path))
-        return {name: Path(folder) for name, folder in folders.items()}
+        return {name: Path(study).resolve().joinpath(folder).resolve() for name, folder in folders.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); run the recipe again", code="MIM-S017") from error
 

@@ -39,6 +39,7 @@ class StudyResult:
         statuses: Name of a trial → how it ended.
         link: Address in the MLflow UI; None if the study is not fully tracked.
         interrupted: Whether the user stopped it.
+        written: Whether the files of the comparison were written.
     """
 
     folder: Path
@@ -46,11 +47,12 @@ class StudyResult:
     statuses: Mapping[str, str]
     link: str | None
     interrupted: bool
+    written: bool = True
 
     @property
     def complete(self) -> bool:
-        """Return whether every trial finished."""
-        return all(status == "FINISHED" for status in self.statuses.values())
+        """Return whether every trial finished and the comparison was written."""
+        return self.written and all(status == "FINISHED" for status in self.statuses.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def run(
     _check_resources(recipe, options)
     digests = open_data(recipe)
 
-    folder = find_to_continue(root, recipe) if resume else start(root, recipe, plans, digests)
+    folder = find_to_continue(root, recipe, plans, digests) if resume else start(root, recipe, plans, digests)
     with holding_study(folder):
         trials = [options.trial(recipe, folder, arm, seed) for seed in recipe.seeds for arm in recipe.arms]
         wait_for_workers(trials, display.message)
@@ -179,7 +181,7 @@ def _train(study: StudyTrials, options: RunOptions, display: Display, messages: 
                 executor.run(waves, _ticker(queue, tracking, display))
         except KeyboardInterrupt:
             interrupted = True
-        return conclude(study, tracking.wait(), interrupted=interrupted)
+        return conclude(study, tracking.wait(), display, interrupted=interrupted)
     except BaseException as error:
         tracking.abandon(f"{type(error).__name__}: {error}")
         raise
@@ -210,12 +212,26 @@ def _ticker(trials: Sequence[Trial], tracking: BackgroundTracker, display: Displ
     return tick
 
 
-def conclude(study: StudyTrials, tracker: Tracker | None, *, interrupted: bool) -> StudyResult:
-    """Compare the results in the journals, write the comparison, and finish tracking."""
+def conclude(
+    study: StudyTrials, tracker: Tracker | None, display: Display, *, interrupted: bool
+) -> StudyResult:
+    """Compare the results in the journals, write the comparison, and finish tracking.
+
+    A file that cannot be written, as on a full disk, costs no result: it is displayed.
+    """
     recipe = study.recipe
     results = [read_result(trial) for trial in study.trials]
     comparison = compare(results, baseline=baseline(recipe), metric=recipe.study.metric)
-    files = write_comparison(comparison, results, study.folder)
+    files: list[Path] = []
+    written = True
+    try:
+        files = write_comparison(comparison, results, study.folder, display.message)
+    except OSError as error:
+        written = False
+        display.message(
+            f"{error.filename} cannot be written ({error.strerror}); make room and run it with --resume: the "
+            "journals have all results"
+        )
     link = None if tracker is None else tracker.finish(comparison, files, interrupted=interrupted)
     statuses = {trial.name: result.status for trial, result in zip(study.trials, results, strict=True)}
-    return StudyResult(study.folder, comparison, statuses, link, interrupted)
+    return StudyResult(study.folder, comparison, statuses, link, interrupted, written)

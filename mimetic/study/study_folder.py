@@ -3,11 +3,12 @@
 import json
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 
 from mimetic.errors import UserError
-from mimetic.files import check_contained, read_regular, write_text
+from mimetic.files import JsonObject, check_contained, parse_json, read_regular, write_text
 from mimetic.plans.plan import Plan
 from mimetic.recipe.dump import resolved
 from mimetic.recipe.recipe import Recipe
@@ -25,8 +26,8 @@ def start(root: Path, recipe: Recipe, plans: Mapping[str, Plan], digests: Mappin
     """Create the folder of a new study with its recipe, plans and record; return the folder."""
     folder = new_folder(root, recipe.name)
     try:
-        for index, (file, text) in enumerate(recipe.sources.items()):
-            write_text(folder / ("recipe.yaml" if index == 0 else f"extends/{Path(file).name}"), text)
+        for name, text in zip(_source_names(list(recipe.sources)), recipe.sources.values(), strict=True):
+            write_text(folder / name, text)
         write_recipe(folder, recipe)
         for arm, plan in plans.items():
             write_text(folder / arm / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
@@ -48,11 +49,24 @@ def start(root: Path, recipe: Recipe, plans: Mapping[str, Plan], digests: Mappin
     return folder
 
 
-def find_to_continue(root: Path, recipe: Recipe) -> Path:
+def _source_names(files: Sequence[str]) -> Iterator[str]:
+    """Yield the names of a recipe and of the files it extends in a study, different ones for each."""
+    taken: set[str] = set()
+    for index, file in enumerate(map(Path, files)):
+        names = chain([file.name], (f"{file.stem}-{number}{file.suffix}" for number in count(2)))
+        name = next(name for name in names if name.casefold() not in taken)
+        if index > 0:
+            taken.add(name.casefold())
+        yield f"extends/{name}" if index > 0 else "recipe.yaml"
+
+
+def find_to_continue(
+    root: Path, recipe: Recipe, plans: Mapping[str, Plan], digests: Mapping[str, str]
+) -> Path:
     """Return the folder of the latest study of a recipe, to be resumed.
 
     Raises:
-        UserError: If there is none, or its recipe differs; shows the first difference.
+        UserError: If there is none, or recipe, data or plans differ; shows the first difference.
     """
     found = list(studies(root, recipe.name))
     if not found:
@@ -62,7 +76,7 @@ def find_to_continue(root: Path, recipe: Recipe) -> Path:
         )
     folder = found[-1].resolve()
     check_contained(folder)
-    read_record(folder)
+    record = read_record(folder)
     before = _lines(folder / "resolved.yaml")
     now = resolved(recipe).splitlines()
     changed = [(a, b) for a, b in zip(before, now, strict=False) if a != b]
@@ -73,7 +87,45 @@ def find_to_continue(root: Path, recipe: Recipe) -> Path:
             "undo the change, or run it without --resume as a new study",
             code="MIM-Y321",
         )
+    _check_unchanged(folder, record, plans, digests)
     return folder
+
+
+def _check_unchanged(
+    folder: Path, record: JsonObject, plans: Mapping[str, Plan], digests: Mapping[str, str]
+) -> None:
+    """Refuse other data or other plans than those of the trials that are already trained.
+
+    Raises:
+        UserError: With the digests.
+    """
+    for name, now in digests.items():
+        before = record["data"].get(name, now)
+        if before != now:
+            raise UserError(
+                f"the data of {name} changed since {folder}: their digest was {before} and is now {now}; "
+                "restore them, or run it without --resume as a new study",
+                code="MIM-Y323",
+            )
+    for arm, plan in plans.items():
+        before = _plan_hash(folder / arm / "plan.json", plan.hash)
+        if before != plan.hash:
+            mimetic, torch = (record["environment"].get(name, "unknown") for name in ("mimetic", "torch"))
+            raise UserError(
+                f"the plan of arm `{arm}` changed since {folder}: its hash was {before} and is now "
+                f"{plan.hash}; restore what it is made from (it was made by mimetic {mimetic} and torch "
+                f"{torch}), or run it without --resume as a new study",
+                code="MIM-Y324",
+            )
+
+
+def _plan_hash(path: Path, default: str) -> str:
+    """Return the hash of a saved plan, or the default where there is none."""
+    try:
+        saved = parse_json(read_regular(path))
+    except (OSError, ValueError):
+        return default
+    return str(saved.get("hash", default)) if isinstance(saved, dict) else default
 
 
 def _lines(path: Path) -> list[str]:

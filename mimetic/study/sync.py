@@ -36,7 +36,7 @@ def sync(folder: Path, *, root: Path, display: Display | None = None) -> StudyRe
         study = StudyTrials(recipe, folder, trials, stages)
         tracker = open_tracker(study, root=root, display=display)
         is_incomplete = any(not is_finished(trial) for trial in trials)
-        result = conclude(study, tracker, interrupted=is_incomplete)
+        result = conclude(study, tracker, display, interrupted=is_incomplete)
     if tracker.uploader.error is not None:
         raise RunError(f"{folder} is not fully uploaded yet: {tracker.uploader.error}", code="MIM-Y003")
     return result

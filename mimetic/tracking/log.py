@@ -47,11 +47,15 @@ def log_points(store: Store, run_id: str, points: Sequence["Metric"], *, tags: M
 
 
 def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
-    """Log metrics of a whole run, e.g. those of the comparison."""
+    """Log metrics of a whole run, e.g. those of the comparison, unless it has the same values already."""
     from mlflow.entities import Metric
 
+    with store_errors(store.uri):
+        known = store.client.get_run(run_id).data.metrics
     now = int(time.time() * 1000)
-    points = [Metric(clean_key(key), value, now, step) for key, value in metrics.items()]
+    values = {clean_key(key): value for key, value in metrics.items()}
+    new = {key: value for key, value in values.items() if repr(known.get(key)) != repr(float(value))}  # NaN
+    points = [Metric(key, value, now, step) for key, value in new.items()]
     for batch in batches(points, METRIC_LIMIT):
         log_points(store, run_id, batch, tags={})
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from filelock import FileLock, Timeout
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DATABASE = "mlflow.db"
+ARTIFACTS = "artifacts"
+"""Folder of the artifacts of a local store, below the root."""
 EXPERIMENT_TAG_LIMIT = 20_000
 CREATE_TIMEOUT = 60.0
 """Seconds to wait for another process that creates the store."""
@@ -151,6 +154,7 @@ def connect(root: str | os.PathLike[str]) -> tuple[str, "MlflowClient"]:
                     if not path.exists():
                         _create(mlflow, path)
                     client = _client(mlflow, uri)
+                    _relocate(path, Path(root).resolve())
                     _write_ahead(path)
             except Timeout:
                 raise RunError(
@@ -217,7 +221,7 @@ def _artifacts(uri: str, root: str | os.PathLike[str], experiment: str) -> str |
     if sqlite_path(uri) is None:
         return None
     folder = re.sub(r"[^A-Za-z0-9._-]", "_", experiment)
-    return (Path(root).resolve() / "artifacts" / folder).as_uri()
+    return (Path(root).resolve() / ARTIFACTS / folder).as_uri()
 
 
 def _client(mlflow: ModuleType, uri: str) -> "MlflowClient":
@@ -258,6 +262,30 @@ def _check_writable(path: Path) -> None:
             connection.execute("ROLLBACK")
     except sqlite3.Error as error:
         raise RunError(describe(error, uri=f"sqlite:///{path}"), code="MIM-L004") from error
+
+
+def _relocate(path: Path, root: Path) -> None:
+    """Correct the artifact locations of a store that was moved or copied with its root: they are absolute."""
+    if path.resolve().parent != root:  # a database of the environment, for whatever roots
+        return
+    with closing(sqlite3.connect(path, timeout=WRITE_TIMEOUT)) as connection, connection:
+        rows = connection.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
+        for experiment, location in rows:
+            before = Path(unquote(str(location).removeprefix("file://")))
+            is_ours = str(location).startswith("file:///") and before.parent.name == ARTIFACTS
+            if not is_ours or before.parents[1] == root:
+                continue
+            if before.is_dir() and not (before.parents[1] / DATABASE).exists():
+                continue  # another root, which used this store by $MLFLOW_TRACKING_URI
+            now, start = (root / ARTIFACTS / before.name).as_uri(), len(location) + 1
+            connection.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (now, experiment)
+            )
+            connection.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+                "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+                (now, start, experiment, start, f"{location}/"),
+            )
 
 
 def _write_ahead(path: Path) -> None:

@@ -146,7 +146,7 @@ def load_weights(path: Path, *, plan_hash: str) -> Checkpoint | None:
 
 def remove_temporary_files(folder: Path) -> None:
     """Remove the temporary files that a killed writer left in a trial's folder."""
-    for leftover in folder.glob(".*.tmp"):
+    for leftover in folder.rglob(".*.tmp"):  # pictures are in a folder below
         leftover.unlink(missing_ok=True)
 
 

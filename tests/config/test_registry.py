@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mimetic.config.registry import families, registered
+from mimetic.config.registry import families, implementation, registered
 from mimetic.config.suggest import did_you_mean, nearest
 from mimetic.config.text.tree import wrapped
+from mimetic.errors import UserError
 from mimetic.graph.config import Match
 from mimetic.initializers.config import Init
 from mimetic.recipe.compose.group import ARM, RECIPE
@@ -140,6 +141,8 @@ def test_plugins_add_to_sections_defined_before_them(tmp_path: Path) -> None:
 BROKEN = {
     "missing-import": "import nothing_of_that_name",
     "wrong-code": "1 / 0",
+    "exit": "raise SystemExit",
+    "exit-as-if-well": "import sys; sys.exit(0)",
     "taken-name": "from mimetic.initializers.config import Init\nclass Zeros(Init, type='zeros'): ...",
 }
 
@@ -154,6 +157,24 @@ def test_broken_plugin(tmp_path: Path, code: str) -> None:
         "except mimetic.UserError as e: print(e.code, 'the plug-in `ramp` (ramp_plugin)' in str(e))",
     )
     assert done.stdout == "MIM-C051 True\n", done.stderr
+
+
+@pytest.mark.parametrize("code", ["1 / 0", "raise SystemExit(0)", "raise OSError"])
+def test_an_implementation_that_cannot_be_imported(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its module raises is one error that names the component, its function and the reason."""
+    (tmp_path / "broken_functions.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    section = Init.model_construct()
+    monkeypatch.setattr(Init, "functions", {"impl": "broken_functions:draw"})
+    monkeypatch.setattr(Init, "type_name", staticmethod(lambda: "broken"))
+
+    with pytest.raises(
+        UserError, match=r"`broken`: `broken_functions:draw` cannot be imported: \w+"
+    ) as refused:
+        implementation(section)
+    assert refused.value.code == "MIM-C053"
 
 
 INITIALIZER = """

@@ -10,7 +10,7 @@ import pytest
 def _no_pictures() -> Iterator[None]:
     """Draw no pictures in this process: they cost ten times as much as these trials. Workers draw them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mimetic.study.trials.trial.draw_pictures", lambda *_: [])
+        patch.setattr("mimetic.study.trials.trial.filter_pictures", lambda *_: {})
         yield
 
 

@@ -5,12 +5,15 @@ import os
 import resource
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
+from mimetic import files
 from mimetic.journal import read_journal, status
 from mimetic.recipe.dump import resolved
 from mimetic.recipe.load import load
@@ -172,3 +175,66 @@ def test_a_worker_that_can_write_nothing(tmp_path: Path) -> None:
     shutil.rmtree(trial.folder)
     assert run_trial(trial, TrialCache(), lambda: None) == "FINISHED"
     assert digest(trial.folder) == cut
+
+
+class Listener(Limiter):
+    """A display that collects the messages."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self.messages: list[str] = []
+
+    def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:
+        """Take in nothing."""
+
+    def message(self, text: str) -> None:
+        """Keep a message."""
+        self.messages.append(text)
+
+
+def test_a_disk_that_is_full_at_the_end(
+    in_this_process: Callable[[], AbstractContextManager[None]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The comparison is returned, the file named; the study is continued as soon as there is room."""
+    write, display = files._write, Listener()
+
+    def no_room(path: Path, text: str) -> None:
+        if "comparison" in path.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, text)
+
+    with in_this_process(), monkeypatch.context() as patch:
+        patch.setattr(files, "_write", no_room)
+        result = run(load(TINY), root=tmp_path, offline=True, display=display)
+    assert set(result.statuses.values()) == {"FINISHED"}
+    assert not result.complete
+    assert [row.n for row in result.comparison.rows] == [2]
+    (message,) = display.messages
+    assert str(result.folder / "comparison.json") in message
+    assert "No space left on device" in message
+
+    with in_this_process():
+        again = run(load(TINY), root=tmp_path, offline=True, resume=True)
+    assert again.complete
+    assert again.folder == result.folder
+    assert (result.folder / "comparison.json").is_file()
+
+
+def test_a_picture_costs_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it raises: the others are drawn, and a note names the one that is missing."""
+
+    def broken() -> Figure:
+        raise SystemError("font")
+
+    pictures = {"broken.png": broken, "drawn.png": lambda: Figure(figsize=(0.1, 0.1))}
+    monkeypatch.setattr("mimetic.study.trials.trial.filter_pictures", lambda *_: pictures)
+    study = begin(tmp_path / "study")
+    assert train(study, 0) == "FINISHED"
+
+    folder = study / "default" / "seed-0"
+    events = read_journal(folder / "journal.jsonl")
+    assert {event["file"] for event in events if event["event"] == "artifact"} >= {"pictures/drawn.png"}
+    notes = [event["text"] for event in events if event["event"] == "note"]
+    assert any(str(folder / "pictures/broken.png") in note and "SystemError: font" in note for note in notes)

@@ -17,12 +17,17 @@ def test_files_metrics_and_data_are_kept(store: Store, tmp_path: Path) -> None:
     run_id = runs.create_run(store, runs.NewRun(study=STUDY, kind="summary"))
 
     log.log_files(store, run_id, [tmp_path / "comparison.md"], folder="tables")
-    log.log_metrics(store, run_id, {"mean/closed-form": 95.0, "mean/σ=1": 94.0})
+    for _ in range(3):  # as often as a study is synced
+        log.log_metrics(store, run_id, {"mean/closed-form": 95.0, "mean/σ=1": 94.0, "low": float("nan")})
     log.log_dataset(store, run_id, name="digits", digest="abc")
 
     run = store.client.get_run(run_id)
     assert [item.path for item in store.client.list_artifacts(run_id, "tables")] == ["tables/comparison.md"]
-    assert run.data.metrics == {"mean/closed-form": 95.0, "mean/__1": 94.0}
+    assert {k: v for k, v in run.data.metrics.items() if k != "low"} == {
+        "mean/closed-form": 95.0,
+        "mean/__1": 94.0,
+    }
+    assert {len(store.client.get_metric_history(run_id, key)) for key in run.data.metrics} == {1}
     data = run.inputs.dataset_inputs[0].dataset
     assert (data.name, data.digest) == ("digits", "abc")
 

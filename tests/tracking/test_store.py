@@ -1,17 +1,22 @@
 """The store: made once, opened quietly, and its failures said in one sentence."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from mlflow.tracking._tracking_service import utils
 
 from mimetic.errors import RunError, UserError
 from mimetic.tracking import store as stores
 from mimetic.tracking.store import Store, connect, open_store, tracking_uri
+
+from .conftest import _close
 
 
 def test_the_default_is_an_absolute_database_below_the_root(
@@ -232,3 +237,53 @@ def test_a_server_that_is_away_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     assert str(caught.value).startswith("tracking store http://user@127.0.0.1:9: ")
     assert str(caught.value).endswith("or run with --offline; the journals hold everything")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("original", ["moved", "copied"])
+def test_a_root_that_was_moved_or_copied(original: str, root: Path, tmp_path: Path) -> None:
+    """Its artifacts are read and written below the new root; nothing is written into the old one."""
+    (tmp_path / "file.txt").write_text("before")
+    there = tmp_path / "there"
+    with open_and_close(root) as store:
+        run_id = store.client.create_run(store.experiment_id).info.run_id
+        store.client.log_artifact(run_id, str(tmp_path / "file.txt"))
+    utils._artifact_repos_cache.clear()  # a later command has none
+    if original == "moved":
+        root.rename(there)
+    else:
+        shutil.copytree(root, there)
+        shutil.rmtree(root / "artifacts")
+
+    for _ in range(2):
+        with open_and_close(there) as store:
+            read = store.client.download_artifacts(run_id, "file.txt", str(tmp_path))
+            assert Path(read).read_text() == "before"
+            for run in (run_id, store.client.create_run(store.experiment_id).info.run_id):
+                store.client.log_artifact(run, str(tmp_path / "file.txt"))
+                assert store.client.get_run(run).info.artifact_uri.startswith((there / "artifacts").as_uri())
+    assert not (root / "artifacts").exists()
+
+
+def test_a_store_that_another_root_used_is_left_alone(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By $MLFLOW_TRACKING_URI: its artifacts are where they were written."""
+    other = tmp_path / "other"
+    (other / "artifacts" / "quickstart").mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
+        with open_and_close(other) as store:
+            assert store.experiment == "quickstart"
+    with open_and_close(root) as store:
+        location = store.client.get_experiment(store.experiment_id).artifact_location
+    assert location == (other / "artifacts" / "quickstart").as_uri()
+
+
+@contextmanager
+def open_and_close(root: Path) -> Iterator[Store]:
+    """Open a store with an experiment, and close the connections that MLflow keeps open."""
+    store = open_store(root, experiment="quickstart")
+    try:
+        yield store
+    finally:
+        _close(store.client)

@@ -1,13 +1,15 @@
 """Draw a comparison, and write it as files beside the study."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from mimetic.files import write_atomically, write_text
+from mimetic.analysis.style import save_figure
+from mimetic.errors import UserError
+from mimetic.files import write_text
 from mimetic.study.comparing.comparison import Comparison, TrialResult, finished_curves
 from mimetic.study.comparing.formats import markdown
 from mimetic.study.comparing.statistics import half_width
@@ -16,22 +18,49 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_comparison(comparison: Comparison, results: Sequence[TrialResult], folder: Path) -> list[Path]:
-    """Write `comparison.json`, `comparison.md` and two figures, and return the files."""
+def write_comparison(
+    comparison: Comparison, results: Sequence[TrialResult], folder: Path, show: Callable[[str], None]
+) -> list[Path]:
+    """Write `comparison.json`, `comparison.md` and two figures, and return the files.
+
+    `show` displays why a figure could not be drawn.
+
+    Raises:
+        OSError: If a text cannot be written; it names the file.
+    """
     files = [folder / "comparison.json", folder / "comparison.md"]
     write_text(files[0], json.dumps(comparison.to_dict(), indent=1) + "\n")
     write_text(files[1], markdown([comparison]))
-    for name, figure in figures(comparison, results).items():
-        files.append(folder / f"{name}.png")
-        write_atomically(files[-1], partial(figure.savefig, format="png", dpi=120))
+    for name, draw in figures(comparison, results).items():
+        path = folder / f"{name}.png"
+        try:
+            if save_figure(path, draw, dpi=120):
+                files.append(path)
+        except UserError as error:
+            show(str(error))
     return files
 
 
-def figures(comparison: Comparison, results: Sequence[TrialResult]) -> "dict[str, Figure]":
-    """Return the figures of a comparison by name; none if no trial finished."""
+def figures(
+    comparison: Comparison, results: Sequence[TrialResult]
+) -> "dict[str, Callable[[], Figure | None]]":
+    """Return functions that draw the figures of a comparison, by name; none if no trial finished."""
     if not any(row.n for row in comparison.rows):
         return {}
+    return {
+        "comparison": partial(_comparison_figure, comparison),
+        "curves": partial(_curves_figure, comparison, results),
+    }
+
+
+def _comparison_figure(comparison: Comparison) -> "Figure":
     from mimetic.analysis.comparison import comparison_figure
+
+    return comparison_figure(comparison.to_dict())
+
+
+def _curves_figure(comparison: Comparison, results: Sequence[TrialResult]) -> "Figure | None":
+    """Draw the metric over epochs; None where no trial has it before its end."""
     from mimetic.analysis.curves import Band, curves_figure
 
     bands = {}
@@ -41,8 +70,7 @@ def figures(comparison: Comparison, results: Sequence[TrialResult]) -> "dict[str
         values = [[curve[epoch] for curve in curves if epoch in curve] for epoch in epochs]
         reach = [half_width(v, level=comparison.level) if len(v) > 1 else float("nan") for v in values]
         bands[row.arm] = Band(len(curves), epochs, list(map(fmean, values)), reach)
-    found = {"comparison": comparison_figure(comparison.to_dict())}
-    if any(band.epochs for band in bands.values()):
-        heading = f"{comparison.metric.label}: mean over seeds and {comparison.level:.0%} band"
-        found["curves"] = curves_figure(bands, label=comparison.metric.label, title=heading)
-    return found
+    if not any(band.epochs for band in bands.values()):
+        return None
+    heading = f"{comparison.metric.label}: mean over seeds and {comparison.level:.0%} band"
+    return curves_figure(bands, label=comparison.metric.label, title=heading)

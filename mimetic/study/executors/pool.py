@@ -55,6 +55,7 @@ def cores() -> int:
 @dataclass(slots=True)
 class _Worker:
     process: "subprocess.Popen[str]"
+    reports: IO[str]
     log: Path
     listener: threading.Thread
     trial: Trial | None = None
@@ -62,7 +63,7 @@ class _Worker:
     def close(self) -> None:
         """Close the pipes of a worker that has ended."""
         self.listener.join()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self.process.stdin, self.reports):
             if pipe is not None:
                 with suppress(BrokenPipeError):
                     pipe.close()
@@ -74,7 +75,7 @@ class _Worker:
         record_final_status(trial, final, f"{reason}: {tail}" if tail else reason)
 
     def last_line(self) -> str:
-        """Return the last line of its error output."""
+        """Return the last line of its output."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return log_tail(lines[-1]) if lines else ""
 
@@ -82,7 +83,7 @@ class _Worker:
 class ProcessPoolExecutor:
     """Trains trials in worker processes until all have ended or it is stopped.
 
-    GPUs are assigned to the workers in turn; `logs` is the folder for their error output.
+    GPUs are assigned to the workers in turn; `logs` is the folder for their output.
     """
 
     def __init__(self, *, workers: int, gpus: int, logs: Path) -> None:
@@ -124,21 +125,18 @@ class ProcessPoolExecutor:
 
     def _start(self, slot: int) -> None:
         """Start the worker of a slot, on a GPU of its own where GPUs are assigned."""
-        self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"worker-{slot}.log"
         environment = ONE_THREAD
         if self.gpus:
             threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // self.workers)))
             environment = {"CUDA_VISIBLE_DEVICES": _gpu_id(slot % self.gpus), "OMP_NUM_THREADS": threads}
-        with log.open("ab") as stderr:
-            process = start_worker(environment, stderr=stderr, own_session=True)
-        assert process.stdout is not None
-        listener = threading.Thread(target=self._listen, args=(slot, process, process.stdout), daemon=True)
+        process, reports = start_worker(environment, log, own_session=True)
+        listener = threading.Thread(target=self._listen, args=(slot, process, reports), daemon=True)
         listener.start()
-        self.pool[slot] = _Worker(process, log, listener)
+        self.pool[slot] = _Worker(process, reports, log, listener)
 
     def _listen(self, slot: int, process: "subprocess.Popen[str]", lines: IO[str]) -> None:
-        """Queue what a worker reports; None when its output ends."""
+        """Queue what a worker reports; None when its reports end."""
         for line in lines:
             self.reports.put((slot, process, line.strip()))
         self.reports.put((slot, process, None))

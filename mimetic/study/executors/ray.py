@@ -12,11 +12,11 @@ machine.
 import logging
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from select import select
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -50,7 +50,7 @@ _POLL_S = 0.3
 
 def ray_tasks(_spec: Ray, request: ExecutorRequest) -> "RayExecutor":
     """Return the executor of a Ray cluster."""
-    return RayExecutor(address=request.address, slots=request.slots)
+    return RayExecutor(address=request.address, slots=request.slots, logs=request.logs)
 
 
 def check_cluster(_spec: Ray, *, address: str | None, store: str | None) -> None:
@@ -121,10 +121,10 @@ def _preserve_signal_handlers() -> Iterator[None]:
 
 
 class RayExecutor:
-    """Trains trials as Ray tasks."""
+    """Trains trials as Ray tasks; `logs` is the folder for the output of their workers."""
 
-    def __init__(self, *, address: str | None, slots: int) -> None:
-        self.address, self.slots = address, slots
+    def __init__(self, *, address: str | None, slots: int, logs: Path) -> None:
+        self.address, self.slots, self.logs = address, slots, logs
 
     def run(self, waves: Sequence[Sequence[Trial]], tick: Tick) -> None:
         """Train every trial, wave by wave; a task that fails for good fails its trial alone."""
@@ -137,7 +137,8 @@ class RayExecutor:
         def submit(trial: Trial) -> "ObjectRef[str]":
             gpus = gpu_share if trial.device != "cpu" else 0.0
             task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(train_one)
-            reference: ObjectRef[str] = task.remote(trial.to_json(), environment)
+            log = self.logs / f"{trial.arm}-seed-{trial.seed}.log"
+            reference: ObjectRef[str] = task.remote(trial.to_json(), environment, str(log))
             return reference
 
         pending: dict[ObjectRef[str], Trial] = {}
@@ -156,10 +157,10 @@ class RayExecutor:
             final_tick(tick)
 
 
-def train_one(line: str, environment: Mapping[str, str]) -> str:
+def train_one(line: str, environment: Mapping[str, str], log: str) -> str:
     """Train one trial in a worker process of this machine; runs inside a Ray task.
 
-    `environment` has variables of the worker beside those of the machine.
+    `environment` has variables of the worker beside those of the machine; its output is appended to `log`.
 
     Returns:
         Its final status.
@@ -167,25 +168,21 @@ def train_one(line: str, environment: Mapping[str, str]) -> str:
     Raises:
         RuntimeError: If the worker died.
     """
-    with (
-        # no pipe: nobody reads it
-        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr,
-        start_worker(environment, stderr=stderr) as worker,
-    ):
+    worker, reports = start_worker(environment, Path(log))
+    with worker, reports:
         try:
             send_line(worker, line)
-            assert worker.stdout is not None
-            while not select([worker.stdout], [], [], _POLL_S)[0]:
+            while not select([reports], [], [], _POLL_S)[0]:
                 pass  # Ray cancels a task between two lines of Python, never within a read
-            final = worker.stdout.readline().strip()  # its input stays open: the end of this task stops it
+            final = reports.readline().strip()  # its input stays open: the end of this task stops it
             if final:
                 send_line(worker, "end")
             wait_or_kill(worker, timeout_s=GRACE_S)
             if final:
                 return final
-            stderr.seek(0)
+            output = Path(log).read_text(encoding="utf-8", errors="replace")
             raise RuntimeError(
-                f"its worker ended with {describe_exit(worker.returncode)}: {log_tail(stderr.read())}"
+                f"its worker ended with {describe_exit(worker.returncode)}: {log_tail(output)}"
             )
         finally:
             if worker.poll() is None:

@@ -13,6 +13,7 @@ from typing import IO
 from mimetic.errors import RunError
 from mimetic.journal import Journal, read_journal, status
 from mimetic.study.executors.executor import Tick
+from mimetic.study.executors.reports import REPORTS
 from mimetic.study.layout import Trial
 
 GRACE_S = 20.0
@@ -33,23 +34,41 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def start_worker(
-    environment: Mapping[str, str], *, stderr: IO[bytes] | IO[str], own_session: bool = False
-) -> "subprocess.Popen[str]":
-    """Start a worker process; it reads trials from its input and reports each end on its output.
+    environment: Mapping[str, str], log: Path, *, own_session: bool = False
+) -> "tuple[subprocess.Popen[str], IO[str]]":
+    """Start a worker process, which reads trials from its input, and return it with the pipe of its reports.
 
-    `environment` has variables beside those of this process and of every worker. With `own_session`, Ctrl-C
-    reaches this process alone, which then stops the worker.
+    Reports have a descriptor of their own: whatever a model, a download or a library prints is appended to
+    the log. `environment` has variables beside those of this process and of every worker. With `own_session`,
+    Ctrl-C reaches this process alone, which then stops the worker.
     """
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "mimetic.study.executors.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        bufsize=1,
-        env={**os.environ, **WORKER_ENVIRONMENT, "PYTHONPATH": _python_path(), **environment},
-        start_new_session=own_session,
-    )
+    log.parent.mkdir(parents=True, exist_ok=True)
+    ours, theirs = os.pipe()
+    try:
+        with log.open("ab") as output:
+            worker = subprocess.Popen(
+                [sys.executable, "-P", "-m", "mimetic.study.executors.worker"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                pass_fds=(theirs,),
+                text=True,
+                bufsize=1,
+                env={
+                    **os.environ,
+                    **WORKER_ENVIRONMENT,
+                    "PYTHONPATH": _python_path(),
+                    REPORTS: str(theirs),
+                    **environment,
+                },
+                start_new_session=own_session,
+            )
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    return worker, os.fdopen(ours, encoding="utf-8")
 
 
 def _python_path() -> str:
@@ -67,7 +86,7 @@ def _python_path() -> str:
 def send_line(worker: "subprocess.Popen[str]", line: str) -> None:
     """Write a line to a worker's input."""
     assert worker.stdin is not None
-    with suppress(BrokenPipeError):  # it died: the end of its output shows that
+    with suppress(BrokenPipeError):  # it died: the end of its reports shows that
         worker.stdin.write(f"{line}\n")
         worker.stdin.flush()
 
@@ -87,7 +106,7 @@ def describe_exit(code: int | None) -> str:
 
 
 def log_tail(text: str, length: int = 300) -> str:
-    """Return the end of a process's error output on one line."""
+    """Return the end of a process's output on one line."""
     return " ".join(text.split())[-length:]
 
 

@@ -14,17 +14,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import distributed as dist
 
 from mimetic.errors import RunError, UserError
 from mimetic.study.executors.executor import Tick
+from mimetic.study.executors.reports import stdout_to
 from mimetic.study.executors.worker import StopFlag
 from mimetic.study.layout import Trial
 from mimetic.study.trials.cache import TrialCache
 from mimetic.study.trials.trial import run_trial
 from mimetic.train.distributed import PEER_LOST, DistContext
+from mimetic.train.job import Stop
 
 _TICK_S = 0.5
 _LEAVE_TIMEOUT_S = 10.0
@@ -67,7 +70,7 @@ class TorchrunExecutor:
         with _signals_to(stop_flag):
             for trial in chain.from_iterable(waves):
                 _broadcast(trial.to_json())
-                if run_trial(trial, cache, stop, context) == "KILLED":  # whichever rank was stopped
+                if _train(trial, cache, stop, context) == "KILLED":  # whichever rank was stopped
                     tick()
                     raise KeyboardInterrupt
             tick()
@@ -101,9 +104,15 @@ def worker_loop() -> None:
         stop, cache = _StopWithLauncher(), TrialCache()
         with _signals_to(stop):
             while (line := _broadcast(None)) != "end":
-                run_trial(Trial.from_json(line), cache, stop, context)
+                _train(Trial.from_json(line), cache, stop, context)
     finally:
         _leave()
+
+
+def _train(trial: Trial, cache: TrialCache, stop: Stop, context: DistContext) -> str:
+    """Train a trial on this rank; what it prints goes to a log, as in a worker, not between the tables."""
+    with stdout_to(Path(trial.study) / "logs" / f"rank-{context.rank}.log"):
+        return run_trial(trial, cache, stop, context)
 
 
 def _join() -> DistContext:

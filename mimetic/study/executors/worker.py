@@ -1,8 +1,9 @@
 """A worker: one process that trains a queue of trials, one after another.
 
 Trials come in on standard input, one line of JSON each; a line with the final status goes out when one has
-ended. Everything else is in the trials' journals. Data, network and imports are reused between trials. A
-worker whose GPU is unresponsive exits, and the pool starts a new one.
+ended, on a descriptor that the supervisor names. Everything else is in the trials' journals, and whatever is
+printed in the log. Data, network and imports are reused between trials. A worker whose GPU is unresponsive
+exits, and the pool starts a new one.
 The worker stops within a step on SIGTERM, or when its input closes while a trial runs, which means that the
 coordinator is gone.
 """
@@ -13,7 +14,9 @@ import sys
 import threading
 from queue import SimpleQueue
 from types import FrameType
+from typing import TextIO
 
+from mimetic.study.executors.reports import private_streams
 from mimetic.study.layout import Trial
 from mimetic.study.trials.cache import TrialCache
 from mimetic.study.trials.trial import run_trial
@@ -36,13 +39,13 @@ class StopFlag:
         self.reason = "interrupted" if ours else f"stopped by {signal.Signals(number).name}"
 
 
-def work() -> None:
-    """Train the trials of standard input until it ends or a line is `end`."""
+def work(trials: TextIO, reports: TextIO) -> None:
+    """Train the trials, one on each line, until they end or a line is `end`; report how each ended."""
     stop = StopFlag()
     signal.signal(signal.SIGTERM, stop.on_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     queue: SimpleQueue[str | None] = SimpleQueue()
-    threading.Thread(target=_read, args=(queue, stop), daemon=True).start()
+    threading.Thread(target=_read, args=(trials, queue, stop), daemon=True).start()
     cache = TrialCache()
     while stop.reason is None:
         line = queue.get()
@@ -52,13 +55,13 @@ def work() -> None:
         gpu_error = device_lost() if final == "FAILED" else None
         if gpu_error is not None:  # every further trial would fail in this process
             sys.exit(f"GPU unresponsive: {gpu_error}")
-        sys.stdout.write(f"{final}\n")
-        sys.stdout.flush()
+        reports.write(f"{final}\n")
+        reports.flush()
 
 
-def _read(queue: "SimpleQueue[str | None]", stop: StopFlag) -> None:
+def _read(trials: TextIO, queue: "SimpleQueue[str | None]", stop: StopFlag) -> None:
     """Queue the lines of the input. If it closes without `end`, stop the running trial."""
-    for line in sys.stdin:
+    for line in trials:
         if line.strip() == "end":
             queue.put(None)
             return
@@ -68,6 +71,7 @@ def _read(queue: "SimpleQueue[str | None]", stop: StopFlag) -> None:
 
 
 if __name__ == "__main__":
-    work()
+    work(*private_streams())
     sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(0)  # everything is written; tearing down PyTorch's modules would take another second

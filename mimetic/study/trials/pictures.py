@@ -1,15 +1,22 @@
 """Pictures of a trial: filters and their covariance at the start and at the end, and what was measured."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mimetic.files import write_atomically
 from mimetic.plans.entry import Entry
 from mimetic.plans.plan import Plan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Pictures = Mapping[str, "Callable[[], Figure]"]
+"""Name of the file → the function that draws it."""
+
+_Curves = Mapping[str, Mapping[int, float]]
 
 LAYERS = 3
 """How many layers are drawn: the first, the middle and the last that have spatial filters."""
@@ -17,50 +24,44 @@ LAYERS = 3
 _SPATIAL = ("depthwise_conv", "conv")
 
 
-def draw_pictures(plan: Plan, parameters: Mapping[str, Tensor], folder: Path, moment: str) -> list[Path]:
-    """Draw the filters of a few spatial layers and the covariance over their pixels.
+def filter_pictures(plan: Plan, parameters: Mapping[str, Tensor], moment: str) -> Pictures:
+    """Return pictures of the filters of a few spatial layers and of the covariance over their pixels.
 
-    `moment`, `start` or `end`, is part of the file names.
-
-    Returns:
-        The files written; none where the network has no spatial filters.
+    `moment`, `start` or `end`, is part of the file names. There are none where the network has no spatial
+    filters.
     """
     chosen = _chosen(plan)
     if not chosen:
-        return []
-    from mimetic.analysis.covariance_map import covariance_figure
+        return {}
+    weights = {entry.layer: parameters[entry.parameter].detach().float().cpu() for entry in chosen}
+    return {
+        f"filters-{moment}.png": partial(_filters, weights, moment),
+        f"covariance-{moment}.png": partial(_covariance, weights, moment),
+    }
+
+
+def ansatz_pictures(curves: Mapping[str, Mapping[int, float]]) -> Pictures:
+    """Return a picture of the correlations of NFM and AGOP over training; none if they were not measured."""
+    found = {measure: _of_layers(curves, measure) for measure in ("rho", "rho_change", "rho_init")}
+    return {"ansatz-end.png": partial(_ansatz, **found)} if found["rho"] else {}
+
+
+def _filters(weights: Mapping[str, Tensor], moment: str) -> "Figure":
     from mimetic.analysis.filters import filters_figure
 
-    weights = {entry.layer: parameters[entry.parameter].detach().float().cpu() for entry in chosen}
-    files = []
-    for name, figure in (
-        ("filters", filters_figure(weights, title=f"Filters at the {moment}")),
-        (
-            "covariance",
-            covariance_figure(weights, title=f"Covariance over the filters' pixels at the {moment}"),
-        ),
-    ):
-        path = folder / f"{name}-{moment}.png"
-        write_atomically(path, partial(figure.savefig, format="png", dpi=100))
-        files.append(path)
-    return files
+    return filters_figure(weights, title=f"Filters at the {moment}")
 
 
-def draw_ansatz(curves: Mapping[str, Mapping[int, float]], folder: Path) -> list[Path]:
-    """Draw the correlations of NFM and AGOP over training, where they were measured.
+def _covariance(weights: Mapping[str, Tensor], moment: str) -> "Figure":
+    from mimetic.analysis.covariance_map import covariance_figure
 
-    Returns:
-        The file written; none where nothing was measured.
-    """
-    found = {measure: _of_layers(curves, measure) for measure in ("rho", "rho_change", "rho_init")}
-    if not found["rho"]:
-        return []
+    return covariance_figure(weights, title=f"Covariance over the filters' pixels at the {moment}")
+
+
+def _ansatz(rho: _Curves, rho_change: _Curves, rho_init: _Curves) -> "Figure":
     from mimetic.analysis.ansatz import training_figure
 
-    figure = training_figure(found["rho"], rho_change=found["rho_change"], rho_init=found["rho_init"])
-    path = folder / "ansatz-end.png"
-    write_atomically(path, partial(figure.savefig, format="png", dpi=100))
-    return [path]
+    return training_figure(rho, rho_change=rho_change, rho_init=rho_init)
 
 
 def _of_layers(curves: Mapping[str, Mapping[int, float]], measure: str) -> dict[str, Mapping[int, float]]:

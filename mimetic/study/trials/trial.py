@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mimetic.analysis.style import save_figure
 from mimetic.config.address import ConfigPath
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
@@ -27,7 +28,7 @@ from mimetic.study.locks import holding_trial
 from mimetic.study.trials.cache import TrialCache
 from mimetic.study.trials.learning import learn
 from mimetic.study.trials.observe import metrics_hook
-from mimetic.study.trials.pictures import draw_ansatz, draw_pictures
+from mimetic.study.trials.pictures import ansatz_pictures, filter_pictures
 from mimetic.train.distributed import PEER_LOST, SINGLE_PROCESS, DistContext, is_peer_loss
 from mimetic.train.freeze import digest
 from mimetic.train.job import PROGRESS_SECONDS, Stop, TrainJob
@@ -184,15 +185,14 @@ def _save_pictures(
     trial: Trial, plan: Plan, model: nn.Module, journal: Journal | NullJournal, *, moment: str, filters: bool
 ) -> None:
     """Draw filters and measured curves; a picture that cannot be drawn does not fail the trial."""
-    folder = trial.folder / "pictures"
-    files = []
-    try:
-        if filters:
-            files += draw_pictures(plan, canonical_parameters(model), folder, moment)
-        if moment == "end":
-            files += draw_ansatz(history(read_journal(trial.journal)), folder)
-    except (RunError, OSError, ValueError) as error:
-        journal.write("note", text=f"no pictures at the {moment}: {error}")
-        return
-    for file in files:
-        journal.write("artifact", file=str(file.relative_to(trial.folder)), kind="picture")
+    pictures = dict(filter_pictures(plan, canonical_parameters(model), moment) if filters else {})
+    if moment == "end":
+        pictures.update(ansatz_pictures(history(read_journal(trial.journal))))
+    for name, draw in pictures.items():
+        file = f"pictures/{name}"
+        try:
+            save_figure(trial.folder / file, draw, dpi=100)
+        except UserError as error:
+            journal.write("note", text=str(error))
+        else:
+            journal.write("artifact", file=file, kind="picture")

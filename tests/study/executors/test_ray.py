@@ -147,10 +147,10 @@ def test_two_machines_one_of_which_is_lost(cluster: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_says_how() -> None:
+def test_a_worker_that_dies_says_how(tmp_path: Path) -> None:
     """Its exit code and its last words become the reason of the trial."""
     with pytest.raises(RuntimeError, match=r"its worker ended with exit code 1: .*JSONDecodeError"):
-        train_one("no trial", {})
+        train_one("no trial", {}, str(tmp_path / "log"))
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ def test_a_task_that_is_cancelled_stops_its_trial(tmp_path: Path) -> None:
 
     threading.Thread(target=cancel, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        train_one(trial.to_json(), {})
+        train_one(trial.to_json(), {}, str(tmp_path / "log"))
 
     end = read_journal(trial.journal)[-1]
     assert (end["event"], end["status"], end["reason"]) == ("end", "KILLED", "interrupted")

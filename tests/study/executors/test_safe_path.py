@@ -21,7 +21,8 @@ def test_a_worker_ignores_the_current_folder(tmp_path: Path) -> None:
     folder = Path.cwd()
     os.chdir(tmp_path)
     try:
-        with start_worker({}, stderr=subprocess.DEVNULL) as worker:  # type: ignore[arg-type]
+        worker, reports = start_worker({}, tmp_path / "log")
+        with worker, reports:
             send_line(worker, "end")
             assert worker.wait(timeout=120) == 0
     finally:

@@ -139,7 +139,7 @@ def test_a_saved_recipe_is_the_same_recipe(study: Path) -> None:
 def test_a_worker_does_not_read_yaml(study: Path) -> None:
     """It validates the arm as data; the machinery of recipes is not even imported."""
     code = (
-        "import sys; from mimetic.study.executors.worker import work; work(); "
+        "import sys; from mimetic.study.executors.worker import work; work(sys.stdin, sys.stdout); "
         "sys.stderr.write(' '.join(name for name in sys.modules if name.startswith('mimetic.')))"
     )
     worker = subprocess.run(
