@@ -85,8 +85,13 @@ def initialization_content(recipe: Recipe, arm: Arm, seed: int) -> str:
     inputs = needed_inputs(arm).values()
     refs = [spec.from_ for spec in inputs if isinstance(getattr(spec, "from_", None), TrainedRef)]
     within = any(ref.stage is not None or ref.arm is not None for ref in refs)
-    others = recipe if within else None
-    return repr((arm.model_copy(update={"data": None, "train": None}), shape_of(arm), seed, others))
+    shape, model = shape_of(arm), arm.model
+    assert model is not None
+    named = [ref.head or num_classes(ref.model, shape) for ref in refs if ref.model is not None]
+    if model.num_classes is not None:  # then the data's classes are not the network's
+        shape = replace(shape, num_classes=model.num_classes)
+    rules = arm.model_copy(update={"data": None, "train": None})
+    return repr((rules, shape, named, seed, recipe if within else None))
 
 
 def first_seed(recipe: Recipe, arm: Arm) -> int:
