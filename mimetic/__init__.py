@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from mimetic.plans.plan import Plan
     from mimetic.recipe.load import load
     from mimetic.recipe.recipe import Recipe
+    from mimetic.study.comparing.own import compare
     from mimetic.study.study import run
 
 __version__ = "0.2.0.dev0"
 
 _HOME = {
     "ansatz": "mimetic.api",
+    "compare": "mimetic.study.comparing.own",
     "harvest": "mimetic.api",
     "initialize": "mimetic.api",
     "plan": "mimetic.api",
@@ -41,6 +43,7 @@ __all__ = [
     "UserError",
     "__version__",
     "ansatz",
+    "compare",
     "harvest",
     "initialize",
     "load",

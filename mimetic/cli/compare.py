@@ -3,11 +3,20 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from mimetic.cli.console import Root, console, echo, example, print_comparison
+from mimetic.cli.console import (
+    Root,
+    check_writable,
+    console,
+    echo,
+    example,
+    print_comparison,
+    write_file,
+)
 from mimetic.cli.inputs import find_study
 from mimetic.cli.options import expand
 from mimetic.errors import UserError
@@ -26,7 +35,8 @@ EPILOG = example(
   study mlruns/studies/quickstart/20261121-032523
 
   $ mimetic compare quickstart --metric test/acc --metric test/loss --json
-  $ mimetic compare quickstart --detect 1.0 --target 95 --to seconds"""
+  $ mimetic compare quickstart --detect 1.0 --target 95 --to seconds
+  $ mimetic compare quickstart --html report.html"""
 )
 
 
@@ -73,6 +83,9 @@ class FormatOptions:
     md: Annotated[bool, typer.Option("--md", help="Print it as Markdown.")] = False
     csv: Annotated[bool, typer.Option("--csv", help="Print plain numbers as comma-separated values.")] = False
     latex: Annotated[bool, typer.Option("--latex", help="Print it as LaTeX.")] = False
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write it as one HTML page instead.")
+    ] = None
 
 
 @expand
@@ -91,15 +104,22 @@ def compare(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Compare arms: mean ± std over seeds, paired differences to the baseline with corrected intervals."""
-    from mimetic.study.comparing.comparison import of_studies
+    from mimetic.study.comparing.comparison import of_studies, read_results
 
     formats = [field.name for field in fields(output) if getattr(output, field.name)]
     if len(formats) > 1:
         raise UserError(f"--{formats[0]} and --{formats[1]}: choose one", code="MIM-X013")
+    check_writable(output.html)
     chosen = _checked(options)
     folders = [find_study(study, root) for study in (studies if studies else [None])]
     metrics = () if options.metric is None else tuple(dict.fromkeys(options.metric))
     comparisons = of_studies(folders, metrics=metrics, baseline=options.baseline, options=chosen)
+    if output.html is not None:
+        from mimetic.study.comparing.report import report
+
+        write_file(output.html, report(comparisons, {folder: read_results(folder) for folder in folders}))
+        echo(f"report {output.html}")
+        return
     if formats:
         echo(_text(comparisons, formats[0]), nl=False)
         return

@@ -1,0 +1,163 @@
+"""Write studies as one HTML page that needs no other file; all foreign text is escaped."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mimetic.files import JsonObject, check_contained, parse_json, read_regular
+from mimetic.printable import printable
+from mimetic.study.comparing.comparison import Comparison, TrialResult
+from mimetic.study.comparing.rendering import figures
+from mimetic.study.comparing.tables import NONE, Table, legend, table_of
+from mimetic.study.layout import read_record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d5d9de; --faint: #5b646e; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e7ea; --paper: #14171a; --line: #3a4047; --faint: #a0a8b0; }
+}
+body { margin: 2rem auto; max-width: 74rem; padding: 0 1.5rem; background: var(--paper); color: var(--ink);
+  font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; }
+h1 { font-size: 1.5rem; margin: 0 0 .5rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .8rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+.text td, .text th { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+p { max-width: 60rem; } .note { color: var(--faint); font-size: .9rem; }
+img { max-width: 100%; background: #fff; border-radius: 4px; } figure { margin: 1rem 0; }
+"""
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""The page may load nothing and run nothing, whatever is in it."""
+
+
+def report(comparisons: Sequence[Comparison], studies: Mapping[Path, Sequence[TrialResult]]) -> str:
+    """Return a page of comparisons, and of each study its curves, plans, filters and environment."""
+    title = ", ".join(folder.resolve().parent.name for folder in studies)
+    parts = [f"<h1>{_text(title)}</h1>", *(f"<p>{_text(headline(c))}</p>" for c in comparisons[:1])]
+    for comparison in comparisons:
+        table = table_of(comparison)
+        parts.append(_section(table, *legend(comparison), *(f"{note}." for note in table.notes)))
+        parts.append(_section(seed_table(comparison)))
+    for folder, results in studies.items():
+        parts += _study(comparisons[0], folder, results, is_single=len(studies) == 1)
+    body = "\n".join(parts)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def headline(comparison: Comparison) -> str:
+    """Return the result in a sentence: which arms are better and which are worse."""
+    found = {
+        verdict: [row.arm for row in comparison.rows if row.verdict == verdict]
+        for verdict in ("better", "worse", "higher", "lower")
+    }
+    said = [f"{verdict}: {', '.join(arms)}" for verdict, arms in found.items() if arms]
+    result = "; ".join(said) if said else "inconclusive"
+    return f"{comparison.metric.name}, compared with {comparison.baseline}: {result}."
+
+
+def seed_table(comparison: Comparison) -> Table:
+    """Return the value of each seed: one row for each arm."""
+    keys = list(dict.fromkeys(key for row in comparison.rows for key in row.values))
+    names = tuple(f"seed {key}" if isinstance(key, int) else f"{key[0]}, seed {key[1]}" for key in keys)
+    digits = comparison.metric.decimals
+    rows = []
+    for row in comparison.rows:
+        values = {key: f"{value:.{digits}f}" for key, value in row.values.items()}
+        rows.append((row.arm, *(values.get(key, NONE) for key in keys)))
+    return Table(f"{comparison.metric.label} of each seed", ("arm", *names), tuple(rows))
+
+
+def plan_table(folder: Path, baseline: str, arm: str) -> Table | None:
+    """Return the parameters that two arms initialize differently, as their plans were written.
+
+    None if a plan is missing or they are equal.
+    """
+    left, right = _plan(folder / baseline), _plan(folder / arm)
+    if left is None or right is None:
+        return None
+    names = [name for name in dict.fromkeys((*left, *right)) if left.get(name) != right.get(name)]
+    rows = tuple((name, left.get(name, "absent"), right.get(name, "absent")) for name in names)
+    return Table(f"Plans of {baseline} and {arm}", ("parameter", baseline, arm), rows) if rows else None
+
+
+def _plan(folder: Path) -> dict[str, str] | None:
+    """Return parameter → initializer, arguments and whether it is frozen."""
+    try:
+        entries = parse_json(read_regular(folder / "plan.json"))["entries"]
+        return {str(entry["parameter"]): _initializer(entry) for entry in entries}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _initializer(entry: JsonObject) -> str:
+    arguments = ", ".join(f"{name}: {value}" for name, value in entry["arguments"].items())
+    frozen = ", frozen" if entry["frozen"] else ""
+    return f"{entry['initializer']}({arguments}){frozen}" if entry["rule"] else f"model's own{frozen}"
+
+
+def _study(
+    comparison: Comparison, folder: Path, results: Sequence[TrialResult], *, is_single: bool
+) -> list[str]:
+    """Return the sections of one study."""
+    record, name = read_record(folder), folder.resolve().parent.name
+    check_contained(folder)
+    parts = [f"<h2>Study {_text(f'{name}/{folder.resolve().name}')}</h2>"]
+    if is_single:
+        drawn = figures(comparison, results)
+        parts += [_image(_png(figure), f"{kind} of {name}") for kind, figure in drawn.items()]
+    for arm in record["arms"]:
+        if arm != comparison.baseline and (table := plan_table(folder, comparison.baseline, arm)):
+            parts.append(_section(table, kind="text"))
+    for arm in record["arms"]:
+        for moment in ("start", "end"):
+            path = folder / arm / f"seed-{record['seeds'][0]}" / "pictures" / f"filters-{moment}.png"
+            if path.is_file():
+                label = f"Filters of {arm} at the {moment}, seed {record['seeds'][0]}"
+                parts.append(_image(read_regular(path), label))
+    rows = tuple(sorted({**record["data"], **record["environment"]}.items()))
+    if rows:
+        parts.append(_section(Table("Data and environment", ("name", "value"), rows), kind="text"))
+    return parts
+
+
+def _section(table: Table, *notes: str, kind: str = "") -> str:
+    """Return a table with its title and notes."""
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in table.header)
+    rows = "\n".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
+    below = f'<p class="note">{_text(" ".join(notes))}</p>' if notes else ""
+    return (
+        f'<h2>{_text(table.title)}</h2>\n<div class="table {kind}"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody>\n</table></div>\n{below}"
+    )
+
+
+def _image(content: bytes, label: str) -> str:
+    data = base64.b64encode(content).decode()
+    return (
+        f'<figure><img src="data:image/png;base64,{data}" alt="{_text(label)}">'
+        f'<figcaption class="note">{_text(label)}</figcaption></figure>'
+    )
+
+
+def _png(figure: "Figure") -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150)
+    return file.getvalue()
+
+
+def _text(text: object) -> str:
+    return escape(printable(str(text)))
