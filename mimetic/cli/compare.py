@@ -35,8 +35,7 @@ EPILOG = example(
   study mlruns/studies/quickstart/20261121-032523
 
   $ mimetic compare quickstart --metric test/acc --metric test/loss --json
-  $ mimetic compare quickstart --detect 1.0 --target 95 --to seconds
-  $ mimetic compare quickstart --html report.html"""
+  $ mimetic compare quickstart --detect 1.0 --target 95 --to seconds"""
 )
 
 
