@@ -96,6 +96,7 @@ def _rows(results: Results) -> list[Mapping[str, object]]:
     if isinstance(results, str | PathLike):
         return _read(Path(results))
     if isinstance(results, Sequence):
+        rows: list[Mapping[str, object]] = []
         for place, row in enumerate(results, start=1):
             if not isinstance(row, Mapping):
                 raise UserError(
@@ -103,7 +104,8 @@ def _rows(results: Results) -> list[Mapping[str, object]]:
                     code="MIM-Y205",
                 )
             _check_columns(row, f"row {place}")
-        return list(results)
+            rows.append(row)
+        return rows
     try:
         names = [name for name in _COLUMNS if name in results]
         columns = [list(results[name]) for name in names]

@@ -117,8 +117,8 @@ def _study(
     check_contained(folder)
     parts = [f"<h2>Study {_text(f'{name}/{folder.resolve().name}')}</h2>"]
     if is_single:
-        drawn = figures(comparison, results)
-        parts += [_image(_png(figure), f"{kind} of {name}") for kind, figure in drawn.items()]
+        drawn = {kind: draw() for kind, draw in figures(comparison, results).items()}
+        parts += [_image(_png(figure), f"{kind} of {name}") for kind, figure in drawn.items() if figure]
     for arm in record["arms"]:
         if arm != comparison.baseline and (table := plan_table(folder, comparison.baseline, arm)):
             parts.append(_section(table, kind="text"))
