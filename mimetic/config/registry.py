@@ -57,6 +57,9 @@ class Component(Section):
     example: ClassVar[Mapping[str, object]] = {}
     """Values of the required fields, with which tests and documentation build the component."""
 
+    formerly: ClassVar[tuple[str, ...]] = ()
+    """Types that it had in earlier versions; an old one is an error that names the present one."""
+
     type: str = ""
 
     def __init_subclass__(cls, *, family: str | None = None, **functions: str) -> None:

@@ -173,6 +173,8 @@ class KaimingNfm(Scale, type="kaiming_nfm", impl="mimetic.covariance.scale:kaimi
     For comparisons with that study; `kaiming_agop` there divides by 100 as well.
     """
 
+    formerly = ("study_compat",)
+
     divisor: Positive = Field(1.0, description="Divides the covariance; 100 for the study's AGOP.")
 
 

@@ -12,7 +12,8 @@ from mimetic.covariance.capture import capture, run_forward
 from mimetic.covariance.harvest import described
 from mimetic.covariance.layout import filters_of, stored_shape
 from mimetic.errors import UserError
-from mimetic.graph.names import canonical_modules, canonical_parameters
+from mimetic.graph.computed import tensor_in_use
+from mimetic.graph.names import canonical_modules
 from mimetic.graph.site import Graph, Site
 
 Progress = Callable[[int, int], None]
@@ -83,16 +84,15 @@ class TrainedNetwork:
             UserError: If they hold no values, or values that are not finite.
         """
         assert site.geometry is not None
-        weight = self.modules[site.layer].weight
-        assert isinstance(weight, Tensor)
-        if weight.is_meta:
+        layer = self.modules[site.layer]
+        if any(parameter.is_meta for parameter in layer.parameters()):
             raise UserError(
                 f"{self.origin}: `{site.layer}` is on the meta device and has no values; "
                 "build the network on a real device and load its weights",
                 code="MIM-V010",
             )
         name = f"{self.origin}: `{site.layer}`"
-        filters_OIK = filters_of(weight.detach(), site.geometry, name=name).to("cpu", torch.float64)
+        filters_OIK = filters_of(tensor_in_use(layer, "weight"), site.geometry, name=name).to(torch.float64)
         if not bool(torch.isfinite(filters_OIK).all()):
             raise UserError(
                 f"{self.origin}: the weight of `{site.layer}` "
@@ -116,8 +116,12 @@ class TrainedNetwork:
                 "known; take a stage or an arm, pass `initial=` in Python, or use `of: weights`",
                 code="MIM-V012",
             )
-        known = canonical_parameters(self.initial) if isinstance(self.initial, nn.Module) else self.initial
-        weight = known.get(f"{site.layer}.weight" if site.layer else "weight")
+        weight: Tensor | None
+        if isinstance(self.initial, nn.Module):
+            layer = canonical_modules(self.initial).get(site.layer)
+            weight = None if layer is None else tensor_in_use(layer, "weight")
+        else:
+            weight = self.initial.get(f"{site.layer}.weight" if site.layer else "weight")
         if weight is None or tuple(weight.shape) != stored_shape(site.geometry):
             state = "is absent" if weight is None else f"has shape {tuple(weight.shape)}"
             raise UserError(

@@ -113,6 +113,19 @@ def computed_in(layer: nn.Module) -> Iterator[Computed]:
                 yield _parametrized(layer, local, listed)
 
 
+def tensor_in_use(layer: nn.Module, local: str) -> Tensor:
+    """Return a copy, on the CPU, of a tensor that a layer uses in evaluation mode, computed or stored.
+
+    Raises:
+        KeyError: If the layer has no such tensor.
+    """
+    computed = next((found for found in computed_in(layer) if found.local == local), None)
+    stored = own_parameters(layer).get(local)
+    if computed is None and stored is None:
+        raise KeyError(local)
+    return computed.current() if computed is not None else copied(cast("Tensor", stored))
+
+
 def without_parametrization(layer: nn.Module) -> nn.Module:
     """Return a shallow copy of a layer in which what it computes are parameters, without values."""
     computed = list(computed_in(layer))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from mimetic.graph.computed import Computed, computed_in
+from mimetic.graph.computed import Computed, computed_in, copied
 from mimetic.graph.memory import identity, overlapping, overlaps_itself
 from mimetic.graph.names import Walked, joined, owners
 from mimetic.graph.own import own_parameters
@@ -38,6 +38,10 @@ class Target:
     def like(self) -> torch.Tensor:
         """Return a tensor of its shape and dtype."""
         return self.tensor.like if isinstance(self.tensor, Computed) else self.tensor
+
+    def current(self) -> torch.Tensor:
+        """Return a copy, on the CPU, of what its layer uses now in evaluation mode."""
+        return self.tensor.current() if isinstance(self.tensor, Computed) else copied(self.tensor)
 
 
 def targets(walked: Iterable[Walked]) -> dict[str, Target]:

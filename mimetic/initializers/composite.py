@@ -6,8 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from mimetic.covariance.context import Context
-from mimetic.graph.computed import computed_in, copied
-from mimetic.graph.own import own_parameters
+from mimetic.graph.computed import tensor_in_use
 from mimetic.graph.site import Site
 from mimetic.initializers.config import Init
 from mimetic.initializers.resolved import Moments, ResolvedInit, Streams
@@ -93,8 +92,5 @@ def read_maps(site: Site, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _live_values(layer: nn.Module, name: str) -> Tensor:
     """Return a copy of a live parameter, gathered from its shards, in float32 or wider on the CPU."""
     path, _, local = name.rpartition(".")
-    owner = layer.get_submodule(path)
-    live = own_parameters(owner).get(local)
-    computed = (found.current() for found in computed_in(owner) if found.local == local)
-    values = next(computed) if live is None else copied(live)
+    values = tensor_in_use(layer.get_submodule(path), local)
     return values.to(torch.promote_types(values.dtype, torch.float32)).contiguous()

@@ -22,8 +22,9 @@ from torch.nn import functional
 from mimetic.covariance.context import Context
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import RunError, UserError
-from mimetic.graph.names import canonical_parameters
+from mimetic.graph.names import walk
 from mimetic.graph.site import Parameter, Site, shape_text
+from mimetic.graph.targets import targets
 from mimetic.initializers.config import FromNetwork, WeightSelection, WeightTiling
 from mimetic.initializers.resolved import ResolvedInit, Streams, source_network
 
@@ -167,10 +168,10 @@ def _transplant(
                 "train it and resolve the plan again (`mimetic run` does)",
                 code="MIM-I054",
             )
-        tensors = canonical_parameters(model)
+        known = targets(walk(model))
+        tensors = {name: known[name].current() for name in set(sources.values())}
         fitted = {
-            local: fit(local, tensors[name].detach().cpu(), site.parameter(local).shape)
-            for local, name in sources.items()
+            local: fit(local, tensors[name], site.parameter(local).shape) for local, name in sources.items()
         }
         exact = {local: torch.promote_types(tensors[sources[local]].dtype, torch.float32) for local in fitted}
         return {

@@ -80,6 +80,21 @@ class Plan:
         """Return the names of the parameters that take no gradient, whoever froze them."""
         return tuple(name for entry in self.entries for name in entry.fixed)
 
+    @property
+    def frozen_by_recipe(self) -> tuple[str, ...]:
+        """Return those of `frozen` that a rule or surgery froze: nothing but the recipe decides on them.
+
+        What a model freezes itself it may also change itself, as a moving average does.
+        """
+        rewritten = {name for rewrite in self.rewrites for name in rewrite.frozen}
+        rules = (self.matching.owner(entry.parameter) for entry in self.entries)
+        return tuple(
+            name
+            for entry, rule in zip(self.entries, rules, strict=True)
+            for name in entry.fixed
+            if name in rewritten or (rule is not None and rule.freeze.params)
+        )
+
     def apply(self, model: nn.Module, *, progress: Progress | None = None) -> tuple[WrittenTensor, ...]:
         """Write the plan into a model; see `mimetic.plans.apply.apply`."""
         return apply(self.entries, self.actions, model, seed=self.seed, progress=progress)

@@ -15,7 +15,7 @@ from mimetic.config.suggest import listed
 from mimetic.covariance.context import NO_HARVESTS, Context, Harvests
 from mimetic.errors import UserError
 from mimetic.graph.site import Graph, Parameter, Site
-from mimetic.initializers.resolved import ResolvedInit
+from mimetic.initializers.resolved import Moments, ResolvedInit
 from mimetic.plans.choose import filled_parameters, resolve_init
 from mimetic.plans.diagnose import Message, explain_no_match
 from mimetic.plans.entry import Action, Entry
@@ -244,12 +244,19 @@ def _entry(
         where=None if mark is None else f"{mark.file}:{mark.line}",
         initializer="keep" if init is None else init.name,
         arguments={} if init is None else init.arguments,
-        moments=None if init is None or own.normalized else init.moments.get(parameter.local),
+        moments=None if init is None else _promised(own, init.moments.get(parameter.local)),
         frozen=len(fixed) == max(len(own.stored), 1),
         notes=() if init is None else (*_site_notes(matching, site, parameter), *_parts(own), *init.notes),
         stored=own.stored,
         fixed=fixed,
     )
+
+
+def _promised(own: Parameter, drawn: Moments | None) -> Moments | None:
+    """Return the moments of the entries that the layer uses: of a pruned weight, those that are left."""
+    # What is fixed and varies, such as the identity, has other moments without some of its entries.
+    fixed = drawn is not None and drawn.draws == 0.0 and drawn.std > 0.0
+    return None if own.normalized or (fixed and own.by == "pruning") else drawn
 
 
 def _fixed(rule: Rule | None, own: Parameter, frozen: set[str]) -> tuple[str, ...]:

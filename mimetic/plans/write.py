@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.errors import RunError
-from mimetic.graph.computed import Computed, Solution, copied
+from mimetic.graph.computed import Computed, Solution
 from mimetic.graph.names import canonical_buffers
 from mimetic.graph.own import own_buffers, own_parameters
 from mimetic.graph.targets import Target
@@ -81,10 +81,7 @@ def reader(known: Mapping[str, Target], staged: Sequence[Staged]) -> Callable[[s
     new = {one.name: one.solution.used for one in staged}
 
     def read(name: str) -> Tensor:
-        tensor = known[name].tensor
-        if name in new:
-            return new[name].to(torch.float64)
-        return (tensor.current() if isinstance(tensor, Computed) else copied(tensor)).to(torch.float64)
+        return (new[name] if name in new else known[name].current()).to(torch.float64)
 
     return read
 

@@ -92,7 +92,9 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"},
     ),
 }
-FAST = {"BertForMaskedLM", "BartForConditionalGeneration", "MixtralForCausalLM", "GptOssForCausalLM"}
+FAST = {"BertForMaskedLM"}
+"""Its imports cost seconds, those of others more."""
+
 RULES = {"linear": "orthogonal", "conv": "kaiming_normal", "embedding": {"type": "normal", "std": 0.02}}
 
 
@@ -147,6 +149,7 @@ def test_every_tensor_of_a_model_is_planned_once(make: Callable[[], nn.Module]) 
             torch.testing.assert_close(gram, torch.eye(len(gram)), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_of_a_mixture_only_norms_are_left() -> None:
     """Routers and stacks of experts are linear layers, as the projections of attention are."""
     plan = initialized(build("MixtralForCausalLM"))

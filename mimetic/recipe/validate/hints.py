@@ -58,6 +58,9 @@ def suggest_section(key: str, near: Sequence[str] = ()) -> str | None:
 
 def unknown_type_hint(name: str, names: Sequence[str], family: str | None) -> str:
     """Return a hint for a type that its family does not have."""
+    present = next((n for n, s in registered(family or "").items() if name in s.formerly), None)
+    if present is not None:
+        return f"`{name}` is now `{present}`"
     near = nearest(name, names)
     source, _, rest = name.partition(":")  # as in `--model torchvision:resnet18`
     if rest and source in names:

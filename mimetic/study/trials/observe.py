@@ -12,8 +12,9 @@ from mimetic.covariance.measure import Task
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.data.config import ImageData
 from mimetic.data.dataset import Dataset
+from mimetic.graph.computed import tensor_in_use
 from mimetic.graph.matching import mismatch
-from mimetic.graph.names import canonical_parameters
+from mimetic.graph.names import canonical_modules
 from mimetic.graph.site import Graph, Site
 from mimetic.recipe.measurements import Ansatz
 from mimetic.recipe.recipe import Arm
@@ -33,14 +34,13 @@ def metrics_hook(
     if spec is None or arm.train is None:
         return None
     sites, epochs = measured_sites(spec, graph), arm.train.epochs
-    parameters = canonical_parameters(model)
-    names = [f"{site.layer}.weight" for site in sites]
+    modules = canonical_modules(model)
     network = TrainedNetwork(
         "the network in training",
         graph,
         model,
         first_images(dataset, spec.images),
-        initial={name: parameters[name].detach().clone() for name in names},
+        initial={f"{s.layer}.weight": tensor_in_use(modules[s.layer], "weight") for s in sites},
     )
     task = Task(sites, seed)
     options = AnsatzOptions(spec.images, spec.probes, spec.drop_bias)

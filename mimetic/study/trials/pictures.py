@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from mimetic.graph.names import walk
+from mimetic.graph.targets import targets
 from mimetic.plans.entry import Entry
 from mimetic.plans.plan import Plan
 
@@ -24,7 +26,7 @@ LAYERS = 3
 _SPATIAL = ("depthwise_conv", "conv")
 
 
-def filter_pictures(plan: Plan, parameters: Mapping[str, Tensor], moment: str) -> Pictures:
+def filter_pictures(plan: Plan, model: nn.Module, moment: str) -> Pictures:
     """Return pictures of the filters of a few spatial layers and of the covariance over their pixels.
 
     `moment`, `start` or `end`, is part of the file names. There are none where the network has no spatial
@@ -33,7 +35,8 @@ def filter_pictures(plan: Plan, parameters: Mapping[str, Tensor], moment: str) -
     chosen = _chosen(plan)
     if not chosen:
         return {}
-    weights = {entry.layer: parameters[entry.parameter].detach().float().cpu() for entry in chosen}
+    known = targets(walk(model))
+    weights = {entry.layer: known[entry.parameter].current().float() for entry in chosen}
     return {
         f"filters-{moment}.png": partial(_filters, weights, moment),
         f"covariance-{moment}.png": partial(_covariance, weights, moment),

@@ -155,7 +155,7 @@ def _prepare_and_train(
         folder=trial.folder,
         plan_hash=plan.hash,
         augment=getattr(arm.data, "augment", ()),
-        frozen={name: digest(parameters[name]) for name in plan.frozen},
+        frozen={name: digest(parameters[name]) for name in plan.frozen_by_recipe},
         frozen_norm_layers=plan.frozen_bn_layers,
         metadata={"arm": trial.arm},
         resume=True,
@@ -185,7 +185,7 @@ def _save_pictures(
     trial: Trial, plan: Plan, model: nn.Module, journal: Journal | NullJournal, *, moment: str, filters: bool
 ) -> None:
     """Draw filters and measured curves; a picture that cannot be drawn does not fail the trial."""
-    pictures = dict(filter_pictures(plan, canonical_parameters(model), moment) if filters else {})
+    pictures = dict(filter_pictures(plan, model, moment) if filters else {})
     if moment == "end":
         pictures.update(ansatz_pictures(history(read_journal(trial.journal))))
     for name, draw in pictures.items():
