@@ -31,3 +31,12 @@ def test_renamed_key(rule: str, old: str, new: str) -> None:
 
     (issue,) = caught.value.issues
     assert (issue.code, issue.hint) == ("MIM-R001", f"`{old.partition(':')[0]}` is now `{new}`")
+
+
+def test_renamed_type() -> None:
+    """The old type is unknown, and the hint is its new name."""
+    with pytest.raises(RecipeError) as caught:
+        loads("recipe: 1\nname: x\ninit:\n  - {match: a, covariance: identity, scale: study_compat}\n")
+
+    (issue,) = caught.value.issues
+    assert (issue.code, issue.hint) == ("MIM-R003", "`study_compat` is now `kaiming_nfm`")
