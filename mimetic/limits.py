@@ -12,7 +12,7 @@ from mimetic.errors import UserError
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
-_COUNTED = 10**6
+_COUNTED = 10**12
 
 
 @dataclass(frozen=True, slots=True)

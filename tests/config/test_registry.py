@@ -195,7 +195,7 @@ print(model[0].weight.unique().tolist())
 """.replace("'match': '0', 'param': 'weight'", "'match': {'layer': '0', 'param': 'weight'}")
 
 
-@pytest.mark.slow  # tests/plugin has one such order among the fast tests
+@pytest.mark.slow  # tests/test_plugin.py has one such order among the fast tests
 @pytest.mark.parametrize(
     "first",
     [

@@ -13,13 +13,7 @@ from mimetic.recipe.recipe import Recipe
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,10}", fullmatch=True)
 POSITIVE = st.floats(min_value=1e-6, max_value=1e6)
-ATOMS = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=8)
-)
+ATOMS = st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats(-1e6, 1e6) | st.text(max_size=8)
 ARGUMENTS = st.dictionaries(
     st.text(max_size=6),
     st.recursive(
@@ -85,9 +79,9 @@ MATCHES = st.sampled_from(
 
 
 @st.composite
-def rules(draw: Any) -> list[Any]:
+def rules(draw: Any, *, min_size: int = 0) -> list[Any]:
     """Draw a list of rules, some with ids."""
-    names = draw(st.lists(NAMES, max_size=3, unique=True))
+    names = draw(st.lists(NAMES, min_size=min_size, max_size=3, unique=True))
     return [
         draw(WAYS) | {"match": draw(MATCHES)} | ({"id": name} if draw(st.booleans()) else {})
         for name in names
@@ -114,7 +108,11 @@ RECIPES = st.fixed_dictionaries(
         "description": st.none() | st.text(max_size=30),
         "seeds": st.integers(1, 5) | st.lists(st.integers(0, 10**9), min_size=1, max_size=4, unique=True),
         "study": st.fixed_dictionaries({}, optional={"workers": st.integers(1, 4)}),
-        "arms": st.dictionaries(NAMES, st.none() | st.fixed_dictionaries({}, optional=SECTIONS), max_size=3),
+        "arms": st.dictionaries(
+            NAMES,
+            st.none() | st.fixed_dictionaries({}, optional=SECTIONS | {"init": rules(min_size=1)}),
+            max_size=3,
+        ),
     },
 ).flatmap(lambda recipe: STAGES.map(lambda one: with_stages(recipe, one)))
 
@@ -150,7 +148,13 @@ def test_defaults_are_written_out() -> None:
     assert values["arms"]["main"]["init"][0] == {
         "id": "rule-1",
         "match": {"layer": "head"},
-        "init": {"type": "kaiming_normal", "a": 0.0, "mode": "fan_in", "nonlinearity": "leaky_relu"},
+        "init": {
+            "type": "kaiming_normal",
+            "per": "tensor",
+            "a": 0.0,
+            "mode": "fan_in",
+            "nonlinearity": "leaky_relu",
+        },
         "freeze": {"params": None, "statistics": False},
     }
 

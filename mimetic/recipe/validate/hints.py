@@ -1,6 +1,7 @@
 """Suggest what to write instead of an unknown key or type."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 from mimetic.config.base import Section
 from mimetic.config.errors import Step, clipped
@@ -77,12 +78,12 @@ def _preferred(paths: list[_Path], wanted: Callable[[_Path], bool]) -> list[_Pat
     return [path for path in paths if wanted(path)] or paths
 
 
-def _sections() -> Iterator[tuple[tuple[str, ...], type[Section]]]:
-    """Yield the sections of a recipe and of an arm, with paths from the top of a file."""
-    for path, section in sections_below(node_of(Recipe)):
-        if path[:1] not in {("arms",), ("stages",)}:
-            yield path, section
-    yield from (found for found in sections_below(node_of(Arm)) if found[0])
+@cache
+def _sections() -> tuple[tuple[_Path, type[Section]], ...]:
+    """Return the sections of a recipe and of an arm, with paths from the top of a file."""
+    groups = {("arms",), ("stages",)}
+    shared = [found for found in sections_below(node_of(Recipe)) if found[0][:1] not in groups]
+    return (*shared, *(found for found in sections_below(node_of(Arm)) if found[0]))
 
 
 def _in_words(path: tuple[str, ...]) -> str:

@@ -1,7 +1,7 @@
 """An installed plug-in of six components works everywhere a built-in component does.
 
-The package beside this file has an entry point, as an installer would write it; each test runs Python with it
-on the path. Nothing else in the tree knows its names.
+The package in `plugin/` has an entry point, as an installer would write it; each test runs Python with it on
+the path. This process does not find it: no test is in that folder. Nothing else in the tree knows its names.
 """
 
 import json
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).parents[1]
+HERE = ROOT / "tests" / "plugin"
 TYPES = {
     "init": "laplace",
     "covariance": "exponential",
