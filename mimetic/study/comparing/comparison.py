@@ -322,15 +322,6 @@ def _row(question: Question, arm: str, difference: Difference | None, options: O
     strata, facts, metric = question.values[arm], question.facts[arm], question.metric
     values = [value for seeds in strata.values() for value in seeds.values()]
     is_single = len({name for found in question.values.values() for name in found}) < 2  # noqa: PLR2004
-    whole = None if is_single else stratified_interval([list(x.values()) for x in strata.values()])
-    interval = None if whole is None or whole.low is None or whole.high is None else (whole.low, whole.high)
-    improvement = None
-    if metric.direction is not None and arm != options.baseline:
-        others = question.values[options.baseline]
-        improvement = probability_of_improvement(
-            [(list(x.values()), list(others[name].values())) for name, x in strata.items() if name in others],
-            higher_is_better=metric.higher_is_better,
-        )
     return Row(
         arm=arm,
         values={s: x for seeds in strata.values() for s, x in seeds.items()}
@@ -344,8 +335,25 @@ def _row(question: Question, arm: str, difference: Difference | None, options: O
         reached=facts.reached,
         seconds=facts.seconds,
         statuses=facts.statuses,
-        interval=interval,
-        improvement=improvement,
+        interval=None if is_single else _interval(strata),
+        improvement=_improvement(question, arm, options.baseline),
+    )
+
+
+def _interval(strata: Strata) -> tuple[float, float] | None:
+    """Return the interval of an arm's interquartile mean over data sets, if its seeds give one."""
+    found = stratified_interval([list(seeds.values()) for seeds in strata.values()])
+    return None if found.low is None or found.high is None else (found.low, found.high)
+
+
+def _improvement(question: Question, arm: str, baseline: str) -> float | None:
+    """Return the probability that an arm is better than the baseline, if the metric has a direction."""
+    if question.metric.direction is None or arm == baseline:
+        return None
+    strata, others = question.values[arm], question.values[baseline]
+    return probability_of_improvement(
+        [(list(x.values()), list(others[name].values())) for name, x in strata.items() if name in others],
+        higher_is_better=question.metric.higher_is_better,
     )
 
 
