@@ -237,7 +237,7 @@ def _solve_parametrization(computed: Computed, values: Tensor) -> Solution:
     twin.right_inverse(values.clone())
     if type(twin[0]).__name__ == "_WeightNorm":  # a direction of zeros would give 0 / 0
         norm, found = originals
-        found.copy_(torch.where(norm == 0, direction, found))
+        found.copy_(torch.where(norm == 0, _nonzero(direction, int(vars(twin[0])["dim"])), found))
     inputs: tuple[Tensor, ...] = tuple(originals)
     for step in twin:
         if type(step).__name__ == "_SpectralNorm" and inputs[0].ndim > 1:
@@ -270,12 +270,18 @@ def _twin(computed: Computed) -> ParametrizationList:
 def _norm_and_direction(values: Tensor, direction: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Return g and v with g·v/|v| = values; rows of zeros keep their direction, because 0 / 0 is not 0."""
     norm = torch.norm_except_dim(values, 2, dim)
-    return norm, torch.where(norm == 0, direction, values)
+    return norm, torch.where(norm == 0, _nonzero(direction, dim), values)
+
+
+def _nonzero(direction: Tensor, dim: int) -> Tensor:
+    """Return a direction without rows of zeros, such as those of padding: they point along the diagonal."""
+    return torch.where(torch.norm_except_dim(direction, 2, dim) == 0, torch.ones_like(direction), direction)
 
 
 def singular_vectors(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Return the first left and right singular vectors of a weight as a matrix with the rows of a side."""
-    matrix = weight.movedim(dim, 0).flatten(1)
+    rows = weight.movedim(dim, 0)
+    matrix = rows.reshape(len(rows), -1)  # a vector is a column
     exact = matrix.to(torch.complex128 if matrix.is_complex() else torch.float64)
     wide = exact.shape[0] <= exact.shape[1]
     gram = exact @ exact.mH if wide else exact.mH @ exact

@@ -238,7 +238,7 @@ def prepared(cls: str, dtype: torch.dtype, wrap: str | None) -> Graph | None:
         model = made(cls, dtype, wrap)
         if all(bool(out.isfinite().all()) for out in outputs(model, cls, dtype)):
             return find_sites(model)
-    except (RuntimeError, ValueError, NotImplementedError, AttributeError, IndexError):
+    except (RuntimeError, ValueError, NotImplementedError, AttributeError, IndexError, KeyError):
         assert dtype not in (torch.float32, torch.float64) or wrap is not None, cls
     return None
 
