@@ -107,7 +107,8 @@ print(json.dumps([
     assert "laplace" in planned
 
 
-@pytest.mark.parametrize("executor", [pytest.param("pool", marks=pytest.mark.slow), "inline"])
+@pytest.mark.slow  # what the plug-in offers is used by the fast tests above
+@pytest.mark.parametrize("executor", ["pool", "inline"])
 def test_study(tmp_path: Path, executor: str) -> None:
     """A study trains the model on the data with the optimizer, in workers and in this process."""
     choice = f"study.executor={executor}"
