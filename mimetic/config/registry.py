@@ -147,8 +147,7 @@ def load_components() -> None:
     """
     if PLUGINS in _loaded:  # the group is in here once all of its plug-ins are
         return
-    for room in ROOMS:
-        _load(room, partial(import_module, f"mimetic.{room}.config"))
+    _load_rooms()
     for entry in entry_points(group=PLUGINS):
         try:
             _load(f"{entry.name} = {entry.value}", entry.load)
@@ -160,9 +159,13 @@ def load_components() -> None:
 
 def exclude_plugins() -> None:
     """Load the built-in components and, in this process, no plug-in."""
+    _load_rooms()
+    _loaded.add(PLUGINS)
+
+
+def _load_rooms() -> None:
     for room in ROOMS:
         _load(room, partial(import_module, f"mimetic.{room}.config"))
-    _loaded.add(PLUGINS)
 
 
 def _load(name: str, load: Callable[[], object]) -> None:

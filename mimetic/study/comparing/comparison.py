@@ -231,6 +231,12 @@ class Question:
     facts: Mapping[str, Facts]
     horizon: float | None = None
 
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """Return the names of the data sets, if there are several."""
+        names = tuple(dict.fromkeys(name for strata in self.values.values() for name in strata))
+        return names if len(names) > 1 else ()
+
 
 def compare(
     results: Sequence[TrialResult], *, baseline: str, metric: str, level: float = LEVEL
@@ -275,7 +281,6 @@ def answer(questions: Sequence[Question], options: Options) -> tuple[Comparison,
     strict = 1.0 - (1.0 - level) / max(1, len(tested))
     comparisons = []
     for index, question in enumerate(questions):
-        names = tuple(dict.fromkeys(name for strata in question.values.values() for name in strata))
         rows = []
         for arm in question.values:
             row = _row(question, arm, found.get((index, arm)), options)
@@ -289,7 +294,7 @@ def answer(questions: Sequence[Question], options: Options) -> tuple[Comparison,
                 len(tested) - tested.count(index),
                 options.epoch,
                 options.detect,
-                names if len(names) > 1 else (),
+                question.data_sets,
                 question.horizon,
             )
         )
@@ -321,7 +326,7 @@ def _row(question: Question, arm: str, difference: Difference | None, options: O
     """Return the row of an arm, without power."""
     strata, facts, metric = question.values[arm], question.facts[arm], question.metric
     values = [value for seeds in strata.values() for value in seeds.values()]
-    is_single = len({name for found in question.values.values() for name in found}) < 2  # noqa: PLR2004
+    is_single = not question.data_sets
     return Row(
         arm=arm,
         values={s: x for seeds in strata.values() for s, x in seeds.items()}
