@@ -1,7 +1,7 @@
 """From one real map to the tensor that stores it: experts, fused maps, complex entries, rows that stay zero.
 
 Initializers resolve and draw one real tensor of one map. What a stored tensor contains beyond that is the
-same for all of them, and stands here.
+same for all of them, and is handled here.
 """
 
 import math
