@@ -130,7 +130,7 @@ def planned() -> tuple[list[str], dict[str, Any]]:
             for scale in scales if (kind := kind_of(rule)) else ():
                 layer = f"{family}_{name}_{scale}"
                 scaled = {} if scale is None else {"scale": example_of("scale", scale)}
-                rules[layer] = {"match": f"{kind}\\.{layer}", **rule, **scaled}
+                rules[layer] = {"match": f"{kind}\\.{layer}", **rule, **scaled, "freeze": True}
     return list(rules), recipe(*rules.values())
 
 

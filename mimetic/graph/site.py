@@ -79,6 +79,11 @@ class Parameter:
     normalized: bool = False
     obstacle: str | None = None
 
+    @property
+    def can_train(self) -> bool:
+        """Return whether its entries are numbers that can have a gradient."""
+        return self.dtype.startswith(("float", "bfloat", "complex"))
+
 
 @dataclass(frozen=True, slots=True)
 class Site:

@@ -4,7 +4,7 @@ This is the only implementation of "first match wins": `resolve` builds plans fr
 `explain` prints one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -47,6 +47,8 @@ class Matching:
         declared: By index of a rule, the sites it declares.
         refused: By index of a rule, why its declaration contradicts the model.
         tied: By parameter with several names, which rules match each of its names.
+        left: By index of a rule, the parameters that it matches and leaves, because the model froze them.
+        rewritten: Parameters that surgery froze: rules may initialize these.
     """
 
     rules: tuple[Rule, ...]
@@ -58,6 +60,8 @@ class Matching:
     declared: dict[int, tuple[Site, ...]] = field(default_factory=dict)
     refused: dict[int, UserError] = field(default_factory=dict)
     tied: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    left: dict[int, dict[str, None]] = field(default_factory=dict)
+    rewritten: Collection[str] = ()
 
     def owner(self, parameter: str) -> Rule | None:
         """Return the rule that claims a parameter; None where no rule matches it."""
@@ -73,9 +77,13 @@ class Matching:
         return verdict.site, verdict.parameter
 
 
-def match_rules(rules: Sequence[Rule], graph: Graph) -> Matching:
-    """Give each parameter to the first rule that matches it, under any of its names."""
-    matching = Matching(tuple(rules), graph)
+def match_rules(rules: Sequence[Rule], graph: Graph, rewritten: Collection[str] = ()) -> Matching:
+    """Give each parameter to the first rule that matches it, under any of its names.
+
+    What a model froze itself has values of a meaning, such as sinusoids or a Fourier basis. A rule that would
+    overwrite it without a word on `freeze` leaves it, except where surgery froze it (`rewritten`).
+    """
+    matching = Matching(tuple(rules), graph, rewritten=rewritten)
     # Rules on recognized sites see all of them; a rule that declares sites sees only its own.
     undeclared = [index for index, rule in enumerate(rules) if rule.declared is None]
     for site in (*graph.sites, *graph.composites):
@@ -126,6 +134,7 @@ def _match_site(matching: Matching, site: Site, candidates: Sequence[int]) -> No
             verdict = Verdict(site, parameter, parameter.name, reason)
             if parameter.aliases:
                 verdict = _match_aliases(matching, index, verdict)
+            verdict = _unless_frozen(matching, index, verdict)
             verdicts = matching.verdicts.setdefault(parameter.name, {})
             known = verdicts.get(index)
             if known is None or (known.reason is not None and verdict.reason is None):
@@ -141,7 +150,20 @@ def _match_also(matching: Matching) -> None:
         for site in matching.graph.composites:
             for parameter in site.parameters if site.kind in kinds else ():
                 verdict = Verdict(site, parameter, parameter.name, _excluded(rule, site, parameter.local))
+                verdict = _unless_frozen(matching, index, verdict)
                 matching.verdicts.setdefault(parameter.name, {})[index] = verdict
+
+
+def _unless_frozen(matching: Matching, index: int, verdict: Verdict) -> Verdict:
+    """Let a rule leave what the model froze, unless it says by `freeze` what becomes of it."""
+    rule, parameter = matching.rules[index], verdict.parameter
+    frozen = set(parameter.frozen).difference(matching.rewritten)
+    if verdict.reason is not None or not rule.writes or rule.freeze.params is not None:
+        return verdict
+    if not frozen or not parameter.can_train:
+        return verdict
+    matching.left.setdefault(index, {})[parameter.name] = None
+    return verdict._replace(reason="the model froze it, and the rule has no `freeze`")
 
 
 def _match_aliases(matching: Matching, index: int, verdict: Verdict) -> Verdict:

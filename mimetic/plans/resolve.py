@@ -5,7 +5,7 @@ that matches nothing or is wholly shadowed by earlier ones, a wrong `expect`, tw
 an initializer that does not fit its layer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from mimetic.ambient import fixed_settings
 from mimetic.collector import paused_collector
@@ -53,7 +53,8 @@ def resolve(
     """
     with paused_collector():
         # 1. The first rule that matches a parameter claims it.
-        matching = match_rules(arm.init, graph)
+        rewritten = {parameter for rewrite in rewrites for parameter in rewrite.frozen}
+        matching = match_rules(arm.init, graph, rewritten)
         # 2. Each rule's initializer is resolved for each site of which it claims something.
         actions, failed = _resolve_inits(matching, harvests)
         # 3. Mistakes are collected over all rules.
@@ -66,10 +67,9 @@ def resolve(
         if issues:
             raise RecipeError(issues)
         # 4. The plan lists what happens to each parameter.
-        frozen = {parameter for rewrite in rewrites for parameter in rewrite.frozen}
         inits = {name: action for action in actions for name in action.parameters.values()}
         entries = tuple(
-            _entry(matching, site, parameter, inits.get(parameter.name), seed=seed, at=at, frozen=frozen)
+            _entry(matching, site, parameter, inits.get(parameter.name), seed=seed, at=at)
             for site in graph.sites
             for parameter in site.parameters
         )
@@ -143,10 +143,12 @@ def _claimed(matching: Matching) -> Iterator[tuple[int, Site, list[Parameter]]]:
 
 def _check_tied(matching: Matching) -> Iterator[tuple[int, Message]]:
     """Refuse rules that initialize a tied tensor differently under its several names."""
-    for names in matching.tied.values():
+    for parameter, names in matching.tied.items():
         firsts: dict[int, str] = {}  # the first rule of each name
         for name, indices in names.items():
-            firsts.setdefault(min(indices), name)
+            writing = [index for index in indices if parameter not in matching.left.get(index, ())]
+            if writing:
+                firsts.setdefault(min(writing), name)
         rules = {index: matching.rules[index] for index in sorted(firsts)}
         if len({rule.model_dump_json(exclude={"id", "match", "expect"}) for rule in rules.values()}) > 1:
             one, other = list(rules)[:2]
@@ -164,6 +166,10 @@ def _check_rules(matching: Matching) -> Iterator[tuple[int, Message]]:
         if index in matching.refused:
             error = matching.refused[index]
             yield index, Message(str(error), None, error.code)
+        elif index not in matching.winners and index in matching.left:
+            names = listed(matching.left[index], 8)
+            text = f"rule `{rule.id}` initializes nothing: the model froze all that it matches, {names}"
+            yield index, Message(text, _FREEZE, "MIM-P016")
         elif index not in matching.winners:
             yield index, explain_no_match(rule, matching.graph, matching.declared.get(index, ()))
         elif not layers:
@@ -188,9 +194,11 @@ def _check_also(matching: Matching, index: int) -> Iterator[tuple[int, Message]]
                 owner = matching.owner(parameter.name)
                 if owner is not rule:
                     why = "its `param` leaves it out" if owner is None else f"rule `{owner.id}` claims it"
+                    if parameter.name in matching.left.get(index, ()):
+                        why = "the model froze it"
                     text = f"rule `{rule.id}` also initializes `{parameter.name}`, but {why}"
                     hint = repair if owner is None else f"{repair}, or remove rule `{owner.id}`"
-                    yield index, Message(text, hint, "MIM-P014")
+                    yield index, Message(text, hint, "MIM-P017")
 
 
 def _check_unmatched(arm: Arm, matching: Matching, at: ConfigPath) -> Iterator[Issue]:
@@ -222,7 +230,6 @@ def _entry(
     *,
     seed: int,
     at: ConfigPath,
-    frozen: set[str],
 ) -> Entry:
     """Return the plan's entry for a parameter."""
     rule = matching.owner(own.name)
@@ -231,7 +238,7 @@ def _entry(
     mark = None if rule is None else at.mark("init", rule.id)
     # The draws of a composite site share one stream, keyed by the site's name.
     stream = own.name if site.structure is None else site.layer
-    fixed = _fixed(rule, own, frozen)
+    fixed = _fixed(rule, own, matching.rewritten)
     return Entry(
         parameter=own.name,
         layer=layer.layer,
@@ -246,10 +253,23 @@ def _entry(
         arguments={} if init is None else init.arguments,
         moments=None if init is None else _promised(own, init.moments.get(parameter.local)),
         frozen=len(fixed) == max(len(own.stored), 1),
-        notes=() if init is None else (*_site_notes(matching, site, parameter), *_parts(own), *init.notes),
+        notes=_left_notes(matching, own)
+        if init is None
+        else (*_site_notes(matching, site, parameter), *_parts(own), *init.notes),
         stored=own.stored,
         fixed=fixed,
     )
+
+
+def _left_notes(matching: Matching, own: Parameter) -> tuple[str, ...]:
+    """Name the first rule that matches an unclaimed parameter and leaves it, because the model froze it."""
+    left = [matching.rules[index].id for index, names in sorted(matching.left.items()) if own.name in names]
+    if not left or own.name in matching.owners:
+        return ()
+    return (f"the model froze it, so rule `{left[0]}` leaves it as it is; {_FREEZE}",)
+
+
+_FREEZE = "add `freeze: true` to the rule to initialize it and keep it frozen, or `freeze: false` to train it"
 
 
 def _promised(own: Parameter, drawn: Moments | None) -> Moments | None:
@@ -259,14 +279,13 @@ def _promised(own: Parameter, drawn: Moments | None) -> Moments | None:
     return None if own.normalized or (fixed and own.by == "pruning") else drawn
 
 
-def _fixed(rule: Rule | None, own: Parameter, frozen: set[str]) -> tuple[str, ...]:
+def _fixed(rule: Rule | None, own: Parameter, rewritten: Collection[str]) -> tuple[str, ...]:
     """Return the names of a parameter's tensors that take no gradient: as the rule says, or as they are."""
     params = None if rule is None else rule.freeze.params
     names = own.stored if own.stored else (own.name,)
     if params is None:
-        return tuple(name for name in names if name in own.frozen or name in frozen)
-    can_train = own.dtype.startswith(("float", "bfloat", "complex"))
-    return names if params or not can_train else ()
+        return tuple(name for name in names if name in own.frozen or name in rewritten)
+    return names if params or not own.can_train else ()
 
 
 def _parts(own: Parameter) -> Iterator[str]:

@@ -8,7 +8,7 @@ from mimetic.config.base import Name, Section, validation_error
 from mimetic.config.registry import Component, Registered
 from mimetic.covariance.config import CovarianceSource, NoScale, Scale, expand_gain
 from mimetic.graph.config import COMPOSITE_KINDS, Declared, DeclaredAttention, DeclaredMlp, MatchField
-from mimetic.initializers.config import Init
+from mimetic.initializers.config import Init, Keep
 
 
 class Freeze(Section):
@@ -79,6 +79,11 @@ class Rule(Section):
     def declared(self) -> Declared | None:
         """Return the site the rule declares; None if it matches recognized ones."""
         return self.attention if self.mlp is None else self.mlp
+
+    @property
+    def writes(self) -> bool:
+        """Return whether the rule writes values, rather than only freezing or keeping them."""
+        return self.covariance is not None or not (self.init is None or isinstance(self.init, Keep))
 
     @property
     def acts_on(self) -> str | None:

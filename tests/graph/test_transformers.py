@@ -120,6 +120,7 @@ def test_every_tensor_of_a_model_is_planned_once(make: Callable[[], nn.Module]) 
     """Ties are one entry; paddings stay zero; experts are drawn alone; what no rule claims is unchanged."""
     model = make()
     before = {name: p.detach().clone() for name, p in model.named_parameters(remove_duplicate=False)}
+    frozen = {name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
     plan = initialized(model)
     own = dict(model.named_parameters(remove_duplicate=False))
 
@@ -129,12 +130,16 @@ def test_every_tensor_of_a_model_is_planned_once(make: Callable[[], nn.Module]) 
     assert stored <= set(entry_of)
     for name in stored:
         assert own[name] is own.get(entry_of[name].parameter)
-    # 2. What no rule claims is named as left, and unchanged.
+    # 2. What no rule claims is named as left, and unchanged: so are tables that the model filled and froze.
     for name in stored:
         entry = entry_of[name]
         assert (entry.rule is None) == (entry.initializer == "keep")
         assert entry.rule is not None or torch.equal(own[name], before[name])
-        assert entry.kind not in RULES or not name.endswith("weight") or entry.rule == entry.kind
+        if name in frozen:
+            assert (entry.rule, entry.frozen) == (None, True)
+            assert entry.kind != "embedding" or "the model froze it" in entry.notes[0]
+        else:
+            assert entry.kind not in RULES or not name.endswith("weight") or entry.rule == entry.kind
     # 3. The rows of paddings are zero.
     for layer in model.modules():
         row, weight = getattr(layer, "padding_idx", None), getattr(layer, "weight", None)

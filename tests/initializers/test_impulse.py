@@ -208,12 +208,12 @@ def test_who_fills_the_table() -> None:
     """Another rule on the table and random positions exclude each other, whichever comes first."""
     code, message, hint = mistake(vit(), SINCOS, rule())
     assert (code, message) == (
-        "MIM-P014",
+        "MIM-P017",
         "rule `attention` also initializes `pos_embed`, but rule `table` claims it",
     )
     assert hint == "set `positions: table`, or remove rule `table`"
     assert mistake(vit(), rule(), SINCOS)[0] == "MIM-P011"
-    assert mistake(vit(), rule(param=r"qkv\.weight"))[0] == "MIM-P014"
+    assert mistake(vit(), rule(param=r"qkv\.weight"))[0] == "MIM-P017"
 
 
 def test_rules_that_match_no_attention_fill_no_table() -> None:

@@ -152,12 +152,72 @@ def test_the_plan_names_what_takes_no_gradient() -> None:
     assert (
         initialized(model, {"match": "0", "freeze": True}).frozen == frozen(model) == ("0.weight", "1.bias")
     )
-    assert (
-        initialized(model, {"match": "0", "init": "ones"}).frozen == frozen(model) == ("0.weight", "1.bias")
-    )
+    again = {"match": "0", "init": "ones", "freeze": True}
+    assert initialized(model, again).frozen == frozen(model) == ("0.weight", "1.bias")
     assert initialized(model, {"match": "0", "freeze": False}).frozen == frozen(model) == ("1.bias",)
     rule = {"match": {"layer": ".*", "param": ".*"}, "freeze": False}
     assert initialized(model, rule).frozen == frozen(model) == ()
+
+
+class Sinusoids(nn.Module):
+    """A table that the model fills and freezes, beside one that it trains."""
+
+    def __init__(self) -> None:
+        """Make both."""
+        super().__init__()
+        self.table, self.words = nn.Embedding(8, 4), nn.Embedding(8, 4)
+        self.table.requires_grad_(requires_grad=False)
+        with torch.no_grad():
+            self.table.weight.copy_(torch.sin(torch.outer(torch.arange(8.0), torch.arange(1.0, 5.0))))
+
+
+EMBEDDINGS = {"match": {"kind": "embedding"}, "init": "ones"}
+
+
+def test_what_the_model_froze_is_left() -> None:
+    """Its values mean something. The plan names it, the rule and the repair."""
+    model = Sinusoids()
+    before = model.table.weight.clone()
+    plan = initialized(model, EMBEDDINGS)
+    assert torch.equal(model.table.weight, before)
+    assert bool((model.words.weight == 1).all())
+    entry = plan.entry("table.weight")
+    assert (entry.rule, entry.initializer, entry.frozen) == (None, "keep", True)
+    assert "rule `rule-0` leaves it" in entry.notes[0]
+    assert "`freeze: true`" in entry.notes[0]
+    assert not plan.entry("words.weight").notes
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_rule_with_freeze_initializes_what_the_model_froze(freeze: bool) -> None:
+    """It says what becomes of the parameter, so it means it."""
+    model = Sinusoids()
+    plan = initialized(model, {**EMBEDDINGS, "freeze": freeze})
+    assert bool((model.table.weight == 1).all())
+    assert model.table.weight.requires_grad is not freeze
+    assert not plan.entry("table.weight").notes
+
+
+def test_a_rule_for_nothing_but_frozen_parameters() -> None:
+    """It would do nothing, which is an error; so with a weight one of whose parts is frozen."""
+    for rule in ({"match": "table", "init": "ones"}, {"match": "table", "covariance": "identity"}):
+        with pytest.raises(RecipeError) as caught:
+            initialized(Sinusoids(), rule)
+        assert caught.value.issues[0].code == "MIM-P016"
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))  # as the head of DINO
+    model[0].parametrizations.weight.original0.requires_grad_(requires_grad=False)
+    with pytest.raises(RecipeError) as caught:
+        initialized(model, {"match": "0", "init": "ones"})
+    assert caught.value.issues[0].code == "MIM-P016"
+
+
+def test_rules_may_differ_on_a_frozen_tied_tensor() -> None:
+    """Neither initializes it."""
+    model = nn.Sequential(nn.Embedding(4, 4), nn.Linear(4, 4), nn.Embedding(4, 4))
+    model[1].weight = model[0].weight
+    model[0].weight.requires_grad_(requires_grad=False)
+    plan = initialized(model, EMBEDDINGS, {"match": {"layer": "1", "param": ".*"}, "init": "zeros"})
+    assert [entry.rule for entry in plan.entries] == [None, "rule-1", "rule-0"]
 
 
 def test_default_resets_running_statistics() -> None:
