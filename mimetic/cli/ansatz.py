@@ -78,6 +78,7 @@ def ansatz(
     from mimetic import api
     from mimetic.train.devices import pick_device
 
+    probes = measure.probe_count()
     check_writable(output.csv, None if output.figures is None else output.figures / "depth.png")
     subject = subject_of(network, data, count=images, weights=weights)
     source, dataset, images_NCHW = subject.source, subject.dataset, subject.images_NCHW
@@ -94,7 +95,7 @@ def ansatz(
                     model,
                     images_NCHW,
                     count=images,
-                    probes=measure.probes,
+                    probes=probes,
                     drop_bias=measure.drop_bias,
                     initial=untrained if model is trained else None,
                     kinds=measure.kind,

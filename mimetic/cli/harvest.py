@@ -75,7 +75,8 @@ class StatisticOptions:
         import json
 
         given: dict[str, object] = {"count": self.images, "outputs": self.outputs, "power": self.power}
-        given |= {"shrink": self.shrink, "rank": self.rank, "probes": measure.probes}
+        probes = measure.probe_count()
+        given |= {"shrink": self.shrink, "rank": self.rank, "probes": None if probes == "exact" else probes}
         given |= {"drop_bias": measure.drop_bias or None, "centered": self.centered or None}
         for text in self.set or ():
             name, equals, value = text.partition("=")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -126,12 +126,11 @@ class MeasureOptions:
         ),
     ] = None
     probes: Annotated[
-        int | None,
+        str | None,
         typer.Option(
             "--probes",
-            metavar="COUNT",
-            min=1,
-            help="Random combinations of outputs per image instead of every output.",
+            metavar="COUNT|exact",
+            help="Random combinations of outputs per image, or `exact`: every output.",
         ),
     ] = None
     drop_bias: Annotated[
@@ -143,6 +142,21 @@ class MeasureOptions:
     device: Annotated[
         str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
     ] = "auto"
+
+    def probe_count(self) -> int | Literal["exact"] | None:
+        """Return the number of probes, or `exact`.
+
+        Raises:
+            UserError: If it is neither.
+        """
+        if self.probes is None or self.probes == "exact":
+            return self.probes
+        if not self.probes.isdecimal() or int(self.probes) < 1:
+            raise UserError(
+                f"--probes: expected a number of at least 1 or `exact`, found {self.probes!r}",
+                code="MIM-X132",
+            )
+        return int(self.probes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,6 +64,17 @@ def test_another_seed_is_another_untrained_network(tiny: Path, weights: Path, ca
     assert {path.name for path in folder.iterdir()} == {"depth.png", "eigenfilters.png"}
 
 
+def test_every_output_is_the_default_of_few(tiny: Path, weights: Path, call: Call) -> None:
+    """`--probes exact` gives the numbers of ten outputs that no option gives, and a probe gives others."""
+
+    def numbers(*words: str) -> str:
+        result = call(*asked(tiny, weights, *words, "--csv", tiny.with_name("out.csv")))
+        assert result.exit_code == 0, result.output
+        return tiny.with_name("out.csv").read_text()
+
+    assert numbers() == numbers("--probes", "exact") != numbers("--probes", "1")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -74,6 +85,8 @@ def test_another_seed_is_another_untrained_network(tiny: Path, weights: Path, ca
         (["--model", "convmixer"], "which network? give either --model SOURCE:NAME or --recipe FILE"),
         (["--weights", "DEFAULT"], "which weights? give either --checkpoint FILE or --weights NAME"),
         (["--images", "0"], "Invalid value for '--images'"),
+        (["--probes", "0"], "[MIM-X132]"),
+        (["--probes", "exakt"], "[MIM-X132]"),
         (["--data", "cifr10"], "--data: there is no data type `cifr10`; did you mean `cifar10`?"),
     ],
 )
