@@ -149,8 +149,10 @@ class MeasureOptions:
         Raises:
             UserError: If it is neither.
         """
-        if self.probes is None or self.probes == "exact":
-            return self.probes
+        if self.probes is None:
+            return None
+        if self.probes == "exact":
+            return "exact"
         if not self.probes.isdecimal() or int(self.probes) < 1:
             raise UserError(
                 f"--probes: expected a number of at least 1 or `exact`, found {self.probes!r}",

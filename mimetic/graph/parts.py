@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from mimetic.graph.computed import computed_in
 from mimetic.graph.names import Walked, joined
 from mimetic.graph.own import own_parameters
 from mimetic.graph.site import Geometry, Parameter, Site
@@ -53,29 +54,44 @@ def _is_input_first(module: nn.Module, local: str, weight: Tensor) -> bool:
 def with_parts(sites: Sequence[Site], walked: Iterable[Walked], composites: Sequence[Site]) -> list[Site]:
     """Return sites whose parameters state their zero rows and the maps along their outputs."""
     walked = list(walked)
-    zero, maps = _zero_rows(walked), {**_fused_maps(composites), **_gate_maps(walked)}
+    zero, longest = _zero_rows(walked), _longest_rows(walked)
+    maps = {**_fused_maps(composites), **_gate_maps(walked)}
 
     def described(parameter: Parameter) -> Parameter:
         names = (parameter.name, *parameter.aliases)
         return replace(
             parameter,
-            zero_rows=tuple(sorted({row for name in names for row in zero.get(name, ())})),
+            zero_rows=tuple(sorted({zero[name] for name in names if name in zero})),
+            max_norm=min((longest[name] for name in names if name in longest), default=None),
             maps=next((maps[name] for name in names if name in maps), ()),
         )
 
     return [replace(site, parameters=tuple(map(described, site.parameters))) for site in sites]
 
 
-def _zero_rows(walked: Iterable[Walked]) -> dict[str, tuple[int, ...]]:
-    """Return the rows that a layer keeps at zero, by the name of its weight: the row of `padding_idx`."""
-    found: dict[str, tuple[int, ...]] = {}
+def _zero_rows(walked: Iterable[Walked]) -> dict[str, int]:
+    """Return the row that a layer keeps at zero, by the name of its weight: that of `padding_idx`."""
+    found: dict[str, int] = {}
     for _, layer, module in walked:
-        row, weight = vars(module).get("padding_idx"), own_parameters(module).get("weight")
+        row = vars(module).get("padding_idx")
+        weight = _weight(module) if isinstance(row, int) else None
         if isinstance(row, int) and weight is not None and weight.ndim > 1:
             rows = weight.shape[0]
             if -rows <= row < rows:
-                found[joined(layer, "weight")] = (row % rows,)
+                found[joined(layer, "weight")] = row % rows
     return found
+
+
+def _longest_rows(walked: Iterable[Walked]) -> dict[str, float]:
+    """Return the norm to which a layer shortens longer rows in a forward, by the name of its weight."""
+    norms = {joined(layer, "weight"): vars(module).get("max_norm") for _, layer, module in walked}
+    return {name: float(norm) for name, norm in norms.items() if isinstance(norm, int | float)}
+
+
+def _weight(module: nn.Module) -> Tensor | None:
+    """Return the weight of a layer, or a tensor of the shape of one that it computes."""
+    computed = (one.like for one in computed_in(module) if one.local == "weight")
+    return next(computed, own_parameters(module).get("weight"))
 
 
 def _gate_maps(walked: Iterable[Walked]) -> dict[str, tuple[int, ...]]:

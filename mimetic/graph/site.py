@@ -58,6 +58,7 @@ class Parameter:
         experts: Number E of equal maps stacked along the first dimension (E, …); None if not stacked.
         maps: Outputs of each of several linear maps stored one after the other: gates, or q, k and v.
         zero_rows: Rows that the layer's class keeps at zero.
+        max_norm: Norm to which a forward shortens longer rows; None if it does not.
         by: What computes it in every forward, e.g. `weight norm`; None for a tensor that is stored.
         stored: Names of the parameters from which it is computed; empty for a tensor that is stored.
         frozen: Names of those, or its own, that take no gradient.
@@ -73,6 +74,7 @@ class Parameter:
     experts: int | None = None
     maps: tuple[int, ...] = ()
     zero_rows: tuple[int, ...] = ()
+    max_norm: float | None = None
     by: str | None = None
     stored: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()

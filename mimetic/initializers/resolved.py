@@ -1,6 +1,6 @@
 """The seam between `initializers` and `plans`: the function behind an `init`, and what it returns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -68,12 +68,14 @@ class NetworkInit:
             all other draws; `arguments` maps layers to their `argument`.
         argument: The layer's own argument of `fill`.
         last: Whether the step runs after the steps that are not last.
+        zero_rows: Rows by local parameter name that are zero afterwards.
     """
 
     key: str
     fill: Callable[[nn.Module, Mapping[str, Any], NetworkStreams], Mapping[str, str]]
     argument: object = None
     last: bool = False
+    zero_rows: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,4 +232,7 @@ def _with_zero_rows(init: ResolvedInit, site: Site, context: Context) -> Resolve
             pooled = _pooled([drawn, Moments(0.0, 0.0, 0.0)], [shape[0] - len(zero), len(zero)])
             moments[local] = replace(pooled, draws=drawn.draws * (1.0 - share))
     notes = [f"row {', '.join(map(str, zero))} stays zero: `padding_idx`" for zero in rows.values()]
-    return replace(init, sample=sample, moments=moments, notes=(*init.notes, *notes))
+    network_init = init.network_init and replace(init.network_init, zero_rows=rows)
+    return replace(
+        init, sample=sample, moments=moments, notes=(*init.notes, *notes), network_init=network_init
+    )

@@ -171,6 +171,10 @@ def _apply_network_initializers(
         first = group[0].init.network_init
         assert first is not None
         remarks = first.fill(network, arguments, lambda name, slot: generator(seed, name, slot))
+        for action in group:
+            zero = {} if action.init.network_init is None else action.init.network_init.zero_rows
+            for local, rows in zero.items():
+                parameters[action.parameters[local]].data[list(rows)] = 0.0
         names = {action.layer: list(action.parameters.values()) for action in group}
         values.remarks |= {names[layer][0]: remark for layer, remark in remarks.items()}
         for name in chain.from_iterable(names.values()):

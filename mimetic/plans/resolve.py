@@ -5,6 +5,7 @@ that matches nothing or is wholly shadowed by earlier ones, a wrong `expect`, tw
 an initializer that does not fit its layer.
 """
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 
 from mimetic.ambient import fixed_settings
@@ -255,7 +256,12 @@ def _entry(
         frozen=len(fixed) == max(len(own.stored), 1),
         notes=_left_notes(matching, own)
         if init is None
-        else (*_site_notes(matching, site, parameter), *_parts(own), *init.notes),
+        else (
+            *_site_notes(matching, site, parameter),
+            *_parts(own),
+            *init.notes,
+            *_forward_notes(layer, own, init.moments.get(parameter.local)),
+        ),
         stored=own.stored,
         fixed=fixed,
     )
@@ -268,6 +274,11 @@ def _left_notes(matching: Matching, own: Parameter) -> tuple[str, ...]:
         return ()
     return (f"the model froze it, so rule `{left[0]}` leaves it as it is; {_FREEZE}",)
 
+
+STANDARDIZED = frozenset(
+    {"StdConv2d", "StdConv2dSame", "ScaledStdConv2d", "ScaledStdConv2dSame", "WeightStandardizedConv2d"}
+)
+"""Convolutions of timm and transformers that use (w − mean) / std of each filter (arXiv 1903.10520)."""
 
 _FREEZE = "add `freeze: true` to the rule to initialize it and keep it frozen, or `freeze: false` to train it"
 
@@ -293,6 +304,19 @@ def _parts(own: Parameter) -> Iterator[str]:
     if own.stored:
         how = "which divides it by its norm" if own.normalized else "which is set to give these values"
         yield f"computed by {own.by} from {listed(own.stored)}, {how}"
+
+
+def _forward_notes(layer: Site, own: Parameter, drawn: Moments | None) -> Iterator[str]:
+    """Describe how a forward of the layer's class changes what is written to a parameter or used of it."""
+    if own.max_norm is not None:
+        rows = (
+            ""
+            if drawn is None
+            else f" (drawn: {math.hypot(drawn.mean, drawn.std) * own.shape[-1] ** 0.5:.3g})"
+        )
+        yield f"a forward shortens rows to a norm of {own.max_norm:g}, the layer's `max_norm`{rows}"
+    if own.local == "weight" and not STANDARDIZED.isdisjoint(layer.classes):
+        yield f"{layer.classes[0]} standardizes the weight in a forward: its mean and scale have no effect"
 
 
 def _site_notes(matching: Matching, site: Site, parameter: Parameter) -> Iterator[str]:

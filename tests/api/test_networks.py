@@ -33,6 +33,28 @@ def test_a_network_is_resampled_into_a_wider_one() -> None:
     assert {entry.initializer for entry in plan.entries} == {"rainbow"}
 
 
+class Classes(nn.Module):
+    """A network whose head is also an embedding of the classes, one of which is padding."""
+
+    def __init__(self, width: int, seed: int) -> None:
+        """Tie them."""
+        super().__init__()
+        self.net, self.words = net(width, seed), nn.Embedding(4, width, padding_idx=1)
+        self.words.weight = self.net[5].weight
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits."""
+        return self.net(images)
+
+
+def test_rows_of_padding_stay_zero() -> None:
+    """Also where an initializer runs the whole network."""
+    model = Classes(8, 1)
+    plan = mimetic.resample(model, Classes(6, 0), IMAGES)
+    assert model.net[5].weight.any(dim=1).tolist() == [True, False, True, True]
+    assert "row 1 stays zero: `padding_idx`" in plan.entry("words.weight").notes
+
+
 def test_alignment_shows_in_the_likeness() -> None:
     """The resampled network's features are those of the trained one more than a fresh network's are."""
     trained, new, fresh = net(40, 0), net(40, 1), net(40, 1)

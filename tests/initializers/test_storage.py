@@ -2,9 +2,11 @@
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +23,7 @@ from mimetic.plans.plan import Plan
 from mimetic.plans.resolve import resolve
 from mimetic.recipe.recipe import Arm
 from mimetic.recipe.rule import Rule
+from tests.plans.test_computed import WRAPS
 
 LAYERWISE = [name for name, s in registered("init").items() if s.acts_on is None and not s.takes]
 FANS = ["xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "orthogonal"]
@@ -74,6 +77,29 @@ def test_the_row_of_the_padding_stays_zero_under_every_initializer(name: str) ->
         assert not bool(layer.weight[row].any())
         assert any(f"row {row} stays zero" in note for note in plan.entries[0].notes)
         assert name in {"zeros", "eye", "sparse"} or bool(layer.weight[row - 1].any())
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+def test_the_row_of_the_padding_stays_zero_where_it_is_computed(
+    wrap: Callable[[nn.Module], nn.Module],
+) -> None:
+    """By weight norm, spectral norm or pruning: the layer uses zeros."""
+    model = nn.Sequential(wrap(nn.Embedding(8, 8, padding_idx=3)))
+    initialize(model, match="0", init={"type": "normal", "std": 0.5})
+    rows = model.eval()(torch.arange(8))
+    assert not bool(rows[3].any())
+    assert bool(rows.any())
+
+
+def test_what_a_forward_does_to_a_weight_is_in_the_plan() -> None:
+    """It shortens rows to `max_norm`, or standardizes filters: the drawn moments are not those in use."""
+    model = nn.Sequential(nn.Embedding(50, 64, max_norm=1.0), timm.layers.ScaledStdConv2d(3, 8, 3))
+    plan = initialize(model, match={"layer": ".*"}, init={"type": "normal", "std": 0.5})
+    shortened, standardized = (plan.entry(f"{layer}.weight").notes for layer in range(2))
+    assert shortened == ("a forward shortens rows to a norm of 1, the layer's `max_norm` (drawn: 4)",)
+    assert standardized[0].startswith("ScaledStdConv2d standardizes the weight in a forward")
+    model[0](torch.arange(50))
+    assert model[0].weight.norm(dim=1).tolist() == pytest.approx([1.0] * 50, abs=1e-4)
 
 
 @pytest.mark.parametrize("head_first", [True, False])
