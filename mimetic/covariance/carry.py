@@ -18,12 +18,15 @@ from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.harvest import Harvest, Harvested, described
 from mimetic.covariance.shrinkage import refined
 from mimetic.covariance.transfer import (
+    SYMMETRIZED,
     depth_position,
     grey_from_rgb,
     marginal,
     resize_text,
     resized,
     rgb_from_grey,
+    smoothed_weights,
+    symmetrized,
     tiled,
 )
 from mimetic.errors import UserError
@@ -149,16 +152,24 @@ def _by_depth(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[Pa
             f"like; choose one of its kinds, e.g. `kind: {kinds[0]}`, or match other layers",
             code="MIM-V134",
         )
-    lower, share = depth_position(site.depth, len(candidates))
+    first, last = spec.depths
+    depth = first + (last - first) * site.depth
+    lower, share = depth_position(depth, len(candidates))
     if spec.depth_matching == "nearest":
         lower, share = lower + round(share), 0.0
-    first = candidates[lower]
-    at = f"depth {site.depth:.2f}"
-    if share == 0.0:
-        return (Part(first, 1.0),), f"{at} at {first.layer} of {harvest.origin}"
-    second = candidates[lower + 1]
-    parts = (Part(first, 1.0 - share), Part(second, share))
-    return parts, f"{at} between {first.layer} and {second.layer} of {harvest.origin}"
+    if spec.smooth > 0.0:
+        weights = smoothed_weights(lower + share, len(candidates), spec.smooth)
+    else:
+        weights = {lower: 1.0 - share, **({lower + 1: share} if share > 0.0 else {})}
+    parts = tuple(Part(candidates[index], weight) for index, weight in weights.items())
+    names = [part.harvested.layer for part in parts]
+    if len(names) == 1:
+        where = f"at {names[0]}"
+    elif spec.smooth == 0.0:
+        where = f"between {names[0]} and {names[1]}"
+    else:
+        where = f"averaged from {names[0]} to {names[-1]}"
+    return parts, f"depth {depth:.2f} {where} of {harvest.origin}"
 
 
 # ------------------------------------------------------------------------------------------- geometries
@@ -209,7 +220,7 @@ def _steps(
     spec: Transferred, harvest: Harvest, parts: Sequence[Part], patch: PatchGeometry, channels: Channels
 ) -> tuple[str, ...]:
     """Return notes of what is done to channels and kernels."""
-    notes: list[str] = []
+    notes: list[str] = [SYMMETRIZED] if spec.symmetrize else []
     for part in parts:
         before = harvest.patch(part.harvested)
         if channels == "grey":
@@ -238,6 +249,8 @@ def _fitted(spec: Transferred, cov: Covariance, patch: PatchGeometry, channels: 
                 code="MIM-V124",
             )
         cov = refined(cov, shrink=spec.shrink, rank=spec.rank)
+    if spec.symmetrize:
+        cov = symmetrized(cov)
     if channels == "grey":
         cov = grey_from_rgb(cov)
     elif channels == "rgb":

@@ -53,7 +53,7 @@ def covariance_of(
 
 def closed_form_of_layer(spec: ClosedForm, site: Site, _context: Context) -> Covariance:
     """Return the closed form for a layer's kernel and depth."""
-    geometry = _spatial(site)
+    geometry = spatial_geometry(site, "closed_form")
     width = spec.width.at(site.depth)
     if width < 0.0:
         raise UserError(
@@ -171,8 +171,8 @@ def _read(path: Path, _time_and_size: tuple[int, int] | None) -> Harvest:
     return replace(load_harvest(path), origin=path.name)
 
 
-def _spatial(site: Site) -> Geometry:
-    """Return the geometry of a layer with spatial filters.
+def spatial_geometry(site: Site, source: str) -> Geometry:
+    """Return the geometry of a layer with spatial filters, which a source describes.
 
     Raises:
         UserError: If it has none; says why.
@@ -187,7 +187,7 @@ def _spatial(site: Site) -> Geometry:
     else:
         reason = f"is a {site.kind} layer, without a kernel"
     raise UserError(
-        f"{site.layer}: the closed form describes spatial filters, but this layer {reason}; "
+        f"{site.layer}: the covariance `{source}` describes spatial filters, but this layer {reason}; "
         "match `kind: depthwise_conv` or `kind: conv`, or use `covariance: identity`",
         code="MIM-V007",
     )

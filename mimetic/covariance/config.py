@@ -85,6 +85,54 @@ class ClosedForm(
         return {**super().arguments_at(depth), "width": self.width.at(depth)}
 
 
+class V1(CovarianceSource, type="v1", impl="mimetic.covariance.receptive_fields:v1_of_layer"):
+    """Covariance of random receptive fields of visual cortex: smooth noise under a Gaussian window."""
+
+    size: Positive = Field(1.5, description="Width s of the Gaussian window in pixels.")
+    smoothness: Positive = Field(1.0, description="Correlation length f in pixels.")
+
+
+MASTER_FILTERS: Mapping[str, tuple[tuple[float, float], ...]] = {
+    "A": (
+        (0.580, 0.558),
+        (0.559, 0.580),
+        (0.617, 0.601),
+        (0.642, 0.424),
+        (1.075, 0.800),
+        (0.771, 1.003),
+        (0.675, 0.675),
+        (0.552, 0.545),
+    ),
+    "B": (
+        (0.644, 0.583),
+        (0.586, 0.644),
+        (0.690, 0.674),
+        (0.756, 0.460),
+        (1.107, 0.945),
+        (0.900, 0.889),
+        (0.675, 0.675),
+        (0.609, 0.601),
+    ),
+    "C2": tuple((s, s) for s in (0.458, 0.448, 0.671, 0.420, 1.387, 1.090, 0.654, 0.611)),
+    "D2": tuple((s, s) for s in (0.644, 0.558, 0.495, 0.380, 1.193, 1.038, 0.675, 0.612)),
+}
+"""Scales (σ_x, σ_y) of the eight master filters by variant, from tonylindeberg/masterfiltmodel@e170f53."""
+
+
+class ScaleSpace(
+    CovarianceSource, type="scale_space", impl="mimetic.covariance.receptive_fields:scale_space_of_layer"
+):
+    """Second moment of the eight master filters of trained depthwise layers (arXiv 2509.12746).
+
+    They are derivatives of discrete Gaussians, fitted to clusters of trained filters; a drawn filter is a
+    random combination of the eight.
+    """
+
+    variant: Literal["A", "B", "C2", "D2"] = Field(
+        "B", description="Fit the scales come from; those of C2 and D2 are equal along both axes."
+    )
+
+
 class Identity(CovarianceSource, type="identity", impl="mimetic.covariance.components:identity"):
     """Independent weights of equal variance."""
 
@@ -214,6 +262,17 @@ class Transferred(CovarianceSource):
     depth_matching: Literal["interpolate", "nearest"] = Field(
         "interpolate", description="What a depth between two of its layers gets (with `layers: depth`)."
     )
+    depths: Annotated[tuple[Fraction, Fraction], FromList] = Field(
+        (0.0, 1.0),
+        description="Depth fractions of it that our first and our last layer take (with `layers: depth`).",
+    )
+    smooth: NonNegative = Field(
+        0.0,
+        description="Width in layers of a Gaussian average over its depth (with `layers: depth`).",
+    )
+    symmetrize: bool = Field(
+        False, description="Average over the reflections of the kernel, and its quarter turns where square."
+    )
     kind: Literal["conv", "depthwise_conv", "pointwise_conv", "linear"] | None = Field(
         None, description="Kind of its layers; the kind of the layer to be initialized unless given."
     )
@@ -231,6 +290,18 @@ class Transferred(CovarianceSource):
         0.0, description="Share of a multiple of the identity mixed in; auto is Ledoit and Wolf's."
     )
     rank: Count | None = Field(None, description="Keep only this many leading eigenvectors.")
+
+    @model_validator(mode="after")
+    def _depth_is_used(self) -> Self:
+        for name in ("depths", "smooth"):
+            if self.layers != "depth" and getattr(self, name) != type(self).model_fields[name].default:
+                raise validation_error(
+                    f"`{name}` applies where layers correspond by depth, and `layers` says otherwise",
+                    code="MIM-V210",
+                    at=(name,),
+                    hint=f"remove `{name}`, or write `layers: depth`",
+                )
+        return self
 
 
 class Measured(

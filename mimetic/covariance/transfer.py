@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mimetic.covariance.covariance import Covariance, PatchGeometry, derived
+from mimetic.covariance.linalg import compact
 from mimetic.graph.site import shape_text
 from mimetic.threads import one_thread
 
@@ -21,7 +22,11 @@ Keep = Literal["nothing", "trace", "pixel"]
 """What a resize keeps: `nothing` (plain interpolation), the trace (a filter's energy), or the mean
 variance of a pixel."""
 
+SYMMETRIZED = "symmetrized over the kernel's symmetries"
+"""Note of `symmetrized`."""
+
 _RGB = 3
+_ABSENT = 1e-6
 
 
 def interpolation(target: int, source: int, *, align_corners: bool = False) -> Tensor:
@@ -95,6 +100,23 @@ def depth_position(depth: float, layers: int) -> tuple[int, float]:
     return lower, max(0.0, place - lower)
 
 
+def smoothed_weights(position: float, layers: int, width: float) -> dict[int, float]:
+    """Return the weights exp(−(j − position)²/2·width²) of layers j = 0 …, scaled to sum 1.
+
+    Those below a millionth are left out.
+
+    Args:
+        position: Place among the layers, 0 for the first.
+        layers: Their number.
+        width: Deviation of the Gaussian, in layers.
+    """
+    weights = {at: math.exp(-0.5 * ((at - position) / width) ** 2) for at in range(layers)}
+    smallest = _ABSENT * sum(weights.values())
+    present = {at: weight for at, weight in weights.items() if weight > smallest}
+    total = sum(present.values())
+    return {at: weight / total for at, weight in present.items()}
+
+
 def with_channels(cov: Covariance, matrix_NC: Tensor, *, note: str) -> Covariance:
     """Return the covariance of filters whose channel axis a matrix maps, (M⊗I)·Σ·(M⊗I)ᵀ.
 
@@ -108,6 +130,27 @@ def with_channels(cov: Covariance, matrix_NC: Tensor, *, note: str) -> Covarianc
         mapped_RND = torch.einsum("nc,rcd->rnd", matrix_NC.double(), factor)
     patch = PatchGeometry(len(matrix_NC), cov.patch.kernel_size)
     return derived(cov, mapped_RND.reshape(cov.rank, -1), patch, note=note)
+
+
+def symmetrized(cov: Covariance) -> Covariance:
+    """Return the mean of a covariance over the symmetries of its kernel, Σ' = 1/|G|·Σ_g P_g·Σ·P_gᵀ.
+
+    G is the dihedral group of a square kernel (eight elements), the reflections along each side otherwise. A
+    covariance estimated from n filters has the noise of up to |G|·n then.
+    """
+    sides = cov.patch.kernel_size
+    factor = cov.factor_RD.view(cov.rank, cov.patch.channels, *sides)
+    axes = [axis + 2 for axis, side in enumerate(sides) if side > 1]
+    images = [factor]
+    for axis in axes:
+        images += [image.flip(axis) for image in images]
+    square = len(sides) == 2 and sides[0] == sides[1] > 1  # noqa: PLR2004
+    if square:
+        images += [image.transpose(2, 3) for image in images]
+    if len(images) == 1:
+        return cov
+    rows_RD = torch.cat([image.reshape(cov.rank, -1) for image in images]) / math.sqrt(len(images))
+    return derived(cov, compact(rows_RD), cov.patch, note=SYMMETRIZED)
 
 
 def marginal(cov: Covariance) -> Covariance:

@@ -12,7 +12,7 @@ from mimetic.covariance.carry import PendingCovariance, transfer_covariance
 from mimetic.covariance.config import CovarianceFile, Filters, Nfm, Transferred
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
 from mimetic.covariance.harvest import Harvest, Harvested
-from mimetic.covariance.transfer import interpolation
+from mimetic.covariance.transfer import interpolation, symmetrized
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Parameter, Site
 
@@ -363,3 +363,58 @@ def test_files_hold_no_samples() -> None:
     """`auto` cannot be estimated from a file."""
     with pytest.raises(UserError, check=lambda error: error.code == "MIM-V124"):
         transfer_covariance(CovarianceFile(path="x", shrink="auto"), harvest(5), site())
+
+
+def test_a_part_of_the_depth_is_used() -> None:
+    """With `depths`, our last layer takes the layer at the second fraction, and the note says so."""
+    found = harvest(5, 5, 5)
+    for depth, name in ((0.0, "c"), (1.0, "b")):
+        spec = filters(depths=[1.0, 0.5])
+        cov = transfer_covariance(spec, found, site(depth=depth))
+        assert isinstance(cov, Covariance)
+        expected = found.layer(name)
+        assert expected is not None
+        assert expected.covariance is not None
+        assert torch.equal(cov.factor_RD, expected.covariance.factor_RD)
+        assert any(f"at {name} of stage small" in note for note in cov.provenance.notes)
+
+
+def test_depth_is_smoothed_by_a_gaussian() -> None:
+    """Weights are those of exp(−j²/2) over the layers, and sum to 1."""
+    found = harvest(5, 5, 5)
+    cov = transfer_covariance(filters(smooth=1.0), found, site(depth=0.5))
+    assert isinstance(cov, Covariance)
+    side = math.exp(-0.5)
+    weights = [w / (1.0 + 2.0 * side) for w in (side, 1.0, side)]
+    covariances = [h.covariance for h in found.layers if h.covariance is not None]
+    expected = sum(w * c.dense() for w, c in zip(weights, covariances, strict=True))
+    torch.testing.assert_close(cov.dense(), expected)
+    assert "depth 0.50 averaged from a to c of stage small" in cov.provenance.notes
+
+
+def test_depth_options_need_layers_by_depth() -> None:
+    """`smooth` and `depths` beside `layers: name` would do nothing and are refused."""
+    for options in ({"smooth": 1.0}, {"depths": [0.0, 0.5]}):
+        with pytest.raises(ValueError, match="layers"):
+            filters(layers="name", **options)
+
+
+@pytest.mark.parametrize("sides", [(3, 3), (5, 5), (3, 5), (7,), (3, 3, 3)])
+def test_symmetrized_is_the_mean_over_the_group(sides: tuple[int, ...]) -> None:
+    """A symmetrized covariance is invariant and idempotent, its trace and invariant part as before."""
+    stream = torch.Generator().manual_seed(0)
+    patch = PatchGeometry(2, sides)
+    cov = Covariance(torch.randn(4, patch.size, generator=stream, dtype=torch.float64), patch)
+    found = symmetrized(cov)
+    dense = found.dense().view(2, *sides, 2, *sides)
+    count = len(sides)
+    for axis in range(count):
+        torch.testing.assert_close(dense.flip(1 + axis).flip(2 + count + axis), dense)
+    if sides in {(3, 3), (5, 5)}:
+        torch.testing.assert_close(dense.transpose(1, 2).transpose(4, 5), dense)
+    assert found.trace == pytest.approx(cov.trace)
+    torch.testing.assert_close(symmetrized(found).dense(), found.dense())
+    constant = torch.ones(patch.size, dtype=torch.float64)
+    assert float(constant @ found.dense() @ constant) == pytest.approx(
+        float(constant @ cov.dense() @ constant)
+    )
