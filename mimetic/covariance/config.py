@@ -297,7 +297,7 @@ class Transferred(CovarianceSource):
             if self.layers != "depth" and getattr(self, name) != type(self).model_fields[name].default:
                 raise validation_error(
                     f"`{name}` applies where layers correspond by depth, and `layers` says otherwise",
-                    code="MIM-V210",
+                    code="MIM-V219",
                     at=(name,),
                     hint=f"remove `{name}`, or write `layers: depth`",
                 )
