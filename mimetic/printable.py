@@ -5,6 +5,7 @@ are printed or logged.
 """
 
 import unicodedata
+from html import escape
 
 
 def printable(text: str) -> str:
@@ -26,3 +27,8 @@ def plain_markdown(text: str) -> str:
     """Return a text that a page made from Markdown or HTML shows as it is written."""
     escaped = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{c}" if c in "\\`[]!" else c for c in escaped)
+
+
+def plain_html(text: str) -> str:
+    """Return a text that a page of HTML shows as it is written, in attributes too."""
+    return escape(printable(text))

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mimetic.cli.console import (
+    Json,
     check_writable,
     console,
     csv_text,
     example,
-    new_table,
     pluralize,
+    print_json,
+    print_table,
     progress,
     write_file,
 )
@@ -24,18 +26,17 @@ from mimetic.cli.options import (
     expand,
     subject_of,
 )
+from mimetic.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.table import Table
 
     from mimetic.covariance.ansatz import LayerAnsatz
 
 EPILOG = example(
     """  $ mimetic ansatz --recipe recipes/quickstart.yaml --arm default --checkpoint w.safetensors --images 9
-  layer              filters    ρ(NFM, AGOP)   untrained …
-  blocks.0.spatial   64×1×5×5 …
+  layer             filters   ρ(NFM, AGOP)  untrained …
+  blocks.0.spatial  64×1×5×5 …
   …
   ansatz of convmixer (w.safetensors), 8 layers, 9 images: mean ρ …
 
@@ -70,6 +71,7 @@ def ansatz(
     images: Annotated[
         int, typer.Option("--images", metavar="COUNT", min=1, help="How many training images.")
     ] = 256,
+    as_json: Json = False,
 ) -> None:
     """Measure the ansatz NFM ∝ AGOP of feature learning at each layer (arXiv 2309.00570).
 
@@ -105,12 +107,18 @@ def ansatz(
                 )
             )
     layers, untrained_layers = found
+    if output.csv is not None:
+        write_file(output.csv, csv_text(_records(layers, untrained_layers)))
+    if as_json:
+        header, *rows = _records(layers, untrained_layers)
+        found_layers = [dict(zip(map(str, header), row, strict=True)) for row in rows]
+        print_json({"network": source.name, "images": len(images_NCHW), "layers": found_layers})
+        return
     out = console()
-    out.print(_table(layers, untrained_layers))
+    print_table(out, _table(layers, untrained_layers))
     summary = _summary(layers, untrained_layers, len(images_NCHW))
     out.print(f"ansatz of {source.name}, {summary}", soft_wrap=True)
     if output.csv is not None:
-        write_file(output.csv, _csv(layers, untrained_layers))
         out.print(f"numbers {output.csv}", soft_wrap=True)
     if output.figures is not None:
         from mimetic.cli.ansatz_figures import draw_figures
@@ -120,20 +128,22 @@ def ansatz(
             out.print(f"figure {file}", soft_wrap=True)
 
 
-def _table(layers: "Sequence[LayerAnsatz]", untrained: "Sequence[LayerAnsatz]") -> "Table":
+def _table(layers: "Sequence[LayerAnsatz]", untrained: "Sequence[LayerAnsatz]") -> Table:
     """Return a row for each layer: correlations of both networks, of their NFMs, effective ranks."""
     from mimetic.covariance.harvest import shape_of
 
-    rho, rho_half = ("ρ(NFM, AGOP)", "untrained"), ("ρ(NFM, AGOP^½)", "untrained")
-    table = new_table(("layer", "filters"), (*rho, *rho_half, "ρ(NFM₀, NFM)", "rank NFM", "rank AGOP"))
+    rho, rho_half = ("ρ(NFM, AGOP)", "untrained"), ("ρ(NFM, AGOP^½)", "untrained^½")
+    header = ("layer", "filters", *rho, *rho_half, "ρ(NFM₀, NFM)", "rank NFM", "rank AGOP")
+    rows = []
     for layer, fresh in zip(layers, untrained, strict=True):
         site, now, before = layer.site, layer.agreement, fresh.agreement
         assert site.geometry is not None
         rhos = (now.rho, before.rho, now.rho_half, before.rho_half, now.rho_init)
         ranks = (now.rank_nfm, now.rank_agop)
         cells = [*(f"{rho:.3f}" for rho in rhos), *(f"{rank:.1f}" for rank in ranks)]
-        table.add_row(site.layer, shape_of(site.geometry), *cells)
-    return table
+        rows.append((site.layer, shape_of(site.geometry), *cells))
+    optional = ("untrained^½", "rank AGOP", "rank NFM", "filters", "ρ(NFM₀, NFM)", "ρ(NFM, AGOP^½)")
+    return Table("", header, tuple(rows), optional=optional, left=2)
 
 
 def _summary(layers: "Sequence[LayerAnsatz]", untrained: "Sequence[LayerAnsatz]", images: int) -> str:
@@ -144,8 +154,8 @@ def _summary(layers: "Sequence[LayerAnsatz]", untrained: "Sequence[LayerAnsatz]"
     return f"{counts}: mean ρ {now:.3f}, untrained {before:.3f}, higher in {higher} of {len(layers)}"
 
 
-def _csv(layers: "Sequence[LayerAnsatz]", untrained: "Sequence[LayerAnsatz]") -> str:
-    """Return every number of both networks, a line for each layer; empty where there is none."""
+def _records(layers: "Sequence[LayerAnsatz]", untrained: "Sequence[LayerAnsatz]") -> list[list[object]]:
+    """Return a header and every number of both networks, a row for each layer; None where there is none."""
     from mimetic.covariance.ansatz import MEASURES
 
     rows: list[list[object]] = [
@@ -154,4 +164,4 @@ def _csv(layers: "Sequence[LayerAnsatz]", untrained: "Sequence[LayerAnsatz]") ->
     for layer, fresh in zip(layers, untrained, strict=True):
         values = [getattr(of.agreement, name) for of in (layer, fresh) for name in MEASURES]
         rows.append([layer.site.layer, layer.site.kind, layer.site.depth, *values])
-    return csv_text(rows)
+    return rows

@@ -3,12 +3,14 @@
 import csv
 import functools
 import io
+import json
+import math
 import os
 import sys
 import tempfile
 import textwrap
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, cast
@@ -19,10 +21,10 @@ from mimetic.config.errors import RecipeError
 from mimetic.errors import UserError
 from mimetic.files import write_text
 from mimetic.printable import printable
+from mimetic.tables import NONE, Table, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from mimetic.covariance.network import Progress
     from mimetic.study.comparing.comparison import Comparison
@@ -47,6 +49,7 @@ Overrides = Annotated[
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let a `type: python` model run its code.")]
 Root = Annotated[Path, typer.Option("--root", metavar="FOLDER", help="Folder of the runs.")]
 ArmName = Annotated[str | None, typer.Option("--arm", metavar="NAME", help="The arm; all arms by default.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 ModelName = Annotated[
     str | None,
     typer.Option("--model", metavar="SOURCE:NAME", help="Another model, e.g. timm:convmixer_768_32."),
@@ -57,6 +60,25 @@ def example(text: str) -> str:
     """Return the worked example at the end of a verb's help, with its lines unwrapped."""
     unwrapped = "\n\n".join(f"\b\n{paragraph}" for paragraph in text.split("\n\n"))
     return f"Example:\n\n{unwrapped}"
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON: UTF-8 where the output is, control characters escaped, null for NaN and ∞."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    text = json.dumps(_plain(value), indent=1, ensure_ascii=not is_utf8, allow_nan=False)
+    shown = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    print("".join(shown), flush=True)
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON has it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
 
 
 def pluralize(number: int, thing: str) -> str:
@@ -119,33 +141,27 @@ def _raise_broken_pipe() -> None:
     raise BrokenPipeError
 
 
-def print_table(
-    out: "Console", header: Sequence[str], rows: Sequence[Sequence[str]], *, right: bool = False
-) -> None:
-    """Print rows as a table where it fits the terminal, else one block of lines per row.
+def print_table(out: "Console", table: Table) -> None:
+    """Print a table, on a terminal without the optional columns that do not fit.
 
-    Empty cells are left out of blocks. With `right`, all columns but the first are aligned to the right.
+    If it is still too wide, each row is a block of lines, without empty cells.
     """
-    rows = [[printable(cell).replace("\n", r"\n") for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    if out.is_terminal and sum(widths) + 2 * (len(widths) - 1) > out.width:
-        for row in rows:
-            _print_block(out, header, row)
+    table = table.without_empty()
+    fitted = table.fitted(out.width) if out.is_terminal else table
+    if out.is_terminal and fitted.width > out.width:
+        for row in table.rows:
+            _print_block(out, table.header, row)
         return
-    rule = ["─" * width for width in widths]
-    for row in (header, rule, *rows):
-        cells = [
-            cell.rjust(width) if right and index > 0 else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        out.print("  ".join(cells).rstrip(), soft_wrap=True)
+    for line in fitted.lines():
+        out.print(line, soft_wrap=True)
 
 
 def _print_block(out: "Console", header: Sequence[str], row: Sequence[str]) -> None:
     """Print a row as its first cell and, below it, the other columns with their names."""
-    pairs = [f"{n} {c}".lstrip() for n, c in zip(header[1:], row[1:], strict=True) if c not in {"", "–"}]
-    # Non-breaking blanks keep a name beside its value.
-    text = ", ".join(pair.replace(" ", "\xa0") for pair in pairs)
+    row = list(map(one_line, row))
+    pairs = [f"{n} {c}".lstrip() for n, c in zip(header[1:], row[1:], strict=True) if c not in {"", NONE}]
+    # Non-breaking blanks keep a name beside its value, unless they fill more than a line.
+    text = ", ".join(p.replace(" ", "\xa0") if len(p) + 3 <= out.width else p for p in pairs)
     lines = textwrap.wrap(
         text,
         out.width,
@@ -155,19 +171,6 @@ def _print_block(out: "Console", header: Sequence[str], row: Sequence[str]) -> N
         break_on_hyphens=False,
     )
     out.print("\n".join((row[0], *lines)).replace("\xa0", " "), soft_wrap=True)
-
-
-def new_table(left: Sequence[str], right: Sequence[str]) -> "Table":
-    """Return a table without rows: columns of text, folded where they are long, then columns of numbers."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in left:
-        table.add_column(column, overflow="fold")
-    for column in right:
-        table.add_column(column, justify="right")
-    return table
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
@@ -182,8 +185,7 @@ def print_comparison(out: "Console", comparison: "Comparison") -> None:
     from mimetic.study.comparing.tables import table_of
 
     table = table_of(comparison)
-    fitted = table.fitted(out.width) if out.is_terminal else table
-    print_table(out, fitted.header, fitted.rows, right=True)
+    print_table(out, table)
     for note in table.notes:
         out.print(note)
 
@@ -191,8 +193,20 @@ def print_comparison(out: "Console", comparison: "Comparison") -> None:
 def print_item(out: "Console", name: str, text: str, *, width: int) -> None:
     """Print a name and its description, the description wrapped beside the name on a terminal."""
     head = f"  {name:<{width}} "
+    print_wrapped(out, head + text, indent=len(head))
+
+
+def print_wrapped(out: "Console", text: str, *, indent: int = 4) -> None:
+    """Print a text, on a terminal in lines of its width between words; further lines are indented."""
     columns = out.width if out.is_terminal else sys.maxsize
-    out.print(textwrap.fill(head + text, columns, subsequent_indent=" " * len(head)), soft_wrap=True)
+    lines = textwrap.fill(
+        printable(text),
+        columns,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    out.print(lines, soft_wrap=True)
 
 
 @contextmanager

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import AllowCode, ModelName, Root, console, example, print_table
+from mimetic.cli.console import (
+    AllowCode,
+    Json,
+    ModelName,
+    Root,
+    console,
+    example,
+    print_json,
+    print_table,
+)
 from mimetic.errors import UserError
 from mimetic.study.layout import DEFAULT_ROOT
 
@@ -14,9 +23,9 @@ if TYPE_CHECKING:
 
 EPILOG = example(
     """  $ mimetic diff recipes/quickstart.yaml#default recipes/quickstart.yaml#closed-form
-  parameter                default               closed-form
-  blocks.0.spatial.weight  64×1×5×5 model's own  64×1×5×5 closed_form(w…
-  blocks.1.spatial.weight  64×1×5×5 model's own  64×1×5×5 closed_form(w…
+  parameter                shape     default      closed-form
+  blocks.0.spatial.weight  64×1×5×5  model's own  closed_form(width=…
+  blocks.1.spatial.weight  64×1×5×5  model's own  closed_form(width=…
   …
   4 of 38 parameters differ"""
 )
@@ -30,6 +39,8 @@ def diff(
         str, typer.Argument(metavar="RECIPE[#ARM]", show_default=False, help="Another, or another arm of it.")
     ],
     model: ModelName = None,
+    every: Annotated[bool, typer.Option("--all", help="Show each parameter in a row of its own.")] = False,
+    as_json: Json = False,
     root: Root = DEFAULT_ROOT,
     allow_code: AllowCode = False,
 ) -> None:
@@ -39,13 +50,16 @@ def diff(
     )
     from mimetic.plans.plan import differences
 
-    rows = differences(left.entries, right.entries)
+    names = (left_name, right_name) if left_name != right_name else (one, other)
+    table = differences(left.entries, right.entries, names)
+    if as_json:
+        rows = [{"parameter": row[0], "shape": row[1], "arms": row[2:]} for row in table.rows]
+        print_json({"arms": names, "differences": rows})
+        return
     out = console()
-    if rows:
-        names = (left_name, right_name) if left_name != right_name else (one, other)
-        print_table(out, ("parameter", *names), rows)
-    total = len({entry.parameter for entry in (*left.entries, *right.entries)})
-    out.print(f"{len(rows)} of {total} parameters differ")
+    if table.rows:
+        print_table(out, table if every else table.collapsed())
+    out.print(table.title)
 
 
 def _plan(text: str, *, model: str | None, root: Path, allow_code: bool) -> "tuple[str, Plan]":

@@ -1,10 +1,24 @@
 """`mimetic explain`: why one parameter is initialized as it is."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import AllowCode, ArmName, ModelName, Overrides, RecipePath, Root, console, example
+from mimetic.cli.console import (
+    AllowCode,
+    ArmName,
+    Json,
+    ModelName,
+    Overrides,
+    RecipePath,
+    Root,
+    console,
+    example,
+    print_item,
+    print_json,
+    print_wrapped,
+)
 from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
@@ -34,18 +48,44 @@ def explain(
     overrides: Overrides = None,
     root: Root = DEFAULT_ROOT,
     allow_code: AllowCode = False,
+    as_json: Json = False,
 ) -> None:
     """Show the verdict of every rule on a parameter or on all parameters of a layer."""
     from mimetic.cli.inputs import load_recipe, plans_of
     from mimetic.plans.explain import explain as verdicts
 
     loaded = load_recipe(recipe, overrides)
+    found = [
+        (chosen, item, plan.entry(item.parameter.name))
+        for chosen, plan in plans_of(loaded, arm=arm, model=model, root=root, allow_code=allow_code).items()
+        for item in verdicts(plan.matching, name)
+    ]
+    if as_json:
+        print_json([_record(chosen, item, entry) for chosen, item, entry in found if entry is not None])
+        return
     out = console()
-    for chosen, plan in plans_of(loaded, arm=arm, model=model, root=root, allow_code=allow_code).items():
-        for item in verdicts(plan.matching, name):
-            entry = plan.entry(item.parameter.name)
-            assert entry is not None
-            _print(out, chosen, item, entry)
+    for chosen, item, entry in found:
+        assert entry is not None
+        _print(out, chosen, item, entry)
+
+
+def _record(arm: str, item: "Explanation", entry: "Entry") -> dict[str, object]:
+    """Return one parameter with each rule's verdict as plain values."""
+    from mimetic.plans.plan import describe
+
+    return {
+        "arm": arm,
+        "parameter": entry.parameter,
+        "shape": entry.shape,
+        "kind": item.site.kind,
+        "depth": item.site.depth,
+        "verdicts": [{**asdict(verdict), "applies": verdict.reason is None} for verdict in item.verdicts],
+        "rule": entry.rule,
+        "where": entry.where,
+        "init": describe(entry),
+        "std": None if entry.moments is None else entry.moments.std,
+        "frozen": entry.frozen,
+    }
 
 
 def _print(out: "Console", arm: str, item: "Explanation", entry: "Entry") -> None:
@@ -56,10 +96,10 @@ def _print(out: "Console", arm: str, item: "Explanation", entry: "Entry") -> Non
     site = item.site
     kind = site.kind if site.structure is None else f"part of the {site.kind} {site.layer}"
     shape = shape_text(entry.shape)
-    out.print(f"{arm}: {entry.parameter}, {shape}, {kind}, depth {site.depth:.3g}", soft_wrap=True)
+    print_wrapped(out, f"{arm}: {entry.parameter}, {shape}, {kind}, depth {site.depth:.3g}")
     for verdict in item.verdicts:
         alias = "" if verdict.alias is None else f"to `{verdict.alias}`, the same tensor, "
         text = f"applies {alias}({entry.where})" if verdict.reason is None else f"no: {verdict.reason}"
-        out.print(f"  {verdict.rule:<16} {text}", soft_wrap=True)
+        print_item(out, verdict.rule, text, width=16)
     std = "" if entry.moments is None else f", expected std {entry.moments.std:.4g}"
-    out.print(f"  → {describe(entry)}{std}{', frozen' if entry.frozen else ''}", soft_wrap=True)
+    print_wrapped(out, f"  → {describe(entry)}{std}{', frozen' if entry.frozen else ''}")

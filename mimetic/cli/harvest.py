@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from mimetic.cli.console import check_writable, console, example, pluralize, progress
+from mimetic.cli.console import (
+    Json,
+    check_writable,
+    console,
+    example,
+    print_json,
+    print_table,
+    progress,
+)
 from mimetic.cli.options import (
     ImageOptions,
     MeasureOptions,
@@ -15,14 +23,14 @@ from mimetic.cli.options import (
     expand,
     subject_of,
 )
-from mimetic.cli.show import Picture, check_picture, draw, harvest_table
+from mimetic.cli.show import Picture, check_picture, draw
 from mimetic.errors import UserError
 
 EPILOG = example(
     """  $ mimetic harvest --recipe recipes/quickstart.yaml --arm default --checkpoint w.safetensors -o agop.safetensors
-  layer              kind             filters     patch       rank …
-  stem.conv          pointwise_conv   64×1×1×1    1×1×1     1 of 1 …
-  blocks.0.spatial   depthwise_conv   64×1×5×5    1×5×5   25 of 25 …
+  layer             kind            filters   patch      rank …
+  stem.conv         pointwise_conv  64×1×1×1  1×1×1    1 of 1 …
+  blocks.0.spatial  depthwise_conv  64×1×5×5  1×5×5  25 of 25 …
   …
   agop of convmixer (w.safetensors), 10 layers
   covariances agop.safetensors (0.2 MiB)
@@ -100,6 +108,7 @@ def harvest(
     statistic: StatisticOptions,
     measure: MeasureOptions,
     picture: Picture = None,
+    as_json: Json = False,
 ) -> None:
     """Measure the covariances of a trained network's layers, to start other networks from."""
     from mimetic import api
@@ -129,12 +138,15 @@ def harvest(
             progress=report,
             **options,
         )
-    out = console()
-    out.print(harvest_table(found))
-    size = output.stat().st_size / 2**20
-    layers = pluralize(len(found.layers), "layer")
-    out.print(f"{statistic.statistic} of {subject.source.name}, {layers}", soft_wrap=True)
-    out.print(f"covariances {output} ({size:.1f} MiB)", soft_wrap=True)
     if picture is not None:
         draw(found, picture)
+    if as_json:
+        print_json({"file": output, **found.to_dict()})
+        return
+    out = console()
+    print_table(out, found.table())
+    size = output.stat().st_size / 2**20
+    out.print(found.summary, soft_wrap=True)
+    out.print(f"covariances {output} ({size:.1f} MiB)", soft_wrap=True)
+    if picture is not None:
         out.print(f"picture {picture}", soft_wrap=True)

@@ -40,6 +40,20 @@ def load_recipe(path: Path, overrides: list[str] | None, *, untrusted: bool = Fa
     return recipe
 
 
+def recipe_or_model(text: str, overrides: list[str] | None) -> "tuple[Recipe, str | None]":
+    """Load a recipe; a model in its place, e.g. `timm:resnet18`, is a recipe without rules, and the model.
+
+    Raises:
+        UserError: As `load`.
+    """
+    from mimetic.config.registry import registered
+    from mimetic.recipe.load import load
+
+    if text.partition(":")[0] not in registered("model") or Path(text).exists():
+        return load_recipe(Path(text), overrides), None
+    return load({"recipe": 1}, overrides=overrides if overrides is not None else ()), text
+
+
 def command_line(*words: str, root: Path) -> str:
     """Return a command line to copy; it names the folder of the runs where that is not the default."""
     place = () if root == DEFAULT_ROOT else ("--root", str(root))

@@ -1,6 +1,5 @@
 """`mimetic plan`: how every parameter of the model would be initialized; nothing is built or written."""
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,22 +7,22 @@ import typer
 from mimetic.cli.console import (
     AllowCode,
     ArmName,
+    Json,
     ModelName,
     Overrides,
-    RecipePath,
     Root,
     console,
-    echo,
     example,
-    pluralize,
+    print_json,
     print_table,
+    print_wrapped,
 )
 from mimetic.study.layout import DEFAULT_ROOT
+from mimetic.tables import Table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mimetic.plans.entry import Entry
     from mimetic.plans.plan import Plan
 
 EPILOG = example(
@@ -35,93 +34,97 @@ EPILOG = example(
   …
   34 parameters keep the model's own initialization (--all shows them)
 
-  $ mimetic plan filters.yaml --model timm:convmixer_768_32 --json"""
+  $ mimetic plan filters.yaml --model timm:convmixer_768_32 --json
+  $ mimetic plan timm:vit_tiny_patch16_224
+  …
+  blocks.{0..11}.attn.qkv.weight ×12   576×192      linear  model's own
+  …"""
 )
 
 
 def plan(
-    recipe: RecipePath,
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="Path of the recipe; or a model, e.g. timm:vit_tiny_patch16_224, to see what there is.",
+            show_default=False,
+        ),
+    ],
     arm: ArmName = None,
     model: ModelName = None,
     seed: Annotated[
         int | None, typer.Option("--seed", metavar="N", help="Seed; the recipe's first by default.")
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Also show the parameters no rule matches, and all sites.")
+        bool, typer.Option("--all", help="Show all parameters and all sites, each in a row of its own.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    as_json: Json = False,
     overrides: Overrides = None,
     root: Root = DEFAULT_ROOT,
     allow_code: AllowCode = False,
 ) -> None:
     """Show how every parameter is initialized: rule, initializer, arguments, expected std, frozen or not."""
-    from mimetic.cli.inputs import load_recipe, planned
+    from mimetic.cli.inputs import planned, recipe_or_model
 
-    loaded = load_recipe(recipe, overrides)
-    found = planned(loaded, arm=arm, seed=seed, model=model, root=root, allow_code=allow_code)
+    loaded, alone = recipe_or_model(recipe, overrides)
+    chosen = alone if model is None else model
+    found = planned(loaded, arm=arm, seed=seed, model=chosen, root=root, allow_code=allow_code)
     learners = {
         f"{family.removesuffix('s')} {name}: {getattr(loaded, family)[name].learner.type_name()}": lines
         for (family, name), lines in found.learners.items()
     }
     if as_json:
         plans = {name: plan.to_dict() for name, plan in found.plans.items()}
-        echo(json.dumps(plans | {name: {"learner": text} for name, text in learners.items()}, indent=1))
+        print_json(plans | {name: {"learner": text} for name, text in learners.items()})
         return
     out = console()
     for name, plan in found.plans.items():
-        _print_plan(out, name, plan, every=every)
+        _print_plan(out, name, plan, every=every, is_model=alone is not None)
     for name, lines in learners.items():
-        out.print("\n  ".join((name, *lines)))
+        for line in (name, *(f"  {line}" for line in lines)):
+            print_wrapped(out, line)
 
 
-def _print_plan(out: "Console", name: str, plan: "Plan", *, every: bool) -> None:
-    """Print a summary, the surgery, the parameters, the sites with `--all`, and the notes."""
-    claimed = [entry for entry in plan.entries if entry.rule is not None]
-    rules = pluralize(len({entry.rule for entry in claimed}), "rule")
-    total = pluralize(len(plan.entries), "parameter")
-    out.print(f"{name}: {len(claimed)} of {total} by {rules}, seed {plan.seed}, plan {plan.hash[:12]}")
+def _print_plan(out: "Console", name: str, plan: "Plan", *, every: bool, is_model: bool) -> None:
+    """Print a summary, the surgery, the parameters, the sites with `--all`, and the notes.
+
+    Of a model without a recipe, all parameters are printed.
+    """
+    table = plan.table(every=every or is_model)
+    out.print(f"{name}: {table.title}")
     if plan.note is not None:
-        out.print(f"  order of registration, not of execution: {plan.note}")
+        print_wrapped(out, f"  order of registration, not of execution: {plan.note}")
     if plan.rewrites:
-        cells = [[one.layer, one.was, one.becomes, one.rewrite, one.where or ""] for one in plan.rewrites]
-        print_table(out, ("layer", "was", "becomes", "rewrite", "at"), cells)
-    entries = [entry for entry in plan.entries if every or entry.rule is not None or entry.frozen]
-    if entries:
-        header = ("parameter", "shape", "kind", "init", "std", "rule", "at")
-        print_table(out, header, [_cells(entry) for entry in entries])
+        print_table(out, _collapsed(_rewrites(plan), every=every))
+    if table.rows:
+        print_table(out, _collapsed(table, every=every))
     if every and plan.sites:
-        _print_sites(out, plan)
+        print_table(out, _sites(plan))
     _print_notes(out, plan)
-    left = len(plan.entries) - len(entries)
-    if left:
-        out.print(f"  {left} parameters keep the model's own initialization (--all shows them)")
+    for note in table.notes:
+        print_wrapped(out, f"  {note} (--all shows them)")
 
 
-def _cells(entry: "Entry") -> list[str]:
-    """Return the row of a parameter."""
-    from mimetic.graph.site import shape_text
-    from mimetic.plans.plan import describe
-
-    tied = f" (tied: {', '.join(entry.aliases)})" if entry.aliases else ""
-    return [
-        entry.parameter + tied,
-        shape_text(entry.shape),
-        entry.kind,
-        describe(entry) + (", frozen" if entry.frozen else ""),
-        "" if entry.moments is None else f"{entry.moments.std:.4g}",
-        entry.rule or "",
-        entry.where or "",
-    ]
+def _collapsed(table: Table, *, every: bool) -> Table:
+    return table if every else table.collapsed()
 
 
-def _print_sites(out: "Console", plan: "Plan") -> None:
-    """Print the composite sites."""
+def _rewrites(plan: "Plan") -> Table:
+    """Return what surgery replaces, one row for each layer."""
+    rows = tuple((one.layer, one.was, one.becomes, one.rewrite, one.where or "") for one in plan.rewrites)
+    return Table("", ("layer", "was", "becomes", "rewrite", "at"), rows, optional=("at", "rewrite"), left=5)
+
+
+def _sites(plan: "Plan") -> Table:
+    """Return the composite sites, one row each."""
     rows = []
     for site in plan.sites:
         slots = "; ".join(f"{', '.join(names)} in {local}" for local, names in site.holding().items())
         sizes = "" if site.structure is None else site.structure.sizes
-        rows.append([site.layer, site.kind, f"{site.depth:.3g}", slots, sizes])
-    print_table(out, ("site", "kind", "depth", "slots", "sizes"), rows)
+        rows.append((site.layer, site.kind, f"{site.depth:.3g}", slots, sizes))
+    header = ("site", "kind", "depth", "slots", "sizes")
+    return Table("", header, tuple(rows), optional=("depth", "sizes"), left=5)
 
 
 def _print_notes(out: "Console", plan: "Plan") -> None:
@@ -132,6 +135,6 @@ def _print_notes(out: "Console", plan: "Plan") -> None:
             notes.setdefault(note, []).append(entry.parameter)
     for note, parameters in notes.items():
         more = f" and {len(parameters) - 1} more" if len(parameters) > 1 else ""
-        out.print(f"  {parameters[0]}{more}: {note}")
+        print_wrapped(out, f"  {parameters[0]}{more}: {note}")
     if plan.frozen_bn_layers:
-        out.print(f"  frozen running statistics: {', '.join(plan.frozen_bn_layers)}")
+        print_wrapped(out, f"  frozen running statistics: {', '.join(plan.frozen_bn_layers)}")

@@ -5,20 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import check_writable, console, example, new_table, pluralize
+from mimetic.cli.console import Json, check_writable, console, example, print_json, print_table, print_wrapped
 from mimetic.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from mimetic.covariance.harvest import Harvest, Harvested
+    from mimetic.covariance.harvest import Harvest
 
 EPILOG = example(
     """  $ mimetic show agop.safetensors --picture agop.png
   agop.safetensors: agop of convmixer (w.safetensors), 10 layers, digest …
-  layer              kind             filters     patch       rank …
-  stem.conv          pointwise_conv   64×1×1×1    1×1×1     1 of 1 …
-  blocks.0.spatial   depthwise_conv   64×1×5×5    1×5×5   25 of 25 …
+  layer             kind            filters   patch      rank …
+  stem.conv         pointwise_conv  64×1×1×1  1×1×1    1 of 1 …
+  blocks.0.spatial  depthwise_conv  64×1×5×5  1×5×5  25 of 25 …
   …
   picture agop.png"""
 )
@@ -33,6 +31,7 @@ Picture = Annotated[
 def show(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The covariance file.", show_default=False)],
     picture: Picture = None,
+    as_json: Json = False,
 ) -> None:
     """Show the covariances in a file, layer by layer: geometry, rank, trace, spectrum and repairs."""
     from mimetic.covariance.store import load_harvest
@@ -40,48 +39,19 @@ def show(
     check_picture(picture)
     check_writable(picture)
     found = load_harvest(file)
-    out = console()
-    content = f"{found.statistic} of {found.origin}, {pluralize(len(found.layers), 'layer')}"
-    out.print(f"{file}: {content}, digest {found.digest}", soft_wrap=True)
-    out.print(harvest_table(found))
-    for note, layers in _notes(found).items():
-        more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
-        out.print(f"  {layers[0]}{more}: {note}", soft_wrap=True)
     if picture is not None:
         draw(found, picture)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    out = console()
+    out.print(f"{file}: {found.summary}, digest {found.digest}", soft_wrap=True)
+    print_table(out, found.table())
+    for note, layers in _notes(found).items():
+        more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
+        print_wrapped(out, f"  {layers[0]}{more}: {note}")
+    if picture is not None:
         out.print(f"picture {picture}", soft_wrap=True)
-
-
-def harvest_table(harvest: "Harvest") -> "Table":
-    """Return a table with a row for each layer."""
-    numbers = ("rank", "trace", "largest", "smallest", "effective")
-    table = new_table(("layer", "kind", "filters", "patch"), numbers)
-    for harvested in harvest.layers:
-        table.add_row(*_cells(harvested))
-    return table
-
-
-def _cells(harvested: "Harvested") -> list[str]:
-    from mimetic.covariance.algebra import effective_rank
-    from mimetic.covariance.harvest import shape_of
-
-    cov = harvested.covariance
-    assert cov is not None
-    values, provenance = cov.eigenvalues(), cov.provenance
-    rank = cov.rank if provenance.rank is None else provenance.rank
-    smallest = 0.0 if provenance.smallest_eigenvalue is None else provenance.smallest_eigenvalue
-    effective = effective_rank(values) if cov.trace > 0.0 else 0.0
-    return [
-        harvested.layer,
-        harvested.kind,
-        shape_of(harvested.geometry),
-        str(cov.patch),
-        f"{rank} of {cov.patch.size}",
-        f"{cov.trace:.4g}",
-        f"{float(values[0]):.4g}",
-        f"{smallest:.2g}",
-        f"{effective:.1f}",
-    ]
 
 
 def _notes(harvest: "Harvest") -> dict[str, list[str]]:

@@ -6,12 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import check_writable, console, csv_text, example, new_table, pluralize, write_file
+from mimetic.cli.console import (
+    Json,
+    check_writable,
+    console,
+    csv_text,
+    example,
+    pluralize,
+    print_json,
+    print_table,
+    write_file,
+)
 from mimetic.cli.options import ImageOptions, NetworkOptions, Subject, expand, subject_of
 from mimetic.errors import UserError
+from mimetic.tables import NONE, Table
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from torch import nn
 
     from mimetic.covariance.similarity import Similarity
@@ -19,10 +29,10 @@ if TYPE_CHECKING:
 EPILOG = example(
     """  $ mimetic similarity mlruns/stages/trained-d9f1f92db14f/trained/seed-0 \\
       mlruns/studies/rainbow-small/20261121-072548/aligned/seed-0 --images 500
-  layer           one               other             features   filters   chance   kernels
-  blocks.0.conv   conv 64×3×3×3     conv 64×3×3×3            –     0.958    0.901     0.995
-  blocks.1.conv   conv 128×64×3×3   conv 128×64×3×3      0.912     0.895    0.362     1.000
-  head            linear 10×128     linear 10×128        0.876     0.945    0.225         –
+  layer          one              other            features  filters  chance  kernels
+  blocks.0.conv  conv 64×3×3×3    conv 64×3×3×3           –    0.958   0.901    0.995
+  blocks.1.conv  conv 128×64×3×3  conv 128×64×3×3     0.912    0.895   0.362    1.000
+  head           linear 10×128    linear 10×128       0.876    0.945   0.225        –
 
   $ mimetic similarity a.safetensors b.safetensors --recipe recipe.yaml --arm default --weights-only"""
 )
@@ -50,6 +60,7 @@ def similarity(
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as comma-separated values.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Compare two networks' layers: features by Procrustes, covariances of filters by Bures."""
     from mimetic.covariance.similarity import similarities
@@ -62,13 +73,17 @@ def similarity(
     subject = subject_of(network, data, count=count, default=default, required=not trials[1:])
     networks = [_network(text, subject, allow_code=network.allow_code) for text in (one, other)]
     rows = similarities(networks[0], networks[1], subject.images_NCHW, names=(one, other))
+    if csv is not None:
+        write_file(csv, csv_text([asdict(rows[0]), *(asdict(row).values() for row in rows)]))
+    if as_json:
+        print_json({"networks": [one, other], "layers": [asdict(row) for row in rows]})
+        return
     out = console()
-    out.print(_table(rows))
+    print_table(out, _table(rows))
     number = None if subject.images_NCHW is None else pluralize(len(subject.images_NCHW), "image")
     basis = "weights only" if number is None else number
     out.print(f"{one} and {other}, {pluralize(len(rows), 'layer')}, {basis}", soft_wrap=True)
     if csv is not None:
-        write_file(csv, csv_text([asdict(rows[0]), *(asdict(row).values() for row in rows)]))
         out.print(f"table {csv}", soft_wrap=True)
 
 
@@ -90,13 +105,13 @@ def _network(text: str, subject: Subject, *, allow_code: bool) -> "nn.Module":
     return replace(source, published=text).load()
 
 
-def _table(rows: "tuple[Similarity, ...]") -> "Table":
-    table = new_table(("layer", "one", "other"), ("features", "filters", "chance", "kernels"))
-    for row in rows:
-        values = (row.features, row.filters, row.chance, row.kernels)
-        table.add_row(row.layer, row.one, row.other, *map(_number, values))
-    return table
+def _table(rows: "tuple[Similarity, ...]") -> Table:
+    numbers = ("features", "filters", "chance", "kernels")
+    cells = tuple(
+        (row.layer, row.one, row.other, *(_number(getattr(row, name)) for name in numbers)) for row in rows
+    )
+    return Table("", ("layer", "one", "other", *numbers), cells, optional=("other", "one", "chance"), left=3)
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return NONE if value is None else f"{value:.3f}"

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from mimetic.config.registry import Component
-from mimetic.covariance.algebra import mixed
+from mimetic.covariance.algebra import effective_rank, mixed
 from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.layout import filter_shape
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site, shape_text
+from mimetic.tables import NONE, Table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,8 +41,38 @@ class Harvested:
         """Return the layer as messages show it."""
         return f"`{self.layer}` ({described(self.kind, self.geometry)})"
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the layer with rank, trace and spectrum of its covariance as plain values."""
+        cov, filters = self.covariance, shape_of(self.geometry)
+        found = {"layer": self.layer, "kind": self.kind, "depth": self.depth, "filters": filters}
+        if cov is None:
+            return found
+        values, about = cov.eigenvalues(), cov.provenance
+        return found | {
+            "patch": str(cov.patch),
+            "rank": cov.rank if about.rank is None else about.rank,
+            "size": cov.patch.size,
+            "trace": cov.trace,
+            "largest": float(values[0]),
+            "smallest": 0.0 if about.smallest_eigenvalue is None else about.smallest_eigenvalue,
+            "effective": effective_rank(values) if cov.trace > 0.0 else 0.0,
+            "notes": [note for note in (about.repair, *about.notes) if note is not None],
+        }
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+_COLUMNS = ("layer", "kind", "filters", "patch", "rank", "trace", "largest", "smallest", "effective")
+
+
+def _row(layer: dict[str, object]) -> tuple[str, ...]:
+    """Return the row of a layer, without numbers where nothing was measured."""
+    if "rank" not in layer:
+        return tuple(str(layer.get(name, NONE)) for name in _COLUMNS)
+    digits = {"trace": ".4g", "largest": ".4g", "smallest": ".2g", "effective": ".1f"}
+    shown = layer | {"rank": f"{layer['rank']} of {layer['size']}"}
+    return tuple(format(shown[name], digits.get(name, "")) for name in _COLUMNS)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Harvest:
     """The layers of one network in execution order.
 
@@ -56,6 +87,36 @@ class Harvest:
     statistic: str
     layers: tuple[Harvested, ...]
     spatial: bool = False
+
+    def __repr__(self) -> str:
+        """Return a summary in one line."""
+        return f"<Harvest: {self.summary}>"
+
+    def _repr_html_(self) -> str:
+        return self.table().page()
+
+    @property
+    def summary(self) -> str:
+        """Return what was measured, of which network, in how many layers."""
+        count = len(self.layers)
+        return f"{self.statistic} of {self.origin}, {count} layer{'s' if count != 1 else ''}"
+
+    def table(self) -> Table:
+        """Return the covariances, one row for each layer."""
+        rows = tuple(_row(harvested.to_dict()) for harvested in self.layers)
+        optional = ("smallest", "patch", "largest", "kind", "filters")
+        return Table(self.summary, _COLUMNS, rows, optional=optional, left=4)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the harvest without its covariances, as plain values."""
+        layers = [harvested.to_dict() for harvested in self.layers]
+        return {
+            "statistic": self.statistic,
+            "origin": self.origin,
+            "spatial": self.spatial,
+            "digest": self.digest,
+            "layers": layers,
+        }
 
     @property
     def digest(self) -> str | None:

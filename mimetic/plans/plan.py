@@ -13,6 +13,7 @@ from mimetic.plans.apply import Progress, WrittenTensor, apply
 from mimetic.plans.entry import Action, Entry
 from mimetic.plans.matching import Matching
 from mimetic.surgery.rewrite import Rewritten
+from mimetic.tables import Table
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -42,21 +43,38 @@ class Plan:
     note: str | None = None
 
     def __repr__(self) -> str:
-        """Return a table of what is initialized or frozen, one line per parameter."""
-        shown = [entry for entry in self.entries if entry.rule is not None or entry.fixed]
-        rows = [_row(entry) for entry in shown]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        claimed = sum(entry.rule is not None for entry in self.entries)
-        head = (
-            f"{claimed} of {len(self.entries)} parameters by rules, seed {self.seed}, plan {self.hash[:12]}"
-        )
+        """Return a summary in one line."""
+        return f"<Plan: {self.summary}>"
+
+    def __str__(self) -> str:
+        """Return what is initialized or frozen as a table, repeated blocks in one line."""
+        table = self.table().collapsed()
+        return "\n".join((table.title, *(table.lines() if table.rows else ()), *table.notes))
+
+    def _repr_html_(self) -> str:
+        return self.table().collapsed().page()
+
+    @property
+    def summary(self) -> str:
+        """Return how much of the model the rules initialize, the seed and the start of the hash."""
+        claimed = [entry.rule for entry in self.entries if entry.rule is not None]
+        total, rules = len(self.entries), len(set(claimed))
+        of = f"{total} parameter{'s' if total != 1 else ''} by {rules} rule{'s' if rules != 1 else ''}"
+        return f"{len(claimed)} of {of}, seed {self.seed}, plan {self.hash[:12]}"
+
+    def table(self, *, every: bool = False) -> Table:
+        """Return what is initialized or frozen, one row per parameter; with `every`, all parameters."""
+        shown = [e for e in self.entries if every or e.rule is not None or e.frozen or e.fixed]
         left = len(self.entries) - len(shown)
-        rest = [f"{left} parameters keep the model's own initialization"] if left else []
-        return "\n".join((head, *lines, *rest))
+        header = ("parameter", "shape", "kind", "init", "std", "rule", "at")
+        return Table(
+            self.summary,
+            header,
+            tuple(map(_row, shown)),
+            (f"{left} parameters keep the model's own initialization",) if left else (),
+            optional=("at", "kind", "rule", "std"),
+            left=len(header),
+        )
 
     @property
     def hash(self) -> str:
@@ -121,11 +139,16 @@ class Plan:
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    """Return the line of a parameter: name, shape, initializer, std and rule."""
-    frozen = ", frozen" if entry.frozen else ""
-    std = "" if entry.moments is None else f"std {entry.moments.std:.4g}"
-    rule = "" if entry.rule is None else entry.rule
-    return entry.parameter, shape_text(entry.shape), describe(entry) + frozen, std, rule
+    """Return the row of a parameter: name, shape, kind, initializer, std, rule and its position."""
+    return (
+        entry.parameter + (f" (tied: {', '.join(entry.aliases)})" if entry.aliases else ""),
+        shape_text(entry.shape),
+        entry.kind,
+        _summary(entry),
+        "" if entry.moments is None else f"{entry.moments.std:.4g}",
+        entry.rule or "",
+        entry.where or "",
+    )
 
 
 def _rewrite_dict(rewrite: Rewritten) -> dict[str, object]:
@@ -165,22 +188,23 @@ def _entry_dict(entry: Entry) -> dict[str, object]:
     }
 
 
-def differences(one: Sequence[Entry], other: Sequence[Entry]) -> list[tuple[str, str, str]]:
-    """Return (parameter, in one, in the other) for each parameter that is initialized differently."""
+def differences(one: Sequence[Entry], other: Sequence[Entry], names: tuple[str, str]) -> Table:
+    """Return the parameters that two plans initialize differently, one row each."""
     left = {entry.parameter: entry for entry in one}
     right = {entry.parameter: entry for entry in other}
     rows = []
     for name in dict.fromkeys((*left, *right)):
         a, b = left.get(name), right.get(name)
         if a is None or b is None or a.identity() != b.identity():
-            rows.append((name, _summary(a), _summary(b)))
-    return rows
+            shapes = dict.fromkeys(shape_text(entry.shape) for entry in (a, b) if entry is not None)
+            rows.append((name, " → ".join(shapes), _summary(a), _summary(b)))
+    title = f"{len(rows)} of {len({**left, **right})} parameters differ"
+    return Table(title, ("parameter", "shape", *names), tuple(rows), optional=("shape",), left=4)
 
 
 def _summary(entry: Entry | None) -> str:
-    if entry is None:
-        return "absent"
-    return f"{shape_text(entry.shape)} {describe(entry)}{' frozen' if entry.frozen else ''}"
+    """Return how a parameter is initialized."""
+    return "absent" if entry is None else describe(entry) + (", frozen" if entry.frozen else "")
 
 
 def describe(entry: Entry) -> str:

@@ -114,7 +114,7 @@ def test_the_example_is_true(
     command = next(line for line in ansatz.EPILOG.splitlines() if line.startswith("  $ "))
     result = call(*shlex.split(command.removeprefix("  $ mimetic ")))
     assert result.exit_code == 0, result.output
-    assert "blocks.0.spatial   64×1×5×5" in result.stdout
+    assert "blocks.0.spatial  64×1×5×5" in result.stdout
     assert "ansatz of convmixer (w.safetensors), 8 layers, 9 images: mean ρ" in result.stdout
 
 

@@ -1,5 +1,6 @@
 """`mimetic diff`: plans, not texts."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +14,17 @@ def test_arms_of_one_recipe(tiny: Path, call: Call) -> None:
     result = call("diff", f"{tiny}#default", f"{tiny}#frozen")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert next(line.split() for line in lines if "parameter " in line) == ["parameter", "default", "frozen"]
-    assert [line.split()[0] for line in lines if "spatial" in line] == [
-        "blocks.0.spatial.weight",
-        "blocks.1.spatial.weight",
+    assert next(line.split() for line in lines if "parameter " in line) == [
+        "parameter",
+        "shape",
+        "default",
+        "frozen",
     ]
+    names = [f"blocks.{block}.spatial.weight" for block in (0, 1)]
+    assert [line.split()[0] for line in lines if "spatial" in line] == names
+    told = json.loads(call("diff", f"{tiny}#default", f"{tiny}#frozen", "--json").stdout)
+    assert told["arms"] == ["default", "frozen"]
+    assert [row["parameter"] for row in told["differences"]] == names
     assert lines[-1].startswith("2 of ")
     assert lines[-1].endswith(" parameters differ")
 

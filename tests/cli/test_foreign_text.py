@@ -8,8 +8,8 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+import rich.table
 import typer
-from rich.table import Table
 from typer.testing import CliRunner
 
 import mimetic
@@ -20,6 +20,7 @@ from mimetic.covariance.harvest import Harvest, Harvested
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
 from mimetic.printable import plain_markdown, printable
+from mimetic.tables import Table
 
 SOME = "".join(map(chr, (*range(0x20), 0x7F, 0x85, 0x9B, 0x200F, 0x202E, 0x2028, 0x2066, 0xD800, 0xE0001)))
 """Control characters of several kinds, and half of a surrogate pair."""
@@ -42,13 +43,13 @@ def test_every_character(end: int) -> None:
 
 def test_every_way_to_print(capsys: pytest.CaptureFixture[str]) -> None:
     """Messages, texts, tables and errors; a cell stays on its line."""
-    table = Table()
+    table = rich.table.Table()
     table.add_column(SOME)
     table.add_row(SOME)
     for out in (console(), console(stderr=True)):
         out.print(SOME, soft_wrap=True)
         out.print(table)
-        print_table(out, ["name"], [[SOME]])
+        print_table(out, Table(SOME, (SOME,), ((SOME,),)))
     echo(SOME)
     echo(SOME, err=True)
     printed = "".join(capsys.readouterr())

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import Result
 
 Call = Callable[..., Result]
@@ -135,11 +137,11 @@ def test_surgery_is_shown(tmp_path: Path, call: Call, monkeypatch: pytest.Monkey
     model = "model: {type: cifar_resnet, depth: 8, width: 4}\ndata: digits\n"
     path.write_text(f"recipe: 1\n{model}surgery:\n  - {rewrite}\n", encoding="utf-8")
     lines = call("plan", path).stdout.splitlines()
-    (row,) = [" ".join(line.split()) for line in lines if line.strip().startswith("layer1.0.conv1 ")]
+    (row,) = [" ".join(line.split()) for line in lines if line.strip().startswith("layer1.0.conv{1,2} ")]
 
-    assert row.startswith("layer1.0.conv1 conv 3×3, 4→4 12 frozen filters 3×3, 1×1 to 4 lc ")
+    assert row.startswith("layer1.0.conv{1,2} ×2 conv 3×3, 4→4 12 frozen filters 3×3, 1×1 to 4 lc ")
     assert row.endswith("rewritten.yaml:5")
-    assert any("layer1.0.conv1.filters.weight" in line and "frozen" in line for line in lines)
+    assert any("layer1.0.conv{1,2}.filters.weight ×2" in line and "frozen" in line for line in lines)
 
 
 LEARNERS = """recipe: 1
@@ -213,3 +215,31 @@ def test_runs_are_looked_up_below_the_given_root(verb: str, tmp_path: Path, call
 
     assert result.exit_code == 2
     assert str(tmp_path / "elsewhere") in result.stderr
+
+
+def test_repeated_blocks_collapse(tmp_path: Path, call: Call) -> None:
+    """A row stands for the parameters that differ in a number of their names alone; `--all` has each."""
+    path = tmp_path / "attention.yaml"
+    rule = "init: [{match: {kind: linear}, init: orthogonal}]"
+    path.write_text(f"recipe: 1\nmodel: {{type: vit, depth: 3}}\ndata: cifar10\n{rule}\n", encoding="utf-8")
+    few = [line.split()[:2] for line in call("plan", path).stdout.splitlines() if " orthogonal " in line]
+    every = [line.split()[0] for line in call("plan", path, "--all").stdout.splitlines()]
+
+    assert few[:2] == [["blocks.{0..2}.attn.qkv.weight", "×3"], ["blocks.{0..2}.attn.proj.weight", "×3"]]
+    assert {f"blocks.{block}.attn.qkv.weight" for block in range(3)} <= set(every)
+
+
+def test_a_model_in_place_of_a_recipe(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mimetic plan timm:vit_tiny…` shows every parameter, whole, on a terminal of 80×24."""
+    screen = Console(file=StringIO(), width=80, height=24, force_terminal=True, color_system=None)
+    monkeypatch.setattr("mimetic.cli.plan.console", lambda: screen)
+    result = call("plan", "timm:vit_tiny_patch16_224")
+    lines = screen.file.getvalue().splitlines()
+    assert result.exit_code == 0, result.output
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+    assert "blocks.{0..11}.attn.qkv.weight ×12   576×192      linear  model's own" in lines
+    assert {"cls_token", "pos_embed", "patch_embed.proj.weight", "head.weight"} <= {
+        x.split()[0] for x in lines
+    }
+    assert sum(int(line.partition(" ×")[2][:2] or 1) for line in lines[3:]) == 152

@@ -38,7 +38,7 @@ def test_each_layer_has_a_row(file: Path, call: Call) -> None:
         assert row[4:7] == [str(found.covariance.provenance.rank), "of", str(found.covariance.patch.size)]
         assert row[7] == f"{found.covariance.trace:.4g}"
         assert row[8] == f"{float(found.covariance.eigenvalues()[0]):.4g}"
-    assert "blocks.0.spatial   depthwise_conv   8×1×3×3   1×3×3" in shown
+    assert "blocks.0.spatial  depthwise_conv  8×1×3×3  1×3×3" in shown
 
 
 def test_each_note_is_said_once(file: Path, call: Call) -> None:

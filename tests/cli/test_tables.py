@@ -8,6 +8,7 @@ from rich.console import Console
 
 from mimetic.cli.console import print_comparison, print_table
 from mimetic.study.comparing.comparison import of_study
+from mimetic.tables import Table
 
 
 def terminal(width: int) -> Console:
@@ -57,5 +58,5 @@ def test_narrow(quickstart: Path, width: int) -> None:
 def test_a_file_gets_rows_whatever_their_width() -> None:
     """Where the output is no terminal, nothing is folded or cut."""
     out = Console(file=StringIO(), width=40)
-    print_table(out, ("name", "value"), [("a" * 50, "b" * 50)])
+    print_table(out, Table("", ("name", "value"), (("a" * 50, "b" * 50),), left=2))
     assert f"{'a' * 50}  {'b' * 50}" in out.file.getvalue()

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from mimetic.printable import printable
 from mimetic.study.comparing.comparison import Comparison
-from mimetic.study.comparing.tables import Table, legend, records, table_of
+from mimetic.study.comparing.tables import legend, records, table_of
+from mimetic.tables import Table
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:

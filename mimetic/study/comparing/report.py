@@ -3,16 +3,16 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimetic.files import JsonObject, check_contained, parse_json, read_regular
-from mimetic.printable import printable
+from mimetic.printable import plain_html
 from mimetic.study.comparing.comparison import Comparison, TrialResult
 from mimetic.study.comparing.rendering import figures
-from mimetic.study.comparing.tables import NONE, Table, legend, table_of
+from mimetic.study.comparing.tables import headline, legend, table_of
 from mimetic.study.layout import read_record
+from mimetic.tables import NONE, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +30,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
-.text td, .text th { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.text td, .text th { white-space: normal; overflow-wrap: anywhere; }
 p { max-width: 60rem; } .note { color: var(--faint); font-size: .9rem; }
 img { max-width: 100%; background: #fff; border-radius: 4px; } figure { margin: 1rem 0; }
 """
@@ -42,7 +42,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 def report(comparisons: Sequence[Comparison], studies: Mapping[Path, Sequence[TrialResult]]) -> str:
     """Return a page of comparisons, and of each study its curves, plans, filters and environment."""
     title = ", ".join(folder.resolve().parent.name for folder in studies)
-    parts = [f"<h1>{_text(title)}</h1>", *(f"<p>{_text(headline(c))}</p>" for c in comparisons[:1])]
+    parts = [f"<h1>{plain_html(title)}</h1>", *(f"<p>{plain_html(headline(c))}</p>" for c in comparisons[:1])]
     for comparison in comparisons:
         table = table_of(comparison)
         parts.append(_section(table, *legend(comparison), *(f"{note}." for note in table.notes)))
@@ -54,19 +54,8 @@ def report(comparisons: Sequence[Comparison], studies: Mapping[Path, Sequence[Tr
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{plain_html(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
-
-
-def headline(comparison: Comparison) -> str:
-    """Return the result in a sentence: which arms are better and which are worse."""
-    found = {
-        verdict: [row.arm for row in comparison.rows if row.verdict == verdict]
-        for verdict in ("better", "worse", "higher", "lower")
-    }
-    said = [f"{verdict}: {', '.join(arms)}" for verdict, arms in found.items() if arms]
-    result = "; ".join(said) if said else "inconclusive"
-    return f"{comparison.metric.name}, compared with {comparison.baseline}: {result}."
 
 
 def seed_table(comparison: Comparison) -> Table:
@@ -91,7 +80,8 @@ def plan_table(folder: Path, baseline: str, arm: str) -> Table | None:
         return None
     names = [name for name in dict.fromkeys((*left, *right)) if left.get(name) != right.get(name)]
     rows = tuple((name, left.get(name, "absent"), right.get(name, "absent")) for name in names)
-    return Table(f"Plans of {baseline} and {arm}", ("parameter", baseline, arm), rows) if rows else None
+    title = f"Plans of {baseline} and {arm}"
+    return Table(title, ("parameter", baseline, arm), rows, left=3).collapsed() if rows else None
 
 
 def _plan(folder: Path) -> dict[str, str] | None:
@@ -115,7 +105,7 @@ def _study(
     """Return the sections of one study."""
     record, name = read_record(folder), folder.resolve().parent.name
     check_contained(folder)
-    parts = [f"<h2>Study {_text(f'{name}/{folder.resolve().name}')}</h2>"]
+    parts = [f"<h2>Study {plain_html(f'{name}/{folder.resolve().name}')}</h2>"]
     if is_single:
         drawn = {kind: draw() for kind, draw in figures(comparison, results).items()}
         parts += [_image(_png(figure), f"{kind} of {name}") for kind, figure in drawn.items() if figure]
@@ -130,26 +120,21 @@ def _study(
                 parts.append(_image(read_regular(path), label))
     rows = tuple(sorted({**record["data"], **record["environment"]}.items()))
     if rows:
-        parts.append(_section(Table("Data and environment", ("name", "value"), rows), kind="text"))
+        parts.append(_section(Table("Data and environment", ("name", "value"), rows, left=2), kind="text"))
     return parts
 
 
 def _section(table: Table, *notes: str, kind: str = "") -> str:
     """Return a table with its title and notes."""
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in table.header)
-    rows = "\n".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
-    below = f'<p class="note">{_text(" ".join(notes))}</p>' if notes else ""
-    return (
-        f'<h2>{_text(table.title)}</h2>\n<div class="table {kind}"><table>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{rows}\n</tbody>\n</table></div>\n{below}"
-    )
+    below = f'<p class="note">{plain_html(" ".join(notes))}</p>' if notes else ""
+    return f'<h2>{plain_html(table.title)}</h2>\n<div class="table {kind}">{table.html()}</div>\n{below}'
 
 
 def _image(content: bytes, label: str) -> str:
     data = base64.b64encode(content).decode()
     return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{_text(label)}">'
-        f'<figcaption class="note">{_text(label)}</figcaption></figure>'
+        f'<figure><img src="data:image/png;base64,{data}" alt="{plain_html(label)}">'
+        f'<figcaption class="note">{plain_html(label)}</figcaption></figure>'
     )
 
 
@@ -157,7 +142,3 @@ def _png(figure: "Figure") -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=150)
     return file.getvalue()
-
-
-def _text(text: object) -> str:
-    return escape(printable(str(text)))

@@ -1,52 +1,10 @@
 """Build the table of a comparison as data, for every format."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from mimetic.study.comparing.comparison import Comparison, Row
 from mimetic.study.comparing.statistics import POWER
-
-NONE = "–"
-"""A cell that has no value."""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Cells with a header and notes.
-
-    Attributes:
-        title: What the table shows, as the title of a section.
-        header: Names of the columns; the first is aligned to the left, the others to the right.
-        rows: Cells, as many in each row as in the header.
-        notes: Sentences below the table.
-        optional: Columns that may be left out where there is no room, in this order.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-
-    def without(self, column: str) -> "Table":
-        """Return the table without a column."""
-        place = self.header.index(column)
-        rows = tuple(row[:place] + row[place + 1 :] for row in self.rows)
-        header = self.header[:place] + self.header[place + 1 :]
-        optional = tuple(name for name in self.optional if name != column)
-        return Table(self.title, header, rows, self.notes, optional)
-
-    def fitted(self, width: int) -> "Table":
-        """Return the table without the optional columns for which there is no room; all if none helps."""
-        table = self
-        while _width(table) > width and table.optional:
-            table = table.without(table.optional[0])
-        return table if _width(table) <= width else self
-
-
-def _width(table: Table) -> int:
-    columns = zip(table.header, *table.rows, strict=True)
-    return sum(max(map(len, column)) for column in columns) + 2 * (len(table.header) - 1)
+from mimetic.tables import NONE, Table
 
 
 def table_of(comparison: Comparison) -> Table:
@@ -58,17 +16,13 @@ def table_of(comparison: Comparison) -> Table:
     header = [name for name, _, _ in columns]
     rows = [[cell(row) for _, cell, _ in columns] for row in comparison.rows]
     order = sorted((rank, name) for name, _, rank in columns if rank > 0)
-    table = Table(
+    return Table(
         comparison.metric.label,
         tuple(header),
         tuple(map(tuple, rows)),
         tuple(correction_note(comparison)),
         tuple(name for _, name in order),
-    )
-    for name in table.optional:
-        if all(row[table.header.index(name)] == NONE for row in table.rows):
-            table = table.without(name)
-    return table
+    ).without_empty()
 
 
 Column = tuple[str, Callable[[Row], str], int]
@@ -97,9 +51,20 @@ def _columns(comparison: Comparison) -> list[Column]:
     if comparison.horizon is not None:
         columns.append(("reached", lambda row: f"{row.reached}/{row.n}", 2))
     elif not comparison.data_sets:
-        columns.append((f"epochs to {baseline}'s", _epochs, 2))
+        columns.append((f"epochs to {baseline}'s", lambda row: _epochs(row, baseline), 2))
     columns.append(("time", lambda row: NONE if row.seconds is None else duration(row.seconds), 1))
     return columns
+
+
+def headline(comparison: Comparison) -> str:
+    """Return the result in a sentence: which arms are better and which are worse."""
+    found = {
+        verdict: [row.arm for row in comparison.rows if row.verdict == verdict]
+        for verdict in ("better", "worse", "higher", "lower")
+    }
+    parts = [f"{verdict}: {', '.join(arms)}" for verdict, arms in found.items() if arms]
+    result = "; ".join(parts) if parts else "inconclusive"
+    return f"{comparison.metric.name}, compared with {comparison.baseline}: {result}."
 
 
 def correction_note(comparison: Comparison) -> list[str]:
@@ -220,8 +185,9 @@ def _interval(row: Row, *, digits: int) -> str:
     return f"[{_signed(difference.low, digits)}, {_signed(difference.high, digits)}]"
 
 
-def _epochs(row: Row) -> str:
-    if row.n == 0:
+def _epochs(row: Row, baseline: str) -> str:
+    """Return when an arm was as good as the baseline in the end; some seeds of its own never are."""
+    if row.n == 0 or (row.arm == baseline and row.epochs is None):
         return NONE
     return f"{'not reached' if row.epochs is None else f'{row.epochs:g}'} ({row.reached}/{row.n})"
 

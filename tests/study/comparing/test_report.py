@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mimetic.study.comparing.comparison import of_studies, read_results
-from mimetic.study.comparing.report import headline, plan_table, report
+from mimetic.study.comparing.report import plan_table, report
+from mimetic.study.comparing.tables import headline
 
 MARKUP = "<script>alert(1)</script>\"'&"
 
