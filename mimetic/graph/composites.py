@@ -7,25 +7,22 @@ from torch import nn
 
 from mimetic.graph.adapters import ADAPTERS, Found, position_layer, position_parameters
 from mimetic.graph.adapters.position import NAMES
-from mimetic.graph.memory import identity
+from mimetic.graph.computed import tensors_of_layer
 from mimetic.graph.names import Walked, joined, unwraps
 from mimetic.graph.own import own_children, own_parameters
 
 
 class Composite(NamedTuple):
-    """A composite site before its order among the others is known."""
+    """A composite site before its order among the others is known; `names` are canonical, by local name."""
 
     layer: str
     module: nn.Module
     found: Found
+    names: Mapping[str, str]
 
 
-Owned = Mapping[int, str]
-"""Canonical name of a parameter by its id."""
-
-
-def composites(walked: Sequence[Walked], owned: Owned) -> Iterator[Composite]:
-    """Find the composite sites, in order of registration.
+def composites(walked: Sequence[Walked], known: Mapping[str, str]) -> Iterator[Composite]:
+    """Find the composite sites, in order of registration; `known` has the canonical name of every name.
 
     Wrappers are skipped, and modules already seen under another name. So are modules in which a tensor is
     tied into two different slots, because no values could fit both.
@@ -38,8 +35,10 @@ def composites(walked: Sequence[Walked], owned: Owned) -> Iterator[Composite]:
             continue
         seen.add(id(module))
         for found in _found(module, key, modules.get(above) if layer else None):
-            if all(id(tensor) in owned for tensor in found.tensors.values()) and not _entangled(found):
-                yield Composite(joined(layer, found.below) if found.below else layer, module, found)
+            names = {local: known.get(joined(layer, local), "") for local in found.tensors}
+            # Where one tensor has two names in a site, such as tied queries and keys, no values fit both.
+            if all(names.values()) and len(set(names.values())) == len(names):
+                yield Composite(joined(layer, found.below) if found.below else layer, module, found, names)
 
 
 def _may_be(module: nn.Module, key: str) -> bool:
@@ -55,13 +54,8 @@ def _found(module: nn.Module, key: str, parent: nn.Module | None) -> Iterator[Fo
         recognized = next((found for read in ADAPTERS if (found := read(module)) is not None), None)
         if recognized is not None:
             yield recognized
-    if own_parameters(module):
+    if tensors_of_layer(module):
         table = position_layer(module, key, parent)
         if table is not None:
             yield table
         yield from position_parameters(module, parent)
-
-
-def _entangled(found: Found) -> bool:
-    """Return whether one tensor has two names in a site, such as tied queries and keys."""
-    return len({identity(tensor) for tensor in found.tensors.values()}) < len(found.tensors)

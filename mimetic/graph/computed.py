@@ -113,6 +113,14 @@ def computed_in(layer: nn.Module) -> Iterator[Computed]:
                 yield _parametrized(layer, local, listed)
 
 
+def tensors_of_layer(layer: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters of a layer by local name; of weights that it computes, tensors of the shape."""
+    computed = list(computed_in(layer))
+    parts = {name for found in computed for name in found.stored}
+    stored = {name: p for name, p in own_parameters(layer).items() if p is not None and name not in parts}
+    return {**stored, **{found.local: found.like for found in computed}}
+
+
 def tensor_in_use(layer: nn.Module, local: str) -> Tensor:
     """Return a copy, on the CPU, of a tensor that a layer uses in evaluation mode, computed or stored.
 

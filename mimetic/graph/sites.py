@@ -138,14 +138,11 @@ def _by_experts(draft: _Draft) -> Iterator[_Draft]:
 
 def _composite_drafts(walked: Sequence[Walked], known: Mapping[str, Target]) -> list[_Draft]:
     """Describe the composite sites in order of registration."""
-    owned = {id(p): name for name, t in known.items() if isinstance(t.tensor, nn.Parameter) for p in t.same}
+    names = {alias: name for name, target in known.items() for alias in (name, *target.aliases)}
     drafts: list[_Draft] = []
-    for layer, module, found in composites(walked, owned):
-        described = tuple(
-            _parameter(owned[id(tensor)], local, known[owned[id(tensor)]])
-            for local, tensor in found.tensors.items()
-        )
-        tensors = tuple(found.tensors.values())
+    for layer, module, found, own in composites(walked, names):
+        described = tuple(_parameter(name, local, known[name]) for local, name in own.items())
+        tensors = tuple(p for name in own.values() for p in known[name].same)
         drafts.append(_Draft(layer, module, found.kind, None, described, tensors, found.structure))
     return drafts
 

@@ -4,11 +4,13 @@ import warnings
 from collections.abc import Callable
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import mimetic
+from mimetic.config.registry import registered as registry
 from mimetic.errors import UserError
 from mimetic.plans.plan import Plan
 
@@ -185,3 +187,46 @@ def test_parts_cannot_be_matched_by_themselves(wrap: Wrap) -> None:
     model = nn.Sequential(wrap(nn.Linear(8, 8)))
     plan = initialized(model, match={"layer": ".*", "param": ".*"}, init={"type": "normal", "std": 0.02})
     assert {entry.parameter for entry in plan.entries} == {"0.weight", "0.bias"}
+
+
+class Block(nn.Module):
+    """An attention, an MLP pair and a table of positions."""
+
+    def __init__(self) -> None:
+        """Make them."""
+        super().__init__()
+        self.attn, self.mlp = timm.layers.Attention(8, num_heads=2), timm.layers.Mlp(8, 16)
+        self.embed_positions, self.torch_attn = nn.Embedding(8, 8), nn.MultiheadAttention(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Call all."""
+        x = x + self.embed_positions(torch.arange(8))
+        return self.mlp(self.torch_attn(x, x, x)[0] + self.attn(x))
+
+
+COMPOSITE = {"attention": "mimetic_attention", "mlp": "mimetic_mlp", "position": "sincos2d"}
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+def test_composite_sites_see_computed_weights(wrap: Wrap) -> None:
+    """They are recognized by the tensors that layers use, and these get the values of stored ones."""
+    inits = {kind: {"type": name, **registry("init")[name].example} for kind, name in COMPOSITE.items()}
+    inits["position"] |= {"grid": [2, 4]}
+    rules = [{"id": kind, "match": {"kind": kind}, "init": init} for kind, init in inits.items()]
+    torch.manual_seed(0)
+    model, stored = Block(), Block()
+    for layer in [m for m in model.modules() if isinstance(m, nn.Linear | nn.Embedding)]:
+        wrap(layer)
+    if wrap is EXACT["weight_norm"]:
+        wrap(model.torch_attn, "in_proj_weight")
+    plan, plain = (mimetic.initialize(one, {"recipe": 1, "init": rules}) for one in (model, stored))
+
+    assert [(e.parameter, e.rule, e.kind) for e in plan.entries] == [
+        (e.parameter, e.rule, e.kind) for e in plain.entries
+    ]
+    model.eval()(torch.zeros(1, 8, 8))  # hooks compute
+    for entry in plan.entries if wrap in EXACT.values() else ():
+        if entry.rule is not None:
+            layer, _, local = entry.parameter.rpartition(".")
+            one, other = (getattr(m.get_submodule(layer), local).detach() for m in (model, stored))
+            torch.testing.assert_close(one, other)

@@ -18,6 +18,7 @@ from mimetic.graph.adapters.reading import (
     slots_of,
     tensors_of,
 )
+from mimetic.graph.computed import tensors_of_layer
 from mimetic.graph.own import own_children, own_parameters
 from mimetic.graph.structure import Attention, Slot, head_sizes
 
@@ -52,7 +53,7 @@ def multihead_attention(module: nn.Module) -> Found | None:
     out = matrix(module, "out_proj")
     if out is None:
         return None
-    own = {local: p for local, p in own_parameters(module).items() if p is not None}
+    own = tensors_of_layer(module)
     width, heads = module.embed_dim, module.num_heads
     if "in_proj_weight" in own:
         used = ["in_proj_weight"]
@@ -76,7 +77,7 @@ def fused_attention(module: nn.Module) -> Found | None:
     Layouts that the shapes would hide are refused: MaxViT may store head by head first, and cross-covariance
     attention (XCiT), which has a temperature, mixes channels instead of tokens.
     """
-    parameters = own_parameters(module)
+    parameters = tensors_of_layer(module)
     for name, outs in FUSED:
         if name not in own_children(module):
             continue

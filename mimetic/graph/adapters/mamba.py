@@ -4,10 +4,11 @@ All use the names of the first: `in_proj`, `conv1d`, `A_log`, and `x_proj` with 
 `dt_bias` (Mamba-2). Names are accepted only if the shapes agree.
 """
 
-from torch import nn
+from torch import Tensor, nn
 
 from mimetic.graph.adapters.reading import Found, Matrix, matrix, slots_of, tensors_of
-from mimetic.graph.own import own_children, own_parameters
+from mimetic.graph.computed import tensors_of_layer
+from mimetic.graph.own import own_children
 from mimetic.graph.structure import Slot, StateSpace
 
 _FLAT, _GRID, _BANK = 1, 2, 3
@@ -61,26 +62,26 @@ def _groups(module: nn.Module, width: int) -> int:
     return found if width % found == 0 else 1
 
 
-def _own(module: nn.Module, name: str) -> nn.Parameter | None:
-    return own_parameters(module).get(name)
+def _own(module: nn.Module, name: str) -> Tensor | None:
+    return tensors_of_layer(module).get(name)
 
 
-def _conv(module: nn.Module) -> tuple[nn.Parameter, nn.Parameter | None] | None:
+def _conv(module: nn.Module) -> tuple[Tensor, Tensor | None] | None:
     """Return weight and bias of the short depthwise convolution."""
     conv = own_children(module).get("conv1d")
-    weight = None if conv is None else own_parameters(conv).get("weight")
+    weight = None if conv is None else tensors_of_layer(conv).get("weight")
     if conv is None or weight is None or weight.ndim != _BANK or weight.shape[1] != 1:
         return None
-    return weight, own_parameters(conv).get("bias")
+    return weight, tensors_of_layer(conv).get("bias")
 
 
-def _conv_slots(conv: tuple[nn.Parameter, nn.Parameter | None]) -> list[Slot]:
+def _conv_slots(conv: tuple[Tensor, Tensor | None]) -> list[Slot]:
     channels = int(conv[0].shape[0])
     slots = [Slot("conv", "conv1d.weight", 0, channels)]
     return slots if conv[1] is None else [*slots, Slot("conv_bias", "conv1d.bias", 0, channels)]
 
 
-def _conv_tensors(conv: tuple[nn.Parameter, nn.Parameter | None]) -> dict[str, nn.Parameter]:
+def _conv_tensors(conv: tuple[Tensor, Tensor | None]) -> dict[str, Tensor]:
     named = {"conv1d.weight": conv[0], "conv1d.bias": conv[1]}
     return {name: tensor for name, tensor in named.items() if tensor is not None}
 

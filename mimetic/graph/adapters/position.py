@@ -9,11 +9,11 @@ import math
 from collections.abc import Iterator
 from itertools import product
 
-from torch import nn
+from torch import Tensor, nn
 
 from mimetic.graph.adapters.reading import Found
+from mimetic.graph.computed import tensors_of_layer
 from mimetic.graph.geometry import kind_and_geometry
-from mimetic.graph.own import own_parameters
 from mimetic.graph.structure import Position, Slot
 
 _TABLES = ("emb", "embed", "embedding", "embeddings", "enc", "encoding", "encodings", "table")
@@ -38,8 +38,8 @@ _MOST_PREFIXES = 17
 
 def position_parameters(module: nn.Module, parent: nn.Module | None) -> Iterator[Found]:
     """Find tables among a module's own parameters; the patch embedding may also be its sibling."""
-    for local, table in own_parameters(module).items():
-        if local in NAMES and table is not None:
+    for local, table in tensors_of_layer(module).items():
+        if local in NAMES:
             found = _table(table, local, _patches(module, parent))
             if found is not None:
                 yield Found("position", found, {local: table}, below=local)
@@ -47,7 +47,7 @@ def position_parameters(module: nn.Module, parent: nn.Module | None) -> Iterator
 
 def position_layer(module: nn.Module, key: str, parent: nn.Module | None) -> Found | None:
     """Recognize a layer with the name of a table and a single parameter, `weight`."""
-    own = own_parameters(module)
+    own = tensors_of_layer(module)
     table = own.get("weight") if key in NAMES and len(own) == 1 else None
     if table is None:
         return None
@@ -55,7 +55,7 @@ def position_layer(module: nn.Module, key: str, parent: nn.Module | None) -> Fou
     return None if found is None else Found("position", found, {"weight": table})
 
 
-def _table(table: nn.Parameter, local: str, patches: nn.Module | None) -> Position | None:
+def _table(table: Tensor, local: str, patches: nn.Module | None) -> Position | None:
     shape = tuple(table.shape)
     if len(shape) == 3 and shape[0] == 1:  # noqa: PLR2004
         tokens, dim = shape[1:]

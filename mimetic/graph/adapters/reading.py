@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
+from mimetic.graph.computed import tensors_of_layer
 from mimetic.graph.config import CompositeKind
 from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.names import unwraps
-from mimetic.graph.own import own_children, own_parameters
+from mimetic.graph.own import own_children
 from mimetic.graph.structure import Slot, Structure, stacked
 
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead", "nheads")
@@ -26,13 +27,13 @@ class Found:
     Attributes:
         kind: Its kind.
         structure: The roles of its parameters.
-        tensors: The parameters by the names that the slots use.
+        tensors: The parameters and computed weights by the names that the slots use: those below the module.
         below: Name below the module, for a site that is one of several parameters.
     """
 
     kind: CompositeKind
     structure: Structure
-    tensors: Mapping[str, nn.Parameter] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
     below: str = ""
 
 
@@ -40,8 +41,8 @@ class Matrix(NamedTuple):
     """A linear layer as adapters see it: weight (O, I), or (I, O) if `transposed`."""
 
     path: str
-    weight: nn.Parameter
-    bias: nn.Parameter | None
+    weight: Tensor
+    bias: Tensor | None
     inputs: int
     outputs: int
     transposed: bool
@@ -70,13 +71,14 @@ def child(module: nn.Module, path: str) -> nn.Module | None:
 
 
 def matrix(module: nn.Module, path: str) -> Matrix | None:
-    """Return the linear layer at a path, if there is one whose weight is its own parameter."""
+    """Return the linear layer at a path, if there is one whose weight it stores or computes itself."""
     layer = child(module, path)
     if layer is None:
         return None
     kind, geometry = kind_and_geometry(layer)
-    weight, bias = own_parameters(layer).get("weight"), own_parameters(layer).get("bias")
-    if kind != "linear" or geometry is None or weight is None:
+    own = tensors_of_layer(layer) if kind == "linear" and geometry is not None else {}
+    weight, bias = own.get("weight"), own.get("bias")
+    if geometry is None or weight is None:
         return None
     return Matrix(path, weight, bias, geometry.in_channels, geometry.out_channels, geometry.transposed)
 
@@ -101,9 +103,9 @@ def slots_of(found: Matrix, parts: Mapping[str, int]) -> list[Slot]:
     return stacked(found.path, parts, transposed=found.transposed, bias=found.bias is not None)
 
 
-def tensors_of(*matrices: Matrix) -> dict[str, nn.Parameter]:
-    """Return the parameters of linear layers by path."""
-    found: dict[str, nn.Parameter] = {}
+def tensors_of(*matrices: Matrix) -> dict[str, Tensor]:
+    """Return the tensors of linear layers by path."""
+    found: dict[str, Tensor] = {}
     for layer in matrices:
         found[f"{layer.path}.weight"] = layer.weight
         if layer.bias is not None:
