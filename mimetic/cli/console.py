@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Annotated, cast
 import typer
 
 from mimetic.config.errors import RecipeError
+from mimetic.config.registry import plugin_error
 from mimetic.errors import UserError
 from mimetic.files import write_text
 from mimetic.printable import printable
@@ -289,8 +290,8 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
             raise
         except OSError as error:
             _exit(_system_error(error), WRONG, error)
-        except Exception as error:  # noqa: BLE001 - the last resort: a traceback is no message to a user
-            _exit(_internal_error(error), FAILED, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a traceback is no message to a user
+            _exit(_unexpected(error), FAILED, error)
         finally:
             _silence_stdout()
 
@@ -331,14 +332,16 @@ def _system_error(error: OSError) -> str:
     return f"{' → '.join(named) if named else 'system error'}: {text} [MIM-X001]"
 
 
-def _internal_error(error: Exception) -> str:
-    """Save the traceback to a file, and return a message that names it."""
+def _unexpected(error: BaseException) -> str:
+    """Save the traceback of an unexpected error to a file, and return a message that names it."""
     with tempfile.NamedTemporaryFile(
         "w", prefix="mimetic-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
         file.write("".join(traceback.format_exception(error)))
     text = " ".join(str(error).split())
-    return (
-        f"internal error: {type(error).__name__}{f': {text}' if text else ''} (please report) [MIM-X000]\n"
-        f"    hint: the traceback is in {file.name} ({DEBUG}=1 shows it here)"
+    internal = (
+        f"internal error: {type(error).__name__}{f': {text}' if text else ''} (please report) [MIM-X000]"
     )
+    foreign = plugin_error(error)
+    message = internal if foreign is None else error_text(foreign)
+    return f"{message}\n    hint: the traceback is in {file.name} ({DEBUG}=1 shows it here)"

@@ -10,11 +10,13 @@ the module of their sections as an entry point of the group `mimetic.components`
 """
 
 import re
+import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from inspect import get_annotations
+from types import FrameType
 from typing import Any, ClassVar, Literal
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -22,7 +24,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from mimetic.config.base import Section
-from mimetic.errors import UserError
+from mimetic.errors import RunError, UserError
 
 ROOMS = ("initializers", "covariance", "models", "surgery", "data", "train", "kernels", "study")
 """Rooms whose `config.py` holds components, in the order in which the families are listed."""
@@ -200,6 +202,35 @@ def implementation(section: Component, function: str = "impl") -> Callable[..., 
             code="MIM-C053",
         ) from error
     return found
+
+
+def plugin_error(error: BaseException) -> RunError | None:
+    """Return an exception of a plug-in's code as an error that names plug-in, component and place.
+
+    Validators, implementations and what these return may raise anything, wherever mimetic calls them. So the
+    last resorts, of a verb and of a trial, read the traceback.
+
+    Returns:
+        None if no code of a plug-in was running.
+    """
+    names = {re.split("[.:]", entry.value)[0]: entry.name for entry in entry_points(group=PLUGINS)}
+    plugin = component = place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name = names.get(str(frame.f_globals.get("__name__")).partition(".")[0])
+        if name is not None:
+            plugin, place = f"plug-in `{name}`", f"{frame.f_code.co_filename}:{line}"
+            component = _component_of(frame) or component
+    if not plugin:
+        return None
+    text = f"{component}{plugin} failed at {place}: {_described(error)}; repair or uninstall the plug-in"
+    return RunError(text, code="MIM-C054")
+
+
+def _component_of(frame: FrameType) -> str | None:
+    """Return the component whose method or implementation a frame runs: that of its first argument."""
+    first = frame.f_locals.get(next(iter(frame.f_code.co_varnames), ""))
+    section = first if isinstance(first, type) else type(first)
+    return f"{section.family} `{section.type_name()}` of " if issubclass(section, Component) else None
 
 
 def _described(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ _LARGEST = 2**31
 """Numbers in headers are smaller."""
 
 _KEY = "mimetic"
+_DIGEST = "digest"
 
 
 def save(
@@ -53,9 +55,29 @@ def save(
         "about": dict(about) if about is not None else {},
         "layers": {name: _described(cov) for name, cov in covariances.items()},
     }
-    tensors = {name: cov.factor_RD.contiguous() for name, cov in covariances.items()}
-    metadata = {_KEY: json.dumps(header, ensure_ascii=False, sort_keys=False)}
+    tensors = _unshared({name: cov.factor_RD for name, cov in covariances.items()})
+    metadata = metadata_of(header)
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+
+def metadata_of(header: Mapping[str, object]) -> dict[str, str]:
+    """Return a header as the metadata of a safetensors file, with its digest."""
+    text = json.dumps(header, ensure_ascii=False, sort_keys=False)
+    return {_KEY: text, _DIGEST: _digest(text)}
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _unshared(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tensors that share no memory, which safetensors refuses to write."""
+    plain, seen = {}, set[int]()
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        plain[name] = tensor.contiguous() if storage not in seen else torch.empty_like(tensor).copy_(tensor)
+        seen.add(storage)
+    return plain
 
 
 def load(path: Path) -> dict[str, Covariance]:
@@ -176,11 +198,11 @@ def describe(path: Path) -> dict[str, Any]:
         )
     try:
         with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata()
+            metadata = opened.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise _damaged(path, f"not a safetensors file ({error})") from error
     try:
-        header = parse_json((metadata or {})[_KEY])
+        header = parse_json(metadata[_KEY])
         known = header["format"] == FORMAT and all(isinstance(header[k], dict) for k in ("about", "layers"))
     except (KeyError, TypeError, ValueError):
         known = False
@@ -190,6 +212,8 @@ def describe(path: Path) -> dict[str, Any]:
             "source that reads weights if it is a checkpoint",
             code="MIM-V236",
         )
+    if metadata.get(_DIGEST) != _digest(metadata[_KEY]):
+        raise _damaged(path, "the header is not the one that was written")
     return dict(header)
 
 

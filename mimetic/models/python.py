@@ -33,7 +33,7 @@ def python(spec: PythonModel, request: Request) -> nn.Module:
             model = seeded_build(lambda: factory(**arguments), request)
         except UserError:
             raise
-        except Exception as error:  # the user's code may raise anything
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise UserError(
                 f"`{spec.call}` failed with {arguments}: {type(error).__name__}: {error}", code="MIM-M031"
             ) from error
@@ -49,7 +49,7 @@ def _find_factory(call: str) -> Callable[..., nn.Module]:
     module_name, _, function_name = call.partition(":")
     try:
         module = import_module(module_name)
-    except Exception as error:  # importing runs the user's code
+    except (Exception, SystemExit) as error:  # importing runs the user's code
         raise UserError(
             f"`{call}`: importing `{module_name}` failed: {type(error).__name__}: {error}", code="MIM-M033"
         ) from error

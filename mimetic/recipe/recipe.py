@@ -154,10 +154,15 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        lowered: dict[tuple[str, str], str] = {}
         for group, name in (*(("arms", arm) for arm in self.arms), *(("stages", s) for s in self.stages)):
             if name.lower() in _FOLDERS or name.lower().endswith(_FILES):
                 message = f"a study has a file or a folder `{name}` of its own"
                 raise validation_error(message, code="MIM-R016", at=(group, name), hint="choose another name")
+            other = lowered.setdefault((group, name.lower()), name)
+            if other != name:
+                message = f"`{other}` and `{name}` differ in case only, and their folders may be one"
+                raise validation_error(message, code="MIM-R017", at=(group, name), hint="choose another name")
         if self.baseline is not None and self.baseline not in self.arms:
             hint = choice(self.baseline, self.arms, label="arms")
             message = f"there is no arm `{self.baseline}`"

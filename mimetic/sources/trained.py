@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -191,7 +192,8 @@ class TrainedSource:
             key = cache_key(spec, kinds=kinds, images_digest=images_digest if count else "")
             file = self.folder / f"harvest-{key}.safetensors"
             if file.is_file():
-                return load_harvest(file)
+                with suppress(UserError):  # damaged, or of an earlier version: it is measured again
+                    return load_harvest(file)
         images_NCHW = None if count is None or images is None else images(count)
         initial = self.initial() if getattr(spec, "needs_initial", False) and self.initial else None
         network = self.network(images_NCHW, initial=initial)

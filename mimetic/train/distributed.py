@@ -141,7 +141,7 @@ def refuse_shared_gpu(places: Sequence[str | None]) -> None:
         )
 
 
-def is_peer_loss(error: Exception) -> bool:
+def is_peer_loss(error: BaseException) -> bool:
     """Return whether an exception of a collective operation means that another process is gone."""
     return isinstance(error, RuntimeError) and any(name in str(error) for name in ("gloo", "NCCL"))
 

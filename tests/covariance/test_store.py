@@ -43,6 +43,27 @@ def test_round_trip(tmp_path: Path, harvested: dict[str, object]) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["cov.safetensors"]
 
 
+def test_shared_factors(tmp_path: Path) -> None:
+    """Layers that share a factor, or parts of one, are written like any others."""
+    cov = closed_form((3, 3), 0.4)
+    half = replace(cov, factor_RD=cov.factor_RD[:4])
+    shared = {"a": cov, "b": cov, "c": half, "d": replace(cov, factor_RD=cov.factor_RD[2:])}
+    store.save(tmp_path / "shared", shared)
+    found = store.load(tmp_path / "shared")
+    assert all(torch.equal(cov.factor_RD, found[name].factor_RD) for name, cov in shared.items())
+
+
+def test_header_has_a_digest(tmp_path: Path, harvest: Harvest) -> None:
+    """A header of which one value changed is refused, also where the value itself would be right."""
+    store.save_harvest(tmp_path / "whole", harvest)
+    content = (tmp_path / "whole").read_bytes()
+    for before, after in ((b'depth\\": 0', b'depth\\": 1'), (b"kind", b"kinb"), (b"digest", b"dogest")):
+        assert before in content
+        (tmp_path / "changed").write_bytes(content.replace(before, after, 1))
+        with pytest.raises(UserError, check=lambda error: error.code == "MIM-V238"):
+            store.load_harvest(tmp_path / "changed")
+
+
 def test_nothing_is_half_written(tmp_path: Path, harvested: dict[str, object]) -> None:
     """Without covariances the old file stays, and no other appears."""
     path = tmp_path / "cov.safetensors"
@@ -73,7 +94,7 @@ def rewritten(path: Path, change: dict[str, object], tensors: dict[str, torch.Te
     header["layers"]["blocks.0"].update(change)
     other = path.with_name("changed.safetensors")
     kept = {name: cov.factor_RD for name, cov in store.load(path).items()}
-    save_file({**kept, **(tensors or {})}, other, metadata={"mimetic": json.dumps(header)})
+    save_file({**kept, **(tensors or {})}, other, metadata=store.metadata_of(header))
     return other
 
 
@@ -101,7 +122,7 @@ def test_other_versions_are_refused(tmp_path: Path, harvested: dict[str, object]
     """A file of a later format is not guessed at."""
     path = tmp_path / "later.safetensors"
     header = {"format": "mimetic.covariance/2", "layers": {}}
-    save_file({"x": torch.zeros(1)}, path, metadata={"mimetic": json.dumps(header)})
+    save_file({"x": torch.zeros(1)}, path, metadata=store.metadata_of(header))
     with pytest.raises(UserError, check=lambda error: error.code == "MIM-V236"):
         store.load(path)
 
@@ -158,7 +179,7 @@ def test_files_that_do_not_know_their_layers_are_refused(
     header = store.describe(path)
     header["about"]["harvest"]["layers"]["stem"]["in_channels"] = 99
     tensors = {name: cov.factor_RD for name, cov in store.load(path).items()}
-    save_file(tensors, path, metadata={"mimetic": json.dumps(header)})
+    save_file(tensors, path, metadata=store.metadata_of(header))
     with pytest.raises(UserError, match="`stem` has a covariance over 2×3×3, which its filters do not see"):
         store.load_harvest(path)
 
@@ -191,7 +212,7 @@ def test_odd_headers(tmp_path: Path, harvest: Harvest) -> None:
             for key in path[:-1]:
                 inner = inner[key]
             inner[path[-1]] = value
-            save_file(tensors, odd, metadata={"mimetic": json.dumps(header)})
+            save_file(tensors, odd, metadata=store.metadata_of(header))
             try:
                 found = store.load_harvest(odd)
             except UserError:

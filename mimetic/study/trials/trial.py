@@ -15,6 +15,7 @@ from torch import nn
 
 from mimetic.analysis.style import save_figure
 from mimetic.config.address import ConfigPath
+from mimetic.config.registry import plugin_error
 from mimetic.errors import RunError, UserError
 from mimetic.files import write_text
 from mimetic.graph.names import canonical_parameters
@@ -86,7 +87,7 @@ def _run_journaled(
         status, reason, failed_alone = "FAILED", str(error), False
     except torch.OutOfMemoryError as error:
         status, reason = "FAILED", f"out of memory; try a smaller `train.batch_size` ({error})"
-    except Exception as error:  # noqa: BLE001 (the other trials go on; the traceback is saved)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (the other trials go on; the traceback is saved)
         peer_lost = several and is_peer_loss(error)
         status, reason = "FAILED", PEER_LOST if peer_lost else _save_traceback(trial, error, context.rank)
     try:
@@ -98,10 +99,10 @@ def _run_journaled(
     return status
 
 
-def _save_traceback(trial: Trial, error: Exception, rank: int) -> str:
+def _save_traceback(trial: Trial, error: BaseException, rank: int) -> str:
     """Write the traceback beside the journal, and return the reason of the failure."""
     path = trial.folder / (f"error-{rank}.txt" if rank else "error.txt")
-    message = f"{type(error).__name__}: {error}"
+    message = str(plugin_error(error) or f"{type(error).__name__}: {error}")
     try:
         write_text(path, traceback.format_exc())
     except OSError:
