@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,19 @@ settings.load_profile("quick")  # `--hypothesis-profile thorough` in .ci/run
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(trylast=True)  # after what `-m` and `-k` deselect
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run, saying why."""
+    """Skip what this machine cannot run, saying why, and start every worker of xdist with slow tests.
+
+    `--dist worksteal` gives each worker an equal part of the list and steals from the ends of the parts: with
+    fast tests there, no worker is left alone with a slow one.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow = [item for item in items if item.get_closest_marker("slow") is not None]
+    fast = [item for item in items if item.get_closest_marker("slow") is None]
+    parts = ([len(tests) * number // workers for number in range(workers + 1)] for tests in (slow, fast))
+    bounds = zip(*map(pairwise, parts), strict=True)
+    items[:] = chain.from_iterable(slow[a:b] + fast[c:d] for (a, b), (c, d) in bounds)
     if not os.environ.get("MIMETIC_DATA"):
         for item in items:
             if item.get_closest_marker("data") is not None:

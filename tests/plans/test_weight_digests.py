@@ -14,10 +14,11 @@ What the bytes depend on beside the code, found by running with other settings o
 
 Where this machine has another fingerprint than the stored one, only arms with elementwise draws are
 compared; with another vector unit, none. A few cheap recipes with diverse initializers run each time; the
-others are slow.
+others are slow. Those of one folder are one test, because they share networks, which are initialized once.
 """
 
 import json
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -61,21 +62,30 @@ def everything(_arm: Arm) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in shipped()]
-)
-def test_initial_weights_are_those_stored(name: str) -> None:
+SLOW = [
+    pytest.param(list(names), id=folder, marks=[pytest.mark.slow, pytest.mark.timeout(900)])
+    for folder, names in groupby(
+        sorted(shipped().keys() - FAST), key=lambda name: name.rpartition("/")[0] or name
+    )
+]
+
+
+@pytest.mark.parametrize("names", [*(pytest.param([name], id=name) for name in sorted(FAST)), *SLOW])
+def test_initial_weights_are_those_stored(names: list[str]) -> None:
     """Bytes of all parameters and buffers, at the first seed of each arm and stage."""
     here, there = fingerprint(), STATE["fingerprint"]
     if here["cpu"] != there["cpu"]:
         pytest.skip(f"digests were stored on a CPU with {there['cpu']}, and this has {here['cpu']}")
     same = here == there
 
-    found = weight_digests(load(shipped()[name]), everything if same else draws_entries)
+    wanted = everything if same else draws_entries
+    found = {name: weight_digests(load(shipped()[name]), wanted) for name in names}
 
-    stored = STATE["digests"][name]
-    assert found == (stored if same else {arm: stored[arm] for arm in found})
-    if not found and stored:
+    stored = {name: STATE["digests"][name] for name in names}
+    if not same:
+        stored = {name: {arm: stored[name][arm] for arm in arms} for name, arms in found.items()}
+    assert found == stored
+    if not any(found.values()) and any(STATE["digests"][name] for name in names):
         pytest.skip("all arms need linear algebra, and this torch or BLAS is another than the stored one")
 
 
