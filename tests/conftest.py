@@ -77,6 +77,17 @@ def in_this_process() -> Callable[[], AbstractContextManager[None]]:
     return executing
 
 
+@pytest.fixture
+def undrawn(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes that a test starts draw no pictures, which cost more than its trials do.
+
+    They note each picture that is missing, as on a machine on which Matplotlib is broken.
+    """
+    folder = tmp_path_factory.mktemp("undrawn")
+    (folder / "matplotlib.py").write_text("raise ImportError('nothing is drawn here')\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+
+
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import in_forks
+
 ROOT = Path(__file__).parents[1]
 HERE = ROOT / "tests" / "plugin"
 TYPES = {
@@ -52,38 +54,34 @@ def test_a_component_takes_two_product_files() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        "import mimetic_example.initializers",
-        pytest.param("", marks=pytest.mark.slow),  # as in test_example_of_use
-        pytest.param("import mimetic_example.config", marks=pytest.mark.slow),
-        pytest.param("import mimetic.initializers.univariate", marks=pytest.mark.slow),
-        pytest.param("import mimetic.recipe.load", marks=pytest.mark.slow),
-    ],
+ORDERS = (
+    "import mimetic_example.initializers",
+    "",
+    "import mimetic_example.config",
+    "import mimetic.initializers.univariate",
+    "import mimetic.recipe.load",
 )
-def test_import_order(first: str) -> None:
-    """`mimetic.initialize` finds the plug-in whichever module was imported first."""
-    code = f"""{first}
-import mimetic, torch
+USE = """
+import mimetic
 model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.Linear(4, 2))
 rules = [
-    {{"match": "0", "covariance": {{"type": "exponential", "length": 2.0}}}},
-    {{"match": "1", "init": "laplace"}},
+    {"match": "0", "covariance": {"type": "exponential", "length": 2.0}},
+    {"match": "1", "init": "laplace"},
 ]
-plan = mimetic.initialize(model, {{"recipe": 1, "init": rules}}, seed=0)
+plan = mimetic.initialize(model, {"recipe": 1, "init": rules}, seed=0)
 print(sorted(entry.initializer for entry in plan.entries if entry.rule))
 """
-    assert python("-c", code).strip() == "['gaussian', 'laplace']"
 
 
-def test_example_of_use() -> None:
-    """The script of CONTRIBUTING.md runs."""
-    assert python(str(HERE / "example_of_use.py")) == ""
+@pytest.mark.slow
+def test_import_order() -> None:
+    """`mimetic.initialize` finds the plug-in whichever module was imported first."""
+    out = python("-c", in_forks([f"{first}\n{USE}" for first in ORDERS]))
+    assert out.splitlines() == ["['gaussian', 'laplace']"] * len(ORDERS)
 
 
 def test_command_line(tmp_path: Path) -> None:
-    """Validated, listed and completed by the schema without torch, and planned."""
+    """Validated, listed and completed without torch, and planned; the script of CONTRIBUTING.md runs."""
     recipe = str(HERE / "recipe.yaml")
     lists = [["ls", family] for family in TYPES]
     verbs = [["validate", recipe], ["schema"], *lists, ["plan", recipe, "--arm", "plugin"]]
@@ -96,6 +94,8 @@ print(json.dumps([
     for words in {verbs!r}
     for result in [CliRunner().invoke(app, words)]
 ]))
+import runpy
+runpy.run_path({str(HERE / "example_of_use.py")!r}, run_name="__main__")
 """
     codes, outputs, heavy = zip(*json.loads(python("-c", code, cwd=tmp_path)), strict=True)
     assert codes == (0,) * len(verbs), outputs

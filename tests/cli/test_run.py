@@ -98,6 +98,7 @@ def test_interrupted(tiny: Path, call: Call, tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_tracked_interrupted_and_resumed(
     tiny: Path, call: Call, surroundings: Variables, tmp_path: Path, empty_store: Callable[[Path], Path]
 ) -> None:
@@ -141,6 +142,7 @@ def test_tracked_interrupted_and_resumed(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_other_signals_end_a_study_as_politely(
     name: str, tiny: Path, surroundings: Variables, tmp_path: Path
@@ -148,6 +150,7 @@ def test_other_signals_end_a_study_as_politely(
     """`kill`, or a terminal that closes: the trials end as KILLED, and no worker stays."""
     root = tmp_path / "runs"
     command = [sys.executable, "-m", "mimetic", "run", str(tiny), "--root", str(root), "--offline", *LONG]
+    command[-1] = "1"  # worker; two are interrupted above
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings
     ) as running:
@@ -164,6 +167,7 @@ def test_other_signals_end_a_study_as_politely(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_reader_of_progress_that_goes_away(tiny: Path, surroundings: Variables, tmp_path: Path) -> None:
     """`mimetic run … 2>&1 | head -1` trains to the end; the study outlives its terminal."""
     reader, writer = os.pipe()
@@ -187,6 +191,7 @@ def test_a_reader_of_progress_that_goes_away(tiny: Path, surroundings: Variables
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.timeout(900)  # a busy machine takes minutes
 def test_resume_with_a_damaged_checkpoint(
     tiny: Path, process: Process, surroundings: Variables, tmp_path: Path

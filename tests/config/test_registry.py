@@ -16,6 +16,7 @@ from mimetic.recipe.compose.group import ARM, RECIPE
 from mimetic.recipe.rule import Rule
 from mimetic.recipe.validate.hints import suggest_section, unknown_key_hint
 from mimetic.recipe.validate.schema_node import SchemaNode, node_of
+from tests.forks import in_forks
 
 
 def test_families() -> None:
@@ -195,22 +196,21 @@ print(model[0].weight.unique().tolist())
 """.replace("'match': '0', 'param': 'weight'", "'match': {'layer': '0', 'param': 'weight'}")
 
 
-@pytest.mark.slow  # tests/test_plugin.py has one such order among the fast tests
-@pytest.mark.parametrize(
-    "first",
-    [
-        "import mimetic",
-        "import mimetic.initializers.univariate, mimetic",
-        "import ramp_plugin, mimetic",
-        "import mimetic.recipe.load, ramp_plugin, mimetic",
-        "import mimetic; mimetic.load({}); import ramp_plugin",
-    ],
+ORDERS = (
+    "import mimetic",
+    "import mimetic.initializers.univariate, mimetic",
+    "import ramp_plugin, mimetic",
+    "import mimetic.recipe.load, ramp_plugin, mimetic",
+    "import mimetic; mimetic.load({}); import ramp_plugin",
 )
-def test_plugins_load_in_any_order(tmp_path: Path, first: str) -> None:
+
+
+@pytest.mark.slow
+def test_plugins_load_in_any_order(tmp_path: Path) -> None:
     """A plug-in that imports initializers itself works whatever was imported before it."""
     install(tmp_path, INITIALIZER)
-    done = run(tmp_path, f"{first}\n{RAMPED}")
-    assert done.stdout == "[3.0]\n", done.stderr
+    done = run(tmp_path, in_forks([f"{first}\n{RAMPED}" for first in ORDERS]))
+    assert done.stdout == "[3.0]\n" * len(ORDERS), done.stderr
 
 
 def test_components_defined_after_the_first_load() -> None:

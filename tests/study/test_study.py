@@ -129,6 +129,7 @@ def test_queue_in_one_process_gives_the_same_bytes(straight: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_killed_worker_fails_its_trial_alone_and_resume_completes(straight: Path, tmp_path: Path) -> None:
     """`kill -9` of a worker costs one trial; `resume` then gives the metrics of an uninterrupted run."""
     display = Recorder()
@@ -165,6 +166,8 @@ def _children() -> list[int]:
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_interrupt_ends_trials_as_killed(tmp_path: Path) -> None:
     """Ctrl-C ends what runs within a step, says so, and keeps a comparison of what there is."""
     long = {**TINY, "train": {"epochs": 2000, "batch_size": 32}, "seeds": 1}
@@ -184,10 +187,11 @@ def _interrupt() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_second_run_is_a_new_study(straight: Path, tmp_path: Path) -> None:
     """Running again overwrites nothing."""
-    one = run(load({**TINY, "seeds": 1}), root=tmp_path, offline=True)
-    other = run(load({**TINY, "seeds": 1}), root=str(tmp_path), offline=True)
+    one = run(load({**TINY, "seeds": 1}), root=tmp_path, offline=True, workers=1)
+    other = run(load({**TINY, "seeds": 1}), root=str(tmp_path), offline=True, workers=1)
 
     assert one.folder != other.folder
     assert list(studies(tmp_path, "tiny")) == [one.folder, other.folder]

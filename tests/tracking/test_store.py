@@ -155,6 +155,7 @@ def test_processes_that_race_to_create_the_store_all_succeed(tmp_path: Path) -> 
     assert said == [("1\n", "")] * 3
 
 
+@pytest.mark.slow
 def test_a_store_whose_maker_was_killed_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies in its place is whole: until then there is a file beside, which the next one replaces."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

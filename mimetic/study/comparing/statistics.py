@@ -9,6 +9,7 @@ import statistics
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -250,7 +251,7 @@ def stratified_interval(
     center = float(interquartile_mean(pooled))
     if min(map(len, values)) < 2:  # noqa: PLR2004
         return Difference(n, center, reason="one seed of a data set has no interval")
-    error = _bootstrap_error(values)
+    error = _bootstrap_error(tuple(tuple(stratum.tolist()) for stratum in values))
     if error <= 1e-12 * max(1.0, abs(center)):
         return Difference(n, center, center, center, p=1.0 if center == 0.0 else 0.0, level=level)
     freedom = _satterthwaite(values)
@@ -259,15 +260,22 @@ def stratified_interval(
     return Difference(n, center, center - reach, center + reach, p, level=level)
 
 
-def _bootstrap_error(strata: "Sequence[np.ndarray]") -> float:
+@lru_cache(maxsize=256)  # the level of an interval depends on the p-values of all
+def _bootstrap_error(strata: tuple[tuple[float, ...], ...]) -> float:
     """Return the standard deviation of the interquartile mean over samples within strata."""
-    rng = np.random.default_rng(0)
     samples = []
-    for values in strata:
-        n = len(values)
+    for stratum, chosen in zip(strata, _resamples(tuple(map(len, strata))), strict=True):
+        values, n = np.asarray(stratum), len(stratum)
         enlarged = values.mean() + (values - values.mean()) * math.sqrt(n / (n - 1))
-        samples.append(enlarged[rng.integers(n, size=(RESAMPLES, n))])
+        samples.append(enlarged.take(chosen))
     return float(interquartile_mean(np.concatenate(samples, axis=1)).std())
+
+
+@lru_cache(maxsize=4)
+def _resamples(sizes: tuple[int, ...]) -> "tuple[np.ndarray, ...]":
+    """Return which values the samples of strata of these sizes take."""
+    rng = np.random.default_rng(0)
+    return tuple(rng.integers(n, size=(RESAMPLES, n)) for n in sizes)
 
 
 def _satterthwaite(strata: "Sequence[np.ndarray]") -> float:
