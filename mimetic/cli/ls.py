@@ -1,17 +1,22 @@
-"""`mimetic ls`: list recipes, the types a recipe may name, and studies."""
+"""`mimetic ls`: list recipes, the sections and types a recipe may have, and studies."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import Root, console, example, pluralize, print_item
+from mimetic.cli.console import Json, Root, console, example, pluralize, print_item, print_json, print_wrapped
 from mimetic.config.suggest import did_you_mean
 from mimetic.errors import UserError
 from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
-    from mimetic.config.registry import Component
+    from rich.console import Console
+
+    from mimetic.config.base import Section
+    from mimetic.study.listing import StudySummary
 
 EPILOG = example(
     """  $ mimetic ls recipes
@@ -19,9 +24,20 @@ EPILOG = example(
   …
     quickstart                   The first run: three …
 
+  $ mimetic ls train
+  section `train`: How a network is trained.
+    epochs           Passes … (whole number ≥ 0; default 10)
+  …
+    optimizer        … (type of optimizer; default adamw)
+  …
+
   $ mimetic ls match_default
   scale `match_default`: Give a filter the energy of …
-    gain             …"""
+    gain             … (number > 0; default 1.0)
+
+  $ mimetic ls studies
+  studies below mlruns
+    mlruns/studies/quickstart/20261121-032523  3 arms × 3 seeds, 9 FINISHED"""
 )
 
 
@@ -29,37 +45,109 @@ def ls(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="[WHAT]", help="`recipes`, `studies`, a family of types, or a type.", show_default=False
+            metavar="[WHAT]",
+            help="`recipes`, `studies`, `sections`, a section (`train`), a family of types or a type.",
+            show_default=False,
         ),
     ] = None,
     root: Root = DEFAULT_ROOT,
+    as_json: Json = False,
 ) -> None:
-    """List shipped recipes, the types a recipe may name with their arguments, and studies."""
+    """List shipped recipes, what recipes may have with allowed values and defaults, and studies."""
     from mimetic.config.registry import families, registered
-
-    known = families()
-    if what in {None, "recipes"}:
-        _list_recipes()
-    if what in {None, "studies"}:
-        _list_studies(root)
-    for family in known if what is None else [what] if what in known else []:
-        _list_family(family, registered(family))
-    owners = [family for family in known if what in registered(family)]
-    for family in owners:
-        _list_type(f"{family} `{what}`", registered(family)[str(what)])
-    if what not in {None, "recipes", "studies", *known} and not owners:
-        names = ["recipes", "studies", *known, *(name for family in known for name in registered(family))]
-        hint = did_you_mean(str(what), names, count=3) or f"try {', '.join(names[:9])}"
-        raise UserError(f"nothing is called `{what}`; {hint}", code="MIM-X030")
-
-
-def _list_recipes() -> None:
+    from mimetic.recipe.reference import sections
     from mimetic.recipe.shipped import shipped
 
+    known: dict[str, Mapping[str, type[Section]]] = {"sections": sections()}
+    known |= {family: registered(family) for family in families()}
+    found = {
+        group: types if what in {None, group} else {what: types[what]}
+        for group, types in known.items()
+        if what is None or what == group or what in types
+    }
+    recipes = {name: _headline(path) for name, path in shipped().items()} if what in {None, "recipes"} else {}
+    studies = _studies(root) if what in {None, "studies"} else ()
+    if not found and what not in {"recipes", "studies"}:
+        names = ["recipes", "studies", *known, *(name for types in known.values() for name in types)]
+        hint = did_you_mean(str(what), names, count=3) or f"try {', '.join(names[:9])}"
+        raise UserError(f"nothing is called `{what}`; {hint}", code="MIM-X030")
+    if as_json:
+        print_json(_record(what, recipes, studies, found))
+        return
     out = console()
-    out.print("recipes (mimetic new FILE --from NAME)")
-    for name, path in shipped().items():
-        print_item(out, name, _headline(path), width=28)
+    if recipes:
+        out.print("recipes (mimetic new FILE --from NAME)")
+    for name, text in recipes.items():
+        print_item(out, name, text, width=28)
+    if what in {None, "studies"}:
+        _print_studies(out, root, studies)
+    for group, types in found.items():
+        _print_group(out, group, types, is_whole=what in {None, group})
+
+
+def _record(
+    what: str | None,
+    recipes: Mapping[str, str],
+    studies: "Sequence[StudySummary]",
+    found: "Mapping[str, Mapping[str, type[Section]]]",
+) -> dict[str, object]:
+    """Return what is listed as plain values; groups that are not listed are left out."""
+    from mimetic.recipe.reference import first_line, keys_of
+
+    record: dict[str, object] = {}
+    if what in {None, "recipes"}:
+        record["recipes"] = dict(recipes)
+    if what in {None, "studies"}:
+        record["studies"] = [asdict(study) for study in studies]
+    described = {
+        group: {
+            name: {
+                "description": first_line(section.__doc__),
+                "keys": {key: asdict(about) for key, about in keys_of(section).items()},
+            }
+            for name, section in types.items()
+        }
+        for group, types in found.items()
+    }
+    if "sections" in described:
+        record["sections"] = described.pop("sections")
+    return record | ({"types": described} if described else {})
+
+
+def _studies(root: Path) -> "tuple[StudySummary, ...]":
+    from mimetic.study.listing import summaries  # imports numpy, which the rest does without
+
+    return tuple(summaries(root))
+
+
+def _print_studies(out: "Console", root: Path, studies: "Sequence[StudySummary]") -> None:
+    """Print each study with its trials by status, and its result."""
+    out.print(f"studies below {root}" if studies else f"no studies below {root}", soft_wrap=True)
+    for study in studies:
+        if study.statuses is None:
+            print_wrapped(out, f"  {study.error}")
+            continue
+        size = f"{pluralize(len(study.arms), 'arm')} × {pluralize(len(study.seeds), 'seed')}"
+        trials = ", ".join(f"{count} {status}" for status, count in study.statuses.items())
+        result = "" if study.result is None else f"; {study.result}"
+        print_wrapped(out, f"  {study.folder}  {size}, {trials}{result}")
+
+
+def _print_group(out: "Console", group: str, types: "Mapping[str, type[Section]]", *, is_whole: bool) -> None:
+    """Print sections or types with a line each, or one with its keys, allowed values and defaults."""
+    from mimetic.recipe.reference import default_text, first_line, keys_of
+
+    if is_whole:
+        out.print(group)
+        for name, section in types.items():
+            print_item(out, name, first_line(section.__doc__), width=18)
+        return
+    for name, section in types.items():
+        noun = "section" if group == "sections" else group
+        print_wrapped(out, f"{noun} `{name}`: {first_line(section.__doc__)}")
+        for key, about in keys_of(section).items():
+            default = "required" if about.required else f"default {default_text(about.default)}"
+            print_item(out, key, f"{about.description.rstrip('.')} ({about.allowed}; {default})", width=16)
 
 
 def _headline(path: Path) -> str:
@@ -69,42 +157,3 @@ def _headline(path: Path) -> str:
         if line.startswith("#") and text and not text.startswith("yaml-language-server"):
             return text
     return ""
-
-
-def _list_studies(root: Path) -> None:
-    from mimetic.study.layout import read_record, studies
-
-    out = console()
-    found = list(studies(root))
-    out.print(f"studies below {root}" if found else f"no studies below {root}", soft_wrap=True)
-    for folder in found:
-        try:
-            record = read_record(folder)
-        except UserError as error:  # one damaged study hides no other
-            out.print(f"  {error}", soft_wrap=True)
-            continue
-        arms, seeds = pluralize(len(record["arms"]), "arm"), pluralize(len(record["seeds"]), "seed")
-        out.print(f"  {folder}  {arms} × {seeds}", soft_wrap=True)
-
-
-def _list_family(family: str, types: "dict[str, type[Component]]") -> None:
-    out = console()
-    out.print(family)
-    for name, section in types.items():
-        print_item(out, name, _first_line(section.__doc__), width=18)
-
-
-def _list_type(name: str, section: "type[Component]") -> None:
-    """Print a type with its arguments and their defaults."""
-    out = console()
-    out.print(f"{name}: {_first_line(section.__doc__)}")
-    for key, field in section.model_fields.items():
-        if key != "type":
-            default = "" if field.is_required() else repr(field.get_default(call_default_factory=True))
-            print_item(
-                out, key, f"{field.description} ({f'default {default}' if default else 'required'})", width=16
-            )
-
-
-def _first_line(text: str | None) -> str:
-    return text.strip().splitlines()[0] if text else ""

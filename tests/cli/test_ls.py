@@ -1,5 +1,7 @@
 """`mimetic ls`: recipes, types, arguments, studies."""
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +9,11 @@ import pytest
 from typer.testing import Result
 
 from mimetic.config.registry import families, registered
+from mimetic.recipe.reference import keys_of, sections
+from mimetic.recipe.validate.schema_node import fields_of
+from mimetic.study.comparing.comparison import of_study
+
+from .conftest import write_study
 
 Call = Callable[..., Result]
 
@@ -32,7 +39,7 @@ def test_a_type(call: Call) -> None:
     text = call("ls", "timm").stdout
     assert text.startswith("model `timm`: ")
     assert "  name " in text
-    assert "(required)" in text
+    assert "(text; required)" in text
 
 
 def test_types_of_one_name(call: Call) -> None:
@@ -40,6 +47,69 @@ def test_types_of_one_name(call: Call) -> None:
     text = call("ls", "constant").stdout
     assert "init `constant`: " in text
     assert "schedule `constant`: " in text
+
+
+@pytest.mark.parametrize("name", ["train", "study", "match", "rule", "checkpoint", "from"])
+def test_a_section(name: str, call: Call) -> None:
+    """Every key with what it may be and what it is unless given."""
+    lines = call("ls", name).stdout.splitlines()
+    section = sections()[name]
+    assert lines[0].startswith(f"section `{name}`: ")
+    assert [line.split()[0] for line in lines[1:]] == list(fields_of(section))
+    assert all(re.search(r"\(.+; (default .+|required)\)$", line) for line in lines[1:])
+
+
+def test_allowed_values(call: Call) -> None:
+    """Literals, bounds, patterns, types and sections are named."""
+    text = call("ls", "train").stdout
+    for allowed in (
+        "auto, fp32, tf32 or bf16;",
+        "whole number ≥ 1;",
+        "number > 0 or null;",
+        "type of optimizer;",
+    ):
+        assert f"({allowed}" in text
+    assert "text matching ^(auto|cpu|" in text
+    assert "(section checkpoint; default {})" in text
+
+
+def test_every_key_has_its_values_named() -> None:
+    """Of sections and types, plug-ins included; nothing is called by a name of Python or pydantic."""
+    every = [*sections().values(), *(s for family in families() for s in registered(family).values())]
+    for section in every:
+        for key, about in keys_of(section).items():
+            where = f"{section.__name__}.{key}: {about}"
+            assert about.description, where
+            assert not re.search(r"None|typing|<[^ ]", about.allowed), where
+            assert json.dumps(about.default, allow_nan=False), where
+            assert "value" not in about.allowed.replace("any value", "").split(), where
+
+
+def test_json(quickstart: Path, call: Call) -> None:
+    """The same as values; of one thing, that alone."""
+    told = json.loads(call("ls", "--root", quickstart, "--json").stdout)
+    assert list(told) == ["recipes", "studies", "sections", "types"]
+    assert list(told["types"]) == list(families())
+    alone = json.loads(call("ls", "constant", "--json").stdout)
+    assert alone == {"types": {f: {"constant": told["types"][f]["constant"]} for f in ("init", "schedule")}}
+    assert json.loads(call("ls", "train", "--json").stdout) == {
+        "sections": {"train": told["sections"]["train"]}
+    }
+    (study,) = json.loads(call("ls", "studies", "--root", quickstart, "--json").stdout)["studies"]
+    assert (study["statuses"], study["result"]) == ({"FINISHED": 9}, None)
+
+
+def test_the_result_of_a_study(quickstart: Path, call: Call) -> None:
+    """It is read from the study's comparison while that is of all its trials."""
+    folder = quickstart / "studies" / "quickstart" / "20261121-032523"
+    of_all = json.dumps(of_study(folder).to_dict())
+    (folder / "comparison.json").write_text(of_all, encoding="utf-8")
+    line = call("ls", "studies", "--root", quickstart).stdout.splitlines()[1]
+    assert line.endswith("3 arms × 3 seeds, 9 FINISHED; test/acc, compared with default: inconclusive.")
+
+    write_study(folder, ["default", "closed-form", "closed-form-frozen", "more"], seeds=3)
+    line = call("ls", "studies", "--root", quickstart).stdout.splitlines()[1]
+    assert line.endswith("4 arms × 3 seeds, 9 FINISHED, 3 PENDING")
 
 
 def test_unknown(call: Call) -> None:
@@ -57,7 +127,7 @@ def test_studies(quickstart: Path, call: Call) -> None:
     result = call("ls", "studies", "--root", quickstart)
     assert result.exit_code == 0
     good = quickstart / "studies" / "quickstart" / "20261121-032523"
-    assert f"  {good}  3 arms × 3 seeds" in result.stdout
+    assert f"  {good}  3 arms × 3 seeds, 9 FINISHED" in result.stdout
     assert f"  {damaged / 'study.json'} cannot be read: " in result.stdout
 
 

@@ -1,6 +1,6 @@
 """Build the table of a comparison as data, for every format."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mimetic.study.comparing.comparison import Comparison, Row
 from mimetic.study.comparing.statistics import POWER
@@ -58,13 +58,18 @@ def _columns(comparison: Comparison) -> list[Column]:
 
 def headline(comparison: Comparison) -> str:
     """Return the result in a sentence: which arms are better and which are worse."""
+    verdicts = {row.arm: row.verdict for row in comparison.rows}
+    return headline_of(comparison.metric.name, comparison.baseline, verdicts)
+
+
+def headline_of(metric: str, baseline: str, verdicts: Mapping[str, str | None]) -> str:
+    """Return the result in a sentence; `verdicts` is arm → verdict."""
     found = {
-        verdict: [row.arm for row in comparison.rows if row.verdict == verdict]
+        verdict: [arm for arm, own in verdicts.items() if own == verdict]
         for verdict in ("better", "worse", "higher", "lower")
     }
     parts = [f"{verdict}: {', '.join(arms)}" for verdict, arms in found.items() if arms]
-    result = "; ".join(parts) if parts else "inconclusive"
-    return f"{comparison.metric.name}, compared with {comparison.baseline}: {result}."
+    return f"{metric}, compared with {baseline}: {'; '.join(parts) if parts else 'inconclusive'}."
 
 
 def correction_note(comparison: Comparison) -> list[str]:

@@ -1,0 +1,68 @@
+"""Summarize the studies below a root: what they have, how far they are, and the result."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mimetic.errors import UserError
+from mimetic.files import JsonObject, parse_json, read_regular
+from mimetic.journal import read_journal, status
+from mimetic.study.comparing.tables import headline_of
+from mimetic.study.layout import Trial, read_record, studies
+
+
+@dataclass(frozen=True, slots=True)
+class StudySummary:
+    """A study on the disk.
+
+    Attributes:
+        folder: Its folder.
+        arms: Names of its arms.
+        seeds: Its seeds.
+        statuses: Status → number of trials.
+        result: The result in a sentence, once every trial finished.
+        error: Why the study cannot be read.
+    """
+
+    folder: Path
+    arms: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    statuses: Mapping[str, int] | None = None
+    result: str | None = None
+    error: str | None = None
+
+
+def summaries(root: Path) -> Iterator[StudySummary]:
+    """Yield the studies below a root, oldest first; one that is damaged hides no other."""
+    for folder in studies(root):
+        try:
+            record = read_record(folder)
+            yield _summary(folder, record)
+        except UserError as error:
+            yield StudySummary(folder, error=str(error))
+
+
+def _summary(folder: Path, record: JsonObject) -> StudySummary:
+    """Return a study that is read from its comparison, or from its journals if that is not of all trials."""
+    arms, seeds = tuple(record["arms"]), tuple(record["seeds"])
+    count = len(arms) * len(seeds)
+    found = _conclusion(folder)
+    if found is not None and found[0] == {"FINISHED": count}:
+        return StudySummary(folder, arms, seeds, *found)
+    trials = (Trial(str(folder), arm, seed) for arm in arms for seed in seeds)
+    statuses = Counter(status(read_journal(trial.journal)) for trial in trials)
+    return StudySummary(folder, arms, seeds, dict(sorted(statuses.items())))
+
+
+def _conclusion(folder: Path) -> tuple[dict[str, int], str] | None:
+    """Return statuses and result that the study's own comparison has; None without a readable one."""
+    try:
+        found = parse_json(read_regular(folder / "comparison.json"))
+        statuses: Counter[str] = Counter()
+        for row in found["arms"]:
+            statuses.update({str(name): int(number) for name, number in row["statuses"].items()})
+        verdicts = {str(row["arm"]): row["verdict"] for row in found["arms"]}
+        return dict(statuses), headline_of(str(found["metric"]), str(found["baseline"]), verdicts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
