@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE  # workers and the next run read what was compiled
 
-.PHONY: run test lint types imports recipes benchmarks clean
+.PHONY: run test lint types imports recipes audit benchmarks clean
 
 run: $(VENV)/.installed  ## train the quickstart's arms and compare them
 	$(BIN)/mimetic run recipes/quickstart.yaml
@@ -42,6 +42,12 @@ imports: $(VENV)/.linted  ## imports run one way
 recipes: $(VENV)/.installed  ## every shipped recipe is valid and resolves
 	$(BIN)/mimetic validate recipes
 	$(BIN)/mimetic schema --check docs/recipe.schema.json
+
+audit: $(VENV)/.linted  ## known vulnerabilities of the dependencies; those it cannot look up are listed
+	@$(BIN)/pip-audit --progress-spinner off --disable-pip --no-deps --requirement constraints.txt \
+	  > $(VENV)/audit.log 2>&1; code=$$?; \
+	if grep -q ConnectionError $(VENV)/audit.log; then echo "audit skipped: the advisories cannot be reached"; \
+	else cat $(VENV)/audit.log; exit $$code; fi
 
 benchmarks: $(VENV)/.tested  ## the GPU set of measurements, in small, on a CPU
 	$(BIN)/python -m benchmarks --gpu --dry

@@ -1,8 +1,8 @@
 """Mutated recipes, overrides and files, in processes with limits; the seeds are fixed.
 
 Each case ends with exit code 0, 1 or 2, without a traceback or an internal error, without a control character
-in its output, without a file outside of its folder, within five seconds of its process's own time and one
-gigabyte more than an idle one.
+in its output, within five seconds of its process's own time and one gigabyte more than an idle one. It starts
+no program, opens no connection, runs no code of the input and changes no file elsewhere; see `watch`.
 """
 
 import json
@@ -11,6 +11,9 @@ import os
 import random
 import re
 import resource
+import shutil
+import subprocess
+import tempfile
 import time
 import unicodedata
 from collections.abc import Callable
@@ -35,6 +38,7 @@ from mimetic.journal import Journal
 from mimetic.models.build import build
 from mimetic.models.checkpoint import load_weights
 from mimetic.models.config import ConvMixer
+from tests.untrusted.watch import Watch
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SECONDS = 5.0
@@ -194,8 +198,34 @@ def covariance_case(folder: Path, chance: random.Random) -> None:
     invoke("show", str(path))
 
 
+def plan_case(folder: Path, chance: random.Random) -> None:
+    """Plan a small recipe with some lines of others in it."""
+    path = folder / "r.yaml"
+    lines = (RECIPES / "quickstart.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
+    others = (
+        chance.choice(sorted(RECIPES.rglob("*.yaml"))).read_text(encoding="utf-8").splitlines(keepends=True)
+    )
+    for _ in range(chance.randint(0, 2)):
+        lines[chance.randrange(len(lines))] = chance.choice(others)
+    path.write_text(mutated("".join(lines), chance) if chance.random() < 0.5 else "".join(lines))
+    invoke("plan", str(path), "--root", str(folder))
+
+
+def sync_case(folder: Path, chance: random.Random) -> None:
+    """Copy a tampered study into a store."""
+    template = folder.parent / "mlflow.db"
+    if template.exists():
+        shutil.copy(template, folder)
+    invoke("sync", str(tampered_study(folder, chance)), "--root", str(folder))
+
+
 def study_case(folder: Path, chance: random.Random) -> None:
     """Compare a tampered study."""
+    invoke("compare", str(tampered_study(folder, chance)))
+
+
+def tampered_study(folder: Path, chance: random.Random) -> Path:
+    """Return a study in which one file was changed."""
     study = folder / "studies" / "x" / "1"
     for arm in ("a", "b"):
         with Journal(study / arm / "seed-0" / "journal.jsonl") as journal:
@@ -208,7 +238,7 @@ def study_case(folder: Path, chance: random.Random) -> None:
     path.write_bytes(mutated(path.read_text(), chance).encode("utf-8", "replace"))
     if chance.random() < 0.3:
         (study / "b" / "link").symlink_to(chance.choice(["/etc/passwd", "link", "../a"]))
-    invoke("compare", str(study))
+    return study
 
 
 def picture_case(folder: Path, chance: random.Random) -> None:
@@ -237,25 +267,43 @@ CASES: dict[str, tuple[Callable[[Path, random.Random], None], int]] = {
     "checkpoints": (checkpoint_case, 300),
     "covariances": (covariance_case, 300),
     "studies": (study_case, 300),
+    "plans": (plan_case, 100),
+    "syncs": (sync_case, 40),
     "pictures": (picture_case, 100),
 }
 
 
+def canary_case(folder: Path, _chance: random.Random) -> None:
+    """Do what no case may do."""
+    (folder.parent.parent / "elsewhere").write_text("x")
+    subprocess.run(["true"], check=True)
+    (folder / "code.py").write_text("")
+    exec(compile("1", folder / "code.py", "exec"))  # noqa: S102
+
+
 def work(name: str, seeds: range, folder: Path, failures: Any) -> None:
     """Run cases in this process; report what fails, by its seed."""
+    # The first case loads libraries, which may look for programs and write caches.
+    tempfile.tempdir = str(folder)
+    watch: Watch | None = None
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, used + BYTES))
     for number in seeds:
         here = folder / str(number)
         here.mkdir()
+        if number > seeds.start and watch is None:
+            watch = Watch(folder)
         before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         try:
-            CASES[name][0](here, random.Random(f"{name} {number}"))
+            case = canary_case if name == "canary" else CASES[name][0]
+            case(here, random.Random(f"{name} {number}"))
         except BaseException as error:  # noqa: BLE001 - all of them are reported
             failures.put(f"{name} {number}: {type(error).__name__}: {str(error)[:600]}")
         seconds, after = time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if number > seeds.start and (seconds > SECONDS or after - before > MEMORY_KIB):
             failures.put(f"{name} {number}: {seconds:.1f} s, {(after - before) >> 10} MiB")
+        while watch is not None and watch.found:
+            failures.put(f"{name} {number}: {watch.found.pop(0)}")
     failures.put(None)
 
 
@@ -277,15 +325,23 @@ def run_cases(name: str, count: int, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.slow
-def test_many(name: str, tmp_path: Path) -> None:
+def test_many(name: str, tmp_path: Path, empty_store: Callable[[Path], Path]) -> None:
     """All of the cases."""
-    inside = tmp_path / "cases"
-    inside.mkdir()
+    inside = empty_store(tmp_path / "cases")
     assert run_cases(name, CASES[name][1], inside) == []
     assert list(tmp_path.iterdir()) == [inside]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
+def test_the_watch_sees(tmp_path: Path) -> None:
+    """A program, a file elsewhere and code of the input are reported."""
+    inside = tmp_path / "cases"
+    inside.mkdir()
+    found = run_cases("canary", 2, inside)
+    assert [failure.split()[2] for failure in found] == ["open", "subprocess.Popen", "exec"]
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in {"plans", "syncs"}])
 def test_a_few(name: str, tmp_path: Path) -> None:
     """A small part of them, in this process."""
     for number in range(3):
