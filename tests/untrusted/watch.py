@@ -1,4 +1,4 @@
-"""Watch a process for what untrusted input must not cause: programs, connections, files elsewhere, its own code."""
+"""Watch a process for what no input may do: start programs, connect, run its code, write elsewhere."""
 
 import os
 import sys
