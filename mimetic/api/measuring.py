@@ -1,6 +1,6 @@
 """Measure a network in memory: `mimetic.harvest(model, loader)`, `mimetic.ansatz(model, loader)`."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast
@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from mimetic.config.patterns import compiled
 from mimetic.config.registry import Component, registered
 from mimetic.config.suggest import listed
 from mimetic.config.text.tree import plain, wrapped
@@ -18,7 +19,9 @@ from mimetic.covariance.harvest import Harvest
 from mimetic.covariance.measure import Task, measure
 from mimetic.covariance.network import Initial, Progress
 from mimetic.covariance.store import save_harvest
+from mimetic.covariance.trained_ref import TensorKind
 from mimetic.errors import UserError
+from mimetic.sources.tensors import TensorSource
 from mimetic.sources.trained import TrainedSource, images_needed
 from mimetic.streams import as_seed
 
@@ -33,6 +36,9 @@ _NOT_MEASURED = {"type", "from_", *Transferred.model_fields} - {"shrink", "rank"
 """Fields of sections that define where a covariance goes, not how it is measured."""
 
 
+_OF_NETWORKS = ("origin", "initial", "kinds", "seed", "progress")
+
+
 class MeasureOptions(TypedDict, total=False):
     """How a network is measured.
 
@@ -42,6 +48,9 @@ class MeasureOptions(TypedDict, total=False):
         kinds: Kinds of layers: `conv`, `depthwise_conv`, `pointwise_conv`, `linear`; all unless given.
         seed: Seed of random probes.
         progress: Called with what is done and the total.
+        layers: Of a file of weights: regular expressions for whole names of layers, those of the first come
+            first.
+        tensor_kind: Of a file of weights: the kind of these layers, where shapes do not decide it.
     """
 
     origin: str | None
@@ -49,10 +58,12 @@ class MeasureOptions(TypedDict, total=False):
     kinds: Collection[str] | None
     seed: int
     progress: Progress | None
+    layers: Sequence[str] | None
+    tensor_kind: TensorKind | None
 
 
 def harvest(
-    model: nn.Module,
+    model: nn.Module | str | PathLike[str],
     images: Images = None,
     statistic: str = "agop",
     *,
@@ -62,17 +73,18 @@ def harvest(
     """Measure the covariances of a trained network's layers, to start other networks from.
 
     Args:
-        model: Any trained module, on any real device; unchanged.
+        model: Any trained module, on any real device; unchanged. Or a file of weights, without its network:
+            safetensors, PyTorch state dict, npz or ONNX; of it, `filters` and `nfm` can be measured.
         images: What the network saw in training, normalized: a tensor (N, C, H, W), or a loader of such
             batches, with or without labels. Needed by `agop` and `patches`.
         statistic: `agop` (average gradient outer product over patches), `nfm` (WᵀW), `filters`
             (covariance of the filters over their pixels), `patches` (of the images, at the first layer), or
             the type of a plug-in's statistic.
         path: A file to save the covariances in (safetensors); recipes take it as `{type: file, path: …}`.
-        **options: `origin`, `initial` (for `of="change"`), `kinds`, `seed` and `progress` of
-            `MeasureOptions`, and the fields of the recipe's section: `outputs`, `probes`, `power`,
-            `drop_bias`, `of`, `normalize`, `centered`, `shrink`, `rank`, `whiten`, `epsilon`. The number of
-            images is given as `count`.
+        **options: `origin`, `initial` (for `of="change"`), `kinds`, `seed`, `progress` and, of a file,
+            `layers` and `tensor_kind` of `MeasureOptions`, and the fields of the recipe's section: `outputs`,
+            `probes`, `power`, `drop_bias`, `of`, `normalize`, `centered`, `shrink`, `rank`, `whiten`,
+            `epsilon`. The number of images is given as `count`.
 
     Returns:
         The harvest, layer by layer in execution order.
@@ -81,15 +93,23 @@ def harvest(
         UserError: If an option is unknown, images are missing or do not fit, or weights are not finite;
             nothing is written then.
     """
-    names = [name for name in MeasureOptions.__annotations__ if name in options]
+    of_file = () if isinstance(model, nn.Module) else ("layers", "tensor_kind")
+    names = [n for n in (*_OF_NETWORKS, *of_file) if n in options]
     how = cast("MeasureOptions", {name: options.pop(name) for name in names})
     spec = section(statistic, options)
-    network = _source(model, how).network(
-        collect_images(images, images_needed(spec) or 0), initial=how.get("initial")
-    )
-    found = measure(
-        spec, network, kinds=how.get("kinds"), seed=as_seed(how.get("seed", 0)), progress=how.get("progress")
-    )
+    if isinstance(model, nn.Module):
+        network = _source(model, how).network(
+            collect_images(images, images_needed(spec) or 0), initial=how.get("initial")
+        )
+        found = measure(
+            spec,
+            network,
+            kinds=how.get("kinds"),
+            seed=as_seed(how.get("seed", 0)),
+            progress=how.get("progress"),
+        )
+    else:
+        found = _stored(model, how).measure(spec, kinds=how.get("kinds"))
     if path is not None:
         save_harvest(Path(fspath(path)), found, about={"options": dict(options), "version": spec.version})
     return found
@@ -142,6 +162,21 @@ def ansatz(
 def _source(model: nn.Module, how: MeasureOptions) -> TrainedSource:
     origin = how.get("origin")
     return TrainedSource(name=type(model).__name__ if origin is None else origin, module=model)
+
+
+def _stored(file: str | PathLike[str], how: MeasureOptions) -> TensorSource:
+    """Return the weights in a file as a source."""
+    path, layers, origin = Path(fspath(file)), how.get("layers"), how.get("origin")
+    for pattern in () if layers is None else layers:
+        try:
+            compiled(pattern)
+        except ValueError as error:
+            raise UserError(
+                f"harvest: `{pattern}` is not a regular expression: {error}; correct `layers`",
+                code="MIM-A006",
+            ) from error
+    name = path.name if origin is None else origin
+    return TensorSource(name=name, file=path, layers=layers, kind=how.get("tensor_kind"))
 
 
 def statistics() -> dict[str, type[CovarianceSource]]:

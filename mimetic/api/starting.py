@@ -16,7 +16,7 @@ from mimetic.plans.plan import Plan
 from mimetic.plans.resolve import resolve
 from mimetic.recipe.load import Source, load
 from mimetic.recipe.recipe import Arm, Recipe
-from mimetic.sources.collect import needed_inputs
+from mimetic.sources.collect import needed_inputs, planned_inputs
 from mimetic.sources.trained import images_needed
 from mimetic.streams import as_seed
 from mimetic.surgery.rewrite import rewrite_network
@@ -132,12 +132,13 @@ def _operated(
     """Rewrite a model by an arm's surgery, and plan it."""
     arm, at = recipe.arms[name], recipe.address(name)
     rewrites = rewrite_network(model, arm.surgery, seed=seed, example=example, at=at)
+    stored = planned_inputs(recipe, arm, at=at, stored_only=True)
     return resolve(
         arm,
         find_sites(model, example),
         seed=seed,
         at=at,
-        harvests=_images(arm, images),
+        harvests={**stored, **_images(arm, images)},
         rewrites=rewrites,
     )
 

@@ -1,8 +1,9 @@
 """`mimetic harvest`: measure a trained network, and save the covariances of its layers in a file."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -11,6 +12,7 @@ from mimetic.cli.console import (
     check_writable,
     console,
     example,
+    pluralize,
     print_json,
     print_table,
     progress,
@@ -26,6 +28,9 @@ from mimetic.cli.options import (
 from mimetic.cli.show import Picture, check_picture, draw
 from mimetic.errors import UserError
 
+if TYPE_CHECKING:
+    from mimetic.covariance.trained_ref import TensorKind
+
 EPILOG = example(
     """  $ mimetic harvest --recipe recipes/quickstart.yaml --arm default --checkpoint w.safetensors -o agop.safetensors
   layer             kind            filters   patch      rank …
@@ -37,8 +42,34 @@ EPILOG = example(
 
   $ mimetic harvest --model torchvision:vgg11 --weights DEFAULT --statistic nfm --kind conv -o nfm.safetensors
 
+  $ mimetic harvest --tensors detector.onnx --layers '.*dw.*' -o filters.safetensors
+
   A recipe starts other networks from such a file: covariance: {type: file, path: nfm.safetensors}"""  # noqa: E501
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorOptions:
+    """Weights in a file, without their network."""
+
+    tensors: Annotated[
+        Path | None,
+        typer.Option(
+            "--tensors",
+            metavar="FILE",
+            help="Weights alone, without a network: safetensors, PyTorch, npz or ONNX.",
+        ),
+    ] = None
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layers", metavar="REGEX", help="Layers of that file; those of the first pattern come first."
+        ),
+    ] = None
+    tensor_kind: Annotated[
+        str | None,
+        typer.Option("--tensor-kind", metavar="KIND", help="Their kind, where shapes do not decide it."),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +77,13 @@ class StatisticOptions:
     """The statistic, and the options of its section in a recipe."""
 
     statistic: Annotated[
-        str,
-        typer.Option("--statistic", metavar="NAME", help="agop, nfm, filters, patches, or a plug-in's."),
-    ] = "agop"
+        str | None,
+        typer.Option(
+            "--statistic",
+            metavar="NAME",
+            help="agop (unless given), nfm, filters (of --tensors unless given), patches, or a plug-in's.",
+        ),
+    ] = None
     images: Annotated[
         int | None,
         typer.Option("--images", metavar="COUNT", min=1, help="Training images; 256 unless given."),
@@ -104,6 +139,7 @@ def harvest(
     ],
     network: NetworkOptions,
     weights: WeightOptions,
+    tensors: TensorOptions,
     images: ImageOptions,
     statistic: StatisticOptions,
     measure: MeasureOptions,
@@ -111,28 +147,43 @@ def harvest(
     as_json: Json = False,
 ) -> None:
     """Measure the covariances of a trained network's layers, to start other networks from."""
+    from torch import Tensor, nn
+
     from mimetic import api
     from mimetic.sources.trained import images_needed
     from mimetic.train.devices import pick_device
 
     check_picture(picture)
     check_writable(output, picture)
-    if weights.checkpoint is not None and output.resolve() == weights.checkpoint.resolve():
+    file = weights.checkpoint if tensors.tensors is None else tensors.tensors
+    if file is not None and output.resolve() == file.resolve():
         raise UserError(
             f"--output: {output} is the file of the weights that are measured; choose another name",
             code="MIM-X121",
         )
+    name = statistic.statistic
+    if name is None:
+        name = "agop" if tensors.tensors is None else "filters"
     options = statistic.options(measure)
-    spec = api.section(statistic.statistic, options)  # reports a wrong option before anything is loaded
-    subject = subject_of(network, images, count=images_needed(spec), weights=weights)
-    assert subject.source is not None
-    with progress(statistic.statistic) as report:
+    spec = api.section(name, options)  # reports a wrong option before anything is loaded
+    images_NCHW: Tensor | None = None
+    model: nn.Module | Path
+    if tensors.tensors is not None:
+        _check_alone(network, weights, images)
+        model, origin = tensors.tensors, tensors.tensors.name
+        options |= {"layers": tensors.layers, "tensor_kind": _tensor_kind(tensors.tensor_kind)}
+    else:
+        subject = subject_of(network, images, count=images_needed(spec), weights=weights)
+        assert subject.source is not None
+        model = subject.source.load().to(pick_device(measure.device))
+        origin, images_NCHW = subject.source.name, subject.images_NCHW
+    with progress(name) as report:
         found = api.harvest(
-            subject.source.load().to(pick_device(measure.device)),
-            subject.images_NCHW,
-            statistic.statistic,
+            model,
+            images_NCHW,
+            name,
             path=output,
-            origin=subject.source.name,
+            origin=origin,
             kinds=measure.kind,
             seed=measure.seed,
             progress=report,
@@ -147,6 +198,43 @@ def harvest(
     print_table(out, found.table())
     size = output.stat().st_size / 2**20
     out.print(found.summary, soft_wrap=True)
+    notes = Counter(
+        n for h in found.layers if h.covariance is not None for n in h.covariance.provenance.notes
+    )
+    for note, count in notes.items() if tensors.tensors is not None else ():
+        out.print(f"note: {pluralize(count, 'layer')}: {note}", soft_wrap=True)
     out.print(f"covariances {output} ({size:.1f} MiB)", soft_wrap=True)
     if picture is not None:
         out.print(f"picture {picture}", soft_wrap=True)
+
+
+def _check_alone(network: NetworkOptions, weights: WeightOptions, images: ImageOptions) -> None:
+    """Refuse a network or images beside weights that need neither.
+
+    Raises:
+        UserError: Naming the option.
+    """
+    given = {"--model": network.model, "--recipe": network.recipe, "--checkpoint": weights.checkpoint}
+    given |= {"--weights": weights.weights, "--data": images.data, "--path": images.path}
+    for option, value in given.items():
+        if value is not None:
+            raise UserError(
+                f"--tensors is a file of weights without a network; leave {option} out", code="MIM-X122"
+            )
+
+
+def _tensor_kind(name: str | None) -> "TensorKind | None":
+    """Return a kind of layers by name.
+
+    Raises:
+        UserError: If there is none.
+    """
+    from mimetic.covariance.trained_ref import TensorKind
+
+    kinds: tuple[TensorKind, ...] = get_args(TensorKind)
+    found = next((kind for kind in kinds if kind == name), None)
+    if name is not None and found is None:
+        raise UserError(
+            f"--tensor-kind: there is no kind `{name}`; choose one of {', '.join(kinds)}", code="MIM-X123"
+        )
+    return found

@@ -84,15 +84,8 @@ class TrainedNetwork:
             UserError: If they hold no values, or values that are not finite.
         """
         assert site.geometry is not None
-        layer = self.modules[site.layer]
-        if any(parameter.is_meta for parameter in layer.parameters()):
-            raise UserError(
-                f"{self.origin}: `{site.layer}` is on the meta device and has no values; "
-                "build the network on a real device and load its weights",
-                code="MIM-V010",
-            )
         name = f"{self.origin}: `{site.layer}`"
-        filters_OIK = filters_of(tensor_in_use(layer, "weight"), site.geometry, name=name).to(torch.float64)
+        filters_OIK = filters_of(self.stored_weight(site), site.geometry, name=name).to(torch.float64)
         if not bool(torch.isfinite(filters_OIK).all()):
             raise UserError(
                 f"{self.origin}: the weight of `{site.layer}` "
@@ -102,6 +95,21 @@ class TrainedNetwork:
                 code="MIM-V011",
             )
         return filters_OIK
+
+    def stored_weight(self, site: Site) -> Tensor:
+        """Return the weight that a layer uses, as it stores it, on the CPU.
+
+        Raises:
+            UserError: If it has no values.
+        """
+        layer = self.modules[site.layer]
+        if any(parameter.is_meta for parameter in layer.parameters()):
+            raise UserError(
+                f"{self.origin}: `{site.layer}` is on the meta device and has no values; "
+                "build the network on a real device and load its weights",
+                code="MIM-V010",
+            )
+        return tensor_in_use(layer, "weight")
 
     def initial_weight(self, site: Site) -> Tensor:
         """Return a layer's filters before training, as `weight` does.

@@ -6,10 +6,23 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mimetic.config.base import Count, FromList, Name, Section, listed_once, validation_error
 from mimetic.config.errors import clipped
+from mimetic.config.patterns import Regex
 from mimetic.config.registry import Registered
 from mimetic.config.suggest import listed
 from mimetic.config.text.tree import shown
 from mimetic.models.config import Model
+
+TensorKind = Literal["conv", "depthwise_conv", "pointwise_conv", "conv_transpose", "linear", "embedding"]
+"""Kinds of layers that a stored weight may belong to."""
+
+TENSOR_FILES = (".npz", ".onnx")
+"""Ends of names of files that contain weights, but no state dict of a network."""
+
+
+def _one_pattern(value: object) -> object:
+    """Let one pattern stand for a list of it."""
+    return [value] if isinstance(value, str) else value
+
 
 SomeSeeds = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...],
@@ -20,10 +33,13 @@ SomeSeeds = Annotated[
 
 
 class TrainedRef(Section):
-    """A trained network: a stage or an arm of the recipe, a trial, a checkpoint, or a published model."""
+    """A trained network: a stage, an arm, a trial, a checkpoint, a published model, or weights alone."""
 
     expected: ClassVar[str] = "a map such as `{stage: small}`"
-    alternatives: ClassVar[tuple[str, ...]] = ("stage", "arm", "trial", "run", "checkpoint", "weights")
+    alternatives: ClassVar[tuple[str, ...]] = (
+        *("stage", "arm", "trial", "run"),
+        *("checkpoint", "weights", "tensors"),
+    )
 
     stage: Name | None = Field(None, description="Name of a stage of this recipe, trained first.")
     arm: Name | None = Field(None, description="Name of another arm of this recipe, trained before ours.")
@@ -49,6 +65,23 @@ class TrainedRef(Section):
         None,
         description="Replace the last linear layer of published `weights` by an untrained one of so many "
         "outputs, the same for all seeds.",
+    )
+    tensors: str | None = Field(
+        None,
+        min_length=1,
+        description="Weights in a file, without their network: safetensors, PyTorch state dict, npz or ONNX.",
+    )
+    layers: Annotated[
+        tuple[Regex, ...] | None,
+        FromList,
+        BeforeValidator(_one_pattern, json_schema_input_type=Regex | tuple[Regex, ...]),
+    ] = Field(
+        None,
+        description="Which of its layers: a regular expression for their whole names, or a list; of a list, "
+        "layers of the first pattern come first.",
+    )
+    tensor_kind: TensorKind | None = Field(
+        None, alias="kind", description="Their kind, where shapes do not decide it: c×1×k×k is depthwise."
     )
 
     @property
@@ -77,6 +110,13 @@ class TrainedRef(Section):
                 code="MIM-V202",
                 at=tuple(given[1:2]),
                 hint=hint,
+            )
+        if self.tensors is None and (self.layers is not None or self.tensor_kind is not None):
+            raise validation_error(
+                f"`layers` and `kind` choose among `tensors`, and this is a {given[0]}",
+                code="MIM-V213",
+                at=("kind" if self.layers is None else "layers",),
+                hint="write them beside `from`, or name a file of `tensors`",
             )
         if self.seeds != "own" and self.stage is None and self.arm is None:
             raise validation_error(
@@ -112,6 +152,7 @@ def _refuse_text(value: Any) -> Any:
     """Refuse a plain text: it could be the name of a stage, or a path."""
     if isinstance(value, str):
         key = "checkpoint" if "/" in value or value.endswith((".safetensors", ".pt", ".pth")) else "stage"
+        key = "tensors" if value.endswith(TENSOR_FILES) else key
         hint = f"write `from: {{{key}: {clipped(value)}}}`"
         raise validation_error(
             f"expected {TrainedRef.expected}, found {shown(value)}", code="MIM-V206", hint=hint

@@ -28,13 +28,16 @@ _NETWORKS = (
 """Names under which training scripts save a network; averaged weights are taken where there are no others."""
 
 _MAX_NESTED = 5
-_NOT_OF_NETWORK = re.compile(r"(\w+_)?(criterion|loss|loss_(fn|func)|metrics?|acc(uracy)?|n_averaged)\d*")
+NOT_OF_NETWORK = re.compile(r"(\w+_)?(criterion|loss|loss_(fn|func)|metrics?|acc(uracy)?|n_averaged)\d*")
 """What a saved training module has beside its network: losses, metrics, counters of averaging."""
 
 _DOT = re.compile(r"\.")
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _TRIAL_PREFIX = "model/"
 _OPTIONAL = "num_batches_tracked"
+_PACKED = "._packed_params._packed_params"
+"""Ends the name under which torch's quantized linear layers store a tuple, weight and bias."""
+
 _MAX_LISTED = 3
 _PADDING = 2**20
 """How many bytes more than the archive its entries may have; torch.save stores them uncompressed."""
@@ -55,7 +58,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         UserError: If the file is missing, too large, unreadable or contains more than tensors, or if names
             or shapes are not the model's, or parameters are not finite. The model is unchanged then.
     """
-    fit_weights(model, _read(path), where=str(path))
+    fit_weights(model, read_tensors(path), where=str(path))
 
 
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str) -> None:
@@ -173,7 +176,7 @@ def _of_network(weights: Mapping[str, Tensor], targets: Collection[str]) -> dict
     return {
         name: tensor
         for name, tensor in weights.items()
-        if name in targets or _NOT_OF_NETWORK.fullmatch(name.partition(".")[0]) is None
+        if name in targets or NOT_OF_NETWORK.fullmatch(name.partition(".")[0]) is None
     }
 
 
@@ -191,8 +194,12 @@ def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in weights.items() if name.startswith(prefix)}
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors in a file by name."""
+def check_size(path: Path) -> int:
+    """Return the size of a file of weights.
+
+    Raises:
+        UserError: If there is no such file, or it is too large.
+    """
     if not path.is_file():
         raise UserError(
             f"{path}: there is no such checkpoint; give a safetensors file or a PyTorch state dict",
@@ -205,6 +212,16 @@ def _read(path: Path) -> dict[str, Tensor]:
             "weights alone",
             code="MIM-M023",
         )
+    return size
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors in a file of safetensors or a PyTorch state dict, by name.
+
+    Raises:
+        UserError: If the file is missing, too large, unreadable or contains more than tensors.
+    """
+    size = check_size(path)
     with path.open("rb") as file:
         start = file.read(2)
     try:
@@ -219,7 +236,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             "the file is damaged or not a checkpoint; save or copy it again",
             code="MIM-M024",
         ) from error
-    tensors = {n: t for n, t in _unnest(content).items() if isinstance(n, str) and isinstance(t, Tensor)}
+    tensors = {n: t for n, t in map(_unpacked, _unnest(content).items()) if isinstance(t, Tensor)}
     if not tensors:
         raise UserError(f"{path}: contains no named tensors; save `model.state_dict()`", code="MIM-M025")
     # The checkpoint of an unfinished trial also contains optimizer state.
@@ -261,6 +278,14 @@ def _unnest(content: Any, depth: int = 0) -> Mapping[str, Any]:
         return {}
     inner = next((content[key] for key in _NETWORKS if isinstance(content.get(key), Mapping)), None)
     return content if inner is None or depth == _MAX_NESTED else _unnest(inner, depth + 1)
+
+
+def _unpacked(item: tuple[Any, Any]) -> tuple[str, Any]:
+    """Return the name and value of an entry; of a quantized layer's packed parameters, its weight."""
+    name, value = item
+    if isinstance(name, str) and name.endswith(_PACKED) and isinstance(value, tuple) and value:
+        return f"{name.removesuffix(_PACKED)}.weight".removeprefix("."), value[0]
+    return (name, value) if isinstance(name, str) else ("", None)
 
 
 def first_line(error: Exception) -> str:

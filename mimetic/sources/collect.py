@@ -48,7 +48,12 @@ def kinds_needed(arm: Arm, spec: Component) -> frozenset[str] | None:
 
 
 def planned_inputs(
-    recipe: Recipe, arm: Arm, *, at: ConfigPath = MAIN, allow_code: bool = False
+    recipe: Recipe,
+    arm: Arm,
+    *,
+    at: ConfigPath = MAIN,
+    allow_code: bool = False,
+    stored_only: bool = False,
 ) -> dict[str, Input]:
     """Return what an arm's rules will take, before anything is trained: layers and geometries, no values.
 
@@ -57,6 +62,7 @@ def planned_inputs(
         arm: An arm or a stage of it.
         at: Its place in the recipe, for messages.
         allow_code: Let `type: python` models run.
+        stored_only: Leave out what is not in a file of weights.
 
     Raises:
         RecipeError: With every network that is missing, does not fit its checkpoint, or has no layers where
@@ -67,6 +73,9 @@ def planned_inputs(
     found: dict[str, Input] = {}
     issues: list[Issue] = []
     for key, spec in needed_inputs(arm).items():
+        ref = getattr(spec, "from_", None)
+        if stored_only and (ref is None or ref.tensors is None):
+            continue
         try:
             found[key] = _planned(spec, consumer)
         except UserError as error:

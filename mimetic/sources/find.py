@@ -17,7 +17,7 @@ from mimetic.data.dataset import example_input
 from mimetic.data.load import describe_dataset, load_dataset
 from mimetic.data.shapes import IMAGENET
 from mimetic.errors import RunError, UserError
-from mimetic.files import check_contained, parse_json, read_regular, write_text
+from mimetic.files import check_contained, expand_home, parse_json, read_regular, write_text
 from mimetic.graph.sites import find_sites
 from mimetic.journal import read_journal, status
 from mimetic.models.config import Model, Timm, Torchvision
@@ -25,6 +25,7 @@ from mimetic.plans.resolve import resolve
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.recipe.saved import read_recipe
 from mimetic.recipe.stages import origins
+from mimetic.sources.tensors import TensorSource
 from mimetic.sources.trained import TrainedSource
 from mimetic.train.checkpoint import WEIGHTS
 
@@ -64,6 +65,9 @@ def find_sources(ref: TrainedRef | None, consumer: Consumer) -> list[TrainedSour
         return _of_training(ref, consumer)
     if ref.trial is not None:
         return [trial_source(Path(ref.trial), name=ref.display_name, allow_code=consumer.allow_code)]
+    if ref.tensors is not None:
+        file = expand_home(ref.tensors)
+        return [TensorSource(name=f"tensors {file.name}", file=file, layers=ref.layers, kind=ref.tensor_kind)]
     found = replace(
         own(ref.display_name),
         weights=None if ref.checkpoint is None else Path(ref.checkpoint),

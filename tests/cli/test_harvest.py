@@ -74,6 +74,40 @@ def test_pictures_are_pictures(tiny: Path, weights: Path, call: Call) -> None:
         assert image.width > 1000
 
 
+def test_weights_of_a_file_need_no_network(tiny: Path, weights: Path, call: Call) -> None:
+    """Layers by pattern, the filters unless another statistic is named, and what is known of the weights."""
+    out = tiny.with_name("c.safetensors")
+    result = call("harvest", "--tensors", weights, "--layers", r".*\.spatial", "-o", out)
+    assert result.exit_code == 0, result.output
+    found = load_harvest(out)
+    assert [h.layer for h in found.layers] == ["blocks.0.spatial", "blocks.1.spatial"]
+    assert (found.origin, found.statistic, found.layers[0].kind) == (
+        "w.safetensors",
+        "filters",
+        "depthwise_conv",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model", "convmixer"], "--tensors is a file of weights without a network; leave --model out"),
+        (["--tensor-kind", "konv"], "--tensor-kind: there is no kind `konv`; choose one of conv, "),
+        (["--statistic", "agop"], "`agop` needs a network, and this is a file of weights"),
+        (["--layers", "("], "harvest: `(` is not a regular expression"),
+    ],
+)
+def test_weights_of_a_file_are_not_a_network(
+    words: list[str], said: str, tiny: Path, weights: Path, call: Call
+) -> None:
+    """What needs one is refused, and nothing is written."""
+    out = tiny.with_name("c.safetensors")
+    result = call("harvest", "--tensors", weights, *words, "-o", out)
+    assert result.exit_code == 2
+    assert said in result.output
+    assert not out.exists()
+
+
 WRONG = {
     "no network": (
         ["--checkpoint", "{w}"],
