@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
@@ -151,6 +152,7 @@ class Recipe(Section):
     )
 
     _provenance: Provenance = PrivateAttr(default_factory=Provenance)
+    _run_folders: Mapping[str, Path] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -212,6 +214,17 @@ class Recipe(Section):
     def section(self, at: ConfigPath) -> Arm:
         """Return the arm or the stage at a path."""
         return self.arms[at.name] if at.among == "arms" else self.stages[at.name]
+
+    @property
+    def run_folders(self) -> Mapping[str, Path]:
+        """Return the folders of the trials that `from: {run: ID}` names, by id, as far as they are found."""
+        return self._run_folders
+
+    def with_run_folders(self, folders: Mapping[str, Path]) -> Self:
+        """Return the recipe with the folders of the runs it names."""
+        found = self.model_copy()
+        found._run_folders = dict(folders)  # noqa: SLF001
+        return found
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -4,14 +4,17 @@ Workers read the JSON: they validate sections that are complete already, without
 """
 
 import json
+import os
 from pathlib import Path
 
 from mimetic.errors import UserError
-from mimetic.files import read_regular, write_text
+from mimetic.files import parse_json, read_regular, write_text
 from mimetic.recipe.recipe import Recipe
 
 RESOLVED = "resolved.yaml"
 RECIPE = "recipe.json"
+RUNS = "runs.json"
+"""The folder of the trial that each `from: {run: ID}` names."""
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
@@ -22,19 +25,42 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
     write_text(folder / RECIPE, json.dumps(values_of(recipe)) + "\n")
 
 
+def write_run_folders(folder: Path, recipe: Recipe) -> None:
+    """Write the folders of a recipe's runs into its study, relative ones: the root may be moved."""
+    if recipe.run_folders:
+        relative = {
+            run: os.path.relpath(there, folder.resolve()) for run, there in recipe.run_folders.items()
+        }
+        write_text(folder / RUNS, json.dumps(relative, indent=1) + "\n")
+
+
 def read_recipe(folder: Path) -> Recipe:
     """Return the recipe of a study; from the YAML where its run was fetched from a tracking server.
 
     Raises:
         UserError: If the folder has neither file, or a damaged one.
     """
+    runs = _read_run_folders(folder)
     path = folder / RECIPE
     if path.is_file():
         try:
-            return Recipe.model_validate_json(read_regular(path))
+            return Recipe.model_validate_json(read_regular(path)).with_run_folders(runs)
         except (OSError, ValueError) as error:  # pydantic's errors are ValueErrors
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} is damaged ({reason}); remove it", code="MIM-R080") from error
     from mimetic.recipe.load import load
 
-    return load(folder / RESOLVED)
+    return load(folder / RESOLVED).with_run_folders(runs)
+
+
+def _read_run_folders(folder: Path) -> dict[str, Path]:
+    path = folder / RUNS
+    if not path.is_file():
+        return {}
+    try:
+        return {
+            run: folder.resolve().joinpath(there).resolve()
+            for run, there in parse_json(read_regular(path)).items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}); run the recipe again", code="MIM-R086") from error

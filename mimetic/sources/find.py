@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from mimetic.config.base import Section
 from mimetic.config.errors import Issue, RecipeError, Step
 from mimetic.covariance.trained_ref import TrainedRef
 from mimetic.data.dataset import example_input
@@ -63,8 +61,9 @@ def find_sources(ref: TrainedRef | None, consumer: Consumer) -> list[TrainedSour
         return [own("the training images")]
     if ref.stage is not None or ref.arm is not None:
         return _of_training(ref, consumer)
-    if ref.trial is not None:
-        return [trial_source(Path(ref.trial), name=ref.display_name, allow_code=consumer.allow_code)]
+    if ref.trial is not None or ref.run is not None:
+        folder = _run_folder(ref.run, consumer) if ref.trial is None else Path(ref.trial)
+        return [trial_source(folder, name=ref.display_name, allow_code=consumer.allow_code)]
     if ref.tensors is not None:
         file = expand_home(ref.tensors)
         return [TensorSource(name=f"tensors {file.name}", file=file, layers=ref.layers, kind=ref.tensor_kind)]
@@ -79,6 +78,17 @@ def find_sources(ref: TrainedRef | None, consumer: Consumer) -> list[TrainedSour
     found = replace(found, model=ref.model, surgery=(), num_classes=_num_classes(ref.model))
     # The head is keyed by seed 0: what is measured through it is that of one network, whichever trial asks.
     return [found if ref.head is None else replace(found, num_classes=ref.head, own_head=True, seed=0)]
+
+
+def _run_folder(run: str | None, consumer: Consumer) -> Path:
+    folder = consumer.recipe.run_folders.get(str(run))
+    if folder is None or not folder.is_dir():
+        raise UserError(
+            f"the trial of run {run} is not here{'' if folder is None else f' ({folder})'}; start the study "
+            "by `mimetic run`, with --resume if it was started before, which finds or fetches it",
+            code="MIM-S018",
+        )
+    return folder
 
 
 def trial_source(folder: Path, *, name: str | None = None, allow_code: bool = False) -> TrainedSource:
@@ -249,8 +259,8 @@ def trained_weights(study: Path, name: str, seed: int, *, noun: str = "stage") -
     return path
 
 
-def replace_runs(recipe: Recipe, fetch: Callable[[str], Path]) -> Recipe:
-    """Return the recipe with every `from: {run: ID}` as `from: {trial: FOLDER}`; itself where there is none.
+def find_runs(recipe: Recipe, fetch: Callable[[str], Path]) -> Recipe:
+    """Return the recipe with the folder of every `from: {run: ID}`; itself where there is none.
 
     Args:
         recipe: The recipe.
@@ -271,15 +281,7 @@ def replace_runs(recipe: Recipe, fetch: Callable[[str], Path]) -> Recipe:
             issues[run] = Issue(str(error), path, recipe.where(*path), hint, code=error.code)
     if issues:
         raise RecipeError(tuple(issues.values()))
-
-    def local(ref: TrainedRef) -> TrainedRef:
-        return (
-            ref if ref.run is None else ref.model_copy(update={"run": None, "trial": str(folders[ref.run])})
-        )
-
-    found = _map_refs(recipe, local)
-    assert isinstance(found, Recipe)
-    return found
+    return recipe.with_run_folders(folders) if folders else recipe
 
 
 def _runs(recipe: Recipe) -> Iterator[tuple[tuple[Step, ...], str]]:
@@ -289,20 +291,3 @@ def _runs(recipe: Recipe) -> Iterator[tuple[tuple[Step, ...], str]]:
             for path, ref in origins(rule):
                 if ref.run is not None:
                     yield (at.among, at.name, "init", rule.id, *path, "run"), ref.run
-
-
-def _map_refs(value: Any, change: Callable[[TrainedRef], TrainedRef]) -> Any:
-    """Return a section with its references changed, and the very same object where none is."""
-    if isinstance(value, TrainedRef):
-        return change(value)
-    if isinstance(value, Section):
-        fields = {name: getattr(value, name) for name in type(value).model_fields}
-        updates = {name: new for name, old in fields.items() if (new := _map_refs(old, change)) is not old}
-        return value.model_copy(update=updates) if updates else value
-    if isinstance(value, tuple):
-        items = tuple(_map_refs(item, change) for item in value)
-        return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
-    if isinstance(value, Mapping):
-        entries = {key: _map_refs(item, change) for key, item in value.items()}
-        return entries if any(entries[key] is not item for key, item in value.items()) else value
-    return value

@@ -25,7 +25,8 @@ JOURNAL = "journal.jsonl"
 class Trial:
     """One arm on one seed: what a worker needs to find and train it, as plain values.
 
-    `study` is the folder of the study. With `profile`, the time of a few steps is recorded.
+    `study` is the folder of the study. With `profile`, the time of a few steps is recorded. `data` is the
+    digest of its data when the study was planned; empty where it is not known.
     """
 
     study: str
@@ -34,6 +35,7 @@ class Trial:
     device: str = "auto"
     allow_code: bool = False
     profile: bool = False
+    data: str = ""
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from mimetic.recipe.recipe import Arm, Recipe
-from mimetic.recipe.saved import write_recipe
+from mimetic.recipe.saved import write_recipe, write_run_folders
 from mimetic.recipe.stages import origins, stages_of
 from mimetic.sources.find import harvested_seeds, stage_seeds, write_stage_folders
 from mimetic.study.layout import Trial
@@ -45,6 +45,7 @@ def prepare_stages(recipe: Recipe, root: Path, digests: Mapping[str, str]) -> di
             }
         )
         write_recipe(folder, alone)
+        write_run_folders(folder, alone)
         write_stage_folders(folder, upstream)
         folders[name] = folder
     return folders

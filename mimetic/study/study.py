@@ -12,6 +12,7 @@ from mimetic.errors import UserError
 from mimetic.journal import Follower
 from mimetic.recipe.load import Source, load
 from mimetic.recipe.recipe import Recipe
+from mimetic.recipe.saved import write_run_folders
 from mimetic.sources.find import write_stage_folders
 from mimetic.study.comparing.comparison import Comparison, compare, read_result
 from mimetic.study.comparing.rendering import write_comparison
@@ -76,9 +77,10 @@ class RunOptions:
         section = arm.train if arm.learner is None else arm.learner
         return "auto" if section is None else section.device
 
-    def trial(self, recipe: Recipe, folder: Path, name: str, seed: int) -> Trial:
-        """Return a trial of an arm or a stage."""
-        return Trial(str(folder), name, seed, self.device_of(recipe, name), self.allow_code)
+    def trial(self, recipe: Recipe, digests: Mapping[str, str], folder: Path, name: str, seed: int) -> Trial:
+        """Return a trial of an arm or a stage; `digests` are those of their data."""
+        data = digests[f"{'arms' if name in recipe.arms else 'stages'}/{name}"]
+        return Trial(str(folder), name, seed, self.device_of(recipe, name), self.allow_code, data=data)
 
 
 def run(
@@ -127,11 +129,13 @@ def run(
 
     folder = find_to_continue(root, recipe, plans, digests) if resume else start(root, recipe, plans, digests)
     with holding_study(folder):
-        trials = [options.trial(recipe, folder, arm, seed) for seed in recipe.seeds for arm in recipe.arms]
+        trial = partial(options.trial, recipe, digests)
+        trials = [trial(folder, arm, seed) for seed in recipe.seeds for arm in recipe.arms]
         wait_for_workers(trials, display.message)
         stage_folders = prepare_stages(recipe, root, digests)
         write_stage_folders(folder, stage_folders)
-        stages = stage_trials(recipe, stage_folders, partial(options.trial, recipe))
+        write_run_folders(folder, recipe)
+        stages = stage_trials(recipe, stage_folders, trial)
         study = StudyTrials(recipe, folder, trials, stages)
         return _train(study, options, display, [f"{n}: {p.note}" for n, p in plans.items() if p.note])
 

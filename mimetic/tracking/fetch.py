@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mimetic.config.base import NAME_PATTERN
 from mimetic.errors import RunError, UserError
 from mimetic.recipe.recipe import Recipe
-from mimetic.sources.find import replace_runs
+from mimetic.sources.find import find_runs
 from mimetic.tracking.runs import KIND, STUDY
 from mimetic.tracking.store import connect, sqlite_path, store_errors, tracking_uri
 from mimetic.train.checkpoint import WEIGHTS
@@ -26,7 +26,7 @@ FOLDER = "fetched"
 
 
 def with_local_runs(recipe: Recipe, root: Path) -> Recipe:
-    """Return the recipe with every `from: {run: ID}` as `from: {trial: FOLDER}`, fetched where necessary.
+    """Return the recipe with the folders of every `from: {run: ID}`, fetched where necessary.
 
     Workers never connect to MLflow, so this comes before planning.
 
@@ -34,7 +34,7 @@ def with_local_runs(recipe: Recipe, root: Path) -> Recipe:
         RecipeError: With every run that is missing, or is not a finished trial.
         RunError: If the store does not work.
     """
-    return replace_runs(recipe, lambda run: fetch_trial(root, run))
+    return find_runs(recipe, lambda run: fetch_trial(root, run))
 
 
 def fetch_trial(root: str | os.PathLike[str], run_id: str) -> Path:

@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 
 from mimetic.errors import UserError
+from mimetic.journal import read_journal
 from mimetic.plans.plan import Plan
 from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Recipe
 from mimetic.sources.find import stage_folders, write_stage_folders
+from mimetic.study.layout import Trial
 from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.study_folder import _source_names, find_to_continue, start
+from mimetic.study.trials.cache import TrialCache
+from mimetic.study.trials.trial import run_trial
 
 from .conftest import PLAIN
 
@@ -44,6 +48,19 @@ def test_other_data_are_refused(parts: Parts, tmp_path: Path) -> None:
     assert refused.value.code == "MIM-Y323"
     assert all(text in str(refused.value) for text in ("arms/default", "0123", digests["arms/default"]))
     assert folder.is_dir()
+
+
+def test_data_that_changed_after_planning(parts: Parts, tmp_path: Path) -> None:
+    """A worker compares what it loads with what the coordinator planned, and trains on nothing else."""
+    recipe, _, digests = parts
+    folder = start(tmp_path, *parts)
+    changed = Trial(str(folder), "default", recipe.seeds[0], data="0123")
+    same = Trial(str(folder), "default", recipe.seeds[0], data=digests["arms/default"])
+
+    assert run_trial(changed, TrialCache(), lambda: None) == "FAILED"
+    (end,) = read_journal(changed.journal)
+    assert all(text in end["reason"] for text in ("0123", digests["arms/default"], "--resume"))
+    assert run_trial(same, TrialCache(), lambda: "enough") == "KILLED"
 
 
 def test_another_plan_is_refused(parts: Parts, tmp_path: Path) -> None:

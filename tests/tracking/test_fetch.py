@@ -5,9 +5,13 @@ from pathlib import Path
 import pytest
 
 from mimetic.config.errors import RecipeError
+from mimetic.covariance.trained_ref import TrainedRef
 from mimetic.errors import RunError, UserError
+from mimetic.recipe.dump import resolved
 from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Recipe
+from mimetic.recipe.saved import read_recipe, write_recipe, write_run_folders
+from mimetic.sources.find import Consumer, find_sources
 from mimetic.tracking import log, runs
 from mimetic.tracking.fetch import fetch_trial, with_local_runs
 from mimetic.tracking.store import Store
@@ -73,13 +77,32 @@ def recipe_from(origin: dict[str, str]) -> Recipe:
     return load({"init": [{"id": "f", "match": {"kind": "conv"}, "covariance": mixture}]})
 
 
-def test_a_recipe_names_the_folder_instead(store: Store, root: Path, tmp_path: Path) -> None:
-    """Workers see trials alone; a recipe without runs is not touched."""
+def test_a_recipe_knows_the_folder(store: Store, root: Path, tmp_path: Path) -> None:
+    """Its text stays, so that a root that is moved changes no plan; a recipe without runs is not touched."""
     run_id = tracked(store, tmp_path)
-    there = str(fetch_trial(root, run_id))
-    assert with_local_runs(recipe_from({"run": run_id}), root) == recipe_from({"trial": there})
-    plain = recipe_from({"trial": there})
+    recipe = with_local_runs(recipe_from({"run": run_id}), root)
+    assert recipe.run_folders == {run_id: fetch_trial(root, run_id)}
+    assert resolved(recipe) == resolved(recipe_from({"run": run_id}))
+    plain = recipe_from({"trial": str(tmp_path)})
     assert with_local_runs(plain, root) is plain
+
+
+def test_a_moved_root_has_its_own_runs(store: Store, root: Path, tmp_path: Path) -> None:
+    """Workers read the folder relative to the study; one that is gone is refused with the repair."""
+    recipe = with_local_runs(recipe_from({"run": tracked(store, tmp_path)}), root)
+    (run_id,) = recipe.run_folders
+    study = root / "studies" / "recipe" / "1"
+    write_recipe(study, recipe)
+    write_run_folders(study, recipe)
+    moved = root.rename(tmp_path / "moved").resolve()
+
+    found = read_recipe(moved / "studies" / "recipe" / "1")
+    assert found.run_folders == {run_id: moved / recipe.run_folders[run_id].relative_to(root.resolve())}
+    assert all(folder.is_dir() for folder in found.run_folders.values())
+    for lost in (recipe, recipe_from({"run": run_id})):
+        consumer = Consumer(recipe=lost, arm=next(iter(lost.arms.values())), seed=0)
+        with pytest.raises(UserError, check=lambda error: error.code == "MIM-S018"):
+            find_sources(TrainedRef(run=run_id), consumer)
 
 
 def test_every_wrong_run_is_told_at_its_place(store: Store, root: Path, tmp_path: Path) -> None:

@@ -117,6 +117,12 @@ def _prepare_and_train(
     recipe = cache.recipe(trial.study)
     arm = recipe.arms[trial.arm]
     dataset = cache.dataset(arm)
+    if trial.data not in {"", dataset.digest}:
+        raise RunError(
+            f"the data of {trial.name} changed since the study was planned: their digest was {trial.data} "
+            f"and is now {dataset.digest}; restore them and continue with --resume, or start a new study",
+            code="MIM-Y103",
+        )
     if arm.learner is not None:  # on rank 0 alone: kernels are not distributed
         if not isinstance(journal, Journal):
             return "FINISHED", None
