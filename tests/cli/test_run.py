@@ -199,7 +199,7 @@ def test_resume_with_a_damaged_checkpoint(
     """The trial begins anew and says why; the study completes."""
     root = tmp_path / "runs"
     command = [sys.executable, "-m", "mimetic", "run", str(tiny), "--root", str(root), "--offline"]
-    longer = ["--set", "train.epochs=200", "--workers", "1"]
+    longer = ["--set", "train.epochs=100", "--workers", "1"]
     with subprocess.Popen([*command, *longer], stderr=subprocess.DEVNULL, env=surroundings) as running:
         wait_for(lambda: any(root.rglob("state.safetensors")))
         running.send_signal(signal.SIGINT)

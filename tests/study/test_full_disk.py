@@ -160,6 +160,7 @@ class Limiter:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_worker_that_can_write_nothing(tmp_path: Path) -> None:
     """Its journal takes not even its end: the coordinator writes it, and the trial can go on."""
     long = {"epochs": 200, "batch_size": 32, "eval_every": 50, "checkpoint": {"every": 50}}

@@ -34,8 +34,11 @@ def run(folder: Path, *words: str, ranks: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
-    """Initial weights bit for bit, every batch's images in its order, final weights up to rounding."""
+def test_two_processes_train_what_one_does_stop_together_and_go_on(tmp_path: Path) -> None:
+    """Initial weights bit for bit, every batch's images in its order, final weights up to rounding.
+
+    One is asked to stop in the middle of an epoch; after a resume the result is that of a straight run.
+    """
     (alone,) = run(tmp_path / "one", "2", ranks=1)
     first, second = run(tmp_path / "two", "2", ranks=2)
 
@@ -51,21 +54,14 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     for metric in curves[0].keys() - TIMED:
         assert curves[1][metric] == pytest.approx(curves[0][metric], rel=1e-3)
 
-
-@pytest.mark.slow
-def test_two_processes_stop_together_and_go_on(tmp_path: Path) -> None:
-    """One is asked to stop in the middle of an epoch; after a resume the result is that of a straight run."""
-    run(tmp_path / "straight", "2", ranks=2)
     stopped = run(tmp_path / "stopped", "2", "6", ranks=2)
     assert [told["status"] for told in stopped] == ["KILLED", "KILLED"]
     finished = run(tmp_path / "stopped", "2", ranks=2)
     assert [told["status"] for told in finished] == ["FINISHED", "FINISHED"]
-    a, b = (load_file(tmp_path / name / "weights.safetensors") for name in ("straight", "stopped"))
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    straight, resumed = (
-        history(read_journal(tmp_path / n / "journal.jsonl")) for n in ("straight", "stopped")
-    )
-    assert {m: c for m, c in straight.items() if m not in TIMED} == {
+    ended = load_file(tmp_path / "stopped" / "weights.safetensors")
+    assert all(torch.equal(two[name], ended[name]) for name in two)
+    resumed = history(read_journal(tmp_path / "stopped" / "journal.jsonl"))
+    assert {m: c for m, c in curves[1].items() if m not in TIMED} == {
         m: c for m, c in resumed.items() if m not in TIMED
     }
 
