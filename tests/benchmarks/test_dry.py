@@ -4,35 +4,42 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import gpu
+from benchmarks import gpu, trials
 from benchmarks.__main__ import MEASUREMENTS
-from benchmarks.measurement import Result
+from mimetic.journal import read_journal
+from mimetic.recipe.load import load
+from mimetic.study.study import run
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a busy machine takes minutes
-
-
-def run(*words: str, path: str = "") -> subprocess.CompletedProcess[str]:
-    """Run `python -m benchmarks`."""
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *words],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{path}:{ROOT}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.timeout(900),  # a busy machine takes minutes
+    pytest.mark.filterwarnings("ignore"),  # nor does a measurement make them errors
+]
 
 
 def test_gpu_set_runs_without_mlflow(tmp_path: Path) -> None:
     """Each part leaves its result as JSON, on a machine on which MLflow cannot be imported."""
     (tmp_path / "mlflow.py").write_text("raise ImportError('not installed here')\n")
-    done = run("--gpu", "--dry", "--out", str(tmp_path / "results"), path=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--gpu", "--dry", "--out", str(tmp_path / "results")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}:{os.environ['PYTHONPATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     for part in gpu.PARTS:
         found = json.loads((tmp_path / "results" / f"{part.result}.json").read_text())
@@ -41,26 +48,30 @@ def test_gpu_set_runs_without_mlflow(tmp_path: Path) -> None:
         assert found["command"].startswith(f"python -m benchmarks {part.name}")
 
 
-HERE = ("throughput", "inputs", "initialization", "attention", "harvest", "kernels")
-"""Measured in this process; the others start processes themselves."""
-OTHERS = set(MEASUREMENTS) - {part.name for part in gpu.PARTS} - set(HERE)
+def run_here(study: dict[str, Any], *words: str, workers: int, **_: object) -> trials.Ran:
+    """Train what `run_command` trains, in this process; `slots` of the GPU set starts the command itself."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as root:
+        folder = run(load(study), root=root, offline="--offline" in words, workers=workers).folder
+        journals = [read_journal(path) for path in folder.glob("*/seed-*/journal.jsonl")]
+    return trials.Ran(time.monotonic() - started, sorted(journals, key=lambda events: events[0]["time"]))
 
 
-@pytest.mark.parametrize("name", sorted(OTHERS))
-def test_measurement_runs(name: str, tmp_path: Path) -> None:
-    """A measurement that is not in the GPU set ends well and leaves its tables."""
-    done = run(name, "--dry", "--out", str(tmp_path / "result.json"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    result = Result.read(tmp_path / "result.json")
-    assert result.tables[0].rows
-    assert not result.failures
+NAMES = set(MEASUREMENTS) - {part.name for part in gpu.PARTS} | {"harvest"}
+"""The GPU set runs all of the others, and of `harvest` not what is compared in float64."""
 
 
-@pytest.mark.parametrize("name", HERE)
-def test_measurement_runs_in_this_process(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_measurement_runs(
+    name: str, in_this_process: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It meets its bounds; AGOP and kernel equal plain ports of the formulas in float64."""
+    monkeypatch.setattr(trials, "run_command", run_here)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{os.environ['PYTHONPATH']}")
     entry = MEASUREMENTS[name]
-    result = entry.run(entry.options(**entry.dry))
+    with in_this_process():
+        result = entry.run(entry.options(**entry.dry))
     assert result.tables[0].rows
     assert not result.failures
     compared = any("in float64 on a small case" in note for note in result.notes)
