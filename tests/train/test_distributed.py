@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,13 +24,23 @@ TIMED = {"images_per_second", "epoch_seconds"}
 def run(folder: Path, *words: str, ranks: int) -> list[dict[str, Any]]:
     """Train in one or several processes; return what each of them told."""
     folder.mkdir(exist_ok=True)
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command = [sys.executable, *(launcher if ranks > 1 else []), str(TEAM), str(folder), *words]
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    if ranks > 1:  # as torchrun, which takes seconds to start, sets them
+        environment |= {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    members = [
+        subprocess.Popen(
+            [sys.executable, str(TEAM), str(folder), *words],
+            env=environment | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+    errors = [member.communicate()[1] for member in members]
+    assert [member.returncode for member in members] == [0] * ranks, errors
     return [json.loads((folder / f"told-{rank}.json").read_text()) for rank in range(ranks)]
 
 

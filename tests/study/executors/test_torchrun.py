@@ -60,11 +60,12 @@ def run(folder: Path, mishap: str, *words: str) -> list[tuple[int, str]]:
         port = probe.getsockname()[1]
     team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "MISHAP": mishap}
     command = [sys.executable, "-m", "mimetic", "run", "recipe.yaml", "--allow-code", "--offline", *words]
+    path = os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")])
     members = [
         subprocess.Popen(
             [*command, "--root", "runs"],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": ROOT, **team, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**os.environ, "PYTHONPATH": path, **team, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -85,6 +86,7 @@ def ends(folder: Path) -> list[Event]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.timeout(900)
 def test_a_team_ends_and_goes_on(tmp_path: Path) -> None:
     """No way out leaves a process waiting or aborted, and what a team began it can go on with."""
