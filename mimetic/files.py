@@ -6,11 +6,14 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mimetic.errors import UserError
 from mimetic.limits import TEXT_BYTES, Limit
+
+_BLOCK = 1 << 20
 
 JsonObject = dict[str, Any]
 """A JSON object, as `json.loads` returns it."""
@@ -46,6 +49,19 @@ def read_regular(path: Path, limit: Limit = TEXT_BYTES) -> bytes:
                 f"{path}: the file has {limit.describe(size)}; {limit.repair}, or remove it", code="MIM-C072"
             )
         return file.read(int(limit.value))
+
+
+def file_digest(path: Path) -> str:
+    """Return a digest of the content of a regular file of any size.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    found = blake2b(digest_size=16)
+    with open_regular(path) as file:
+        while block := file.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()
 
 
 def expand_home(path: str) -> Path:

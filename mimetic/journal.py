@@ -26,6 +26,7 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
     "artifact": ("file",),
     "end": ("status",),
     "initialize": ("done", "total"),
+    "reused": ("study", "trial"),
 }
 _NUMBERS = frozenset({"time", "epoch", "step", "steps", "seconds", "first_step_seconds", "done", "total"})
 _LARGEST = 2**53

@@ -49,7 +49,15 @@ def run(
     recipe: RecipePath,
     overrides: Overrides = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the latest study of this recipe.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the latest study of this recipe; arms, seeds and epochs may be added.",
+        ),
+    ] = False,
+    reuse: Annotated[
+        bool,
+        typer.Option("--reuse", help="Take what any study below the root has trained already."),
     ] = False,
     offline: Annotated[
         bool, typer.Option("--offline", help="Use no tracking server; journals only.")
@@ -92,6 +100,7 @@ def run(
             loaded,
             root=root,
             resume=resume,
+            reuse=reuse,
             offline=offline,
             allow_code=allow_code,
             workers=workers,

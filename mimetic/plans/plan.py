@@ -82,11 +82,19 @@ class Plan:
 
         Ids, files and the order of rules do not enter.
         """
+        return self._digest({"seed": self.seed}, {})
+
+    @property
+    def content(self) -> str:
+        """Return a digest of what determines the initial weights, the seed excepted."""
+        return self._digest({}, {"key": None})
+
+    def _digest(self, seed: dict[str, object], key: dict[str, object]) -> str:
         content: dict[str, object] = {
             "version": 1,
-            "seed": self.seed,
+            **seed,
             "held": sorted(self.frozen_bn_layers),
-            "entries": sorted((e.identity() for e in self.entries), key=lambda e: str(e["parameter"])),
+            "entries": sorted((e.identity() | key for e in self.entries), key=lambda e: str(e["parameter"])),
         }
         if self.rewrites:
             content["rewrites"] = sorted((r.identity() for r in self.rewrites), key=lambda r: str(r["layer"]))

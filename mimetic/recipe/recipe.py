@@ -26,7 +26,7 @@ from mimetic.train.config import Train
 
 Unmatched = Literal["keep", "error"]
 
-_FOLDERS = frozenset({"extends", "logs"})
+_FOLDERS = frozenset({"extends", "logs", "revisions"})
 _FILES = (".json", ".yaml", ".md", ".png")
 """What the folder of a study, or of a stage, has beside those of arms."""
 

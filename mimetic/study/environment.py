@@ -6,7 +6,15 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+NUMERICAL = ("mimetic", "torch", "torchvision", "timm")
+"""Packages whose versions change results."""
+
 PACKAGES = ("mimetic", "torch", "torchvision", "timm", "mlflow", "numpy", "pydantic")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the installed packages that change results."""
+    return {name: found for name in NUMERICAL if (found := _version(name))}
 
 
 def environment() -> dict[str, str]:

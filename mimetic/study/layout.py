@@ -5,7 +5,7 @@ The journals in there are the truth about every trial; MLflow mirrors them.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +13,15 @@ from pathlib import Path
 from mimetic.config.base import NAME_PATTERN
 from mimetic.errors import UserError
 from mimetic.files import JsonObject, parse_json, read_regular, write_text
-from mimetic.journal import read_journal, status
+from mimetic.journal import Event, read_journal, status
 
 DEFAULT_ROOT = Path("mlruns")
 """Folder of the runs unless another is given."""
 
 JOURNAL = "journal.jsonl"
+
+REVISIONS = "revisions"
+"""Folder of a study with its former recipes, by number, and with trials that were trained anew since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class Trial:
     """One arm on one seed: what a worker needs to find and train it, as plain values.
 
     `study` is the folder of the study. With `profile`, the time of a few steps is recorded. `data` is the
-    digest of its data when the study was planned; empty where it is not known.
+    digest of its data when the study was planned, `content` the key of everything that its results depend on
+    but the seed; both are empty where they are not known.
     """
 
     study: str
@@ -36,6 +40,7 @@ class Trial:
     allow_code: bool = False
     profile: bool = False
     data: str = ""
+    content: str = ""
 
     @property
     def name(self) -> str:
@@ -64,7 +69,39 @@ class Trial:
 
 def is_finished(trial: Trial) -> bool:
     """Return whether a trial needs no more training."""
-    return status(read_journal(trial.journal)) == "FINISHED"
+    return status(trial_events(trial)) == "FINISHED"
+
+
+def trial_events(trial: Trial) -> list[Event]:
+    """Return the events of a trial's journal; none if it was trained with another content."""
+    events = read_journal(trial.journal)
+    return events if content_of(events) in {trial.content, ""} or not trial.content else []
+
+
+def content_of(events: Sequence[Event]) -> str:
+    """Return the content that a journal's trial was last started with, empty if unknown."""
+    return next((str(e.get("content") or "") for e in reversed(events) if e["event"] == "start"), "")
+
+
+def trials_of(folder: Path) -> list[Trial]:
+    """Return the trials of a study as its record has them, seed by seed.
+
+    Raises:
+        UserError: If the folder has no readable record.
+    """
+    record = read_record(folder)
+    contents = {arm: record["contents"].get(arm, {}).get("key", "") for arm in record["arms"]}
+    return [
+        Trial(str(folder), arm, seed, content=contents[arm])
+        for seed in record["seeds"]
+        for arm in record["arms"]
+    ]
+
+
+def trials_on_disk(folder: Path) -> list[Trial]:
+    """Return the trials that a study's folder has, also those that its recipe does not name any more."""
+    found = (re.fullmatch(r"seed-(\d+)", path.name) and path for path in sorted(folder.glob("*/seed-*")))
+    return [Trial(str(folder), path.parent.name, int(path.name[5:])) for path in found if path]
 
 
 def new_folder(root: Path, recipe: str) -> Path:
@@ -113,13 +150,15 @@ def read_record(folder: Path) -> JsonObject:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}", code="MIM-Y114") from None
     if isinstance(record, dict):
-        record = {"data": {}, "environment": {}, "source": ""} | record
+        record = {"data": {}, "environment": {}, "contents": {}, "revisions": [], "source": ""} | record
     if not isinstance(record, dict) or not all(map(_is_entry, _RECORD, map(record.get, _RECORD))):
         raise UserError(f"{path} is damaged: not the record of a study; restore it", code="MIM-Y115")
     return record
 
 
-_RECORD = ("arms", "seeds", "baseline", "metric", "data", "environment", "source")
+_RECORD = (
+    *("arms", "seeds", "baseline", "metric", "data", "environment", "contents", "revisions", "source"),
+)
 
 
 def _is_entry(name: str, value: object) -> bool:
@@ -134,4 +173,6 @@ def _is_entry(name: str, value: object) -> bool:
         return isinstance(value, list) and all(isinstance(seed, int) and seed >= 0 for seed in value)
     if name in {"data", "environment"}:
         return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
-    return isinstance(value, str)
+    if name == "contents":
+        return isinstance(value, dict) and all(_is_entry("data", entry) for entry in value.values())
+    return isinstance(value, list if name == "revisions" else str)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mimetic.errors import UserError
 from mimetic.files import JsonObject, parse_json, read_regular
-from mimetic.journal import read_journal, status
+from mimetic.journal import status
 from mimetic.study.comparing.tables import headline_of
-from mimetic.study.layout import Trial, read_record, studies
+from mimetic.study.layout import read_record, studies, trial_events, trials_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,7 @@ def _summary(folder: Path, record: JsonObject) -> StudySummary:
     found = _conclusion(folder)
     if found is not None and found[0] == {"FINISHED": count}:
         return StudySummary(folder, arms, seeds, *found)
-    trials = (Trial(str(folder), arm, seed) for arm in arms for seed in seeds)
-    statuses = Counter(status(read_journal(trial.journal)) for trial in trials)
+    statuses = Counter(status(trial_events(trial)) for trial in trials_of(folder))
     return StudySummary(folder, arms, seeds, dict(sorted(statuses.items())))
 
 

@@ -6,13 +6,12 @@ changes.
 """
 
 from collections.abc import Callable, Mapping
-from hashlib import blake2b
 from pathlib import Path
 
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.recipe.saved import write_recipe, write_run_folders
-from mimetic.recipe.stages import origins, stages_of
-from mimetic.sources.find import harvested_seeds, stage_seeds, write_stage_folders
+from mimetic.sources.find import stage_seeds, write_stage_folders
+from mimetic.study.contents import closure, stage_names
 from mimetic.study.layout import Trial
 
 
@@ -25,16 +24,10 @@ def prepare_stages(recipe: Recipe, root: Path, digests: Mapping[str, str]) -> di
         The folder of each stage, in an order in which they can be trained.
     """
     folders: dict[str, Path] = {}
-    for name in recipe.stage_order():
+    for name, folder_name in stage_names(recipe, digests).items():
         stage = recipe.stages[name]
-        upstream = {other: folders[other] for other in _closure(recipe, name)}
-        content = [stage.model_dump_json(by_alias=True, exclude={"seeds"}), digests[f"stages/{name}"]]
-        content += [folder.name for folder in upstream.values()]
-        content += [
-            str(harvested_seeds(recipe, origin, own=-1)) for _, origin in origins(stage.init) if origin.stage
-        ]
-        key = blake2b("\n".join(content).encode(), digest_size=6).hexdigest()
-        folder = (root / "stages" / f"{name}-{key}").resolve()
+        upstream = {other: folders[other] for other in closure(recipe, name)}
+        folder = (root / "stages" / folder_name).resolve()
         alone = recipe.model_copy(
             update={
                 "name": name,
@@ -61,15 +54,3 @@ def stage_trials(
     return [
         trial(folder, name, seed) for name, folder in folders.items() for seed in stage_seeds(recipe, name)
     ]
-
-
-def _closure(recipe: Recipe, name: str) -> list[str]:
-    """Return the stages a stage harvests, directly or through others, in the recipe's order."""
-    needed: set[str] = set()
-    waiting = list(stages_of(recipe.stages[name].init))
-    while waiting:
-        other = waiting.pop()
-        if other not in needed:
-            needed.add(other)
-            waiting += stages_of(recipe.stages[other].init)
-    return [other for other in recipe.stage_order() if other in needed]

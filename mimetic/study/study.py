@@ -19,11 +19,13 @@ from mimetic.study.comparing.rendering import write_comparison
 from mimetic.study.display import Display
 from mimetic.study.executors.pick import check_executor, pick_executor
 from mimetic.study.executors.torchrun import world_size
-from mimetic.study.layout import DEFAULT_ROOT, Trial, is_finished
+from mimetic.study.growing import reuse as reuse_trials
+from mimetic.study.growing import settle
+from mimetic.study.layout import DEFAULT_ROOT, Trial, is_finished, read_record, trials_of, trials_on_disk
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.stages import prepare_stages, stage_trials
-from mimetic.study.study_folder import baseline, find_to_continue, start
+from mimetic.study.study_folder import baseline, grow, latest, recorded_contents, start
 from mimetic.study.tracker import BackgroundTracker, StudyTrials, Tracker, try_open_tracker
 from mimetic.tracking.fetch import with_local_runs
 from mimetic.tracking.store import tracking_uri
@@ -62,6 +64,7 @@ class RunOptions:
 
     root: Path = DEFAULT_ROOT
     resume: bool = False
+    reuse: bool = False
     offline: bool = False
     allow_code: bool = False
     workers: int | None = None
@@ -88,6 +91,7 @@ def run(
     *,
     root: str | PathLike[str] = DEFAULT_ROOT,
     resume: bool = False,
+    reuse: bool = False,
     offline: bool = False,
     allow_code: bool = False,
     workers: int | None = None,
@@ -101,7 +105,9 @@ def run(
     Args:
         source: Path of a recipe, a mapping of the same form, or a loaded recipe.
         root: Folder of the runs.
-        resume: Continue the latest study of this recipe instead of starting a new one.
+        resume: Continue the latest study of this recipe instead of starting a new one. The recipe may have
+            other arms and seeds, and more epochs; what is trained already is not trained again.
+        reuse: Copy finished trials of the same content from any study below the root.
         offline: Do not track; `mimetic sync` can upload the journals later.
         allow_code: Allow `type: python` models.
         workers: Worker processes; the recipe's, or one per core or GPU unless given.
@@ -115,10 +121,10 @@ def run(
 
     Raises:
         RecipeError: If the recipe does not fit its models. Nothing is started then.
-        UserError: If data are missing or there is nothing to resume.
+        UserError: If data are missing, there is nothing to resume, or the study cannot follow the recipe.
     """
     root = Path(root)
-    options = RunOptions(root, resume, offline, allow_code, workers, device, address, profile)
+    options = RunOptions(root, resume, reuse, offline, allow_code, workers, device, address, profile)
     display = Display() if display is None else display
 
     # Find everything that can be wrong before a file is written.
@@ -127,17 +133,22 @@ def run(
     _check_resources(recipe, options)
     digests = open_data(recipe)
 
-    folder = find_to_continue(root, recipe, plans, digests) if resume else start(root, recipe, plans, digests)
+    messages = [f"{name}: {plan.note}" for name, plan in plans.items() if plan.note]
+    folder = latest(root, recipe) if resume else start(root, recipe, plans, digests)
     with holding_study(folder):
+        if resume:
+            wait_for_workers(trials_on_disk(folder), display.message)
+            messages += grow(folder, recipe, plans, digests)
         trial = partial(options.trial, recipe, digests)
-        trials = [trial(folder, arm, seed) for seed in recipe.seeds for arm in recipe.arms]
-        wait_for_workers(trials, display.message)
+        trials = [replace(trial(folder, t.arm, t.seed), content=t.content) for t in trials_of(folder)]
+        messages += settle(trials, recipe, recorded_contents(read_record(folder)))
+        messages += reuse_trials(trials, folder, root if reuse else None)
         stage_folders = prepare_stages(recipe, root, digests)
         write_stage_folders(folder, stage_folders)
         write_run_folders(folder, recipe)
         stages = stage_trials(recipe, stage_folders, trial)
         study = StudyTrials(recipe, folder, trials, stages)
-        return _train(study, options, display, [f"{n}: {p.note}" for n, p in plans.items() if p.note])
+        return _train(study, options, display, messages)
 
 
 def _check_resources(recipe: Recipe, options: RunOptions) -> None:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from mimetic.errors import RunError, UserError
 from mimetic.files import check_contained, is_inside
-from mimetic.recipe.load import load
 from mimetic.sources.find import stage_folders
 from mimetic.study.display import Display
-from mimetic.study.layout import Trial, is_finished, read_record
+from mimetic.study.layout import Trial, is_finished, read_record, trials_of
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.stages import stage_trials
 from mimetic.study.study import StudyResult, conclude
+from mimetic.study.study_folder import accepted_recipe
 from mimetic.study.tracker import StudyTrials, open_tracker
 
 
@@ -26,9 +26,9 @@ def sync(folder: Path, *, root: Path, display: Display | None = None) -> StudyRe
     """
     read_record(folder)
     check_contained(folder)
-    recipe = load(folder / "resolved.yaml")
+    recipe = accepted_recipe(folder)
     display = Display() if display is None else display
-    trials = [Trial(str(folder), arm, seed) for seed in recipe.seeds for arm in recipe.arms]
+    trials = trials_of(folder)
     with holding_study(folder):
         wait_for_workers(trials, display.message)
         folders = _own_stages(folder)

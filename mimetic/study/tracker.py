@@ -107,6 +107,7 @@ def open_tracker(study: StudyTrials, *, root: Path, display: Display) -> Tracker
         display.message(f"a run that was left open is now KILLED: {run}")
     if error := save_views(store, name, metric=recipe.study.metric):
         display.message(f"the saved view could not be written: {error}")
+    runs.follow_growth(store, name, {(trial.arm, trial.seed): trial.content for trial in study.trials})
     # a stage that another study is uploading is left to that study
     locked = [(stage, lock) for stage in study.stages if (lock := hold_run(stage, store.experiment_id))]
     uploader = StudyUploader()
@@ -137,7 +138,8 @@ def _create_trial(store: Store, study: StudyTrials, trial: Trial) -> str:
     section = study.recipe.arms[trial.arm] if is_arm else study.recipe.stages[trial.arm]
     folder = Path(trial.study)
     kind: runs.Kind = "trial" if is_arm else "stage"
-    new = runs.NewRun(study_id(folder), kind, trial.arm, trial.seed, _params(section))
+    tags = {runs.CONTENT_TAG: trial.content} if trial.content else {}
+    new = runs.NewRun(study_id(folder), kind, trial.arm, trial.seed, _params(section), tags)
     run_id = runs.create_run(store, _with_source(study, new))
     if section.data is not None:
         digest = read_record(study.folder)["data"].get(f"{'arms' if is_arm else 'stages'}/{trial.arm}", "")
@@ -153,7 +155,7 @@ def _with_source(study: StudyTrials, run: runs.NewRun) -> runs.NewRun:
     record = read_record(study.folder)
     versions = {f"mimetic.{key}": text for key, text in record["environment"].items()}
     commit = record["environment"].get("git_commit")
-    return replace(run, tags=versions, recipe=record.get("source"), commit=commit)
+    return replace(run, tags=versions | dict(run.tags), recipe=record.get("source"), commit=commit)
 
 
 def _params(arm: Arm) -> dict[str, object]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 STUDY = "mimetic.study"
 KIND = "mimetic.kind"
 REASON = "mimetic.reason"
+CONTENT_TAG = "mimetic.content"
+"""What the results of a trial depend on but its seed; see `mimetic.study.contents`."""
 COMPLETE_TAG = "mimetic.whole"
 """Set on a trial's run when params, tags and files from before training are logged."""
 HOST_TAG = "mimetic.host"
@@ -32,7 +34,7 @@ PID_TAG = "mimetic.pid"
 PROCESS_START_TAG = "mimetic.process"
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
-Kind = Literal["trial", "stage", "summary"]
+Kind = Literal["trial", "stage", "summary", "former"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,8 @@ class NewRun:
 
     Attributes:
         study: Id of the study.
-        kind: Whether it is a trial of an arm, a trial of a stage (the charts omit those), or the study's
-            summary.
+        kind: Whether it is a trial of an arm, a trial of a stage (the charts omit those), the study's
+            summary, or one of these that has left a study which grew.
         arm: Name of the arm or stage; the UI groups by this param.
         seed: The seed of a trial.
         params: Settings, flat or nested; MLflow cannot change them on resume.
@@ -120,9 +122,37 @@ def find_runs(store: Store, study: str) -> tuple[dict[tuple[str, int], str], str
         for run in _search(store, f"tags.`{STUDY}` = '{_quoted(study)}'"):
             if run.data.tags.get(KIND) == "summary":
                 summary = run.info.run_id
-            elif "arm" in run.data.params:
+            elif run.data.tags.get(KIND) != "former" and "arm" in run.data.params:
                 trials[run.data.params["arm"], int(run.data.params["seed"])] = run.info.run_id
     return trials, summary
+
+
+def follow_growth(store: Store, study: str, contents: Mapping[tuple[str, int], str]) -> None:
+    """Let runs leave a study that grew, or return to it.
+
+    Runs of arms and seeds that the study no longer has, and of trials with another content, become `former`;
+    so does the summary then, whose metrics are those of all arms.
+
+    Args:
+        store: The store.
+        study: Id of the study.
+        contents: (arm, seed) → content of its trials.
+    """
+    summary, has_left = None, False
+    with store_errors(store.uri):
+        for run in _search(store, f"tags.`{STUDY}` = '{_quoted(study)}'"):
+            kind, params = run.data.tags.get(KIND), run.data.params
+            if kind == "summary":
+                summary = run.info.run_id
+            if kind not in {"trial", "former"} or COMPLETE_TAG not in run.data.tags:
+                continue
+            content = contents.get((params["arm"], int(params["seed"])))
+            fits = content is not None and run.data.tags.get(CONTENT_TAG, content) == content
+            if fits == (kind == "former"):
+                set_tags(store, run.info.run_id, {KIND: "trial" if fits else "former"})
+                has_left = has_left or not fits
+    if has_left and summary is not None:
+        set_tags(store, summary, {KIND: "former"})
 
 
 def delete_incomplete_runs(store: Store, study: str) -> None:
@@ -134,7 +164,8 @@ def delete_incomplete_runs(store: Store, study: str) -> None:
     with store_errors(store.uri):
         for run in _search(store, f"tags.`{STUDY}` = '{_quoted(study)}' and tags.`{KIND}` != 'summary'"):
             tags = run.data.tags
-            if COMPLETE_TAG not in tags and (tags[KIND] == "trial" or is_gone(tags)):
+            is_abandoned = tags[KIND] == "trial" or (tags[KIND] == "stage" and is_gone(tags))
+            if COMPLETE_TAG not in tags and is_abandoned:
                 store.client.delete_run(run.info.run_id)
 
 

@@ -20,6 +20,7 @@ from mimetic.tracking.runs import REASON, end_run
 from mimetic.tracking.store import Store, store_errors
 
 NOTE = "mimetic.note"
+REUSED = "mimetic.reused"
 COMPILE_SECONDS = "mimetic.compile.first_step_seconds"
 TIME_SHARE = 0.005
 """Share of the wall time that uploads may take."""
@@ -196,6 +197,8 @@ def _tags(events: Sequence[Event]) -> dict[str, str]:
                 tags[COMPILE_SECONDS] = f"{event['first_step_seconds']:.3g}"
             case "note":
                 tags[NOTE] = str(event.get("text", ""))
+            case "reused":
+                tags[REUSED] = f"{event['study']}/{event['trial']}"
             case "end":
                 tags[REASON] = str(event["reason"]) if event.get("reason") else ""
     return tags

@@ -74,10 +74,11 @@ class Checkpoint:
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def find_checkpoint(folder: Path, *, plan_hash: str) -> tuple[Checkpoint | None, str | None]:
+def find_checkpoint(folder: Path, *, plan_hash: str, epochs: int) -> tuple[Checkpoint | None, str | None]:
     """Return the checkpoint to continue from, or None and the reason why a damaged one is ignored.
 
-    Final weights without a checkpoint mean that the trial was killed just before its end event.
+    Final weights without a checkpoint mean that the trial was killed just before its end event; those of
+    fewer epochs are ignored, since the optimizer's state is missing.
 
     Raises:
         UserError: If the checkpoint belongs to another plan.
@@ -86,6 +87,8 @@ def find_checkpoint(folder: Path, *, plan_hash: str) -> tuple[Checkpoint | None,
         checkpoint = load_checkpoint(folder / CHECKPOINT, plan_hash=plan_hash)
         if checkpoint is None:
             checkpoint = load_weights(folder / WEIGHTS, plan_hash=plan_hash)
+            if checkpoint is not None and checkpoint.progress.epoch < epochs:
+                return None, None
     except UnreadableCheckpointError as error:
         return None, f"{error}; the trial starts over"
     return checkpoint, None

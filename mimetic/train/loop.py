@@ -44,7 +44,7 @@ from mimetic.train.metrics import Evaluator, all_finite, require_finite
 from mimetic.train.objective import loss_and_metrics
 from mimetic.train.optimizers import exempt_from_decay, make_optimizer, set_learning_rate
 from mimetic.train.profiling import Profiler, profiling
-from mimetic.train.schedules import make_schedule
+from mimetic.train.schedules import continues, make_schedule
 
 _ONE_VALUE = "Expected more than 1 value per channel"
 """How torch says that a batch is too small for batch norm."""
@@ -165,7 +165,7 @@ class Trainer:
                 remove_temporary_files(job.folder)
         checkpoint, note = None, None
         if job.resume:
-            checkpoint, note = find_checkpoint(job.folder, plan_hash=job.plan_hash)
+            checkpoint, note = find_checkpoint(job.folder, plan_hash=job.plan_hash, epochs=job.spec.epochs)
         if checkpoint is not None:
             checkpoint.restore(self.model, self.optimizer)
             saved = checkpoint.progress
@@ -350,11 +350,12 @@ class Trainer:
         return ""
 
     def _save_weights(self) -> None:
-        """Write the final weights and remove the checkpoint, on rank 0."""
+        """Write the final weights, on rank 0, and remove the checkpoint unless more epochs could follow."""
         job, steps = self.job, self.loader.steps
         with self.context.rank0_first() as is_rank0:
             if is_rank0:
                 path, epochs = job.folder / WEIGHTS, job.spec.epochs
                 save_weights(path, self.model, epoch=epochs, step=steps, plan_hash=job.plan_hash)
                 job.journal.write("artifact", file=WEIGHTS, kind="weights")
-                (job.folder / CHECKPOINT).unlink(missing_ok=True)
+                if not continues(job.spec.schedule, steps=steps, longer=2 * steps):
+                    (job.folder / CHECKPOINT).unlink(missing_ok=True)

@@ -28,6 +28,15 @@ def make_schedule(spec: Schedule, *, steps: int) -> Callable[[int], float]:
     return lambda step: at_step(step=step)
 
 
+def continues(spec: Schedule, *, steps: int, longer: int) -> bool:
+    """Return whether a training of `longer` steps has, step by step, the rates of one of fewer steps.
+
+    The shorter one can then be continued to the same bits.
+    """
+    short, long = make_schedule(spec, steps=steps), make_schedule(spec, steps=longer)
+    return all(short(step) == long(step) for step in range(steps))
+
+
 def constant(spec: ConstantRate, *, step: int, steps: int) -> float:
     """Return min(1, (t + 1) / (warmup · T))."""
     return min(1.0, _warmup(spec.warmup, step=step, steps=steps))

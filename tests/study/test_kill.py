@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,9 @@ arms:
 stages:
   source: {seeds: 1, model: {dim: 8}, train: {epochs: 2}}
 """
+SHORT = RECIPE.replace("default: {}", "default: {train: {epochs: 2}}")
+GROWTH = (SHORT.replace("seeds: 2", "seeds: 1"), SHORT, RECIPE)
+"""A study that grows to the same end: fewer seeds and, for an arm that is then trained anew, epochs."""
 PLACES = ("studies/tiny/*/*", "stages/*/*")
 TRIALS = 5
 """The stage's one, and two seeds of two arms; the store holds a run for each, and the summary."""
@@ -59,11 +62,15 @@ TRIALS = 5
 class Study:
     """A study that is started, killed and resumed as a user would."""
 
-    def __init__(self, root: Path, *, workers: int) -> None:
+    def __init__(self, root: Path, *, workers: int, recipe: str = RECIPE) -> None:
         """Keep where it runs and on how many workers."""
         self.root, self.workers = root, workers
         root.mkdir(parents=True)
-        (root / "tiny.yaml").write_text(RECIPE, encoding="utf-8")
+        self.follow(recipe)
+
+    def follow(self, recipe: str) -> None:
+        """Change the recipe."""
+        (self.root / "tiny.yaml").write_text(recipe, encoding="utf-8")
 
     @contextlib.contextmanager
     def running(self) -> Iterator["subprocess.Popen[bytes]"]:
@@ -144,7 +151,8 @@ def check_store(root: Path, study: Study) -> None:
             "select r.run_uuid, r.status, a.value, s.value from runs r "
             "left join params a on a.run_uuid = r.run_uuid and a.key = 'arm' "
             "left join params s on s.run_uuid = r.run_uuid and s.key = 'seed' "
-            "where r.lifecycle_stage = 'active'"
+            "left join tags k on k.run_uuid = r.run_uuid and k.key = 'mimetic.kind' "
+            "where r.lifecycle_stage = 'active' and k.value != 'former'"
         ).fetchall()
         points = database.execute(
             "select run_uuid, key, step, value from metrics where is_nan = 0"
@@ -174,16 +182,23 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("workers", [1, 2], ids=["queue", "pool"])
-def test_killed_at_random_moments(workers: int, straight: dict[str, Any], tmp_path: Path) -> None:
-    """Weights and metrics are those of the study nobody killed, bit for bit; the store agrees."""
+@pytest.mark.parametrize(("workers", "recipes"), [(1, (RECIPE,)), (2, GROWTH)], ids=["queue", "pool"])
+def test_killed_at_random_moments(
+    workers: int, recipes: Sequence[str], straight: dict[str, Any], tmp_path: Path
+) -> None:
+    """Weights and metrics are those of the study nobody killed, bit for bit; the store agrees.
+
+    The pool's study grows after its first two kills.
+    """
     dice = random.Random(f"{workers}")
     told, number = [], 0
     while len(told) < KILLS:
-        study = Study(tmp_path / f"runs-{number}", workers=workers)
+        study = Study(tmp_path / f"runs-{number}", workers=workers, recipe=recipes[0])
         number += 1
         for _ in range(min(5, KILLS - len(told))):
             told += [(study.lines(), kill_once(study, dice))]
+            study.follow(recipes[min(len(told), len(recipes) - 1)])
+        study.follow(recipes[-1])
         study.finish()
         assert study.outcome() == straight, told
         check_store(study.root, study)

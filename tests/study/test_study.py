@@ -198,10 +198,11 @@ def test_second_run_is_a_new_study(straight: Path, tmp_path: Path) -> None:
 
 
 def test_resume_refuses_a_changed_recipe(straight: Path) -> None:
-    """A study continues only as what it was; the first difference is shown."""
-    changed = {**TINY, "train": {"epochs": 3, "batch_size": 32}}
-    with pytest.raises(UserError, match=r"the recipe changed since .*`epochs: 2` is now `epochs: 3`"):
+    """What is trained already is not changed; the differences are shown as values."""
+    changed = {**TINY, "train": {"epochs": 2, "batch_size": 16}}
+    with pytest.raises(UserError, match=r"`arms.default.train.batch_size: 32 → 16`") as refused:
         run(load(changed), root=straight.parents[2], offline=True, resume=True)
+    assert refused.value.code == "MIM-Y321"
 
 
 def test_resume_without_a_study(tmp_path: Path) -> None:

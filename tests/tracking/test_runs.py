@@ -127,3 +127,24 @@ def test_runs_torn_while_they_were_made_are_removed(store: Store) -> None:
         run_id: store.client.get_run(run_id).info.lifecycle_stage for run_id in (torn, whole, left, making)
     }
     assert stages == {torn: "deleted", whole: "active", left: "deleted", making: "active"}
+
+
+def test_runs_follow_a_study_that_grows(store: Store) -> None:
+    """What left it is `former`, the summary too, and what returns is a trial again."""
+    contents = {("a", 0): "x", ("a", 1): "x", ("b", 0): "y"}
+    made = {
+        (arm, seed): trial(store, arm, seed, tags={runs.CONTENT_TAG: content, runs.COMPLETE_TAG: "yes"})
+        for (arm, seed), content in contents.items()
+    }
+    summary = runs.create_run(store, runs.NewRun(study=STUDY, kind="summary"))
+
+    runs.follow_growth(store, STUDY, contents | {("c", 0): "z"})
+    assert runs.find_runs(store, STUDY) == (made, summary)
+
+    runs.follow_growth(store, STUDY, {("a", 0): "x", ("a", 1): "longer"})
+    assert runs.find_runs(store, STUDY) == ({("a", 0): made["a", 0]}, None)
+    runs.delete_incomplete_runs(store, STUDY)
+    assert store.client.get_run(summary).info.lifecycle_stage == "active"
+
+    runs.follow_growth(store, STUDY, contents)
+    assert runs.find_runs(store, STUDY) == (made, None)

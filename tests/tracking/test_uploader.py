@@ -57,6 +57,16 @@ def test_a_whole_trial_is_mirrored(store: Store, run_id: str, journal: Path, wri
     assert "mimetic.reason" not in run.data.tags
 
 
+def test_a_copied_trial_names_its_origin(store: Store, run_id: str, journal: Path, write: Write) -> None:
+    """As a tag, beside metrics like those of any other."""
+    write(journal, START, epoch(0), end(), {"event": "reused", "study": "tiny/1", "trial": "a/seed-0"})
+
+    JournalUploader(store, run_id, journal).upload()
+
+    run = store.client.get_run(run_id)
+    assert (run.data.tags["mimetic.reused"], run.info.status) == ("tiny/1/a/seed-0", "FINISHED")
+
+
 def test_a_pump_sends_only_what_is_new(store: Store, run_id: str, journal: Path, write: Write) -> None:
     """A journal that grows is followed; one that does not exist yet is empty."""
     uploader = JournalUploader(store, run_id, journal)

@@ -181,6 +181,15 @@ def test_final_weights_come_back_as_a_state(tmp_path: Path) -> None:
         load_weights(tmp_path / "weights", plan_hash="q")
 
 
+def test_weights_of_fewer_epochs_are_no_checkpoint(tmp_path: Path) -> None:
+    """More epochs need the optimizer's state, which is not among the final weights."""
+    save_weights(tmp_path / checkpoint.WEIGHTS, nn.Linear(2, 2), epoch=4, step=8, plan_hash="p")
+
+    assert checkpoint.find_checkpoint(tmp_path, plan_hash="p", epochs=6) == (None, None)
+    found, _ = checkpoint.find_checkpoint(tmp_path, plan_hash="p", epochs=4)
+    assert found is not None
+
+
 def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     """Temporary files go, everything else stays."""
     for name in (".state.safetensors.abc.tmp", "state.safetensors", "journal.jsonl"):

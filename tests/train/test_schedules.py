@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimetic.train.config import ConstantRate, Cosine, OneCycle, Schedule, Triangular
-from mimetic.train.schedules import make_schedule
+from mimetic.train.schedules import continues, make_schedule
 
 SHARES = st.floats(0.0, 1.0)
 SCHEDULES = st.one_of(
@@ -69,3 +69,11 @@ def test_warmup_rises_linearly_to_the_peak() -> None:
     cosine = _curve(Cosine(warmup=0.4), 10)
     assert pytest.approx([0.25, 0.5, 0.75, 1.0]) == cosine[:4]
     assert pytest.approx([1.0, 0.5, 0.0]) == [cosine[3], cosine[6], cosine[9]]
+
+
+@pytest.mark.parametrize(
+    "spec", [Cosine(), OneCycle(), Triangular(), ConstantRate(warmup=0.1), ConstantRate()]
+)
+def test_only_a_constant_rate_continues(spec: Schedule) -> None:
+    """The rates of a longer training begin with those of a shorter one where no step counts the steps."""
+    assert continues(spec, steps=40, longer=60) == (spec == ConstantRate())

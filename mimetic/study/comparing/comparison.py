@@ -13,7 +13,7 @@ from typing import Literal
 from mimetic.config.suggest import listed
 from mimetic.errors import UserError
 from mimetic.files import JsonObject, check_contained
-from mimetic.journal import Event, Status, history, read_journal, status
+from mimetic.journal import Event, Status, history, status
 from mimetic.metrics import Metric, metric_name
 from mimetic.metrics import metric as metric_of
 from mimetic.study.comparing.statistics import (
@@ -31,7 +31,7 @@ from mimetic.study.comparing.statistics import (
     std,
     stratified_interval,
 )
-from mimetic.study.layout import Trial, read_record
+from mimetic.study.layout import Trial, read_record, trial_events, trials_of
 
 Curve = Mapping[int, float]
 """Epoch → value."""
@@ -51,7 +51,7 @@ class TrialResult:
     """The result of a trial, as its journal holds it.
 
     Curves are metric → epoch → logged value; `steps` is epoch → optimizer steps so far; `seconds` is the wall
-    time of training, None if unknown.
+    time of training, None if unknown; `origin` is the trial of which this is a copy, if it is one.
     """
 
     arm: str
@@ -60,6 +60,7 @@ class TrialResult:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     seconds: float | None = None
     steps: Curve = field(default_factory=dict)
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,7 @@ class Row:
         improvement: Probability that a trial is better than one of the baseline.
         detectable: Difference that this number of seeds detects with a probability of 80 %.
         needed: Number of seeds that would detect `Comparison.detect`; None if too many or not computed.
+        reused: Trials that were copied instead of trained, as `recipe/time/arm/seed-0`.
     """
 
     arm: str
@@ -121,6 +123,7 @@ class Row:
     improvement: float | None = None
     detectable: float | None = None
     needed: int | None = None
+    reused: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -188,6 +191,7 @@ class Comparison:
                     "n": row.n,
                     **asdict(row),
                     "interval": None if row.interval is None else list(row.interval),
+                    "reused": list(row.reused),
                     "values": {_plain_key(key): value for key, value in row.values.items()},
                 }
                 for row in self.rows
@@ -220,6 +224,7 @@ class Facts:
     seconds: float | None = None
     epochs: float | None = None
     reached: int = 0
+    reused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +347,7 @@ def _row(question: Question, arm: str, difference: Difference | None, options: O
         statuses=facts.statuses,
         interval=None if is_single else _interval(strata),
         improvement=_improvement(question, arm, options.baseline),
+        reused=facts.reused,
     )
 
 
@@ -399,7 +405,8 @@ def _facts(results: Sequence[TrialResult], arm: str) -> Facts:
     own = [result for result in results if result.arm == arm]
     ended = [result.status for result in own]
     times = [r.seconds for r in own if r.status == "FINISHED" and r.seconds is not None]
-    return Facts({how: ended.count(how) for how in sorted(set(ended))}, mean(times))
+    reused = tuple(result.origin for result in own if result.origin is not None)
+    return Facts({how: ended.count(how) for how in sorted(set(ended))}, mean(times), reused=reused)
 
 
 def _best_epochs(results: Sequence[TrialResult], arm: str, metric: Metric) -> dict[int, int]:
@@ -526,9 +533,9 @@ def read_results(folder: Path) -> list[TrialResult]:
     Raises:
         UserError: If the folder is no study.
     """
-    record = read_record(folder)
+    trials = trials_of(folder)
     check_contained(folder)
-    return [read_result(Trial(str(folder), arm, seed)) for arm in record["arms"] for seed in record["seeds"]]
+    return [read_result(trial) for trial in trials]
 
 
 def _shared(folders: Sequence[Path], values: Sequence[str], what: str) -> str:
@@ -559,7 +566,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def read_result(trial: Trial) -> TrialResult:
     """Read the result of a trial from its journal."""
-    return trial_result(trial.arm, trial.seed, read_journal(trial.journal))
+    return trial_result(trial.arm, trial.seed, trial_events(trial))
 
 
 def trial_result(arm: str, seed: int, events: Sequence[Event]) -> TrialResult:
@@ -571,7 +578,8 @@ def trial_result(arm: str, seed: int, events: Sequence[Event]) -> TrialResult:
         ends = [event.get("seconds") for event in events if event["event"] == "end"]
         seconds = ends[-1] if ends else None
     steps = {e["epoch"]: e["step"] for e in events if e["event"] == "epoch" and e.get("step") is not None}
-    return TrialResult(arm, seed, status(events), curves, seconds, steps)
+    origin = next((f"{e['study']}/{e['trial']}" for e in events if e["event"] == "reused"), None)
+    return TrialResult(arm, seed, status(events), curves, seconds, steps, origin)
 
 
 def finished_curves(results: Iterable[TrialResult], *, arm: str, metric: Metric) -> dict[int, Curve]:

@@ -20,7 +20,7 @@ def table_of(comparison: Comparison) -> Table:
         comparison.metric.label,
         tuple(header),
         tuple(map(tuple, rows)),
-        tuple(correction_note(comparison)),
+        (*correction_note(comparison), *reuse_note(comparison)),
         tuple(name for _, name in order),
     ).without_empty()
 
@@ -80,6 +80,13 @@ def correction_note(comparison: Comparison) -> list[str]:
     if count == 1:
         return [f"1 comparison with {comparison.baseline}, tested at {alpha:.0%}"]
     return [f"{count} comparisons with {comparison.baseline}: Holm-corrected, {alpha:.0%} family-wise error"]
+
+
+def reuse_note(comparison: Comparison) -> list[str]:
+    """Return how many trials were copied instead of trained, and from which arms of which studies."""
+    origins = [origin.rpartition("/")[0] for row in comparison.rows for origin in row.reused]
+    counts = ", ".join(f"{origins.count(origin)} from {origin}" for origin in dict.fromkeys(origins))
+    return [f"Reused trials: {counts}"] if counts else []
 
 
 def legend(comparison: Comparison) -> list[str]:

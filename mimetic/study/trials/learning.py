@@ -24,6 +24,7 @@ from mimetic.kernels.learn import Round, arithmetic, harvest, run_learner, selec
 from mimetic.kernels.problem import Problem, make_problem
 from mimetic.recipe.recipe import Arm
 from mimetic.sources.trained import LEARNED
+from mimetic.study.environment import versions
 from mimetic.study.layout import Trial
 from mimetic.train.devices import pick_device, set_arithmetic
 from mimetic.train.job import PROGRESS_SECONDS, Stop, Stopped, stop_if
@@ -52,7 +53,7 @@ def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop
         "start",
         seed=trial.seed,
         plan=blake2b(content.encode(), digest_size=16).hexdigest(),
-        arm=trial.arm,
+        **start_fields(trial),
         device=str(device),
         threads=torch.get_num_threads(),
         precision=str(dtype).removeprefix("torch."),
@@ -80,6 +81,11 @@ def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop
         save_harvest(trial.folder / LEARNED, learned, about=about)
         journal.write("artifact", file=LEARNED, kind="covariance")
     return "FINISHED", None
+
+
+def start_fields(trial: Trial, *, epochs: int | None = None) -> dict[str, object]:
+    """Return what the start event of a trial says of its place in the study and of what it depends on."""
+    return {"arm": trial.arm, "content": trial.content, "epochs": epochs, "versions": versions()}
 
 
 def _progress_logger(journal: Journal, rounds: list[Round], stop: Stop) -> Callable[[float], None]:

@@ -27,7 +27,7 @@ from mimetic.sources.find import Consumer
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.locks import holding_trial
 from mimetic.study.trials.cache import TrialCache
-from mimetic.study.trials.learning import learn
+from mimetic.study.trials.learning import learn, start_fields
 from mimetic.study.trials.observe import metrics_hook
 from mimetic.study.trials.pictures import ansatz_pictures, filter_pictures
 from mimetic.train.distributed import PEER_LOST, SINGLE_PROCESS, DistContext, is_peer_loss
@@ -164,7 +164,7 @@ def _prepare_and_train(
         augment=getattr(arm.data, "augment", ()),
         frozen={name: digest(parameters[name]) for name in plan.frozen_by_recipe},
         frozen_norm_layers=plan.frozen_bn_layers,
-        metadata={"arm": trial.arm},
+        metadata=start_fields(trial, epochs=arm.train.epochs),
         resume=True,
         metrics_hook=metrics_hook(arm, model, network.graph, dataset, seed=trial.seed),
         profile=trial.profile,
