@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mimetic.api import ansatz, harvest, initialize, plan, resample, similarity
+    from mimetic.api import ansatz, harvest, initialize, plan, resample, resize_embeddings, similarity
     from mimetic.config.errors import RecipeError
     from mimetic.errors import RunError, UserError
     from mimetic.plans.plan import Plan
@@ -25,6 +25,7 @@ _HOME = {
     "initialize": "mimetic.api",
     "plan": "mimetic.api",
     "resample": "mimetic.api",
+    "resize_embeddings": "mimetic.api",
     "similarity": "mimetic.api",
     "Plan": "mimetic.plans.plan",
     "load": "mimetic.recipe.load",
@@ -49,6 +50,7 @@ __all__ = [
     "load",
     "plan",
     "resample",
+    "resize_embeddings",
     "run",
     "similarity",
 ]

@@ -78,7 +78,7 @@ def _images(arm: Arm, images: Tensor | None) -> dict[str, TrainingImages]:
     return {
         key: TrainingImages(images[: images_needed(spec)])
         for key, spec in needed_inputs(arm).items()
-        if spec.takes == "images"
+        if spec.needs == "images"
     }
 
 

@@ -83,6 +83,11 @@ class Component(Section):
         if arguments.get("type") is not None:
             _register(cls)
 
+    @property
+    def needs(self) -> Takes | None:
+        """Return what this section is made from; `takes` unless its fields decide."""
+        return self.takes
+
     @classmethod
     def type_name(cls) -> str:
         """Return the registered name, the one value `type:` may have."""

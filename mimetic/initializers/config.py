@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from mimetic.config.base import Count, Fraction, FromList, NonNegative, Positive, validation_error
-from mimetic.config.registry import Component
+from mimetic.config.registry import Component, Takes
 from mimetic.covariance.trained_ref import TrainedRefField
 
 
@@ -440,6 +440,44 @@ class Rainbow(FromNetwork, type="rainbow", impl="mimetic.initializers.rainbow:ra
         "none", description="Take the noise of random initialization out of the eigenvalues."
     )
     rank: Count | None = Field(None, description="Keep only this many leading eigenvectors.")
+
+
+class Rows(Init, type="rows", impl="mimetic.initializers.rows:rows"):
+    """Draw new rows of an embedding or a head from N(μ, τ²Σ), mean and covariance of the rows before them."""
+
+    whole = True
+    example: ClassVar[Mapping[str, object]] = {"old": 200}
+
+    old: Count | None = Field(
+        None, description="How many rows stay as they are; all rows of the other tensor with `from`."
+    )
+    tau: NonNegative = Field(1.0, description="The τ: deviation of new rows in units of that of old ones.")
+    from_: TrainedRefField | None = Field(
+        None, alias="from", description="The network of the old rows, which are copied; ours unless given."
+    )
+    layer: str | None = Field(
+        None, min_length=1, description="Name of that layer in the network of `from`; ours unless given."
+    )
+
+    @property
+    def needs(self) -> Takes | None:
+        """Return what it is made from: a network, where `from` names one."""
+        return None if self.from_ is None else "network"
+
+    @model_validator(mode="after")
+    def _old_rows_known(self) -> Self:
+        if self.from_ is None and self.old is None:
+            hint = "add `old: COUNT`, the number of rows that the table had, or `from: …`"
+            raise validation_error("which rows are old is unknown", code="MIM-I104", hint=hint)
+        if self.from_ is None and self.layer is not None:
+            hint = "remove it, or add `from: …`"
+            raise validation_error(
+                "`layer` is one of another network, and there is no `from`",
+                code="MIM-I105",
+                at=("layer",),
+                hint=hint,
+            )
+        return self
 
 
 class WeightSelection(

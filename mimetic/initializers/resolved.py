@@ -11,7 +11,7 @@ from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import UserError
 from mimetic.graph.site import Site
-from mimetic.initializers.config import FromNetwork, Init
+from mimetic.initializers.config import Init
 from mimetic.streams import generator
 
 
@@ -132,7 +132,7 @@ class InitFunction(Protocol):
         ...
 
 
-def source_network(spec: FromNetwork, site: Site, context: Context, *, hint: str = "") -> TrainedNetwork:
+def source_network(spec: Init, site: Site, context: Context, *, hint: str = "") -> TrainedNetwork:
     """Return the network that a section names by `from`.
 
     Raises:

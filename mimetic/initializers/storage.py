@@ -212,7 +212,7 @@ def _with_zero_rows(init: ResolvedInit, site: Site, context: Context) -> Resolve
     """Set the rows to zero that the layer's class keeps at zero, as its own `reset_parameters` does."""
     rows = {local: list(site.parameter(local).zero_rows) for local in context.parameters}
     rows = {local: zero for local, zero in rows.items() if zero}
-    if not rows or init.name == "keep":
+    if not rows or init.name in {"keep", "rows"}:  # of `rows`, old ones stay as they are
         return init
 
     def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:

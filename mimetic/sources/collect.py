@@ -26,7 +26,7 @@ def needed_inputs(arm: Arm) -> dict[str, Component]:
     """
     parts = (part for rule in arm.init for part in (rule.covariance, rule.init, rule.scale))
     specs = (spec for _, spec in sections_in(tuple(parts), Component))
-    return {harvest_key(spec): spec for spec in specs if spec.takes is not None}
+    return {harvest_key(spec): spec for spec in specs if spec.needs is not None}
 
 
 def kinds_needed(arm: Arm, spec: Component) -> frozenset[str] | None:
@@ -98,21 +98,21 @@ def collect_inputs(consumer: Consumer, dataset: Dataset) -> dict[str, Input]:
 
 
 def _planned(spec: Component, consumer: Consumer) -> Input:
-    if spec.takes == "images":
+    if spec.needs == "images":
         return TrainingImages()
     sources = find_sources(getattr(spec, "from_", None), consumer)
-    if spec.takes == "network":
+    if spec.needs == "network":
         return _only(spec, sources).available(spec)
     return sources[0].available(spec, kinds=kinds_needed(consumer.arm, spec))
 
 
 def _collected(spec: Component, consumer: Consumer, dataset: Dataset) -> Input:
     count = images_needed(spec)
-    if spec.takes == "images":
+    if spec.needs == "images":
         return TrainingImages(first_images(dataset, count or 0))
     ref = getattr(spec, "from_", None)
     sources = find_sources(ref, consumer)
-    if spec.takes == "network":
+    if spec.needs == "network":
         images_NCHW = None if count is None else first_images(dataset, count)
         return _only(spec, sources).network(images_NCHW)
     assert isinstance(spec, CovarianceSource)

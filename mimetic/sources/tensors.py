@@ -29,6 +29,7 @@ from mimetic.errors import UserError
 from mimetic.graph.config import SiteKind
 from mimetic.graph.geometry import conv_kind
 from mimetic.graph.site import Geometry, Graph, Parameter, Site, shape_text
+from mimetic.initializers.config import Rows
 from mimetic.limits import LAYERS
 from mimetic.models.weight_file import WEIGHT, StoredWeight, read_weights
 from mimetic.sources.trained import TrainedSource
@@ -128,7 +129,7 @@ class TensorSource(TrainedSource):
         return replace(harvest, layers=tuple(layers))
 
     def _check(self, spec: Component) -> None:
-        if not isinstance(spec, WeightStatistic):
+        if not isinstance(spec, WeightStatistic | Rows):
             raise UserError(
                 f"{self.name}: `{spec.type_name()}` needs a network, and this is a file of weights; use "
                 "`filters` or `nfm`, or give the network: `from: {checkpoint: …, model: …}`",

@@ -28,8 +28,8 @@ LAYERWISE = [name for name, s in INITS.items() if s.acts_on is None and s.takes 
 """Those that fill layers; initializers from a trained network have separate tests."""
 
 COMPOSITE = [name for name, section in INITS.items() if section.acts_on is not None]
-SILENT = {"keep", "default"}
-"""Built-in ones without moments: nothing is drawn, or the distribution is the layer's own."""
+SILENT = {"keep", "default", "rows"}
+"""Built-in ones without moments: nothing is drawn, or the distribution is the layer's own, or its values'."""
 
 COVARIANCES = [name for name, s in registered("covariance").items() if s.takes is None and name != "file"]
 """Those that need no harvest; `test_harvests` draws from the others."""
@@ -210,7 +210,7 @@ def test_draws_are_pure(make: SimpleNamespace, name: str) -> None:
 
 
 BANKS = ["impulse", "box", "gaussian_bump", "gaussian_derivatives"]
-RANDOM = ["normal", "uniform", "orthogonal", "sparse", "default", "closed_form", "identity", *BANKS]
+RANDOM = ["rows", "normal", "uniform", "orthogonal", "sparse", "default", "closed_form", "identity", *BANKS]
 
 
 @pytest.mark.parametrize("name", RANDOM)

@@ -174,6 +174,7 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "normal": {"std": 0.02, "mean": 0.1},
     "impulse_attention": {"positions": "sincos2d", "grid": [2, 2]},
     "sincos2d": {"grid": [4, 4]},
+    "rows": {"old": 2},
     "weight_selection": {"from": {"trial": "somewhere"}},
     "weight_tiling": {"from": {"trial": "somewhere"}},
 }
