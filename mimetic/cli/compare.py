@@ -1,13 +1,12 @@
 """`mimetic compare`: compare the arms of one or several studies."""
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from mimetic.cli import completion
 from mimetic.cli.console import (
     Root,
     check_writable,
@@ -15,6 +14,7 @@ from mimetic.cli.console import (
     echo,
     example,
     print_comparison,
+    print_json,
     write_file,
 )
 from mimetic.cli.inputs import find_study
@@ -23,7 +23,7 @@ from mimetic.errors import UserError
 from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
-    from mimetic.study.comparing.comparison import Comparison, Options
+    from mimetic.study.comparing.comparison import Options
 
 EPILOG = example(
     """  $ mimetic compare quickstart
@@ -98,6 +98,7 @@ def compare(
             help="Folder of a study; or a recipe or its name, for its latest study. Several are compared "
             "together, as several data sets.",
             show_default=False,
+            autocompletion=completion.studies,
         ),
     ] = None,
     root: Root = DEFAULT_ROOT,
@@ -119,8 +120,14 @@ def compare(
         write_file(output.html, report(comparisons, {folder: read_results(folder) for folder in folders}))
         echo(f"report {output.html}")
         return
+    if output.json:
+        found = [comparison.to_dict() for comparison in comparisons]
+        print_json(found[0] if len(found) == 1 else found)
+        return
     if formats:
-        echo(_text(comparisons, formats[0]), nl=False)
+        from mimetic.study.comparing.formats import FORMATS
+
+        echo(FORMATS[formats[0]](comparisons), nl=False)
         return
     out = console()
     for comparison in comparisons:
@@ -150,13 +157,3 @@ def _checked(options: CompareOptions) -> "Options":
         to=cost,
         detect=options.detect,
     )
-
-
-def _text(comparisons: "Sequence[Comparison]", name: str) -> str:
-    """Return comparisons in a format; one alone is a JSON object, several are a list."""
-    from mimetic.study.comparing.formats import FORMATS
-
-    if name != "json":
-        return FORMATS[name](comparisons)
-    found = [comparison.to_dict() for comparison in comparisons]
-    return json.dumps(found[0] if len(found) == 1 else found, indent=1) + "\n"

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from mimetic.cli import completion
 from mimetic.config.errors import RecipeError
 from mimetic.config.registry import plugin_error
 from mimetic.errors import UserError
@@ -49,11 +50,21 @@ Overrides = Annotated[
 ]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Let a `type: python` model run its code.")]
 Root = Annotated[Path, typer.Option("--root", metavar="FOLDER", help="Folder of the runs.")]
-ArmName = Annotated[str | None, typer.Option("--arm", metavar="NAME", help="The arm; all arms by default.")]
+ArmName = Annotated[
+    str | None,
+    typer.Option(
+        "--arm", metavar="NAME", help="The arm; all arms by default.", autocompletion=completion.arms
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 ModelName = Annotated[
     str | None,
-    typer.Option("--model", metavar="SOURCE:NAME", help="Another model, e.g. timm:convmixer_768_32."),
+    typer.Option(
+        "--model",
+        metavar="SOURCE:NAME",
+        help="Another model, e.g. timm:convmixer_768_32.",
+        autocompletion=completion.models,
+    ),
 ]
 
 

@@ -16,9 +16,8 @@ from rich.table import Column
 
 from mimetic.cli.console import pluralize
 from mimetic.journal import Event
-from mimetic.metrics import metric
 from mimetic.study.comparing.tables import duration
-from mimetic.study.display import Display
+from mimetic.study.display import Display, ending
 from mimetic.study.layout import Trial
 
 MINUTE = 60
@@ -132,15 +131,8 @@ class Progress(Display):
         self._fraction.pop(trial, None)
         self._first_progress.pop(trial, None)
         self._num_ended += 1
-        seconds = event.get("seconds")
-        took = f" in {seconds:.0f} s" if seconds is not None else ""
-        finished = event["status"] == "FINISHED" and trial in self._result
-        result = f", {self._metric} {metric(self._metric).format(self._result[trial])}" if finished else ""
-        reason = f": {event['reason']}" if event.get("reason") else ""
-        self._console.print(
-            f"[{self._num_ended}/{self._num_trials}] {trial.name}: {event['status']}{took}{result}{reason}",
-            soft_wrap=True,
-        )
+        text = ending(trial, event, self._metric, self._result.get(trial))
+        self._console.print(f"[{self._num_ended}/{self._num_trials}] {text}", soft_wrap=True)
 
     def _refresh_study_bar(self, *, now: float | None = None) -> None:
         """Update the bar of the study with the progress of its running trials, and the time left."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mimetic.cli import completion
 from mimetic.cli.console import echo
 from mimetic.config.suggest import did_you_mean
 from mimetic.errors import UserError
@@ -22,6 +23,7 @@ StudyName = Annotated[
         metavar="[STUDY]",
         help="Folder of a study; or a recipe or its name, for its latest study.",
         show_default=False,
+        autocompletion=completion.studies,
     ),
 ]
 

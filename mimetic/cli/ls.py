@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mimetic.cli import completion
 from mimetic.cli.console import Json, Root, console, example, pluralize, print_item, print_json, print_wrapped
 from mimetic.config.suggest import did_you_mean
 from mimetic.errors import UserError
@@ -48,6 +49,7 @@ def ls(
             metavar="[WHAT]",
             help="`recipes`, `studies`, `sections`, a section (`train`), a family of types or a type.",
             show_default=False,
+            autocompletion=completion.names,
         ),
     ] = None,
     root: Root = DEFAULT_ROOT,

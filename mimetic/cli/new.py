@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mimetic.cli import completion
 from mimetic.cli.console import echo, example, write_file
 from mimetic.config.suggest import did_you_mean
 from mimetic.errors import UserError
@@ -21,7 +22,13 @@ EPILOG = example(
 def new(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.", show_default=False)],
     source: Annotated[
-        str, typer.Option("--from", metavar="NAME", help="Shipped recipe to copy; see `mimetic ls recipes`.")
+        str,
+        typer.Option(
+            "--from",
+            metavar="NAME",
+            help="Shipped recipe to copy; see `mimetic ls recipes`.",
+            autocompletion=completion.shipped,
+        ),
     ] = "quickstart",
 ) -> None:
     """Copy a shipped recipe to start from; an existing file is never overwritten."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mimetic.cli import completion
 from mimetic.cli.console import AllowCode
 from mimetic.config.suggest import did_you_mean
 from mimetic.errors import UserError
@@ -59,13 +60,21 @@ class NetworkOptions:
 
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="SOURCE:NAME", help="The network, e.g. timm:convnext_tiny."),
+        typer.Option(
+            "--model",
+            metavar="SOURCE:NAME",
+            help="The network, e.g. timm:convnext_tiny.",
+            autocompletion=completion.models,
+        ),
     ] = None
     recipe: Annotated[
         Path | None,
         typer.Option("--recipe", metavar="FILE", help="Take model and data from a recipe instead."),
     ] = None
-    arm: Annotated[str | None, typer.Option("--arm", metavar="NAME", help="Arm of that recipe.")] = None
+    arm: Annotated[
+        str | None,
+        typer.Option("--arm", metavar="NAME", help="Arm of that recipe.", autocompletion=completion.arms),
+    ] = None
     classes: Annotated[
         int | None,
         typer.Option("--classes", metavar="COUNT", min=1, help="Its outputs; the data's unless given."),
@@ -97,7 +106,12 @@ class ImageOptions:
 
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="TYPE", help="Images the network is measured on, e.g. cifar10."),
+        typer.Option(
+            "--data",
+            metavar="TYPE",
+            help="Images the network is measured on, e.g. cifar10.",
+            autocompletion=completion.data,
+        ),
     ] = None
     path: Annotated[
         str | None, typer.Option("--path", metavar="FOLDER", help="Folder of `--data image_folder`.")

@@ -14,12 +14,14 @@ from mimetic.cli.console import (
     FAILED,
     INTERRUPTED,
     AllowCode,
+    Json,
     Overrides,
     RecipePath,
     Root,
     console,
     example,
     print_comparison,
+    print_json,
 )
 from mimetic.cli.inputs import command_line, load_recipe
 from mimetic.errors import UserError
@@ -27,6 +29,8 @@ from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from mimetic.study.study import StudyResult
 
 EPILOG = example(
     """  $ mimetic run recipes/quickstart.yaml
@@ -80,6 +84,7 @@ def run(
     ] = False,
     root: Root = DEFAULT_ROOT,
     allow_code: AllowCode = False,
+    as_json: Json = False,
 ) -> None:
     """Train every arm on every seed, track all of it in MLflow, and compare the arms."""
     loaded = load_recipe(recipe, overrides)
@@ -110,13 +115,13 @@ def run(
             profile=profile,
         )
     out = console()
-    if profile:
-        _print_profiles(out, result.folder)
-    print_comparison(out, result.comparison)
-    out.print(f"study    {result.folder}", soft_wrap=True)
-    if result.link is not None:
-        out.print(f"look     {command_line('ui', root=root)}   then   {result.link}", soft_wrap=True)
-    if not result.complete:
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        if profile:
+            _print_profiles(out, result.folder)
+        _print_result(out, result, root)
+    if not result.complete and not as_json:
         options = {"--workers": workers, "--device": device, "--address": address}
         words = [word for text in overrides or () for word in ("--set", text)]
         words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
@@ -127,6 +132,14 @@ def run(
         raise typer.Exit(INTERRUPTED)
     if not result.complete:
         raise typer.Exit(FAILED)
+
+
+def _print_result(out: "Console", result: "StudyResult", root: Path) -> None:
+    """Print the comparison, and where the study is."""
+    print_comparison(out, result.comparison)
+    out.print(f"study    {result.folder}", soft_wrap=True)
+    if result.link is not None:
+        out.print(f"look     {command_line('ui', root=root)}   then   {result.link}", soft_wrap=True)
 
 
 def _print_profiles(out: "Console", folder: Path) -> None:

@@ -1,6 +1,6 @@
 """`mimetic sync`: copy journals into the tracking store."""
 
-from mimetic.cli.console import Root, console, example, pluralize
+from mimetic.cli.console import Json, Root, console, example, pluralize, print_json
 from mimetic.cli.inputs import StudyName, command_line, find_study, no_study
 from mimetic.study.layout import DEFAULT_ROOT, studies
 
@@ -13,7 +13,7 @@ EPILOG = example(
 )
 
 
-def sync(study: StudyName = None, root: Root = DEFAULT_ROOT) -> None:
+def sync(study: StudyName = None, root: Root = DEFAULT_ROOT, as_json: Json = False) -> None:
     """Copy a study's journals into the MLflow store, or those of all studies below the root.
 
     For studies that ran with --offline, or whose store was unreachable. Only what is missing is sent.
@@ -24,11 +24,16 @@ def sync(study: StudyName = None, root: Root = DEFAULT_ROOT) -> None:
     from mimetic.cli.display import Progress
     from mimetic.study.sync import sync as mirror
 
-    out = console()
+    out, results = console(), []
     display = Progress(console(stderr=True), metric="")  # for its messages only; nothing is trained
     for folder in folders:
         result = mirror(folder, root=root, display=display)
+        results.append(result)
+        if as_json:
+            continue
         ended = list(result.statuses.values())
         statuses = ", ".join(f"{ended.count(status)} {status}" for status in sorted(set(ended)))
         out.print(f"{folder}: {pluralize(len(ended), 'trial')}, {statuses}", soft_wrap=True)
         out.print(f"look     {command_line('ui', root=root)}   then   {result.link}", soft_wrap=True)
+    if as_json:
+        print_json([result.to_dict() for result in results])

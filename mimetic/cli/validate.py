@@ -1,13 +1,17 @@
 """`mimetic validate`: is the recipe well formed? Needs neither torch nor the model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import WRONG, Overrides, echo, error_text, example, pluralize
+from mimetic.cli.console import WRONG, Json, Overrides, echo, error_text, example, pluralize, print_json
 from mimetic.cli.inputs import load_recipe
+from mimetic.config.errors import Issue, RecipeError, dotted
 from mimetic.errors import UserError
+
+if TYPE_CHECKING:
+    from mimetic.recipe.recipe import Recipe
 
 EPILOG = example(
     """  $ mimetic validate recipes/quickstart.yaml
@@ -33,23 +37,49 @@ def validate(
             "--untrusted", help="Read no other file, load no plug-in, and refuse paths, downloads and code."
         ),
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Check recipes for mistakes; each is shown with its position and a repair."""
     if untrusted:
         from mimetic.config.registry import exclude_plugins
 
         exclude_plugins()
-    wrong = 0
+    found: dict[Path, Recipe | UserError] = {}
     for path in _recipes(paths):
         try:
-            recipe = load_recipe(path, overrides, untrusted=untrusted)
+            found[path] = recipe = load_recipe(path, overrides, untrusted=untrusted)
         except UserError as error:
-            echo(error_text(error), err=True)
-            wrong += 1
-            continue
-        echo(f"{path}: ok, {pluralize(len(recipe.arms), 'arm')} × {pluralize(len(recipe.seeds), 'seed')}")
-    if wrong:
+            found[path] = error
+            if not as_json:
+                echo(error_text(error), err=True)
+        else:
+            size = f"{pluralize(len(recipe.arms), 'arm')} × {pluralize(len(recipe.seeds), 'seed')}"
+            if not as_json:
+                echo(f"{path}: ok, {size}")
+    if as_json:
+        print_json({path: _record(result) for path, result in found.items()})
+    if any(isinstance(result, UserError) for result in found.values()):
         raise typer.Exit(WRONG)
+
+
+def _record(result: "Recipe | UserError") -> dict[str, object]:
+    """Return arms and seeds of a recipe, or its mistakes with their positions, as plain values."""
+    if not isinstance(result, UserError):
+        return {"arms": list(result.arms), "seeds": result.seeds, "errors": []}
+    issues = result.issues if isinstance(result, RecipeError) else [Issue(str(result), code=result.code)]
+    errors = [
+        {
+            "code": issue.code,
+            "message": issue.message,
+            "path": dotted(issue.path),
+            "file": None if issue.mark is None else issue.mark.file,
+            "line": None if issue.mark is None else issue.mark.line,
+            "column": None if issue.mark is None else issue.mark.column,
+            "hint": issue.hint,
+        }
+        for issue in issues
+    ]
+    return {"arms": [], "seeds": [], "errors": errors}
 
 
 def _recipes(paths: list[Path]) -> list[Path]:

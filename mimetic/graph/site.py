@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from mimetic.graph.config import SiteKind
 from mimetic.graph.structure import Slot, Structure
+from mimetic.tables import Table
 
 
 def shape_text(shape: Iterable[int]) -> str:
@@ -143,7 +144,7 @@ class Site:
         return slot.shape(self.parameter(slot.parameter).shape)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Graph:
     """All sites of a network in execution order.
 
@@ -165,3 +166,20 @@ class Graph:
     composites: tuple[Site, ...] = ()
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     heads: Mapping[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return a summary in one line."""
+        return f"<Graph: {self._summary}>"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for site in (*self.sites, *self.composites):
+            shapes = ", ".join(f"{p.local} {shape_text(p.shape)}" for p in site.parameters)
+            rows.append((site.layer, site.kind, shapes))
+        return Table(self._summary, ("layer", "kind", "parameters"), tuple(rows), left=3).collapsed().page()
+
+    @property
+    def _summary(self) -> str:
+        parameters = sum(len(site.parameters) for site in self.sites)
+        order = "execution" if self.traced else "registration"
+        return f"{len(self.sites)} layers with {parameters} parameters, in order of {order}"

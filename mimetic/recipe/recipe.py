@@ -11,7 +11,7 @@ from pydantic_core import InitErrorDetails
 from mimetic.config.address import Among, ConfigPath
 from mimetic.config.base import FromList, Name, Section, listed_once, validation_error
 from mimetic.config.errors import FilePosition, Step
-from mimetic.config.registry import Registered
+from mimetic.config.registry import Component, Registered
 from mimetic.config.suggest import choice
 from mimetic.config.text.tree import find, shown
 from mimetic.data.config import DataSection
@@ -22,6 +22,7 @@ from mimetic.recipe.rule import Rule
 from mimetic.recipe.stages import Node, StageGraph, stage_refs
 from mimetic.study.config import Study
 from mimetic.surgery.config import Rewrite
+from mimetic.tables import NONE, Table
 from mimetic.train.config import Train
 
 Unmatched = Literal["keep", "error"]
@@ -122,6 +123,14 @@ class Arm(Section):
         return self
 
 
+def _row(arm: Arm) -> tuple[str, ...]:
+    """Return what an arm consists of: model or learner, data, epochs, rewrites, rules."""
+    network: Component | None = arm.model if arm.learner is None else arm.learner
+    types = (NONE if section is None else section.type_name() for section in (network, arm.data))
+    epochs = NONE if arm.train is None else str(arm.train.epochs)
+    return (*types, epochs, str(len(arm.surgery)), str(len(arm.init)))
+
+
 class Stage(Arm):
     """A training whose only purpose is to be harvested, complete like an arm.
 
@@ -173,6 +182,21 @@ class Recipe(Section):
         if errors:
             raise ValidationError.from_exception_data("Recipe", errors)
         return self
+
+    def __repr__(self) -> str:
+        """Return a summary in one line."""
+        return f"<Recipe {self._summary}>"
+
+    def _repr_html_(self) -> str:
+        header = ("arm", "model", "data", "epochs", "surgery", "rules")
+        rows = tuple((name, *_row(arm)) for name, arm in self.arms.items())
+        return Table(self._summary, header, rows, left=3).page()
+
+    @property
+    def _summary(self) -> str:
+        counts = {"arm": len(self.arms), "seed": len(self.seeds)}
+        size = " × ".join(f"{count} {noun}{'s' if count != 1 else ''}" for noun, count in counts.items())
+        return f"{self.name}: {size}"
 
     def _stage_graph(self) -> StageGraph:
         """Return who harvests which stage."""

@@ -1,9 +1,10 @@
-"""Show the progress of a study; the command line draws it."""
+"""Show the progress of a study; the command line and notebooks draw it."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from mimetic.journal import Event
+from mimetic.metrics import metric
 from mimetic.study.layout import Trial
 
 
@@ -18,3 +19,14 @@ class Display:
 
     def message(self, text: str) -> None:
         """Show a message to the user."""
+
+
+def ending(trial: Trial, event: Event, name: str, value: float | None) -> str:
+    """Return how a trial ended, with the value of the metric of that name if it finished with one."""
+    seconds = event.get("seconds")
+    took = f" in {seconds:.0f} s" if seconds is not None else ""
+    result = ""
+    if event["status"] == "FINISHED" and value is not None:
+        result = f", {name} {metric(name).format(value)}"
+    reason = f": {event['reason']}" if event.get("reason") else ""
+    return f"{trial.name}: {event['status']}{took}{result}{reason}"

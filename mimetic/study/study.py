@@ -1,5 +1,6 @@
 """Run a study: train stages, then arms × seeds, track and compare them."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,13 +10,16 @@ from pathlib import Path
 
 from mimetic.config.errors import RecipeError
 from mimetic.errors import UserError
+from mimetic.files import JsonObject
 from mimetic.journal import Follower
+from mimetic.printable import plain_html
 from mimetic.recipe.load import Source, load
 from mimetic.recipe.recipe import Recipe
 from mimetic.recipe.saved import write_run_folders
 from mimetic.sources.find import write_stage_folders
 from mimetic.study.comparing.comparison import Comparison, compare, read_result
 from mimetic.study.comparing.rendering import write_comparison
+from mimetic.study.comparing.tables import page_of
 from mimetic.study.display import Display
 from mimetic.study.executors.pick import check_executor, pick_executor
 from mimetic.study.executors.torchrun import world_size
@@ -23,6 +27,7 @@ from mimetic.study.growing import reuse as reuse_trials
 from mimetic.study.growing import settle
 from mimetic.study.layout import DEFAULT_ROOT, Trial, is_finished, read_record, trials_of, trials_on_disk
 from mimetic.study.locks import holding_study, wait_for_workers
+from mimetic.study.notebook import NotebookDisplay, in_notebook
 from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.stages import prepare_stages, stage_trials
 from mimetic.study.study_folder import baseline, grow, latest, recorded_contents, start
@@ -32,7 +37,7 @@ from mimetic.tracking.store import tracking_uri
 from mimetic.train.devices import pick_device
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class StudyResult:
     """The result of a study.
 
@@ -51,6 +56,32 @@ class StudyResult:
     link: str | None
     interrupted: bool
     written: bool = True
+
+    def __repr__(self) -> str:
+        """Return in one line how the trials ended, and where they are."""
+        return f"<StudyResult: {self._trials}, {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        shown = f"{plain_html(self._trials)}, {plain_html(str(self.folder))}"
+        if self.link is not None and self.link.startswith(("http://", "https://")):
+            shown += f', <a href="{plain_html(self.link)}">MLflow</a>'
+        return f"{page_of(self.comparison)}\n<p>{shown}</p>"
+
+    @property
+    def _trials(self) -> str:
+        counts = Counter(self.statuses.values())
+        return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+
+    def to_dict(self) -> JsonObject:
+        """Return plain values that JSON can hold."""
+        return {
+            "study": str(self.folder),
+            "complete": self.complete,
+            "interrupted": self.interrupted,
+            "link": self.link,
+            "statuses": dict(self.statuses),
+            "comparison": self.comparison.to_dict(),
+        }
 
     @property
     def complete(self) -> bool:
@@ -112,7 +143,7 @@ def run(
         allow_code: Allow `type: python` models.
         workers: Worker processes; the recipe's, or one per core or GPU unless given.
         device: Overrides the recipe's device.
-        display: Shows progress.
+        display: Shows progress; by default a notebook has bars, and all else nothing.
         address: The Ray cluster, for `study: {executor: ray}`.
         profile: Profile a few steps of the first trial; the trace is in its folder.
 
@@ -125,10 +156,11 @@ def run(
     """
     root = Path(root)
     options = RunOptions(root, resume, reuse, offline, allow_code, workers, device, address, profile)
-    display = Display() if display is None else display
 
     # Find everything that can be wrong before a file is written.
     recipe = with_local_runs(load(source), root)
+    if display is None:
+        display = NotebookDisplay(metric=recipe.study.metric) if in_notebook() else Display()
     plans = plan_arms(recipe, allow_code=allow_code)
     _check_resources(recipe, options)
     digests = open_data(recipe)

@@ -79,12 +79,17 @@ def test_unknown_words_are_the_users_mistake(words: list[str], said: str, call: 
         ["-m", "mimetic", "validate", "RECIPE"],
         ["-m", "mimetic", "ls", "covariance"],
         ["-c", "import mimetic"],
+        ["-m", "mimetic", "plan", "RECIPE", "--arm", ""],
     ],
-    ids=["help", "validate", "ls", "import"],
+    ids=["help", "validate", "ls", "import", "completion"],
 )
 def test_light_verbs_import_nothing_heavy(words: list[str], tiny: Path, bare: Process) -> None:
-    """What needs no tensor imports no torch, MLflow or numpy."""
-    done = bare("-X", "importtime", *[str(tiny) if word == "RECIPE" else word for word in words])
+    """What needs no tensor imports no torch, MLflow or numpy; completion neither."""
+    words = [str(tiny) if word == "RECIPE" else word for word in words]
+    line = {"COMP_WORDS": " ".join(words[1:]), "COMP_CWORD": str(len(words) - 2)}
+    env = {"_MIMETIC_COMPLETE": "complete_bash", **line} if words[-1] == "" else {}
+    done = bare("-X", "importtime", *words, env=env)
+    assert done.stdout.split() == ["default", "frozen"] or not env
     assert done.returncode == 0
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
     assert "mimetic" in imported

@@ -136,7 +136,7 @@ class Row:
         return sum(self.statuses.values())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
     """The arms compared by one metric.
 
@@ -161,6 +161,17 @@ class Comparison:
     detect: float | None = None
     data_sets: tuple[str, ...] = ()
     horizon: float | None = None
+
+    def __repr__(self) -> str:
+        """Return the result in one line."""
+        from mimetic.study.comparing.tables import headline
+
+        return f"<Comparison: {headline(self)}>"
+
+    def _repr_html_(self) -> str:
+        from mimetic.study.comparing.tables import page_of
+
+        return page_of(self)
 
     @property
     def comparisons(self) -> int:

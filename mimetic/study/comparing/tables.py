@@ -1,6 +1,7 @@
 """Build the table of a comparison as data, for every format."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from mimetic.study.comparing.comparison import Comparison, Row
 from mimetic.study.comparing.statistics import POWER
@@ -70,6 +71,11 @@ def headline_of(metric: str, baseline: str, verdicts: Mapping[str, str | None]) 
     }
     parts = [f"{verdict}: {', '.join(arms)}" for verdict, arms in found.items() if arms]
     return f"{metric}, compared with {baseline}: {'; '.join(parts) if parts else 'inconclusive'}."
+
+
+def page_of(comparison: Comparison) -> str:
+    """Return the table below the result in a sentence, as a fragment of HTML."""
+    return replace(table_of(comparison), title=headline(comparison)).page()
 
 
 def correction_note(comparison: Comparison) -> list[str]:
