@@ -143,11 +143,13 @@ def test_tracked_interrupted_and_resumed(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    "names", [["SIGTERM"], ["SIGHUP"], ["SIGSTOP", "SIGCONT", "SIGINT", "SIGINT"]], ids="-".join
+)
 def test_other_signals_end_a_study_as_politely(
-    name: str, tiny: Path, surroundings: Variables, tmp_path: Path
+    names: list[str], tiny: Path, surroundings: Variables, tmp_path: Path
 ) -> None:
-    """`kill`, or a terminal that closes: the trials end as KILLED, and no worker stays."""
+    """`kill`, a closed terminal, a pause, Ctrl-C twice: the trials end as KILLED, and no worker stays."""
     root = tmp_path / "runs"
     command = [sys.executable, "-m", "mimetic", "run", str(tiny), "--root", str(root), "--offline", *LONG]
     command[-1] = "1"  # worker; two are interrupted above
@@ -156,14 +158,16 @@ def test_other_signals_end_a_study_as_politely(
     ) as running:
         try:
             wait_for(lambda: "RUNNING" in statuses(root))
-            running.send_signal(getattr(signal, name))
+            for name in names:
+                running.send_signal(getattr(signal, name))
+                time.sleep(0.3 if name != names[-1] else 0.0)
             _, said = running.communicate(timeout=200)
         finally:
             running.kill()
     assert running.returncode == 130
     assert "Traceback" not in said
+    wait_for(lambda: workers_of(root) == [])  # after a second Ctrl-C the coordinator does not wait for them
     assert set(statuses(root)) == {"KILLED"}
-    assert workers_of(root) == []
 
 
 @pytest.mark.slow

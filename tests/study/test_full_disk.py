@@ -138,7 +138,11 @@ def digest(folder: Path) -> str:
 
 
 class Limiter:
-    """A display that lets the worker's files grow no further once its first epoch is known."""
+    """A display that lets the worker's files grow no further, or lets it open no other, after an epoch."""
+
+    def __init__(self, kind: int = resource.RLIMIT_FSIZE) -> None:
+        """Take the limit."""
+        self.kind = kind
 
     def start(self, study: Path, trials: Sequence[Trial]) -> None:
         """Take in nothing."""
@@ -152,8 +156,8 @@ class Limiter:
                 except OSError:
                     continue
                 if writer is not None:
-                    size = trial.journal.stat().st_size
-                    resource.prlimit(writer, resource.RLIMIT_FSIZE, (size, size))
+                    most = trial.journal.stat().st_size if self.kind == resource.RLIMIT_FSIZE else 3
+                    resource.prlimit(writer, self.kind, (most, most))
 
     def message(self, text: str) -> None:
         """Take in nothing."""
@@ -161,15 +165,23 @@ class Limiter:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
-def test_a_worker_that_can_write_nothing(tmp_path: Path) -> None:
-    """Its journal takes not even its end: the coordinator writes it, and the trial can go on."""
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (resource.RLIMIT_FSIZE, "the journal cannot be written (File too large): make room"),
+        (resource.RLIMIT_NOFILE, "the file cannot be written ([Errno 24] Too many open files"),
+    ],
+    ids=["size", "number"],
+)
+def test_a_worker_that_can_write_nothing(kind: int, message: str, tmp_path: Path) -> None:
+    """Where its journal takes not even its end, the coordinator writes it; the trial can go on."""
     long = {"epochs": 200, "batch_size": 32, "eval_every": 50, "checkpoint": {"every": 50}}
     recipe = load({**TINY, "train": long, "seeds": 1})
-    result = run(recipe, root=tmp_path, offline=True, workers=1, display=Limiter())
+    result = run(recipe, root=tmp_path, offline=True, workers=1, display=Limiter(kind))
     trial = Trial(str(result.folder), "default", 0)
     assert result.statuses == {trial.name: "FAILED"}
     reason = read_journal(trial.journal)[-1]["reason"]
-    assert "the journal cannot be written (File too large): make room" in reason
+    assert message in reason
 
     assert run_trial(trial, TrialCache(), lambda: None) == "FINISHED"
     cut = digest(trial.folder)
