@@ -1,14 +1,16 @@
-"""`kill -9` at random moments of a study, coordinator or worker: after `--resume` nothing is lost or twice.
+"""`kill -9` at random moments of a study: after `--resume` nothing is lost or twice.
 
-CI kills a few times; `MIMETIC_KILLS=10 pytest tests/study/test_kill.py` kills ten times in the queue and
-ten in the pool. A moment is a number of journal lines and a few milliseconds, so that it does not depend on
-how fast the machine is.
+The coordinator is killed, a worker, both at once, or one resume after another in a chain. CI kills once in
+the queue and twice in the pool; `MIMETIC_KILLS=20 pytest -m slow tests/study/test_kill.py` kills twenty times
+in the queue and twenty in the pool, five of each kind. A moment is a number of journal lines and a few
+milliseconds, so that it does not depend on how fast the machine is.
 """
 
 import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -24,7 +26,8 @@ import pytest
 
 from mimetic.journal import history, read_journal, status
 
-KILLS = int(os.environ.get("MIMETIC_KILLS", "2"))
+KILLS = int(os.environ.get("MIMETIC_KILLS", "1"))
+VICTIMS = ("coordinator", "worker", "both", "chain")
 TIMED = {"images_per_second", "epoch_seconds"}
 OPEN = ("RUNNING", "SCHEDULED")
 
@@ -76,12 +79,12 @@ class Study:
     def running(self) -> Iterator["subprocess.Popen[bytes]"]:
         """Start or resume the study in a process of its own."""
         words = ["run", str(self.root / "tiny.yaml"), "--root", str(self.root)]
-        begun = any(self.root.glob("studies/tiny/*"))
-        words += ["--workers", str(self.workers), *(["--resume"] if begun else [])]
+        started = any(self.root.glob("studies/tiny/*"))
+        words += ["--workers", str(self.workers), *(["--resume"] if started else [])]
         environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-        with (self.root / "said.txt").open("ab") as said:
+        with (self.root / "output.txt").open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mimetic", *words], stdout=said, stderr=said, env=environment
+                [sys.executable, "-m", "mimetic", *words], stdout=output, stderr=output, env=environment
             )
         try:
             yield process
@@ -103,12 +106,14 @@ class Study:
             with self.running() as process:
                 if process.wait(timeout=600) == 0:
                     return
-        pytest.fail((self.root / "said.txt").read_text(encoding="utf-8"))
+        pytest.fail((self.root / "output.txt").read_text(encoding="utf-8"))
 
-    def outcome(self) -> dict[str, Any]:
-        """Return the final weights and metrics of each trial."""
+    def outcome(self, folder: Path | None = None) -> dict[str, Any]:
+        """Return the final weights and metrics of each trial, of one study or of all."""
         found = {}
         for path in self.journals():
+            if folder is not None and "studies" in path.parts and not path.is_relative_to(folder):
+                continue
             events = read_journal(path)
             curves = {k: v for k, v in history(events).items() if k not in TIMED}
             weights = sha256((path.parent / "weights.safetensors").read_bytes()).hexdigest()
@@ -127,24 +132,28 @@ def children(pid: int) -> list[int]:
     return sorted(found)
 
 
-def kill_once(study: Study, dice: random.Random) -> str:
-    """Run the study until a random number of lines was written, and kill its coordinator or a worker."""
-    victim = dice.choice(["coordinator", "worker"])
+def kill_once(study: Study, dice: random.Random, victim: str) -> None:
+    """Run the study until a random number of lines was written, and kill what is named."""
     wanted, pause = study.lines() + dice.randint(0, 12), dice.random() * 0.1
     with study.running() as process:
         while process.poll() is None and (study.lines() < wanted or not children(process.pid)):
             time.sleep(0.005)
         time.sleep(pause)
         workers = children(process.pid)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(dice.choice(workers) if victim == "worker" and workers else process.pid, signal.SIGKILL)
+        one = [dice.choice(workers)] if workers else []
+        doomed = {"worker": one or [process.pid], "both": [process.pid, *workers]}.get(victim, [process.pid])
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if victim == "worker":  # the others go on; the coordinator is killed a little later
             time.sleep(2 * pause)
-    return victim
+    for _ in range(2 if victim == "chain" else 0):  # while it finds out what to resume, or just after
+        with study.running() as process, contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=dice.random() * 8.0)
 
 
 def check_store(root: Path, study: Study) -> None:
-    """No run left open, none twice, and exactly the points of the journals."""
+    """No run left open, none twice, and exactly the points of the journals; those of the summary once."""
     with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database:
         assert database.execute("pragma integrity_check").fetchone() == ("ok",)
         runs = database.execute(
@@ -157,6 +166,10 @@ def check_store(root: Path, study: Study) -> None:
         points = database.execute(
             "select run_uuid, key, step, value from metrics where is_nan = 0"
         ).fetchall()
+    (summary,) = (run for run, _, arm, _ in runs if arm is None)
+    figures = Counter((key, value) for run, key, _, value in points if run == summary)
+    assert set(figures.values()) == {1}
+    assert not list(root.glob("s*/*/*/**/.*.tmp"))
     assert Counter(ended for _, ended, _, _ in runs) == {"FINISHED": TRIALS + 1}
     place = {run: f"{arm}/seed-{seed}" for run, _, arm, seed in runs if arm is not None}
     assert len(place) == len(set(place.values())) == TRIALS
@@ -172,12 +185,19 @@ def check_store(root: Path, study: Study) -> None:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Return what a study ends with that nobody killed."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Return a root in which two commands ran the study at once, and nobody killed them."""
     study = Study(tmp_path_factory.mktemp("straight") / "runs", workers=1)
-    study.finish()
-    check_store(study.root, study)
-    return study.outcome()
+    with study.running() as first, study.running() as second:
+        codes = [process.wait(timeout=600) for process in (first, second)]
+    assert codes == [0, 0], (study.root / "output.txt").read_text(encoding="utf-8")
+    return study
+
+
+@pytest.fixture(scope="module")
+def straight(shared: Study) -> dict[str, Any]:
+    """Return what a study ends with that nobody killed."""
+    return shared.outcome(min(shared.root.glob("studies/tiny/*")))
 
 
 @pytest.mark.slow
@@ -191,15 +211,40 @@ def test_killed_at_random_moments(
     The pool's study grows after its first two kills.
     """
     dice = random.Random(f"{workers}")
-    told, number = [], 0
-    while len(told) < KILLS:
+    kills: list[tuple[int, str]] = []
+    number, total = 0, max(KILLS, len(recipes) - 1)
+    while len(kills) < total:
         study = Study(tmp_path / f"runs-{number}", workers=workers, recipe=recipes[0])
         number += 1
-        for _ in range(min(5, KILLS - len(told))):
-            told += [(study.lines(), kill_once(study, dice))]
-            study.follow(recipes[min(len(told), len(recipes) - 1)])
+        for _ in range(min(5, total - len(kills))):
+            victim = VICTIMS[(len(kills) + workers - 2) % len(VICTIMS)]  # CI has a chain in the queue
+            kills.append((study.lines(), victim))
+            kill_once(study, dice, victim)
+            study.follow(recipes[min(len(kills), len(recipes) - 1)])
         study.follow(recipes[-1])
         study.finish()
-        assert study.outcome() == straight, told
+        assert study.outcome() == straight, kills
         check_store(study.root, study)
-    (tmp_path / "told.json").write_text(json.dumps(told))
+    (tmp_path / "kills.json").write_text(json.dumps(kills))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_two_commands_at_once(shared: Study, straight: dict[str, Any]) -> None:
+    """Two studies share a root, its store and a stage; of two that resume one study the second is refused."""
+    assert len(list(shared.root.glob("studies/tiny/*/study.json"))) == 2
+    latest = max(shared.root.glob("studies/tiny/*"))
+    assert shared.outcome(latest) == straight
+
+    shutil.rmtree(latest / "frozen")
+    with shared.running() as first:
+        while not list(latest.glob("frozen/*/journal.jsonl")):
+            assert first.poll() is None
+            time.sleep(0.02)
+        first.send_signal(signal.SIGSTOP)  # or it might end before the second one starts
+        with shared.running() as second:
+            assert second.wait(timeout=300) == 2
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(timeout=600) == 0
+    assert "MIM-Y110" in (shared.root / "output.txt").read_text(encoding="utf-8")
+    assert shared.outcome(latest) == straight
