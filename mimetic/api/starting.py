@@ -12,6 +12,7 @@ from mimetic.config.text.tree import shown
 from mimetic.covariance.network import TrainingImages
 from mimetic.errors import UserError
 from mimetic.graph.sites import find_sites
+from mimetic.plans.own_values import with_own_values
 from mimetic.plans.plan import Plan
 from mimetic.plans.resolve import resolve
 from mimetic.recipe.load import Source, load
@@ -133,7 +134,7 @@ def _operated(
     arm, at = recipe.arms[name], recipe.address(name)
     rewrites = rewrite_network(model, arm.surgery, seed=seed, example=example, at=at)
     stored = planned_inputs(recipe, arm, at=at, stored_only=True)
-    return resolve(
+    made = resolve(
         arm,
         find_sites(model, example),
         seed=seed,
@@ -141,6 +142,7 @@ def _operated(
         harvests={**stored, **_images(arm, images)},
         rewrites=rewrites,
     )
+    return with_own_values(made, model)
 
 
 def _without_values(model: nn.Module) -> nn.Module:

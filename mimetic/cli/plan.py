@@ -1,4 +1,4 @@
-"""`mimetic plan`: how every parameter of the model would be initialized; nothing is built or written."""
+"""`mimetic plan`: how every parameter of the model would be initialized; nothing is written."""
 
 from typing import TYPE_CHECKING, Annotated
 

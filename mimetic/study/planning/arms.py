@@ -9,7 +9,9 @@ from mimetic.config.address import Among, ConfigPath
 from mimetic.config.errors import Issue, RecipeError
 from mimetic.data.load import load_dataset
 from mimetic.errors import UserError
+from mimetic.initializers.config import Default
 from mimetic.models.config import Model
+from mimetic.plans.own_values import with_own_values
 from mimetic.plans.plan import Plan
 from mimetic.plans.resolve import resolve
 from mimetic.recipe.recipe import Arm, Recipe
@@ -83,7 +85,9 @@ def plan_recipe(
             if to_run:
                 require(section, at, "model", "data", "train")
             other = model if at.among == "arms" else None
-            sites = _sites(section, at, model=other, allow_code=allow_code)
+            # What a model initializes itself is built only to compare it with `init: default`.
+            meta = to_run or not any(isinstance(rule.init, Default) for rule in section.init)
+            sites = _sites(section, at, model=other, allow_code=allow_code, meta=meta)
             plan = resolve(
                 section,
                 sites.graph,
@@ -93,7 +97,7 @@ def plan_recipe(
                 rewrites=sites.rewrites,
             )
             if at.among == "arms":
-                planned.plans[at.name] = plan
+                planned.plans[at.name] = with_own_values(plan, sites.model)
         except RecipeError as error:
             issues += error.issues
         except UserError as error:
@@ -104,11 +108,11 @@ def plan_recipe(
     return planned
 
 
-def _sites(arm: Arm, at: ConfigPath, *, model: Model | None, allow_code: bool) -> Sites:
+def _sites(arm: Arm, at: ConfigPath, *, model: Model | None, allow_code: bool, meta: bool) -> Sites:
     """Return the sites of the network of an arm or a stage, or of the model that replaces it."""
     if model is not None:
         try:
-            return rewritten_sites(model, arm.surgery, None, allow_code=allow_code, at=at)
+            return rewritten_sites(model, arm.surgery, None, allow_code=allow_code, meta=meta, at=at)
         except RecipeError:
             raise
         except UserError as error:  # the model is not the recipe's, so there is no position to show
@@ -117,7 +121,7 @@ def _sites(arm: Arm, at: ConfigPath, *, model: Model | None, allow_code: bool) -
         hint = "; give one with --model, e.g. --model timm:convmixer_768_32" if at.among == "arms" else ""
         raise UserError(f"{at} has no model{hint}", code="MIM-Y310")
     check_pairing(arm, at)
-    sites = rewritten_sites(arm.model, arm.surgery, arm.data, allow_code=allow_code, at=at)
+    sites = rewritten_sites(arm.model, arm.surgery, arm.data, allow_code=allow_code, meta=meta, at=at)
     if arm.data is not None:
         check_size(sites.graph.note, at)
         check_measurements(arm, at, sites.graph)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from torch import nn
+
 from mimetic.config.address import MAIN, ConfigPath
 from mimetic.data.config import DataSection
 from mimetic.data.dataset import example_input
@@ -18,10 +20,11 @@ from mimetic.surgery.rewrite import Rewritten
 
 
 class Sites(NamedTuple):
-    """The sites of a network, and what surgery replaced in it."""
+    """The sites of a network, what surgery replaced in it, and the network, on the meta device or not."""
 
     graph: Graph
     rewrites: tuple[Rewritten, ...]
+    model: nn.Module
 
 
 def rewritten_sites(
@@ -31,9 +34,10 @@ def rewritten_sites(
     *,
     classes: int | None = None,
     allow_code: bool = False,
+    meta: bool = True,
     at: ConfigPath = MAIN,
 ) -> Sites:
-    """Return the sites of a network after its surgery, built and traced without allocating weights.
+    """Return the sites of a network after its surgery, built and traced without allocating weights if `meta`.
 
     Only the shape of the examples is read; the number of classes is the data's unless given.
 
@@ -43,5 +47,6 @@ def rewritten_sites(
     shape = IMAGENET if examples is None else describe_dataset(examples)
     shape = shape if classes is None else replace(shape, num_classes=classes)
     known = examples is not None
-    built = build_network(model, surgery, shape=shape, allow_code=allow_code, meta=True, traced=known, at=at)
-    return Sites(find_sites(built.model, example_input(shape) if known else None), built.rewrites)
+    built = build_network(model, surgery, shape=shape, allow_code=allow_code, meta=meta, traced=known, at=at)
+    graph = find_sites(built.model, example_input(shape) if known else None)
+    return Sites(graph, built.rewrites, built.model)
