@@ -205,7 +205,7 @@ ELEMENTWISE = re.compile(
 """Initializers that fill complex tensors."""
 
 FILTERS = re.compile(r"covariance .*|scale .*")
-DIMENSIONS = {"eye": (2,), "sparse": (2,), "dirac": (3, 4, 5)}
+DIMENSIONS = {"rows": (1, 2), "eye": (2,), "sparse": (2,), "dirac": (3, 4, 5)}
 
 Refusal = Callable[["Case", Site, Parameter], bool]
 REFUSALS: dict[str, Refusal] = {
@@ -217,6 +217,7 @@ REFUSALS: dict[str, Refusal] = {
     ),
     "MIM-V007": lambda _, site, __: site.kind not in ("conv", "depthwise_conv"),
     "MIM-I057": lambda case, _, __: case.dtype.is_complex and "weight_" in case.init,
+    "MIM-I117": lambda case, _, __: case.init == "init rows",
     "MIM-I112": lambda case, _, __: case.dtype.is_complex and not ELEMENTWISE.fullmatch(case.init),
 }
 """By the code of a refusal, whether the initializer documents it for such a tensor."""
