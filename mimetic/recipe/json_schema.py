@@ -18,6 +18,11 @@ _COMPOSING: dict[str, dict[str, Any]] = {
     "extends": {**_NAMES, "description": "Files this one is merged over, relative to it; later ones win."},
     "remove": {**_NAMES, "description": "Ids of inherited rules to leave out."},
 }
+_SWEEP = {
+    "type": "object",
+    "description": "Values by path, e.g. `train.optimizer.lr: [0.003, 0.01]`: an arm per combination.",
+    "additionalProperties": {"type": "array", "minItems": 1},
+}
 _MEMBERS = {
     ARMS.key: ("Arm", "A named variant: its changes to the recipe, or to another arm."),
     STAGES.key: (
@@ -60,7 +65,7 @@ def _member(group: Group, properties: dict[str, Any]) -> dict[str, Any]:
         "type": "string",
         "description": f"The {group.noun} this one starts as a copy of.",
     }
-    known = {**properties, "extends": extends, "remove": _COMPOSING["remove"]}
+    known = {**properties, **_COMPOSING, "extends": extends, "sweep": _SWEEP}
     return {key: known[key] for key in group.layer_keys}
 
 

@@ -18,6 +18,7 @@ from mimetic.recipe.compose.composition import MAIN, Composition
 from mimetic.recipe.compose.group import ARMS, RECIPE
 from mimetic.recipe.compose.layer import check_version, checked_layer, named_entries
 from mimetic.recipe.compose.overrides import layer_of, ordered, without_effect
+from mimetic.recipe.compose.sweep import with_candidates
 from mimetic.recipe.recipe import Provenance, Recipe
 from mimetic.recipe.stages import UNUSED_STAGE
 from mimetic.recipe.validate.costs import cost_issues
@@ -95,7 +96,8 @@ def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recip
     unreadable = {issue.path for issue in issues if issue.path}
     if "name" not in files[-1]:
         files[-1].put("name", _as_name(stem), NodePosition(("name",), files[-1].here.value))
-    composition = Composition(_with_overrides(files, applied, issues, notes), issues)
+    layers, hidden = with_candidates(files, issues, selects=_selects(files))
+    composition = Composition(_with_overrides(layers, applied, issues, notes), issues, hidden)
     tree = composition.tree()
     notes += without_effect(applied, tree)
     shared_issues = _issues_of_shared(composition)
@@ -153,6 +155,12 @@ def _with_overrides(
         if layer is not None:
             layers.append(checked_layer(layer, issues))
     return layers
+
+
+def _selects(files: Sequence[Map]) -> bool:
+    """Return whether candidates are chosen among."""
+    studies = [layer["study"] for layer in files if isinstance(layer.get("study"), Map)]
+    return any(study.get("select") is not None for study in studies)
 
 
 def _as_name(stem: str) -> str:

@@ -112,6 +112,9 @@ class Arm(Section):
     learner: Annotated[Learner, Registered("learner")] | None = Field(
         None, description="A learner without backpropagation, instead of a model and its training."
     )
+    candidate_of: Name | None = Field(
+        None, description="The arm that takes this one's values if `study.select` chooses it."
+    )
 
     @model_validator(mode="after")
     def _learns_one_way(self) -> Self:
@@ -178,6 +181,7 @@ class Recipe(Section):
             hint = choice(self.baseline, self.arms, label="arms")
             message = f"there is no arm `{self.baseline}`"
             raise validation_error(message, code="MIM-R015", at=("baseline",), hint=hint)
+        self._check_candidates()
         errors = [InitErrorDetails(type=error, input=None) for error in self._stage_graph().errors()]
         if errors:
             raise ValidationError.from_exception_data("Recipe", errors)
@@ -197,6 +201,40 @@ class Recipe(Section):
         counts = {"arm": len(self.arms), "seed": len(self.seeds)}
         size = " × ".join(f"{count} {noun}{'s' if count != 1 else ''}" for noun, count in counts.items())
         return f"{self.name}: {size}"
+
+    def candidates(self) -> dict[str, list[str]]:
+        """Return the candidates by the arm that takes the values of one of them."""
+        found: dict[str, list[str]] = {}
+        for name, arm in self.arms.items():
+            if arm.candidate_of is not None:
+                found.setdefault(arm.candidate_of, []).append(name)
+        return found
+
+    def _check_candidates(self) -> None:
+        """Refuse a selection without candidates, candidates without a selection, and shared seeds."""
+        select, candidates = self.study.select, self.candidates()
+        everyone = {name for names in candidates.values() for name in names}
+        for target, names in candidates.items():
+            at = ("arms", names[0], "candidate_of")
+            if select is None:
+                hint = "write `study: {select: {seeds: [100, 101]}}`"
+                raise validation_error("`study.select` is missing", code="MIM-R018", at=at, hint=hint)
+            if target not in self.arms or target in everyone:
+                hint = choice(target, [arm for arm in self.arms if arm not in everyone], label="arms")
+                message = f"there is no arm `{target}` that could take its values"
+                raise validation_error(message, code="MIM-R019", at=at, hint=hint)
+        if select is None:
+            return
+        at = ("study", "select")
+        if not candidates:
+            hint = "add a `sweep` to an arm, such as `sweep: {train.optimizer.lr: [0.003, 0.01]}`"
+            raise validation_error("no arm has a `sweep` to select from", code="MIM-R020", at=at, hint=hint)
+        if shared := sorted(set(select.seeds) & set(self.seeds)):
+            message = f"seed {shared[0]} is one of the recipe's: the choice would have seen it"
+            raise validation_error(message, code="MIM-R027", at=(*at, "seeds"), hint="choose other seeds")
+        if self.baseline in everyone:
+            message = f"`{self.baseline}` is a candidate, and candidates are not compared on test data"
+            raise validation_error(message, code="MIM-R028", at=("baseline",), hint="name another arm")
 
     def _stage_graph(self) -> StageGraph:
         """Return who harvests which stage."""

@@ -1,10 +1,10 @@
 """How the trials of a study are executed and compared."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
-from mimetic.config.base import Count, Section
+from mimetic.config.base import Count, FromList, Section, listed_once, validation_error
 from mimetic.config.registry import Component, Registered
 from mimetic.metrics import COMPARABLE
 
@@ -29,6 +29,36 @@ class Ray(
     """Tasks of a Ray cluster, one per trial (`pip install 'mimetic[ray]'`)."""
 
 
+class Select(Section):
+    """How the values of swept arms are chosen: on validation data, on seeds the comparison does not use."""
+
+    expected: ClassVar[str] = "a map such as `{seeds: [100, 101]}`"
+
+    metric: str = Field(
+        "val/acc",
+        pattern=COMPARABLE,
+        examples=["val/acc", "val/loss"],
+        description="Metric of validation data by which candidates are chosen.",
+    )
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...],
+        Field(min_length=1),
+        FromList,
+        AfterValidator(listed_once("seed")),
+    ] = Field(description="Seeds of the candidates, none of which is one of the recipe's.")
+
+    @model_validator(mode="after")
+    def _on_validation_data(self) -> Self:
+        if not self.metric.startswith("val/"):
+            raise validation_error(
+                f"`{self.metric}` is no metric of validation data",
+                code="MIM-Y081",
+                at=("metric",),
+                hint="choose by `val/acc` or `val/loss`, and compare on test data",
+            )
+        return self
+
+
 class Study(Section):
     """How the trials are executed and compared."""
 
@@ -44,4 +74,7 @@ class Study(Section):
         pattern=COMPARABLE,
         examples=["test/acc", "val/loss", "test/acc_len64"],
         description="Metric the arms are compared by.",
+    )
+    select: Select | None = Field(
+        None, description="Choose the values of swept arms first; without it every candidate is an arm."
     )

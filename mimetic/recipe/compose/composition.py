@@ -5,7 +5,7 @@ layers is shared by all arms and, except for the rules, by all stages. An arm or
 what is shared, or of the one it extends; its own layers are merged over that in order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from mimetic.config.errors import Issue, clipped
@@ -34,10 +34,12 @@ class Composition:
     Attributes:
         layers: The layers, first to last; later ones win.
         issues: Receives the errors of composition, each once.
+        hidden: Arms that others extend and that are not trained, since their candidates take their place.
     """
 
     layers: Sequence[Map]
     issues: list[Issue]
+    hidden: Collection[str] = ()
     _members: dict[tuple[str, str], Map] = field(default_factory=dict)
     _shared: dict[str, Map] = field(default_factory=dict)
     _open: list[str] = field(default_factory=list)
@@ -52,7 +54,7 @@ class Composition:
                 elif key in HEAD_KEYS:
                     tree.put(key, value, spot)
         for group in GROUPS.values():
-            names = self.names(group)
+            names = [name for name in self.names(group) if group is not ARMS or name not in self.hidden]
             if not names:
                 continue
             members = Map(self._spot_of_group(group))
@@ -84,7 +86,7 @@ class Composition:
             self._open.append(name)
             state = self.shared(group) if parent is None else self.member(group, parent)
             self._open.pop()
-            complete = Map(self._spot_of(group, name)).put_all(state.entries())
+            complete = Map(self._spot_of(group, name)).put_all(state.without("candidate_of").entries())
             for layer in self.layers:
                 if name in layer.get(group.key, ()):
                     complete = self._merged(complete, layer[group.key][name], group)
@@ -97,7 +99,7 @@ class Composition:
             state = state.without(*_REPLACED_BY_LEARNER)
         elif _REPLACES_LEARNER & set(layer):
             state = state.without("learner")
-        own = layer.only(*group.keys).without(*LISTS)
+        own = layer.only(*group.keys, "candidate_of").without(*LISTS)
         merged = Map(state.here, layer.here)
         merged.put_all(merge_maps(state.without(*LISTS), own, group.node).entries())
         if "remove" in layer:

@@ -34,7 +34,8 @@ class Group:
     @property
     def layer_keys(self) -> tuple[str, ...]:
         """Return the keys one may have in a layer, before composition."""
-        return ("extends", *self.keys, "remove")
+        own = ("sweep", "candidate_of") if self.key == "arms" else ()
+        return ("extends", *self.keys, "remove", *own)
 
 
 ARM_KEYS = ("model", "surgery", "data", "train", "init", "unmatched", "measure", "learner")

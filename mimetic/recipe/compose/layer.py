@@ -90,6 +90,9 @@ def _checked_section(tree: Map, keys: tuple[str, ...], issues: list[Issue], *, g
             given = List(spot) if value is None else value
             if (rules := _checked_rules(key, given, spot, issues)) is not None:
                 checked.put(key, rules, spot)
+        elif key == "sweep":
+            if (sweep := _checked_sweep(value, spot, issues)) is not None:
+                checked.put(key, sweep, spot)
         elif key in {"remove", "extends"}:
             if value is not None and (names := _checked_names(key, value, spot, issues, group=group)):
                 checked.put(key, names, spot)
@@ -128,6 +131,27 @@ def _checked_rules(key: str, value: Any, spot: NodePosition, issues: list[Issue]
             first[name] = rule.spots["id"]
         rules.add(rule, at)
     return rules
+
+
+def _checked_sweep(value: Any, spot: NodePosition, issues: list[Issue]) -> Map | None:
+    """Return the lists of values by path."""
+    if not isinstance(value, Map):
+        hint = "write `sweep: {train.optimizer.lr: [0.003, 0.01, 0.03]}`"
+        _wrong(issues, "expected paths with lists of values (a map)", value, spot, hint)
+        return None
+    sweep = Map(value.here)
+    for path, values, at in value.entries():
+        if isinstance(values, List) and values:
+            sweep.put(path, values, at)
+        else:
+            _wrong(
+                issues,
+                "expected at least one value in a list",
+                values,
+                at,
+                f"write `{clipped(path)}: [1, 2]`",
+            )
+    return sweep
 
 
 def _twice(noun: str, name: str, spot: NodePosition, first: NodePosition) -> Issue:

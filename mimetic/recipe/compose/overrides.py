@@ -1,13 +1,15 @@
 """Command-line overrides: `--set arms.small.init.filters.scale.gain=0.5`.
 
 Each override is one more layer, merged over the recipe's files like any other: a rule is addressed by its id,
-and missing maps are created. A value is YAML, except where the schema allows only text: there it is taken
-literally, so a regular expression needs no quotes. The order in which overrides are given has no effect: what
+and missing maps are created. `*` in the name of an arm or a stage addresses all that fit and have the rule. A
+value is YAML, except where the schema allows only text: there it is taken literally, so a regular expression
+needs no quotes. The order in which overrides are given has no effect: what
 contains others is set before them, and a `type` before the other keys of its section.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from mimetic.config.errors import FilePosition, Issue, RecipeError, Step, clipped, dotted
@@ -141,8 +143,9 @@ class _Override:
         key, inner = cursor.segment()
         if key in GROUPS:
             members = Map(cursor.at((key,)))
-            name, member = self._member(inner, GROUPS[key])
-            return layer.put(key, members.put(name, member, member.here), members.here)
+            for name, member in self._members(inner, GROUPS[key]):
+                members.put(name, member, member.here)
+            return layer.put(key, members, members.here)
         if key in _FIXED:
             raise cursor.error(f"`{key}` cannot be set here", "MIM-R072", (key,), _FIXED[key])
         if key not in FILE_KEYS:
@@ -156,27 +159,50 @@ class _Override:
             return f"{names[key]} are addressed as `{names[key]}.{key}`"
         return did_you_mean(key, (*FILE_KEYS, *names)) or f"keys of a recipe: {listed(FILE_KEYS)}"
 
-    def _member(self, cursor: _Cursor, group: Group) -> tuple[str, Map]:
-        """Return the name and the layer of the arm or stage that the path addresses."""
+    def _members(self, cursor: _Cursor, group: Group) -> Iterator[tuple[str, Map]]:
+        """Yield the names and the layers of the arms or stages that the path addresses."""
         names = self.below.names(group)
         none = f"the recipe has no {group.key}"
         if cursor.ended:
             hint = f"address one: {listed(names)}" if names else none
             message = f"`{group.key}` cannot be set as a whole"
             raise self.cursor.error(message, "MIM-R072", (group.key,), hint)
-        name, inner = cursor.segment(names)
-        here = (group.key, name)
-        if name not in names:
+        name, inner, fitting = self._fitting(cursor, names)
+        if not set(fitting) & set(names):
             hint = choice(name, names, label=group.key) if names else none
             message = f"there is no {group.noun} `{clipped(name)}`"
-            raise cursor.error(message, "MIM-R073", here, hint)
-        if inner.ended:
-            return name, self._map_value(inner, here, group.a)
-        key, _ = inner.segment()
+            raise cursor.error(message, "MIM-R073", (group.key, name), hint)
+        missing: list[RecipeError] = []
+        for each in fitting:
+            try:
+                yield each, self._member(inner, each, group)
+            except RecipeError as error:
+                # An arm without the rule is none that the pattern is about.
+                missing.append(error)
+                if "*" not in name or error.issues[0].code != "MIM-R074" or len(missing) == len(fitting):
+                    raise
+
+    def _fitting(self, cursor: _Cursor, names: Sequence[str]) -> tuple[str, _Cursor, list[str]]:
+        """Return the first segment, the position after it, and the names that it fits."""
+        name, inner = cursor.segment(names)
+        parts = cursor.rest.split(".")
+        # Names may contain dots: the longest pattern that fits a name counts.
+        patterns = [".".join(parts[: count + 1]) for count in reversed(range(len(parts)))]
+        for pattern in patterns if name not in names else ():
+            if "*" in pattern and (found := [known for known in names if fnmatchcase(known, pattern)]):
+                return pattern, replace(cursor, start=cursor.start + len(pattern) + 1), found
+        return name, inner, [name]
+
+    def _member(self, cursor: _Cursor, name: str, group: Group) -> Map:
+        """Return the layer of an arm or a stage, of which a path sets a part."""
+        here = (group.key, name)
+        if cursor.ended:
+            return self._map_value(cursor, here, group.a)
+        key, _ = cursor.segment()
         if key not in group.layer_keys:
             hint = hint_for(key, group.layer_keys, group)
-            raise inner.error(f"unknown key `{clipped(key)}`", "MIM-R001", (*here, key), hint)
-        return name, self._put(Map(cursor.at(here)), inner, here, group)
+            raise cursor.error(f"unknown key `{clipped(key)}`", "MIM-R001", (*here, key), hint)
+        return self._put(Map(cursor.at(here)), cursor, here, group)
 
     def _put(self, tree: Map, cursor: _Cursor, above: tuple[Step, ...], group: Group | None) -> Map:
         """Put the addressed value into the map of a recipe, an arm or a stage."""

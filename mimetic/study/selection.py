@@ -1,0 +1,109 @@
+"""Choose the values of swept arms on validation data, before the arms are compared.
+
+    recipe with candidates → `selection`, a recipe of the candidates → trained as a study → `choose`
+    → `with_choices`, a recipe of the arms with the chosen values → trained and compared
+
+The seeds of the two studies do not overlap, and the first looks at validation data alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mimetic.errors import RunError
+from mimetic.recipe.recipe import Arm, Recipe
+from mimetic.recipe.stages import stage_refs
+from mimetic.study.comparing.comparison import Comparison
+
+_SUFFIX = "-selection"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which candidate an arm takes its values from.
+
+    Attributes:
+        arm: The arm.
+        candidate: The candidate with the best mean.
+        means: Mean over seeds by candidate, in the metric's display unit.
+        metric: The metric of validation data.
+    """
+
+    arm: str
+    candidate: str
+    means: Mapping[str, float]
+    metric: str
+
+    def __str__(self) -> str:
+        means = ", ".join(f"{name} {value:.4g}" for name, value in self.means.items())
+        return f"{self.arm} takes the values of {self.candidate} ({self.metric}: {means})"
+
+
+def selection(recipe: Recipe) -> Recipe:
+    """Return the recipe of a recipe's candidates, on the seeds and by the metric of the selection."""
+    select = recipe.study.select
+    assert select is not None
+    names = [name for found in recipe.candidates().values() for name in found]
+    return _with_arms(
+        recipe,
+        {name: recipe.arms[name] for name in names},
+        name=f"{recipe.name[: 80 - len(_SUFFIX)]}{_SUFFIX}",
+        seeds=select.seeds,
+        baseline=None,
+        study=recipe.study.model_copy(update={"metric": select.metric, "select": None}),
+    )
+
+
+def choose(recipe: Recipe, comparison: Comparison) -> tuple[Choice, ...]:
+    """Return the best candidate of each arm.
+
+    Args:
+        recipe: The recipe with the candidates.
+        comparison: The comparison of its `selection`.
+
+    Raises:
+        RunError: If no candidate of an arm has a value.
+    """
+    best = max if comparison.metric.higher_is_better else min
+    choices = []
+    for arm, names in recipe.candidates().items():
+        rows = [comparison.row(name) for name in names]
+        means = {row.arm: row.mean for row in rows if row.mean is not None}
+        if not means:
+            raise RunError(
+                f"no candidate of the arm `{arm}` has finished; see their logs, and continue with --resume",
+                code="MIM-Y082",
+            )
+        choices.append(Choice(arm, best(means, key=means.__getitem__), means, comparison.metric.name))
+    return tuple(choices)
+
+
+def with_choices(recipe: Recipe, choices: Sequence[Choice]) -> Recipe:
+    """Return the recipe in which each arm has the values of its chosen candidate."""
+    chosen = {choice.arm: recipe.arms[choice.candidate] for choice in choices}
+    arms = {name: chosen.get(name, arm) for name, arm in recipe.arms.items() if arm.candidate_of is None}
+    return _with_arms(recipe, arms, study=recipe.study.model_copy(update={"select": None}))
+
+
+def _with_arms(recipe: Recipe, arms: Mapping[str, Arm], **changes: Any) -> Recipe:
+    """Return a recipe with other arms, none of them a candidate, and what these harvest."""
+    needed = dict(arms)
+    stages: dict[str, Arm] = {}
+    queue = [("arms", name) for name in arms]
+    for group, name in queue:  # grows during the iteration
+        section = needed[name] if group == "arms" else stages[name]
+        for ref in stage_refs((group, name), section.init):
+            among, other = ref.of
+            if among == "arms" and other not in needed:
+                needed[other] = recipe.arms[other]
+                queue.append(ref.of)
+            elif among == "stages" and other not in stages:
+                stages[other] = recipe.stages[other]
+                queue.append(ref.of)
+    fields = {name: getattr(recipe, name) for name in Recipe.model_fields}
+    plain_arms = {name: arm.model_copy(update={"candidate_of": None}) for name, arm in needed.items()}
+    fields |= {
+        "arms": plain_arms,
+        "stages": {name: recipe.stages[name] for name in recipe.stages if name in stages},
+    }
+    return Recipe.model_validate({**fields, **changes})
