@@ -225,13 +225,13 @@ class Recipe(Section):
                 raise validation_error(message, code="MIM-R019", at=at, hint=hint)
         if select is None:
             return
-        at = ("study", "select")
+        where = ("study", "select")
         if not candidates:
             hint = "add a `sweep` to an arm, such as `sweep: {train.optimizer.lr: [0.003, 0.01]}`"
-            raise validation_error("no arm has a `sweep` to select from", code="MIM-R020", at=at, hint=hint)
+            raise validation_error("no arm has a `sweep` to select from", code="MIM-R020", at=where, hint=hint)
         if shared := sorted(set(select.seeds) & set(self.seeds)):
             message = f"seed {shared[0]} is one of the recipe's: the choice would have seen it"
-            raise validation_error(message, code="MIM-R027", at=(*at, "seeds"), hint="choose other seeds")
+            raise validation_error(message, code="MIM-R027", at=(*where, "seeds"), hint="choose other seeds")
         if self.baseline in everyone:
             message = f"`{self.baseline}` is a candidate, and candidates are not compared on test data"
             raise validation_error(message, code="MIM-R028", at=("baseline",), hint="name another arm")
