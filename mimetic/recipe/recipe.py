@@ -228,7 +228,9 @@ class Recipe(Section):
         where = ("study", "select")
         if not candidates:
             hint = "add a `sweep` to an arm, such as `sweep: {train.optimizer.lr: [0.003, 0.01]}`"
-            raise validation_error("no arm has a `sweep` to select from", code="MIM-R020", at=where, hint=hint)
+            raise validation_error(
+                "no arm has a `sweep` to select from", code="MIM-R020", at=where, hint=hint
+            )
         if shared := sorted(set(select.seeds) & set(self.seeds)):
             message = f"seed {shared[0]} is one of the recipe's: the choice would have seen it"
             raise validation_error(message, code="MIM-R027", at=(*where, "seeds"), hint="choose other seeds")
@@ -281,6 +283,32 @@ class Recipe(Section):
     def run_folders(self) -> Mapping[str, Path]:
         """Return the folders of the trials that `from: {run: ID}` names, by id, as far as they are found."""
         return self._run_folders
+
+    def with_arms(self, arms: Mapping[str, Arm], **changes: Any) -> "Recipe":
+        """Return a recipe with other arms, none of them a candidate, and with what these harvest.
+
+        Args:
+            arms: The arms.
+            **changes: Other fields of the recipe.
+        """
+        members: dict[Node, Arm] = {("arms", name): arm for name, arm in arms.items()}
+        queue = list(members)
+        for node in queue:  # grows during the iteration
+            for ref in stage_refs(node, members[node].init):
+                if ref.of not in members:
+                    group, name = ref.of
+                    members[ref.of] = self.arms[name] if group == "arms" else self.stages[name]
+                    queue.append(ref.of)
+        trained = {
+            name: arm.model_copy(update={"candidate_of": None})
+            for (group, name), arm in members.items()
+            if group == "arms"
+        }
+        stages = {name: stage for name, stage in self.stages.items() if ("stages", name) in members}
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        recipe = Recipe.model_validate({**fields, **changes, "arms": trained, "stages": stages})
+        recipe._provenance, recipe._run_folders = self._provenance, self._run_folders  # noqa: SLF001
+        return recipe
 
     def with_run_folders(self, folders: Mapping[str, Path]) -> Self:
         """Return the recipe with the folders of the runs it names."""

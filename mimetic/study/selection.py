@@ -8,14 +8,14 @@ The seeds of the two studies do not overlap, and the first looks at validation d
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mimetic.errors import RunError
-from mimetic.recipe.recipe import Arm, Recipe
-from mimetic.recipe.stages import stage_refs
+from mimetic.recipe.recipe import Recipe
 from mimetic.study.comparing.comparison import Comparison
 
 _SUFFIX = "-selection"
+_LONGEST = 2000
+"""Maximum length of a description."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,7 @@ def selection(recipe: Recipe) -> Recipe:
     select = recipe.study.select
     assert select is not None
     names = [name for found in recipe.candidates().values() for name in found]
-    return _with_arms(
-        recipe,
+    return recipe.with_arms(
         {name: recipe.arms[name] for name in names},
         name=f"{recipe.name[: 80 - len(_SUFFIX)]}{_SUFFIX}",
         seeds=select.seeds,
@@ -82,28 +81,10 @@ def with_choices(recipe: Recipe, choices: Sequence[Choice]) -> Recipe:
     """Return the recipe in which each arm has the values of its chosen candidate."""
     chosen = {choice.arm: recipe.arms[choice.candidate] for choice in choices}
     arms = {name: chosen.get(name, arm) for name, arm in recipe.arms.items() if arm.candidate_of is None}
-    return _with_arms(recipe, arms, study=recipe.study.model_copy(update={"select": None}))
-
-
-def _with_arms(recipe: Recipe, arms: Mapping[str, Arm], **changes: Any) -> Recipe:
-    """Return a recipe with other arms, none of them a candidate, and what these harvest."""
-    needed = dict(arms)
-    stages: dict[str, Arm] = {}
-    queue = [("arms", name) for name in arms]
-    for group, name in queue:  # grows during the iteration
-        section = needed[name] if group == "arms" else stages[name]
-        for ref in stage_refs((group, name), section.init):
-            among, other = ref.of
-            if among == "arms" and other not in needed:
-                needed[other] = recipe.arms[other]
-                queue.append(ref.of)
-            elif among == "stages" and other not in stages:
-                stages[other] = recipe.stages[other]
-                queue.append(ref.of)
-    fields = {name: getattr(recipe, name) for name in Recipe.model_fields}
-    plain_arms = {name: arm.model_copy(update={"candidate_of": None}) for name, arm in needed.items()}
-    fields |= {
-        "arms": plain_arms,
-        "stages": {name: recipe.stages[name] for name in recipe.stages if name in stages},
-    }
-    return Recipe.model_validate({**fields, **changes})
+    lines = "\n".join(map(str, choices))
+    description = lines if recipe.description is None else f"{recipe.description}\n{lines}"
+    return recipe.with_arms(
+        arms,
+        study=recipe.study.model_copy(update={"select": None}),
+        description=description[:_LONGEST],
+    )

@@ -1,7 +1,7 @@
 """Run a study: train stages, then arms × seeds, track and compare them."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -25,10 +25,19 @@ from mimetic.study.executors.pick import check_executor, pick_executor
 from mimetic.study.executors.torchrun import world_size
 from mimetic.study.growing import reuse as reuse_trials
 from mimetic.study.growing import settle
-from mimetic.study.layout import DEFAULT_ROOT, Trial, is_finished, read_record, trials_of, trials_on_disk
+from mimetic.study.layout import (
+    DEFAULT_ROOT,
+    Trial,
+    is_finished,
+    read_record,
+    studies,
+    trials_of,
+    trials_on_disk,
+)
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.notebook import NotebookDisplay, in_notebook
 from mimetic.study.planning.arms import open_data, plan_arms
+from mimetic.study.selection import choose, selection, with_choices
 from mimetic.study.stages import prepare_stages, stage_trials
 from mimetic.study.study_folder import baseline, grow, latest, recorded_contents, start
 from mimetic.study.tracker import BackgroundTracker, StudyTrials, Tracker, try_open_tracker
@@ -157,30 +166,50 @@ def run(
     root = Path(root)
     options = RunOptions(root, resume, reuse, offline, allow_code, workers, device, address, profile)
 
-    # Find everything that can be wrong before a file is written.
     recipe = with_local_runs(load(source), root)
     if display is None:
         display = NotebookDisplay(metric=recipe.study.metric) if in_notebook() else Display()
-    plans = plan_arms(recipe, allow_code=allow_code)
+    if recipe.study.select is None:
+        return _run(recipe, options, display)
+    # Choose the values of swept arms first, in a study of its own.
+    plan_arms(recipe, allow_code=allow_code)
+    candidates = selection(recipe)
+    found = _run(candidates, options, display)
+    if not found.complete:
+        return found
+    choices = choose(recipe, found.comparison)
+    recipe = with_choices(recipe, choices)
+    # A selection that was resumed may have ended before the comparison was started.
+    options = replace(options, resume=resume and any(studies(root, recipe.name)))
+    return _run(recipe, options, display, messages=map(str, choices))
+
+
+def _run(
+    recipe: Recipe, options: RunOptions, display: Display, *, messages: Iterable[str] = ()
+) -> StudyResult:
+    """Train and compare the arms of a recipe without candidates."""
+    root, resume, reuse = options.root, options.resume, options.reuse
+    # Find everything that can be wrong before a file is written.
+    plans = plan_arms(recipe, allow_code=options.allow_code)
     _check_resources(recipe, options)
     digests = open_data(recipe)
 
-    messages = [f"{name}: {plan.note}" for name, plan in plans.items() if plan.note]
+    notes = [*messages, *(f"{name}: {plan.note}" for name, plan in plans.items() if plan.note)]
     folder = latest(root, recipe) if resume else start(root, recipe, plans, digests)
     with holding_study(folder):
         if resume:
             wait_for_workers(trials_on_disk(folder), display.message)
-            messages += grow(folder, recipe, plans, digests)
+            notes += grow(folder, recipe, plans, digests)
         trial = partial(options.trial, recipe, digests)
         trials = [replace(trial(folder, t.arm, t.seed), content=t.content) for t in trials_of(folder)]
-        messages += settle(trials, recipe, recorded_contents(read_record(folder)))
-        messages += reuse_trials(trials, folder, root if reuse else None)
+        notes += settle(trials, recipe, recorded_contents(read_record(folder)))
+        notes += reuse_trials(trials, folder, root if reuse else None)
         stage_folders = prepare_stages(recipe, root, digests)
         write_stage_folders(folder, stage_folders)
         write_run_folders(folder, recipe)
         stages = stage_trials(recipe, stage_folders, trial)
         study = StudyTrials(recipe, folder, trials, stages)
-        return _train(study, options, display, messages)
+        return _train(study, options, display, notes)
 
 
 def _check_resources(recipe: Recipe, options: RunOptions) -> None:
