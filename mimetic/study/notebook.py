@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from mimetic.journal import Event
 from mimetic.printable import plain_html
@@ -23,14 +24,18 @@ def in_notebook() -> bool:
     return module is not None and getattr(module.get_ipython(), "kernel", None) is not None
 
 
+class _Output(Protocol):
+    def update(self, content: object) -> None: ...
+
+
 class NotebookDisplay(Display):
     """Updates one output of a cell; `metric` is shown for each finished trial."""
 
     def __init__(self, *, metric: str) -> None:
         from IPython.display import HTML, display
 
-        self._html = HTML
-        self._output = display(HTML(""), display_id=True)
+        self._html: Callable[[str], object] = HTML
+        self._output: _Output = display(HTML(""), display_id=True)
         self._metric = metric
         self._head = ""
         self._running: dict[Trial, tuple[float, str]] = {}
