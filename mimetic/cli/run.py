@@ -123,9 +123,10 @@ def run(
         _print_result(out, result, root)
     if not result.complete and not as_json:
         options = {"--workers": workers, "--device": device, "--address": address}
+        flags = {"--reuse": reuse, "--offline": offline, "--allow-code": allow_code}
         words = [word for text in overrides or () for word in ("--set", text)]
         words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
-        words += [name for name, on in (("--offline", offline), ("--allow-code", allow_code)) if on]
+        words += [name for name, on in flags.items() if on]
         again = command_line("run", str(recipe), *words, root=root)
         out.print(f"continue {launcher()}{again} --resume", soft_wrap=True)
     if result.interrupted:
