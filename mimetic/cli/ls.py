@@ -47,7 +47,7 @@ def ls(
         str | None,
         typer.Argument(
             metavar="[WHAT]",
-            help="`recipes`, `studies`, `sections`, a section (`train`), a family of types or a type.",
+            help="`recipes`, `studies`, `atlas`, `sections`, a section (`train`), a family or a type.",
             show_default=False,
             autocompletion=completion.names,
         ),
@@ -57,6 +57,7 @@ def ls(
 ) -> None:
     """List shipped recipes, what recipes may have with allowed values and defaults, and studies."""
     from mimetic.config.registry import families, registered
+    from mimetic.covariance.atlas import atlas
     from mimetic.recipe.reference import sections
     from mimetic.recipe.shipped import shipped
 
@@ -68,18 +69,23 @@ def ls(
         if what is None or what == group or what in types
     }
     recipes = {name: _headline(path) for name, path in shipped().items()} if what in {None, "recipes"} else {}
+    entries = {name: entry.card.title for name, entry in atlas().items()} if what in {None, "atlas"} else {}
     studies = _studies(root) if what in {None, "studies"} else ()
     if not found and what not in {"recipes", "studies"}:
-        names = ["recipes", "studies", *known, *(name for types in known.values() for name in types)]
+        names = ["recipes", "studies", "atlas", *known, *(name for types in known.values() for name in types)]
         hint = did_you_mean(str(what), names, count=3) or f"try {', '.join(names[:9])}"
         raise UserError(f"nothing is called `{what}`; {hint}", code="MIM-X030")
     if as_json:
-        print_json(_record(what, recipes, studies, found))
+        print_json(_record(what, recipes, studies, found) | ({"atlas": entries} if entries else {}))
         return
     out = console()
     if recipes:
         out.print("recipes (mimetic new FILE --from NAME)")
     for name, text in recipes.items():
+        print_item(out, name, text, width=28)
+    if entries:
+        out.print("atlas (covariance: {type: atlas, name: NAME}; mimetic show atlas:NAME)")
+    for name, text in entries.items():
         print_item(out, name, text, width=28)
     if what in {None, "studies"}:
         _print_studies(out, root, studies)

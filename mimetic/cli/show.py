@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import Json, check_writable, console, example, print_json, print_table, print_wrapped
+from mimetic.cli.console import (
+    Json,
+    check_writable,
+    console,
+    example,
+    print_item,
+    print_json,
+    print_table,
+    print_wrapped,
+)
 from mimetic.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +31,8 @@ EPILOG = example(
 )
 
 
+_ATLAS = "atlas:"
+
 Picture = Annotated[
     Path | None,
     typer.Option("--picture", metavar="FILE", help="Draw spectra and leading eigen-filters (png, pdf, svg)."),
@@ -29,22 +40,33 @@ Picture = Annotated[
 
 
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The covariance file.", show_default=False)],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="The covariance file, or `atlas:NAME` for one of the atlas.",
+            show_default=False,
+        ),
+    ],
     picture: Picture = None,
     as_json: Json = False,
 ) -> None:
     """Show the covariances in a file, layer by layer: geometry, rank, trace, spectrum and repairs."""
+    from mimetic.covariance.atlas import find_entry
     from mimetic.covariance.store import load_harvest
 
     check_picture(picture)
     check_writable(picture)
-    found = load_harvest(file)
+    entry = find_entry(file.removeprefix(_ATLAS)) if file.startswith(_ATLAS) else None
+    found = load_harvest(Path(file) if entry is None else entry.path)
     if picture is not None:
         draw(found, picture)
     if as_json:
-        print_json(found.to_dict())
+        print_json(found.to_dict() | ({} if entry is None else {"card": entry.card.model_dump()}))
         return
     out = console()
+    for name, text in {} if entry is None else entry.card.model_dump(exclude_defaults=True).items():
+        print_item(out, name, text, width=10)
     out.print(f"{file}: {found.summary}, digest {found.digest}", soft_wrap=True)
     print_table(out, found.table())
     for note, layers in _notes(found).items():

@@ -9,9 +9,11 @@ import torch
 
 from mimetic.config.registry import implementation
 from mimetic.covariance.algebra import mixed
+from mimetic.covariance.atlas import find_entry
 from mimetic.covariance.carry import PendingCovariance, transfer_covariance
 from mimetic.covariance.closed_form import closed_form
 from mimetic.covariance.config import (
+    AtlasEntry,
     ClosedForm,
     CovarianceFile,
     CovarianceSource,
@@ -95,6 +97,14 @@ def from_file(spec: CovarianceFile, site: Site, context: Context) -> Covariance 
         path = Path(spec.path)
         state = path.stat() if path.is_file() else None
         found = _read(path, None if state is None else (state.st_mtime_ns, state.st_size))
+    return transfer_covariance(spec, found, site)
+
+
+def from_atlas(spec: AtlasEntry, site: Site, _context: Context) -> Covariance | PendingCovariance:
+    """Return the covariances of an entry of the atlas, transferred to the layer."""
+    path = find_entry(spec.name).path
+    state = path.stat()
+    found = replace(_read(path, (state.st_mtime_ns, state.st_size)), origin=f"atlas {spec.name}")
     return transfer_covariance(spec, found, site)
 
 
