@@ -244,7 +244,7 @@ def test_a_plan_prints_as_a_table() -> None:
     model = pair()
     model[1].bias.requires_grad_(False)
     lines = str(initialized(model, {"match": "0", "init": {"type": "normal", "std": 0.02}})).splitlines()
-    assert lines[0].startswith("1 of 3 parameters by rules, seed 0, plan ")
-    assert lines[1].split() == ["0.weight", "8×8", "normal(std=0.02)", "std", "0.02", "rule-0"]
-    assert lines[2].split() == ["1.bias", "8", "model's", "own,", "frozen"]
-    assert lines[3] == "1 parameters keep the model's own initialization"
+    assert lines[0].startswith("1 of 3 parameters by 1 rule, seed 0, plan ")
+    assert lines[3].split() == ["0.weight", "8×8", "embedding", "normal(std=0.02)", "0.02", "rule-0"]
+    assert lines[4].split() == ["1.bias", "8", "linear", "model's", "own,", "frozen"]
+    assert lines[5] == "1 parameter keeps the model's own initialization"

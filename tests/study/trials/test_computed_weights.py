@@ -45,14 +45,14 @@ train: {{epochs: 1, batch_size: 16, device: cpu}}
 measure: {{ansatz: {{images: 4}}}}
 init:
   - {{id: conv, match: conv, init: kaiming_normal}}
-  - {{id: average, match: {{layer: '.*', param: average}}, init: zeros{freeze}}}
 """
+FROZEN = "  - {id: average, match: {layer: '.*', param: average}, init: zeros, freeze: true}\n"
 
 
-def run(folder: Path, kind: str, freeze: str = "") -> Trial:
+def run(folder: Path, kind: str, rules: str = "") -> Trial:
     """Train a trial of the module in the folder."""
     (folder / "computed_weights.py").write_text(SOURCE)
-    (folder / "resolved.yaml").write_text(resolved(loads(TEXT.format(kind=kind, freeze=freeze))))
+    (folder / "resolved.yaml").write_text(resolved(loads(TEXT.format(kind=kind) + rules)))
     trial = Trial(str(folder), "main", 0, "cpu", allow_code=True)
     run_trial(trial, TrialCache(), lambda: None)
     return trial
@@ -83,6 +83,6 @@ def test_pictures_and_measurements_are_of_the_weights_that_are_used(folder: Path
 
 def test_what_the_recipe_freezes_must_not_change(folder: Path) -> None:
     """The same average, frozen by a rule."""
-    (*_, end) = read_journal(run(folder, "weight_norm", ", freeze: true").journal)
+    (*_, end) = read_journal(run(folder, "weight_norm", FROZEN).journal)
     assert end["status"] == "FAILED"
     assert "frozen parameters changed during training: average;" in end["reason"]
