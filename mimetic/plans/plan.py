@@ -71,7 +71,11 @@ class Plan:
             self.summary,
             header,
             tuple(map(_row, shown)),
-            (f"{left} parameters keep the model's own initialization",) if left else (),
+            (
+                f"{left} {'parameter keeps' if left == 1 else 'parameters keep'} the model's own initialization",
+            )
+            if left
+            else (),
             optional=("at", "kind", "rule", "std"),
             left=len(header),
         )
