@@ -66,6 +66,7 @@ class Plan:
         """Return what is initialized or frozen, one row per parameter; with `every`, all parameters."""
         shown = [e for e in self.entries if every or e.rule is not None or e.frozen or e.fixed]
         left = len(self.entries) - len(shown)
+        keep = "parameter keeps" if left == 1 else "parameters keep"
         header = ("parameter", "shape", "kind", "init", "std", "rule", "at")
         return Table(
             self.summary,
