@@ -72,11 +72,7 @@ class Plan:
             self.summary,
             header,
             tuple(map(_row, shown)),
-            (
-                f"{left} {'parameter keeps' if left == 1 else 'parameters keep'} the model's own initialization",
-            )
-            if left
-            else (),
+            (f"{left} {keep} the model's own initialization",) if left else (),
             optional=("at", "kind", "rule", "std"),
             left=len(header),
         )
