@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mimetic.config.errors import RecipeError
 from mimetic.errors import UserError
-from mimetic.files import JsonObject
+from mimetic.files import JsonObject, write_text
 from mimetic.journal import Follower
 from mimetic.printable import plain_html
 from mimetic.recipe.load import Source, load
@@ -19,6 +19,7 @@ from mimetic.recipe.saved import write_run_folders
 from mimetic.sources.find import write_stage_folders
 from mimetic.study.comparing.comparison import Comparison, compare, read_result
 from mimetic.study.comparing.rendering import write_comparison
+from mimetic.study.comparing.report import REPORT, report
 from mimetic.study.comparing.tables import page_of
 from mimetic.study.display import Display
 from mimetic.study.executors.pick import check_executor, pick_executor
@@ -302,6 +303,9 @@ def conclude(
     written = True
     try:
         files = write_comparison(comparison, results, study.folder, display.message)
+        drawn = {file.stem: file.read_bytes() for file in files if file.suffix == ".png"}
+        files.append(study.folder / REPORT)
+        write_text(files[-1], report([comparison], {study.folder: results}, drawn=drawn))
     except OSError as error:
         written = False
         display.message(

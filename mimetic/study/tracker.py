@@ -13,15 +13,19 @@ from pathlib import Path
 from filelock import FileLock
 
 from mimetic.errors import RunError
+from mimetic.printable import plain_markdown
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.study.comparing.comparison import Comparison
+from mimetic.study.comparing.formats import markdown
+from mimetic.study.comparing.report import REPORT
+from mimetic.study.comparing.tables import headline
 from mimetic.study.display import Display
 from mimetic.study.layout import Trial, read_record, study_id
 from mimetic.study.locks import hold_run
 from mimetic.tracking import log, runs
 from mimetic.tracking.store import Store, open_store
 from mimetic.tracking.uploader import StudyUploader
-from mimetic.tracking.views import save_views, view_link
+from mimetic.tracking.views import FILTERS, result_link, save_result, save_views, view_link
 
 SERVER = "http://127.0.0.1:5000"
 """Default address of `mimetic ui`, which prints the actual one."""
@@ -70,14 +74,37 @@ class Tracker:
         if self.uploader.error is not None:
             self.display.message(f"{folder} is not tracked in full; {LATER}")
             return None
+        base = self.store.uri if self.store.uri.startswith("http") else SERVER
+        name, experiment = study_id(folder), self.store.experiment_id
+        link = view_link(base, experiment, study=name)
         try:
             log.log_files(self.store, self.summary, files)
             log.log_metrics(self.store, self.summary, comparison.metrics())
+            save_result(self.store, name, self._note(comparison), run=self.summary, file=REPORT)
+            if folder / REPORT in files:
+                link = result_link(base, experiment, run=self.summary, file=REPORT)
             runs.end_run(self.store, self.summary, "KILLED" if interrupted else "FINISHED")
         except RunError as error:
             self.display.message(f"the summary is not tracked: {error}; see {folder}")
-        base = self.store.uri if self.store.uri.startswith("http") else SERVER
-        return view_link(base, self.store.experiment_id, study=study_id(folder))
+        return link
+
+    def _note(self, comparison: Comparison) -> str:
+        """Return the result as Markdown: sentence, table, figure, links; MLflow shows the first lines."""
+        recipe, name, experiment = self.study.recipe, study_id(self.study.folder), self.store.experiment_id
+        links = {
+            "Report": result_link("", experiment, run=self.summary, file=REPORT),
+            "Charts of the arms": view_link("", experiment, study=name),
+            "Table of the trials": view_link("", experiment, study=name, mode="TABLE"),
+            "Filters": view_link("", experiment, study=name, view=FILTERS),
+        }
+        parts = [
+            f"**{plain_markdown(headline(comparison))}**",
+            markdown([comparison]),
+            f"![comparison](get-artifact?path=comparison.png&run_uuid={self.summary})",
+            " · ".join(f"[{text}]({link.removeprefix('/')})" for text, link in links.items()),
+            plain_markdown(f"{recipe.description or ''}\n\nFiles: {self.study.folder}").strip(),
+        ]
+        return "\n\n".join(parts)
 
     def abandon(self, reason: str) -> None:
         """End every open run, because the study itself failed."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mimetic.printable import plain_markdown
 from mimetic.tracking.log import BATCH_LIMIT, batches, flatten, set_tags, truncate_tags
-from mimetic.tracking.store import Store, store_errors
+from mimetic.tracking.store import NOTE, Store, store_errors
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -73,7 +73,7 @@ class NewRun:
             "mlflow.source.type": None if self.recipe is None else "LOCAL",
             "mlflow.source.git.commit": self.commit,
             "mlflow.user": _account(),
-            "mlflow.note.content": None if self.note is None else plain_markdown(self.note),
+            NOTE: None if self.note is None else plain_markdown(self.note),
         }
         return {key: value for key, value in found.items() if value} | owner_tags() | dict(self.tags)
 

@@ -31,6 +31,8 @@ DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
 """Folder of the artifacts of a local store, below the root."""
 EXPERIMENT_TAG_LIMIT = 20_000
+NOTE = "mlflow.note.content"
+"""Tag of the description that MLflow shows first on the page of a run or an experiment."""
 CREATE_TIMEOUT = 60.0
 """Seconds to wait for another process that creates the store."""
 WRITE_TIMEOUT = 5.0
@@ -179,8 +181,10 @@ def open_store(
     uri, client = connect(root)
     with store_errors(uri):
         found = _experiment(client, experiment, artifacts=_artifacts(uri, root, experiment))
+        known = client.get_experiment(found).tags
         for key, value in _experiment_tags(note, metric).items():
-            client.set_experiment_tag(found, key, value)
+            if key != NOTE or NOTE not in known:  # the result of the latest study stays
+                client.set_experiment_tag(found, key, value)
     path = sqlite_path(uri)
     return Store(uri, client, found, experiment, None if path is None else _file_id(path))
 
@@ -205,7 +209,7 @@ def _experiment(client: "MlflowClient", name: str, *, artifacts: str | None) -> 
 def _experiment_tags(note: str | None, metric: str | None) -> dict[str, str]:
     tags = {"mlflow.experimentKind": "custom_model_development"}  # the interface opens on charts, not chats
     if note:
-        tags["mlflow.note.content"] = plain_markdown(note)[:EXPERIMENT_TAG_LIMIT]
+        tags[NOTE] = plain_markdown(note)[:EXPERIMENT_TAG_LIMIT]
     if metric is not None:
         higher_is_better = metric_of(metric).higher_is_better
         tags["mlflow.experiment.primaryMetric.name"] = metric

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mimetic.errors import RunError, UserError
 from mimetic.tracking.store import connect, redacted, store_errors
-from mimetic.tracking.views import latest_study, view_link
+from mimetic.tracking.views import experiment_link
 
 HOST = "127.0.0.1"
 _PORTS = 100
@@ -52,9 +52,7 @@ def prepare(root: str | os.PathLike[str], *, port: int = 5000) -> Server:
     chosen = port if is_server else free_port(port)
     address = redacted(uri) if is_server else f"http://{HOST}:{chosen}"
     links = {
-        e.name: view_link(address, e.experiment_id, study=latest_study(e.tags))
-        for e in experiments
-        if e.name != "Default"
+        e.name: experiment_link(address, e.experiment_id, e.tags) for e in experiments if e.name != "Default"
     }
     if is_server:
         listed = "".join(f"\n  {name}: {link}" for name, link in links.items())

@@ -16,15 +16,20 @@ from mimetic.errors import RunError
 from mimetic.files import JsonObject
 from mimetic.metrics import metric as metric_of
 from mimetic.metrics import related
+from mimetic.tracking.log import set_tags
 from mimetic.tracking.runs import KIND, STUDY
-from mimetic.tracking.store import EXPERIMENT_TAG_LIMIT, Store, store_errors
+from mimetic.tracking.store import EXPERIMENT_TAG_LIMIT, NOTE, Store, store_errors
 
 ARMS = "arms"
 FILTERS = "filters"
 TITLES: Mapping[str, str] = {ARMS: "Arms, mean over seeds", FILTERS: "Filters"}
+RESULT = "mimetic.result"
+"""Tag of an experiment: run and artifact of its latest result."""
 MAX_STUDIES = 20
 """Studies of an experiment that have views: MLflow sends every tag with the experiment."""
 
+_TRAINING = {"workflowType": "machine_learning"}
+"""Without it MLflow opens its pages for language models, whatever the experiment's kind."""
 _TAG = "mlflow.sharedViewState."
 _PICTURES = ("pictures/filters", "pictures/covariance")
 
@@ -54,12 +59,45 @@ def view_id(view: str, study: str) -> str:
     return f"{view}-{study}"
 
 
-def view_link(base: str, experiment_id: str, *, study: str | None = None) -> str:
-    """Return the address of a study's saved view, or of the experiment's charts without a study."""
-    query = {} if study is None else {"viewStateShareKey": view_id(ARMS, study)}
-    # without the workflow type MLflow opens its pages for language models
-    query |= {"compareRunsMode": "CHART", "workflowType": "machine_learning"}
+def view_link(
+    base: str, experiment_id: str, *, study: str | None = None, view: str = ARMS, mode: str = "CHART"
+) -> str:
+    """Return the address of a study's saved view, or of the experiment's charts without a study.
+
+    `mode` is `CHART`, or `TABLE` for the table of the runs.
+    """
+    query = {} if study is None else {"viewStateShareKey": view_id(view, study)}
+    query |= {"compareRunsMode": mode, **_TRAINING}
     return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?{urlencode(query, quote_via=quote)}"
+
+
+def result_link(base: str, experiment_id: str, *, run: str, file: str) -> str:
+    """Return the address of an artifact of a run, shown in MLflow's page of the run."""
+    path = f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs/{run}/artifacts/{quote(file)}"
+    return f"{path}?{urlencode(_TRAINING)}"
+
+
+def experiment_link(base: str, experiment_id: str, tags: Mapping[str, str]) -> str:
+    """Return the address of the latest result of an experiment; of its charts where there is none yet."""
+    run, _, file = tags.get(RESULT, "").partition("/")
+    if run and file:
+        return result_link(base, experiment_id, run=run, file=file)
+    return view_link(base, experiment_id, study=latest_study(tags))
+
+
+def save_result(store: Store, study: str, note: str, *, run: str, file: str) -> None:
+    """Describe the result of a study on its summary run, and on the experiment if it is the latest study.
+
+    MLflow shows the first line of an experiment's description on all of its pages. The note is Markdown.
+
+    Raises:
+        RunError: If the store does not work.
+    """
+    set_tags(store, run, {NOTE: note})
+    with store_errors(store.uri):
+        if latest_study(store.client.get_experiment(store.experiment_id).tags) == study:
+            for key, value in {NOTE: note[:EXPERIMENT_TAG_LIMIT], RESULT: f"{run}/{file}"}.items():
+                store.client.set_experiment_tag(store.experiment_id, key, value)
 
 
 def latest_study(tags: Mapping[str, str]) -> str | None:

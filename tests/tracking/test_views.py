@@ -78,6 +78,23 @@ def test_a_link_opens_a_view_as_a_chart_page() -> None:
     }
 
 
+def test_the_result_of_the_latest_study_describes_the_experiment(store: Store) -> None:
+    """An older study that is synced does not replace it."""
+    for study in ("x/20261101-000000", "x/20261102-000000"):
+        views.save_views(store, study, metric="test/acc")
+    run = store.client.create_run(store.experiment_id).info.run_id
+
+    views.save_result(store, "x/20261102-000000", "**a is better**", run=run, file="report.html")
+    views.save_result(store, "x/20261101-000000", "**b is better**", run=run, file="report.html")
+
+    assert store.client.get_run(run).data.tags["mlflow.note.content"] == "**b is better**"
+    tags = store.client.get_experiment(store.experiment_id).tags
+    assert tags["mlflow.note.content"] == "**a is better**"
+    assert views.experiment_link("http://h", "7", tags) == (
+        f"http://h/#/experiments/7/runs/{run}/artifacts/report.html?workflowType=machine_learning"
+    )
+
+
 def test_old_views_are_taken_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow sends all tags of an experiment with every page."""
     monkeypatch.setattr(views, "MAX_STUDIES", 2)

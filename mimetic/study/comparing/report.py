@@ -17,6 +17,9 @@ from mimetic.tables import NONE, Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+REPORT = "report.html"
+"""File of a study's page, in its folder and among the artifacts of its summary run."""
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d5d9de; --faint: #5b646e; }
 @media (prefers-color-scheme: dark) {
@@ -33,22 +36,42 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; }
 .text td, .text th { white-space: normal; overflow-wrap: anywhere; }
 p { max-width: 60rem; } .note { color: var(--faint); font-size: .9rem; }
 img { max-width: 100%; background: #fff; border-radius: 4px; } figure { margin: 1rem 0; }
+@media (max-width: 50rem) {
+  body { margin: .5rem auto; padding: 0 .5rem; font-size: 13px; }
+  h1 { font-size: 1.2rem; } h2 { margin: 1rem 0 .3rem; } th, td { padding: .15rem .35rem; }
+}
 """
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """The page may load nothing and run nothing, whatever is in it."""
 
 
-def report(comparisons: Sequence[Comparison], studies: Mapping[Path, Sequence[TrialResult]]) -> str:
-    """Return a page of comparisons, and of each study its curves, plans, filters and environment."""
+def report(
+    comparisons: Sequence[Comparison],
+    studies: Mapping[Path, Sequence[TrialResult]],
+    *,
+    drawn: Mapping[str, bytes] | None = None,
+) -> str:
+    """Return a page of comparisons, and of each study its curves, plans, filters and environment.
+
+    It starts with the result in a sentence, the first table and the first figure. `drawn` has the PNG files
+    of the figures of a single study by name, if they exist already.
+    """
     title = ", ".join(folder.resolve().parent.name for folder in studies)
-    parts = [f"<h1>{plain_html(title)}</h1>", *(f"<p>{plain_html(headline(c))}</p>" for c in comparisons[:1])]
+    pictures: list[str] = []
+    if len(studies) == 1:
+        results = next(iter(studies.values()))
+        content = _drawn(comparisons[0], results) if drawn is None else drawn
+        pictures = [_image(png, f"{kind} of {title}") for kind, png in content.items()]
+    parts = [f"<h1>{plain_html(headline(comparisons[0]))}</h1>"]
     for comparison in comparisons:
         table = table_of(comparison)
-        parts.append(_section(table, *legend(comparison), *(f"{note}." for note in table.notes)))
-        parts.append(_section(seed_table(comparison)))
-    for folder, results in studies.items():
-        parts += _study(comparisons[0], folder, results, is_single=len(studies) == 1)
+        parts += [_section(table), *pictures[:1]]
+        parts.append(_notes(*legend(comparison), *(f"{note}." for note in table.notes)))
+        parts += [_section(seed_table(comparison)), *pictures[1:]]
+        pictures = []
+    for folder in studies:
+        parts += _study(comparisons[0], folder)
     body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -99,19 +122,19 @@ def _initializer(entry: JsonObject) -> str:
     return f"{entry['initializer']}({arguments}){frozen}" if entry["rule"] else f"model's own{frozen}"
 
 
-def _study(
-    comparison: Comparison, folder: Path, results: Sequence[TrialResult], *, is_single: bool
-) -> list[str]:
+def _drawn(comparison: Comparison, results: Sequence[TrialResult]) -> dict[str, bytes]:
+    """Draw the figures of a comparison."""
+    drawn = {name: draw() for name, draw in figures(comparison, results).items()}
+    return {name: _png(figure) for name, figure in drawn.items() if figure is not None}
+
+
+def _study(comparison: Comparison, folder: Path) -> list[str]:
     """Return the sections of one study."""
     record, name = read_record(folder), folder.resolve().parent.name
     check_contained(folder)
     parts = [f"<h2>Study {plain_html(f'{name}/{folder.resolve().name}')}</h2>"]
-    if is_single:
-        drawn = {kind: draw() for kind, draw in figures(comparison, results).items()}
-        parts += [_image(_png(figure), f"{kind} of {name}") for kind, figure in drawn.items() if figure]
-    for arm in record["arms"]:
-        if arm != comparison.baseline and (table := plan_table(folder, comparison.baseline, arm)):
-            parts.append(_section(table, kind="text"))
+    tables = (plan_table(folder, comparison.baseline, a) for a in record["arms"] if a != comparison.baseline)
+    parts += [_section(table, kind="text") for table in tables if table is not None]
     for arm in record["arms"]:
         for moment in ("start", "end"):
             path = folder / arm / f"seed-{record['seeds'][0]}" / "pictures" / f"filters-{moment}.png"
@@ -124,10 +147,13 @@ def _study(
     return parts
 
 
-def _section(table: Table, *notes: str, kind: str = "") -> str:
-    """Return a table with its title and notes."""
-    below = f'<p class="note">{plain_html(" ".join(notes))}</p>' if notes else ""
-    return f'<h2>{plain_html(table.title)}</h2>\n<div class="table {kind}">{table.html()}</div>\n{below}'
+def _section(table: Table, *, kind: str = "") -> str:
+    """Return a table with its title."""
+    return f'<h2>{plain_html(table.title)}</h2>\n<div class="table {kind}">{table.html()}</div>'
+
+
+def _notes(*notes: str) -> str:
+    return f'<p class="note">{plain_html(" ".join(notes))}</p>'
 
 
 def _image(content: bytes, label: str) -> str:
