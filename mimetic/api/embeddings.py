@@ -81,36 +81,50 @@ def _table(
     Raises:
         UserError: If there is none, or several could be meant.
     """
-    for name in (embedding, head):
+    _check_named(modules, embedding, head)
+    names = {id(module): name for name, module in reversed(modules.items())}
+    own = getattr(model, "get_input_embeddings", None)
+    if embedding is None and callable(own):
+        outputs = getattr(model, "get_output_embeddings", lambda: None)()
+        return _Table(names[id(own())], head if outputs is None else names[id(outputs)])
+    embedding = _only_embedding(modules) if embedding is None else embedding
+    return _Table(embedding, _only_head(modules, embedding) if head is None else head)
+
+
+def _check_named(modules: dict[str, nn.Module], *names: str | None) -> None:
+    for name in names:
         if name is not None and not isinstance(modules.get(name), nn.Embedding | nn.Linear):
             raise UserError(
                 f"resize_embeddings: `{name}` is no embedding and no linear layer of the model; use a name "
                 "of `model.named_modules()`",
                 code="MIM-A013",
             )
-    names = {id(module): name for name, module in reversed(modules.items())}
-    own = getattr(model, "get_input_embeddings", None)
-    if embedding is None and callable(own):
-        outputs = getattr(model, "get_output_embeddings", lambda: None)()
-        return _Table(names[id(own())], head if outputs is None else names[id(outputs)])
+
+
+def _only_embedding(modules: dict[str, nn.Module]) -> str:
+    """Return the name of the model's embedding, if it has one."""
     tables = [name for name, module in modules.items() if isinstance(module, nn.Embedding)]
-    embedding = tables[0] if embedding is None and len(tables) == 1 else embedding
-    if embedding is None:
+    if len(tables) != 1:
         raise UserError(
             f"resize_embeddings: the model has {len(tables)} embeddings ({listed(tables, 8)}); name one, "
             "`embedding=…`",
             code="MIM-A014",
         )
+    return tables[0]
+
+
+def _only_head(modules: dict[str, nn.Module], embedding: str) -> str | None:
+    """Return the linear layer with an output for each row, one of the same weight first; None without one."""
     rows = _weight(modules[embedding])
     linear = [n for n, m in modules.items() if isinstance(m, nn.Linear) and m.weight.shape == rows.shape]
     linear = [n for n in linear if _weight(modules[n]) is rows] or linear
-    if head is None and len(linear) > 1:
+    if len(linear) > 1:
         raise UserError(
             f"resize_embeddings: {listed(linear, 8)} have as many outputs as `{embedding}` has rows; name "
             "the head, `head=…`",
             code="MIM-A015",
         )
-    return _Table(embedding, head if head is not None or not linear else linear[0])
+    return linear[0] if linear else None
 
 
 def _weight(layer: nn.Module) -> nn.Parameter:

@@ -56,10 +56,31 @@ def ls(
     as_json: Json = False,
 ) -> None:
     """List shipped recipes, what recipes may have with allowed values and defaults, and studies."""
+    found = _sections(what)
+    items = {name: listed() for name, listed in _ITEMS.items() if what in {None, name}}
+    studies = _studies(root) if what in {None, "studies"} else ()
+    if as_json:
+        print_json(_record(what, items, studies, found))
+        return
+    out = console()
+    for name, entries in items.items():
+        out.print(_HEADINGS[name])
+        for entry, text in entries.items():
+            print_item(out, entry, text, width=28)
+    if what in {None, "studies"}:
+        _print_studies(out, root, studies)
+    for group, types in found.items():
+        _print_group(out, group, types, is_whole=what in {None, group})
+
+
+def _sections(what: str | None) -> "dict[str, Mapping[str, type[Section]]]":
+    """Return the sections and types to list, by group.
+
+    Raises:
+        UserError: If nothing is called so.
+    """
     from mimetic.config.registry import families, registered
-    from mimetic.covariance.atlas import atlas
     from mimetic.recipe.reference import sections
-    from mimetic.recipe.shipped import shipped
 
     known: dict[str, Mapping[str, type[Section]]] = {"sections": sections()}
     known |= {family: registered(family) for family in families()}
@@ -68,43 +89,43 @@ def ls(
         for group, types in known.items()
         if what is None or what == group or what in types
     }
-    recipes = {name: _headline(path) for name, path in shipped().items()} if what in {None, "recipes"} else {}
-    entries = {name: entry.card.title for name, entry in atlas().items()} if what in {None, "atlas"} else {}
-    studies = _studies(root) if what in {None, "studies"} else ()
-    if not found and what not in {"recipes", "studies"}:
-        names = ["recipes", "studies", "atlas", *known, *(name for types in known.values() for name in types)]
+    others = ("studies", *_ITEMS)
+    if not found and what not in others:
+        names = [*others, *known, *(name for types in known.values() for name in types)]
         hint = did_you_mean(str(what), names, count=3) or f"try {', '.join(names[:9])}"
         raise UserError(f"nothing is called `{what}`; {hint}", code="MIM-X030")
-    if as_json:
-        print_json(_record(what, recipes, studies, found) | ({"atlas": entries} if entries else {}))
-        return
-    out = console()
-    if recipes:
-        out.print("recipes (mimetic new FILE --from NAME)")
-    for name, text in recipes.items():
-        print_item(out, name, text, width=28)
-    if entries:
-        out.print("atlas (covariance: {type: atlas, name: NAME}; mimetic show atlas:NAME)")
-    for name, text in entries.items():
-        print_item(out, name, text, width=28)
-    if what in {None, "studies"}:
-        _print_studies(out, root, studies)
-    for group, types in found.items():
-        _print_group(out, group, types, is_whole=what in {None, group})
+    return found
+
+
+def _recipes() -> dict[str, str]:
+    from mimetic.recipe.shipped import shipped
+
+    return {name: _headline(path) for name, path in shipped().items()}
+
+
+def _atlas() -> dict[str, str]:
+    from mimetic.covariance.atlas import atlas
+
+    return {name: entry.card.title for name, entry in atlas().items()}
+
+
+_ITEMS = {"recipes": _recipes, "atlas": _atlas}
+_HEADINGS = {
+    "recipes": "recipes (mimetic new FILE --from NAME)",
+    "atlas": "atlas (covariance: {type: atlas, name: NAME}; mimetic show atlas:NAME)",
+}
 
 
 def _record(
     what: str | None,
-    recipes: Mapping[str, str],
+    items: Mapping[str, Mapping[str, str]],
     studies: "Sequence[StudySummary]",
     found: "Mapping[str, Mapping[str, type[Section]]]",
 ) -> dict[str, object]:
     """Return what is listed as plain values; groups that are not listed are left out."""
     from mimetic.recipe.reference import first_line, keys_of
 
-    record: dict[str, object] = {}
-    if what in {None, "recipes"}:
-        record["recipes"] = dict(recipes)
+    record: dict[str, object] = {name: dict(entries) for name, entries in items.items()}
     if what in {None, "studies"}:
         record["studies"] = [asdict(study) for study in studies]
     described = {

@@ -111,16 +111,20 @@ class TrainedRef(Section):
                 at=tuple(given[1:2]),
                 hint=hint,
             )
+        return self
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
         if self.tensors is None and (self.layers is not None or self.tensor_kind is not None):
             raise validation_error(
-                f"`layers` and `kind` choose among `tensors`, and this is a {given[0]}",
+                f"`layers` and `kind` choose among `tensors`, and this is a {self.kind}",
                 code="MIM-V213",
                 at=("kind" if self.layers is None else "layers",),
                 hint="write them beside `from`, or name a file of `tensors`",
             )
         if self.seeds != "own" and self.stage is None and self.arm is None:
             raise validation_error(
-                f"`seeds` chooses among the seeds of a stage or an arm, and this is a {given[0]}",
+                f"`seeds` chooses among the seeds of a stage or an arm, and this is a {self.kind}",
                 code="MIM-V203",
                 at=("seeds",),
                 hint="remove it",
@@ -138,7 +142,7 @@ class TrainedRef(Section):
                 hint="remove it, or give a `model` and its `weights`",
             )
         if self.model is not None and self.checkpoint is None and self.weights is None:
-            hint = f"remove it: a {given[0]} knows its own model"
+            hint = f"remove it: a {self.kind} knows its own model"
             raise validation_error(
                 "`model` says what `checkpoint` or `weights` fit",
                 code="MIM-V205",

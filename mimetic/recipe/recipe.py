@@ -284,7 +284,7 @@ class Recipe(Section):
         """Return the folders of the trials that `from: {run: ID}` names, by id, as far as they are found."""
         return self._run_folders
 
-    def with_arms(self, arms: Mapping[str, Arm], **changes: Any) -> "Recipe":
+    def with_arms(self, arms: Mapping[str, Arm], **changes: object) -> "Recipe":
         """Return a recipe with other arms, none of them a candidate, and with what these harvest.
 
         Args:

@@ -88,7 +88,7 @@ def test_every_key_has_its_values_named() -> None:
 def test_json(quickstart: Path, call: Call) -> None:
     """The same as values; of one thing, that alone."""
     told = json.loads(call("ls", "--root", quickstart, "--json").stdout)
-    assert list(told) == ["recipes", "studies", "sections", "types"]
+    assert list(told) == ["recipes", "atlas", "studies", "sections", "types"]
     assert list(told["types"]) == list(families())
     alone = json.loads(call("ls", "constant", "--json").stdout)
     assert alone == {"types": {f: {"constant": told["types"][f]["constant"]} for f in ("init", "schedule")}}

@@ -133,7 +133,7 @@ def _checked_rules(key: str, value: Any, spot: NodePosition, issues: list[Issue]
     return rules
 
 
-def _checked_sweep(value: Any, spot: NodePosition, issues: list[Issue]) -> Map | None:
+def _checked_sweep(value: object, spot: NodePosition, issues: list[Issue]) -> Map | None:
     """Return the lists of values by path."""
     if not isinstance(value, Map):
         hint = "write `sweep: {train.optimizer.lr: [0.003, 0.01, 0.03]}`"

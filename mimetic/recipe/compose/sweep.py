@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
-from typing import Any
 
 from mimetic.config.errors import Issue, clipped
 from mimetic.config.text.tree import List, Map, NodePosition, plain
@@ -79,7 +78,7 @@ def with_candidates(
     return below, () if selects else sweeps
 
 
-def _combinations(name: str, sweep: Map) -> Iterator[tuple[str, list[tuple[str, Any, NodePosition]]]]:
+def _combinations(name: str, sweep: Map) -> Iterator[tuple[str, list[tuple[str, object, NodePosition]]]]:
     """Yield the name of each candidate, and its paths with their values and positions."""
     axes = [_axis(path, values) for path, values in sweep.items()]
     for choice in product(*(range(len(axis.values)) for axis in axes)):
@@ -116,7 +115,7 @@ def _candidate(name: str, candidate: str, sweep: Map, *, selects: bool) -> Map:
 
 
 def _assignment(
-    path: str, value: Any, at: NodePosition, below: Sequence[Map], issues: list[Issue]
+    path: str, value: object, at: NodePosition, below: Sequence[Map], issues: list[Issue]
 ) -> list[Map]:
     """Return the layer that sets a value; its positions, and those of errors, are the value's in the file."""
     wrong: list[Issue] = []
@@ -126,19 +125,21 @@ def _assignment(
     return [] if layer is None else [_moved(layer, at)]
 
 
-def _moved(tree: Any, at: NodePosition) -> Any:
-    """Return a tree all of whose values are at one place of a file."""
-    if isinstance(tree, Map):
-        moved = Map(_place(tree.here, at))
-        for key, value, spot in tree.entries():
-            moved.put(key, _moved(value, at), _place(spot, at))
-        return moved
-    if isinstance(tree, List):
-        entries = List(_place(tree.here, at))
-        for value, spot in tree.entries():
-            entries.add(_moved(value, at), _place(spot, at))
+def _moved(tree: Map, at: NodePosition) -> Map:
+    """Return a map all of whose values are at one place of a file."""
+    moved = Map(_place(tree.here, at))
+    for key, value, spot in tree.entries():
+        moved.put(key, _moved_value(value, at), _place(spot, at))
+    return moved
+
+
+def _moved_value(value: object, at: NodePosition) -> object:
+    if isinstance(value, List):
+        entries = List(_place(value.here, at))
+        for entry, spot in value.entries():
+            entries.add(_moved_value(entry, at), _place(spot, at))
         return entries
-    return tree
+    return _moved(value, at) if isinstance(value, Map) else value
 
 
 def _place(spot: NodePosition, at: NodePosition) -> NodePosition:

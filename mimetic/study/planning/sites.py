@@ -1,7 +1,6 @@
 """Find the sites of an arm's network on the meta device, for the shape of its data."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from torch import nn
@@ -32,20 +31,18 @@ def rewritten_sites(
     surgery: Sequence[Rewrite],
     examples: DataSection | None,
     *,
-    classes: int | None = None,
     allow_code: bool = False,
     meta: bool = True,
     at: ConfigPath = MAIN,
 ) -> Sites:
     """Return the sites of a network after its surgery, built and traced without allocating weights if `meta`.
 
-    Only the shape of the examples is read; the number of classes is the data's unless given.
+    Only the shape of the examples is read.
 
     Raises:
         RecipeError: With every mistake of the rewrites at once.
     """
     shape = IMAGENET if examples is None else describe_dataset(examples)
-    shape = shape if classes is None else replace(shape, num_classes=classes)
     known = examples is not None
     built = build_network(model, surgery, shape=shape, allow_code=allow_code, meta=meta, traced=known, at=at)
     graph = find_sites(built.model, example_input(shape) if known else None)
