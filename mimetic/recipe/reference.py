@@ -16,7 +16,13 @@ from mimetic.config.registry import Component, Registered, families
 from mimetic.recipe.recipe import Arm, Recipe, Stage
 from mimetic.recipe.validate.schema_node import SchemaNode, fields_of, sections_below
 
-_WORDS = {int: "whole number", float: "number", bool: "true or false", str: "text", Any: "any value"}
+_WORDS: Mapping[object, str] = {
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    Any: "any value",
+}
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -84,7 +90,7 @@ def first_line(text: str | None) -> str:
     return text.strip().splitlines()[0] if text else ""
 
 
-def allowed(annotation: Any, *metadata: Any) -> str:
+def allowed(annotation: object, *metadata: object) -> str:
     """Return what a value may be, e.g. `number > 0 or null`, `auto, fp32 or bf16`, `type of optimizer`."""
     for item in metadata:
         if isinstance(item, Registered):
@@ -99,7 +105,7 @@ def allowed(annotation: Any, *metadata: Any) -> str:
     return _simple(annotation, origin, arguments) + _constraints(annotation, metadata)
 
 
-def _simple(annotation: Any, origin: Any, arguments: tuple[Any, ...]) -> str:
+def _simple(annotation: object, origin: object, arguments: tuple[object, ...]) -> str:
     if origin is Literal:
         return " or ".join(filter(None, (", ".join(map(str, arguments[:-1])), default_text(arguments[-1]))))
     if origin in {tuple, list}:
@@ -112,7 +118,7 @@ def _simple(annotation: Any, origin: Any, arguments: tuple[Any, ...]) -> str:
     return "null" if annotation is type(None) else _WORDS.get(annotation, "value")
 
 
-def _constraints(annotation: Any, metadata: tuple[Any, ...]) -> str:
+def _constraints(annotation: object, metadata: tuple[object, ...]) -> str:
     """Return the bounds of a number, or the pattern of a text."""
     every = [part for item in metadata for part in (item.metadata if isinstance(item, FieldInfo) else [item])]
     if annotation is str:
