@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mimetic.analysis.style import TICK, color, marker, new_figure, quiet_axes
+from mimetic.analysis.style import TICK, color, line_style, marker, new_figure, quiet_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,8 @@ def curves_figure(bands: Mapping[str, Band], *, label: str, title: str = "") -> 
         seeds = f"{band.seeds} seeds" if band.seeds > 1 else "1 seed"
         axes.plot(
             band.epochs, mean, color=color(index), linewidth=1.8, label=f"{arm} ({seeds})",
-            marker=marker(index), markersize=4.5, markevery=max(1, len(mean) // 12),
+            linestyle=line_style(index), marker=marker(index), markersize=4.5,
+            markevery=max(1, len(mean) // 12),
         )  # fmt: skip
         axes.fill_between(
             band.epochs, mean - reach, mean + reach, color=color(index), alpha=0.18, linewidth=0

@@ -1,5 +1,6 @@
 """What all figures share: fonts, colours that colour-blind people distinguish, axes without clutter."""
 
+import colorsys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,10 +26,15 @@ DIVERGING = "RdBu_r"
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 """Okabe and Ito's palette, the dark ones first; yellow is left out, it vanishes on white."""
 
+LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 TITLE, LABEL, TICK = 12, 10, 9
 INK, FAINT = "#222222", "#D9D9D9"
 
+_LEVELS = (0.3, 0.45, 0.62)
+"""Lightness of the colours after the palette, three of each hue."""
+_GOLDEN = 0.618034
+"""Fraction of a turn between two hues: any number of them is spread evenly."""
 _LIGHTEST = 0.9
 _POINT = 1 / 72
 
@@ -97,8 +103,17 @@ def bare_axes(axes: "Axes", *, title: str = "") -> None:
 
 
 def color(index: int) -> str:
-    """Return the colour of the arm at an index; they repeat after eight, their markers too."""
-    return COLORS[index % len(COLORS)]
+    """Return the colour of the arm at an index: no two arms have the same one."""
+    if index < len(COLORS):
+        return COLORS[index]
+    turn, level = divmod(index - len(COLORS), len(_LEVELS))
+    rgb = colorsys.hls_to_rgb(_GOLDEN * turn % 1.0, _LEVELS[level], 0.75)
+    return "#" + "".join(f"{round(255 * part):02X}" for part in rgb)
+
+
+def line_style(index: int) -> str:
+    """Return the line style of the arm at an index; it changes after as many arms as the palette has."""
+    return LINES[index // len(COLORS) % len(LINES)]
 
 
 def depth_color(index: int, count: int) -> "tuple[float, float, float, float]":

@@ -4,6 +4,7 @@ Workers never use MLflow: only this process does, so there is one writer whateve
 store that is down costs no trial anything.
 """
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from mimetic.study.comparing.tables import headline
 from mimetic.study.display import Display
 from mimetic.study.layout import Trial, read_record, study_id
 from mimetic.study.locks import hold_run
+from mimetic.study.study_folder import baseline
 from mimetic.tracking import log, runs
 from mimetic.tracking.store import Store, open_store
 from mimetic.tracking.uploader import StudyUploader
@@ -147,9 +149,7 @@ def open_tracker(study: StudyTrials, *, root: Path, display: Display) -> Tracker
         run_id = known[owner].get((trial.arm, trial.seed))
         if run_id is not None:
             runs.claim(store, run_id)
-        uploader.add(
-            store, run_id or _create_trial(store, study, trial), trial.journal, is_new=run_id is None
-        )
+        uploader.add(store, run_id or _Creation(store, study, trial), trial.journal)
     _, summary = runs.find_runs(store, name)
     if summary is None:
         note = f"{recipe.description or ''}\n\nFiles: {study.folder}".strip()
@@ -159,15 +159,36 @@ def open_tracker(study: StudyTrials, *, root: Path, display: Display) -> Tracker
     return Tracker(study, store, summary, uploader, [lock for _, lock in locked], display)
 
 
-def _create_trial(store: Store, study: StudyTrials, trial: Trial) -> str:
+@dataclass(slots=True)
+class _Creation:
+    """Creates the run of a trial; what an attempt left that failed half-way is deleted first."""
+
+    store: Store
+    study: StudyTrials
+    trial: Trial
+    is_repeated: bool = False
+
+    def __call__(self, started: float | None) -> str:
+        trial = self.trial
+        if self.is_repeated:
+            owner = study_id(Path(trial.study))
+            runs.delete_incomplete_runs(self.store, owner, trial=(trial.arm, trial.seed))
+        self.is_repeated = True
+        return _create_trial(self.store, self.study, trial, started)
+
+
+def _create_trial(store: Store, study: StudyTrials, trial: Trial, started: float | None) -> str:
     """Create the run of a trial with everything that is known before training."""
+    environment = read_record(study.folder)["environment"]
     is_arm = trial in study.trials
     section = study.recipe.arms[trial.arm] if is_arm else study.recipe.stages[trial.arm]
     folder = Path(trial.study)
     kind: runs.Kind = "trial" if is_arm else "stage"
     tags = {runs.CONTENT_TAG: trial.content} if trial.content else {}
-    new = runs.NewRun(study_id(folder), kind, trial.arm, trial.seed, _params(section), tags)
+    params = _params(section, study.recipe.arms[baseline(study.recipe)])
+    new = runs.NewRun(study_id(folder), kind, trial.arm, trial.seed, params, tags, start_time=started)
     run_id = runs.create_run(store, _with_source(study, new))
+    log.log_json(store, run_id, environment, file="environment.json")
     if section.data is not None:
         digest = read_record(study.folder)["data"].get(f"{'arms' if is_arm else 'stages'}/{trial.arm}", "")
         log.log_dataset(store, run_id, name=section.data.type_name(), digest=digest)
@@ -178,16 +199,27 @@ def _create_trial(store: Store, study: StudyTrials, trial: Trial) -> str:
 
 
 def _with_source(study: StudyTrials, run: runs.NewRun) -> runs.NewRun:
-    """Add the study's versions and source to a run."""
+    """Add the study's source to a run."""
     record = read_record(study.folder)
-    versions = {f"mimetic.{key}": text for key, text in record["environment"].items()}
     commit = record["environment"].get("git_commit")
-    return replace(run, tags=versions | dict(run.tags), recipe=record.get("source"), commit=commit)
+    return replace(run, recipe=record.get("source"), commit=commit)
 
 
-def _params(arm: Arm) -> dict[str, object]:
-    """Return the settings logged as params: few, flat and stable; rules are in artifacts."""
-    return arm.model_dump(mode="json", exclude_none=True, include={"model", "data", "train", "learner"})
+def _params(arm: Arm, base: Arm) -> dict[str, str]:
+    """Return the settings of an arm that differ from the baseline's; artifacts have the whole recipe."""
+    own, others = map(_settings, (arm, base))
+    return {name: value for name, value in own.items() if others.get(name) != value}
+
+
+def _settings(arm: Arm) -> dict[str, str]:
+    """Return the settings of an arm as flat text; each rule and rewrite is one of them."""
+    settings = arm.model_dump(mode="json", exclude_none=True, exclude={"init", "surgery"})
+    listed = arm.model_dump(mode="json", exclude_unset=True, include={"init", "surgery"})
+    for key, entries in listed.items():
+        for place, entry in enumerate(entries):
+            rest = {name: value for name, value in entry.items() if name != "id"}
+            settings[f"{key}.{entry.get('id', place)}"] = json.dumps(rest, ensure_ascii=False)
+    return log.flatten(settings)
 
 
 class BackgroundTracker:

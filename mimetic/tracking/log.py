@@ -81,6 +81,12 @@ def log_files(store: Store, run_id: str, files: Sequence[Path], *, folder: str =
             store.client.log_artifact(run_id, str(path), folder or None)
 
 
+def log_json(store: Store, run_id: str, content: Mapping[str, object], *, file: str) -> None:
+    """Upload plain values as a JSON file."""
+    with store_errors(store.uri):
+        store.client.log_dict(run_id, dict(content), file)
+
+
 def truncate_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Return tags within MLflow's limits."""
     return {clean_key(key): truncate(str(value), TAG_LIMIT) for key, value in tags.items()}

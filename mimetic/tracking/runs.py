@@ -52,6 +52,7 @@ class NewRun:
         recipe: Path of the recipe; MLflow shows it as the source.
         commit: Git commit of the folder it was started in.
         note: Text on the run's page.
+        start_time: When it started, in seconds since 1970; now unless given. MLflow cannot change it later.
     """
 
     study: str
@@ -63,6 +64,7 @@ class NewRun:
     recipe: str | None = None
     commit: str | None = None
     note: str | None = None
+    start_time: float | None = None
 
     def all_tags(self) -> dict[str, str]:
         """Return the tags, with those that MLflow shows as source, version, user and note."""
@@ -83,17 +85,22 @@ def create_run(store: Store, run: NewRun) -> str:
     from mlflow.entities import Param
 
     is_summary = run.kind == "summary"
-    name = f"summary · {run.study}" if is_summary else f"{run.arm} · seed {run.seed}"
+    name = f"summary · {run.study}" if is_summary else _name(run.arm, run.seed)
     params = flatten(({} if is_summary else {"arm": run.arm, "seed": run.seed}) | dict(run.params))
-    tags, now = truncate_tags(run.all_tags()), int(time.time() * 1000)
+    tags = truncate_tags(run.all_tags())
+    started = int((time.time() if run.start_time is None else run.start_time) * 1000)
     with store_errors(store.uri):
-        created = store.client.create_run(store.experiment_id, start_time=now, tags=tags, run_name=name)
+        created = store.client.create_run(store.experiment_id, start_time=started, tags=tags, run_name=name)
         run_id = str(created.info.run_id)
         for batch in batches(list(params.items()), BATCH_LIMIT):
             store.client.log_batch(run_id, params=[Param(*item) for item in batch])
         if not is_summary:
             store.client.update_run(run_id, status="SCHEDULED")
     return run_id
+
+
+def _name(arm: str, seed: int) -> str:
+    return f"{arm} · seed {seed}"
 
 
 def claim(store: Store, run_id: str) -> None:
@@ -155,16 +162,20 @@ def follow_growth(store: Store, study: str, contents: Mapping[tuple[str, int], s
         set_tags(store, summary, {KIND: "former"})
 
 
-def delete_incomplete_runs(store: Store, study: str) -> None:
+def delete_incomplete_runs(store: Store, study: str, *, trial: tuple[str, int] | None = None) -> None:
     """Delete trial runs of a study whose creation was interrupted, so that none exists twice.
 
     The caller holds the study's lock, so nobody is creating them. Runs of a stage, which several studies may
-    share, are deleted only if their process is gone.
+    share, are deleted only if their process is gone. With the arm and seed of a `trial` that the caller is
+    creating, only its runs are deleted, of a stage too.
     """
     with store_errors(store.uri):
         for run in _search(store, f"tags.`{STUDY}` = '{_quoted(study)}' and tags.`{KIND}` != 'summary'"):
             tags = run.data.tags
-            is_abandoned = tags[KIND] == "trial" or (tags[KIND] == "stage" and is_gone(tags))
+            if trial is not None:
+                is_abandoned = run.info.run_name == _name(*trial)
+            else:
+                is_abandoned = tags[KIND] == "trial" or (tags[KIND] == "stage" and is_gone(tags))
             if COMPLETE_TAG not in tags and is_abandoned:
                 store.client.delete_run(run.info.run_id)
 

@@ -30,12 +30,9 @@ LONGEST_BACKOFF = 600.0
 _START_TAGS = (
     "plan",
     "device",
-    "threads",
     "precision",
     "compile",
-    "ranks",
     "no_decay",
-    "torch",
     "resumed_from_epoch",
 )
 
@@ -56,20 +53,34 @@ class _StoredRun:
         return self.status == ended == "FINISHED" and last <= self.epoch
 
 
+Create = Callable[[float | None], str]
+"""Creates a run from the time at which its trial started, None if it never did, and returns its id."""
+
+
 class JournalUploader:
     """Uploads one journal to one run.
 
-    The journal need not exist yet. `is_new` says that the run was just created, so the store need not be
-    read.
+    The journal need not exist yet. A run that does not exist yet is given as the function that creates it,
+    when the trial has started: MLflow cannot change the start of a run.
     """
 
-    def __init__(
-        self, store: Store, run_id: str, journal: str | os.PathLike[str], *, is_new: bool = False
-    ) -> None:
-        self.store, self.run_id, self.journal = store, run_id, Path(journal)
+    def __init__(self, store: Store, run: str | Create, journal: str | os.PathLike[str]) -> None:
+        self.store, self.journal = store, Path(journal)
+        self._run = run
         self._follower = Follower(journal)
-        self._stored = _StoredRun() if is_new else None
+        self._stored: _StoredRun | None = None
         self._epoch = 0
+
+    @property
+    def run_id(self) -> str:
+        """Return the id of the run, once it exists."""
+        assert isinstance(self._run, str)
+        return self._run
+
+    def _create(self, started: float | None) -> None:
+        """Create the run unless it exists."""
+        if not isinstance(self._run, str):
+            self._run, self._stored = self._run(started), _StoredRun()
 
     def upload(self) -> list[str]:
         """Upload what was appended since the last call, and return notes, e.g. on missing artifacts.
@@ -84,6 +95,7 @@ class JournalUploader:
         try:
             self.store.check()
             with store_errors(self.store.uri):
+                self._create(next((e["time"] for e in events if e["event"] == "start"), events[0]["time"]))
                 stored = self._read_stored()
                 return [] if stored.has_all(events) else self._send(events, stored)
         except RunError:
@@ -98,6 +110,7 @@ class JournalUploader:
         """
         self.store.check()
         with store_errors(self.store.uri):
+            self._create(None)
             stored = self._read_stored()
         if stored.status in {"RUNNING", "SCHEDULED"}:
             end_run(self.store, self.run_id, "KILLED", reason=reason)
@@ -223,11 +236,9 @@ class StudyUploader:
         self._interval, self._first_backoff, self._backoff, self._clock = interval, backoff, backoff, clock
         self._next = float("-inf")
 
-    def add(
-        self, store: Store, run_id: str, journal: str | os.PathLike[str], *, is_new: bool = False
-    ) -> None:
-        """Upload one more journal, to a run that was just created or already exists."""
-        self.uploaders.append(JournalUploader(store, run_id, journal, is_new=is_new))
+    def add(self, store: Store, run: str | Create, journal: str | os.PathLike[str]) -> None:
+        """Upload one more journal, to a run that exists or is created when its trial has started."""
+        self.uploaders.append(JournalUploader(store, run, journal))
 
     def upload(self, *, now: bool = False) -> list[str]:
         """Upload what is new in all journals if it is time, and return messages for the user.

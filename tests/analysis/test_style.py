@@ -6,7 +6,7 @@ import matplotlib as mpl
 import pytest
 from matplotlib.figure import Figure
 
-from mimetic.analysis.style import new_figure, save_figure
+from mimetic.analysis.style import color, line_style, new_figure, save_figure
 from mimetic.errors import UserError
 
 STRANGE = {"text.usetex": True, "font.family": ["Nowhere"], "figure.dpi": 7.0, "savefig.bbox": "tight"}
@@ -42,3 +42,9 @@ def test_what_cannot_be_drawn_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "broken.png") in str(refused.value)
     assert not save_figure(tmp_path / "nothing.png", lambda: None, dpi=20)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_two_arms_share_a_color() -> None:
+    """Of any number: what follows the palette differs by hue, lightness and line style."""
+    assert len({color(index) for index in range(200)}) == 200
+    assert line_style(0) != line_style(8)

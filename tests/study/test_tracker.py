@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from mimetic.study.tracker import BackgroundTracker
+from mimetic.recipe.load import load
+from mimetic.study.tracker import BackgroundTracker, _params
 
 
 class Counting:
@@ -70,3 +71,25 @@ def test_an_error_while_opening_is_raised_by_wait() -> None:
 
     with pytest.raises(ValueError, match="as asked"):
         BackgroundTracker(broken).wait()
+
+
+def test_params_are_what_differs_from_the_baseline() -> None:
+    """A run's page shows what makes its arm, not each of fifty settings."""
+    rule = {"id": "f", "match": {"kind": "depthwise_conv"}, "covariance": {"type": "closed_form"}}
+    recipe = load(
+        {
+            "recipe": 1,
+            "name": "x",
+            "model": {"type": "convmixer", "dim": 8, "depth": 2},
+            "data": {"type": "digits"},
+            "train": {"epochs": 1},
+            "arms": {"a": {}, "b": {"train": {"epochs": 2}, "init": [rule]}},
+        }
+    )
+    base, own = recipe.arms["a"], recipe.arms["b"]
+
+    assert _params(base, base) == {}
+    assert _params(own, base) == {
+        "train.epochs": "2",
+        "init.f": '{"match": {"kind": "depthwise_conv"}, "covariance": {"type": "closed_form"}}',
+    }

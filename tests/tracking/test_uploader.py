@@ -1,6 +1,7 @@
 """The mirror: every line of a journal reaches its run once, whatever happens on the way."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def test_many_points_are_sent_in_batches(
 
     JournalUploader(store, run_id, journal).upload()
 
-    assert sizes == [(900, 3), (300, 0)]  # whole epochs, so that one is there in full or not at all
+    assert sizes == [(900, 2), (300, 0)]  # whole epochs, so that one is there in full or not at all
     assert len(steps(store, run_id, "m29")) == 40
 
 
@@ -364,13 +365,37 @@ def test_a_new_run_is_not_asked_what_it_holds(
     write(journal, START, epoch(0), end())
     for name in ("get_run", "get_metric_history", "list_artifacts"):
         monkeypatch.setattr(store.client, name, lambda *_: pytest.fail("asked"))
-    uploader = JournalUploader(store, run_id, journal, is_new=True)
+    uploader = JournalUploader(store, lambda _: run_id, journal)
 
     uploader.upload()
 
     monkeypatch.undo()
     assert store.client.get_run(run_id).info.status == "FINISHED"
     assert steps(store, run_id) == [(0, 0.0)]
+
+
+def test_a_run_has_the_times_of_its_trial(store: Store, journal: Path, write: Write) -> None:
+    """Its run is created when the journal has its start; a trial that never started has a run at the end."""
+
+    def create(seed: int, started: float | None) -> str:
+        new = runs.NewRun(study="s", arm="a", seed=seed, start_time=started)
+        return runs.create_run(store, new)
+
+    uploaders = [
+        JournalUploader(store, partial(create, seed), path)
+        for seed, path in enumerate((journal, journal.parent / "none.jsonl"))
+    ]
+    for uploader in uploaders:
+        assert uploader.upload() == []
+    assert runs.find_runs(store, "s") == ({}, None)
+
+    write(journal, START, epoch(0), end())
+    uploaders[0].upload()
+    uploaders[1].end("stopped")
+
+    infos = [store.client.get_run(uploader.run_id).info for uploader in uploaders]
+    assert (infos[0].start_time, infos[0].end_time) == (1_000_000, 1_120_000)
+    assert [info.status for info in infos] == ["FINISHED", "KILLED"]
 
 
 def test_finishing_ends_what_never_started(store: Store, run_id: str, journal: Path, write: Write) -> None:
