@@ -446,6 +446,9 @@ class CovarianceFile(Transferred, type="file", impl="mimetic.covariance.componen
 class AtlasEntry(Transferred, type="atlas", impl="mimetic.covariance.components:from_atlas"):
     """Covariances of a trained network from the atlas, which comes with this package."""
 
-    example: ClassVar[Mapping[str, object]] = {"name": "convmixer-64-8-k7-p2-cifar10"}
+    example: ClassVar[Mapping[str, object]] = {
+        "name": "convmixer-64-8-k7-p2-cifar10",
+        "kind": "depthwise_conv",
+    }
 
     name: str = Field(min_length=1, description="Name of the entry; `mimetic ls atlas` lists them.")

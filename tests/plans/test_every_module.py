@@ -215,6 +215,9 @@ REFUSALS: dict[str, Refusal] = {
     "MIM-I073": lambda case, _, p: (
         bool(FILTERS.match(case.init)) and (p.local != "weight" or len(p.shape) < 2)
     ),
+    "MIM-V122": lambda _, site, __: site.geometry is not None and len(site.geometry.kernel_size) != 2,
+    "MIM-V123": lambda _, site, __: site.geometry is not None and math.prod(site.geometry.kernel_size) == 1,
+    "MIM-V008": lambda _, site, __: site.kind in ("conv", "depthwise_conv"),
     "MIM-V007": lambda _, site, __: site.kind not in ("conv", "depthwise_conv"),
     "MIM-I057": lambda case, _, __: case.dtype.is_complex and "weight_" in case.init,
     "MIM-I117": lambda case, _, __: case.init == "init rows",
