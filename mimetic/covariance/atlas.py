@@ -51,6 +51,12 @@ class Entry:
         path = self.path.with_suffix(".json")
         try:
             return Card.model_validate_json(read_regular(path))
+        except OSError as error:
+            raise UserError(
+                f"{path}: the card cannot be read ({error.strerror}); add it beside the file, with the "
+                f"fields {listed(Card.model_fields)}",
+                code="MIM-V303",
+            ) from error
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])

@@ -57,6 +57,14 @@ def test_a_damaged_card_is_an_error(own: Path, card: str) -> None:
     assert caught.value.code == "MIM-V302"
 
 
+def test_a_missing_card_is_an_error(own: Path) -> None:
+    """The error names the file."""
+    (own / "mine.json").unlink()
+    with pytest.raises(UserError, match=r"mine\.json") as caught:
+        _ = find_entry("mine").card
+    assert caught.value.code == "MIM-V303"
+
+
 def test_an_unknown_name_is_an_error() -> None:
     """The nearest name is suggested; a path is no name."""
     with pytest.raises(UserError, match="did you mean `convmixer-64-8-k7-p2-cifar10`") as caught:
