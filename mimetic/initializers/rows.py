@@ -115,9 +115,9 @@ def _filled(
     zero = [row for row in parameter.zero_rows if row < old]
     sample = table.reshape(old, -1)
     if zero:
-        kept = torch.ones(old, dtype=torch.bool)
-        kept[zero] = False
-        sample = sample[kept]
+        used = torch.ones(old, dtype=torch.bool)
+        used[zero] = False
+        sample = sample[used]
     if len(sample) == 0:
         raise UserError(f"{parameter.name}: all its old rows are padding; set `old`", code="MIM-I115")
     count = parameter.shape[side] - old

@@ -172,7 +172,7 @@ def run(
         display = NotebookDisplay(metric=recipe.study.metric) if in_notebook() else Display()
     if recipe.study.select is None:
         return _run(recipe, options, display)
-    # Choose the values of swept arms first, in a study of its own.
+    # Choose the values of swept arms first, in a separate study.
     plan_arms(recipe, allow_code=allow_code)
     candidates = selection(recipe)
     found = _run(candidates, options, display)
