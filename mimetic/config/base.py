@@ -27,6 +27,9 @@ class Section(BaseModel):
     renamed: ClassVar[Mapping[str, str]] = {}
     """Keys of earlier versions and their present names; an old key is an error that names the new one."""
 
+    synonyms: ClassVar[Mapping[str, str]] = {}
+    """Words that users try, too unlike the key that they mean to be taken for a typing mistake."""
+
     expected: ClassVar[str] = "a map"
     """What the section is called in messages about a value of the wrong kind."""
 

@@ -1,5 +1,6 @@
 """Sections of `match`: conditions on a layer, all of which must hold; and declared composite sites."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -85,6 +86,7 @@ class Match(Section):
     """Conditions on a layer or composite site, and on those of its parameters that a rule claims."""
 
     shorthand: ClassVar[str | None] = "layer"
+    synonyms: ClassVar[Mapping[str, str]] = {"name": "layer", "regex": "layer", "type": "class"}
     expected: ClassVar[str] = "a layer's name (a regular expression) or a map of conditions"
 
     layer: LayerRegex | None = Field(

@@ -114,9 +114,14 @@ def _check_filters(site: Site, name: str) -> None:
     """Refuse parameters that do not contain the layer's filters."""
     shape = site.parameter(name).shape
     if name != site.main or len(shape) <= 1:
+        repair = (
+            "leave `param` at `weight`"
+            if name != site.main
+            else "match only layers with filters, e.g. `kind: conv`"
+        )
         raise UserError(
             f"{site.layer}: covariance rules draw filters, and `{name}` of shape {shape} contains none; "
-            "leave `param` at `weight`, or use an `init` by name for it",
+            f"{repair}, or use an `init` by name for it",
             code="MIM-I073",
         )
     expected = stored_shape(_geometry(site))

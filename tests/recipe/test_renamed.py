@@ -33,6 +33,15 @@ def test_renamed_key(rule: str, old: str, new: str) -> None:
     assert (issue.code, issue.hint) == ("MIM-R001", f"`{old.partition(':')[0]}` is now `{new}`")
 
 
+def test_synonym() -> None:
+    """`name` is a key of other sections; in a match, users mean the layer's name."""
+    with pytest.raises(RecipeError) as caught:
+        loads("recipe: 1\nname: x\ninit:\n  - {match: {name: a}, covariance: identity}\n")
+
+    (issue,) = caught.value.issues
+    assert (issue.code, issue.hint) == ("MIM-R001", "did you mean `layer`?")
+
+
 def test_renamed_type() -> None:
     """The old type is unknown, and the hint is its new name."""
     with pytest.raises(RecipeError) as caught:

@@ -18,14 +18,16 @@ _Path = tuple[str, ...]
 def unknown_key_hint(key: str, here: SchemaNode, path: Sequence[Step]) -> str:
     """Return a hint for a key that its section does not have.
 
-    In order: the new name of a renamed key, a very similar key, the section that has the key, any similar
-    key, all keys.
+    In order: the new name of a renamed key, the key that a word stands for, a very similar key, the section
+    that has the key, any similar key, all keys.
 
     `here` is the node whose section lacks the key, at `path`.
     """
     keys = tuple(here.fields())
     if here.section is not None and key in here.section.renamed:
         return f"`{key}` is now `{here.section.renamed[key]}`"
+    if here.section is not None and key in here.section.synonyms:
+        return f"did you mean `{here.section.synonyms[key]}`?"
     near = nearest(key, keys)
     if near is not None and similarity_ratio(key, near) >= _SURE:
         return f"did you mean `{near}`?"
