@@ -23,7 +23,7 @@ from mimetic.graph.names import canonical_name
 from mimetic.graph.site import Geometry, shape_text
 from mimetic.limits import CHECKPOINT_BYTES, LAYERS
 from mimetic.models.checkpoint import check_size, first_line
-from mimetic.models.weight_file import WEIGHT, StoredWeight, Wanted, folded_note, rescaled
+from mimetic.models.stored_weight import WEIGHT, StoredWeight, Wanted, folded_note, rescaled
 
 if TYPE_CHECKING:
     import onnx

@@ -31,7 +31,8 @@ from mimetic.graph.geometry import conv_kind
 from mimetic.graph.site import Geometry, Graph, Parameter, Site, shape_text
 from mimetic.initializers.config import Rows
 from mimetic.limits import LAYERS
-from mimetic.models.weight_file import WEIGHT, StoredWeight, read_weights
+from mimetic.models.stored_weight import WEIGHT, StoredWeight
+from mimetic.models.weight_file import read_weights
 from mimetic.sources.trained import TrainedSource
 
 _MATRIX = 2

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mimetic.errors import UserError
-from mimetic.models.weight_file import StoredWeight, read_weights
+from mimetic.models.stored_weight import StoredWeight
+from mimetic.models.weight_file import read_weights
 
 onnx = pytest.importorskip("onnx")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
