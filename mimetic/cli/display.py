@@ -68,6 +68,11 @@ class Progress(Display):
         self._bars.update(self._study_bar, description="study", total=len(trials), completed=0)
         self._refresh_study_bar()
 
+    def add(self, trials: Sequence[Trial]) -> None:
+        """Receive further trials that will run."""
+        self._num_trials += len(trials)
+        self._bars.update(self._study_bar, total=self._num_trials)
+
     def update(self, trial: Trial, events: Sequence[Event]) -> None:
         """Receive new events of a trial's journal."""
         for event in events:

@@ -158,6 +158,7 @@ def _print_studies(out: "Console", root: Path, studies: "Sequence[StudySummary]"
             continue
         size = f"{pluralize(len(study.arms), 'arm')} × {pluralize(len(study.seeds), 'seed')}"
         trials = ", ".join(f"{count} {status}" for status, count in study.statuses.items())
+        trials += f", {pluralize(len(study.stopped), 'arm')} stopped early" if study.stopped else ""
         result = "" if study.result is None else f"; {study.result}"
         print_wrapped(out, f"  {study.folder}  {size}, {trials}{result}")
 

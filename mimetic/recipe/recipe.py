@@ -182,6 +182,7 @@ class Recipe(Section):
             message = f"there is no arm `{self.baseline}`"
             raise validation_error(message, code="MIM-R015", at=("baseline",), hint=hint)
         self._check_candidates()
+        self._check_halving()
         errors = [InitErrorDetails(type=error, input=None) for error in self._stage_graph().errors()]
         if errors:
             raise ValidationError.from_exception_data("Recipe", errors)
@@ -237,6 +238,48 @@ class Recipe(Section):
         if self.baseline in everyone:
             message = f"`{self.baseline}` is a candidate, and candidates are not compared on test data"
             raise validation_error(message, code="MIM-R028", at=("baseline",), hint="name another arm")
+
+    def _check_halving(self) -> None:
+        """Refuse a halving that can stop no arm, or would stop one that others need."""
+        halving, select, at = self.study.halving, self.study.select, ("study", "halving")
+        if halving is None:
+            return
+        seeds = self.seeds if select is None else select.seeds
+        if halving.min_seeds >= len(seeds):
+            hint = "add seeds, or lower `min_seeds`"
+            message = f"the first rung has {halving.min_seeds} of {len(seeds)} seeds: no arm would stop"
+            raise validation_error(message, code="MIM-R029", at=at, hint=hint)
+        if select is None and max(map(len, self.competing())) <= 1:
+            hint = "add arms: the baseline and arms that others harvest do not compete"
+            raise validation_error("no two arms compete", code="MIM-R030", at=at, hint=hint)
+        listed: set[str] = set()
+        for place in ((i, j) for i, group in enumerate(halving.groups) for j in range(len(group))):
+            name, where = halving.groups[place[0]][place[1]], (*at, "groups", *place)
+            if select is not None:
+                message, hint = "with `select` the candidates of each arm compete", "remove the groups"
+                raise validation_error(message, code="MIM-R038", at=(*at, "groups"), hint=hint)
+            if name not in self.arms or name in self._harvested():
+                hint = choice(name, [arm for arm in self.arms if arm not in self._harvested()], label="arms")
+                message = f"`{name}` is no arm that can stop"
+                raise validation_error(message, code="MIM-R039", at=where, hint=hint)
+            if name in listed:
+                hint = "remove it from one group"
+                raise validation_error(f"`{name}` is listed twice", code="MIM-R040", at=where, hint=hint)
+            listed.add(name)
+
+    def competing(self) -> tuple[tuple[str, ...], ...]:
+        """Return the groups of arms of which `study.halving` stops the worse ones; none without it.
+
+        Unless groups are given, the baseline is not stopped. What other arms harvest never is.
+        """
+        if self.study.halving is None or self.study.halving.groups:
+            return () if self.study.halving is None else self.study.halving.groups
+        first = next(iter(self.arms)) if self.baseline is None else self.baseline
+        return (tuple(name for name in self.arms if name not in {first, *self._harvested()}),)
+
+    def _harvested(self) -> set[str]:
+        """Return the arms that other arms harvest."""
+        return {name for ref in self._stage_graph().refs for group, name in (ref.of,) if group == "arms"}
 
     def _stage_graph(self) -> StageGraph:
         """Return who harvests which stage."""

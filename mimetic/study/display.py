@@ -14,6 +14,9 @@ class Display:
     def start(self, study: Path, trials: Sequence[Trial]) -> None:
         """Show the trials about to run."""
 
+    def add(self, trials: Sequence[Trial]) -> None:
+        """Show further trials that will run, of the next rung of a halving."""
+
     def update(self, trial: Trial, events: Sequence[Event]) -> None:
         """Show new events of a trial's journal."""
 

@@ -84,12 +84,22 @@ def content_of(events: Sequence[Event]) -> str:
 
 
 def trials_of(folder: Path) -> list[Trial]:
-    """Return the trials of a study as its record has them, seed by seed.
+    """Return the trials of a study as its record has them, seed by seed, without those halving left out.
 
     Raises:
         UserError: If the folder has no readable record.
     """
-    record = read_record(folder)
+    last = stopped_after(record := read_record(folder))
+    return [trial for trial in all_trials(folder, record) if trial.seed in last.get(trial.arm, (trial.seed,))]
+
+
+def stopped_after(record: JsonObject) -> dict[str, tuple[int, ...]]:
+    """Return the arms that successive halving stopped, and the seeds that each was trained on."""
+    return {arm: tuple(rung["seeds"]) for rung in record["halving"] for arm in rung["stopped"]}
+
+
+def all_trials(folder: Path, record: JsonObject) -> list[Trial]:
+    """Return a trial for each arm and seed of a study, also those that halving leaves out."""
     contents = {arm: record["contents"].get(arm, {}).get("key", "") for arm in record["arms"]}
     return [
         Trial(str(folder), arm, seed, content=contents[arm])
@@ -150,21 +160,28 @@ def read_record(folder: Path) -> JsonObject:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}", code="MIM-Y114") from None
     if isinstance(record, dict):
-        record = {"data": {}, "environment": {}, "contents": {}, "revisions": [], "source": ""} | record
-    if not isinstance(record, dict) or not all(map(_is_entry, _RECORD, map(record.get, _RECORD))):
+        record = {
+            "data": {},
+            "environment": {},
+            "contents": {},
+            "revisions": [],
+            "halving": [],
+            "source": "",
+        } | record
+    parts_fit = isinstance(record, dict) and all(map(_is_entry, _RECORD, map(record.get, _RECORD)))
+    if not isinstance(record, dict) or not parts_fit or not all(map(_is_rung, record["halving"])):
         raise UserError(f"{path} is damaged: not the record of a study; restore it", code="MIM-Y115")
     return record
 
 
 _RECORD = (
-    *("arms", "seeds", "baseline", "metric", "data", "environment", "contents", "revisions", "source"),
+    *("arms", "seeds", "baseline", "metric", "data", "environment", "contents", "revisions", "halving"),
+    "source",
 )
 
 
 def _is_entry(name: str, value: object) -> bool:
     """Return whether an entry of a record has its kind; names become paths."""
-    if name == "source" and value is None:
-        return True
     if name == "arms":
         return isinstance(value, list) and all(
             isinstance(a, str) and re.fullmatch(NAME_PATTERN, a) for a in value
@@ -175,4 +192,18 @@ def _is_entry(name: str, value: object) -> bool:
         return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
     if name == "contents":
         return isinstance(value, dict) and all(_is_entry("data", entry) for entry in value.values())
-    return isinstance(value, list if name == "revisions" else str)
+    if name == "source" and value is None:
+        return True
+    return isinstance(value, list if name in {"revisions", "halving"} else str)
+
+
+def _is_rung(value: object) -> bool:
+    """Return whether a value is a decision of `mimetic.study.halving`."""
+    if not isinstance(value, dict) or not isinstance(value.get("means"), dict):
+        return False
+    numbers = all(isinstance(mean, int | float) for mean in value["means"].values())
+    parts = zip(("seeds", "arms"), (value.get("seeds"), value.get("stopped")), strict=True)
+    known = all(_is_entry(name, part) for name, part in parts) and set(value["stopped"]) <= set(
+        value["means"]
+    )
+    return numbers and known and bool(value["seeds"]) and isinstance(value.get("metric"), str)

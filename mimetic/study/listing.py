@@ -9,7 +9,7 @@ from mimetic.errors import UserError
 from mimetic.files import JsonObject, parse_json, read_regular
 from mimetic.journal import status
 from mimetic.study.comparing.tables import headline_of
-from mimetic.study.layout import read_record, studies, trial_events, trials_of
+from mimetic.study.layout import read_record, stopped_after, studies, trial_events, trials_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class StudySummary:
         statuses: Status → number of trials.
         result: The result in a sentence, once every trial finished.
         error: Why the study cannot be read.
+        stopped: The arms that successive halving stopped.
     """
 
     folder: Path
@@ -31,6 +32,7 @@ class StudySummary:
     statuses: Mapping[str, int] | None = None
     result: str | None = None
     error: str | None = None
+    stopped: tuple[str, ...] = ()
 
 
 def summaries(root: Path) -> Iterator[StudySummary]:
@@ -46,12 +48,12 @@ def summaries(root: Path) -> Iterator[StudySummary]:
 def _summary(folder: Path, record: JsonObject) -> StudySummary:
     """Return a study that is read from its comparison, or from its journals if that is not of all trials."""
     arms, seeds = tuple(record["arms"]), tuple(record["seeds"])
-    count = len(arms) * len(seeds)
+    count, stopped = len(trials_of(folder)), tuple(stopped_after(record))
     found = _conclusion(folder)
     if found is not None and found[0] == {"FINISHED": count}:
-        return StudySummary(folder, arms, seeds, *found)
+        return StudySummary(folder, arms, seeds, *found, stopped=stopped)
     statuses = Counter(status(trial_events(trial)) for trial in trials_of(folder))
-    return StudySummary(folder, arms, seeds, dict(sorted(statuses.items())))
+    return StudySummary(folder, arms, seeds, dict(sorted(statuses.items())), stopped=stopped)
 
 
 def _conclusion(folder: Path) -> tuple[dict[str, int], str] | None:

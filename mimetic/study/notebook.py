@@ -49,6 +49,10 @@ class NotebookDisplay(Display):
         self._head, self._total = str(study), len(trials)
         self._draw()
 
+    def add(self, trials: Sequence[Trial]) -> None:
+        """Receive further trials that will run."""
+        self._total += len(trials)
+
     def update(self, trial: Trial, events: Sequence[Event]) -> None:
         """Receive new events of a trial's journal."""
         for event in events:

@@ -25,18 +25,21 @@ class Choice:
     Attributes:
         arm: The arm.
         candidate: The candidate with the best mean.
-        means: Mean over seeds by candidate, in the metric's display unit.
+        means: Mean over seeds by candidate, in the metric's display unit, of those that were not stopped.
         metric: The metric of validation data.
+        stopped: The candidates that successive halving stopped before.
     """
 
     arm: str
     candidate: str
     means: Mapping[str, float]
     metric: str
+    stopped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         means = ", ".join(f"{name} {value:.4g}" for name, value in self.means.items())
-        return f"{self.arm} takes the values of {self.candidate} ({self.metric}: {means})"
+        stopped = f"; stopped before: {', '.join(self.stopped)}" if self.stopped else ""
+        return f"{self.arm} takes the values of {self.candidate} ({self.metric}: {means}{stopped})"
 
 
 def selection(recipe: Recipe) -> Recipe:
@@ -44,12 +47,16 @@ def selection(recipe: Recipe) -> Recipe:
     select = recipe.study.select
     assert select is not None
     names = [name for found in recipe.candidates().values() for name in found]
+    halving = recipe.study.halving
+    if halving is not None:
+        groups = tuple(tuple(found) for found in recipe.candidates().values() if len(found) > 1)
+        halving = halving.model_copy(update={"groups": groups})
     return recipe.with_arms(
         {name: recipe.arms[name] for name in names},
         name=f"{recipe.name[: 80 - len(_SUFFIX)]}{_SUFFIX}",
         seeds=select.seeds,
         baseline=None,
-        study=recipe.study.model_copy(update={"metric": select.metric, "select": None}),
+        study=recipe.study.model_copy(update={"metric": select.metric, "select": None, "halving": halving}),
     )
 
 
@@ -66,14 +73,16 @@ def choose(recipe: Recipe, comparison: Comparison) -> tuple[Choice, ...]:
     best = max if comparison.metric.higher_is_better else min
     choices = []
     for arm, names in recipe.candidates().items():
-        rows = [comparison.row(name) for name in names]
+        rows = [row for name in names if (row := comparison.row(name)).stopped is None]
         means = {row.arm: row.mean for row in rows if row.mean is not None}
         if not means:
             raise RunError(
                 f"no candidate of the arm `{arm}` has finished; see their logs, and continue with --resume",
                 code="MIM-Y082",
             )
-        choices.append(Choice(arm, best(means, key=means.__getitem__), means, comparison.metric.name))
+        stopped = tuple(name for name in names if comparison.row(name).stopped is not None)
+        choice = best(means, key=means.__getitem__)
+        choices.append(Choice(arm, choice, means, comparison.metric.name, stopped))
     return tuple(choices)
 
 
@@ -85,6 +94,6 @@ def with_choices(recipe: Recipe, choices: Sequence[Choice]) -> Recipe:
     description = lines if recipe.description is None else f"{recipe.description}\n{lines}"
     return recipe.with_arms(
         arms,
-        study=recipe.study.model_copy(update={"select": None}),
+        study=recipe.study.model_copy(update={"select": None, "halving": None}),
         description=description[:_LONGEST],
     )

@@ -1,7 +1,7 @@
 """Run a study: train stages, then arms × seeds, track and compare them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -17,7 +17,13 @@ from mimetic.recipe.load import Source, load
 from mimetic.recipe.recipe import Recipe
 from mimetic.recipe.saved import write_run_folders
 from mimetic.sources.find import write_stage_folders
-from mimetic.study.comparing.comparison import Comparison, compare, read_result
+from mimetic.study.comparing.comparison import (
+    Comparison,
+    Options,
+    compare_all,
+    read_result,
+    stopped_arms,
+)
 from mimetic.study.comparing.rendering import write_comparison
 from mimetic.study.comparing.report import REPORT, report
 from mimetic.study.comparing.tables import page_of
@@ -26,9 +32,11 @@ from mimetic.study.executors.pick import check_executor, pick_executor
 from mimetic.study.executors.torchrun import world_size
 from mimetic.study.growing import reuse as reuse_trials
 from mimetic.study.growing import settle
+from mimetic.study.halving import decide, due, record_rungs
 from mimetic.study.layout import (
     DEFAULT_ROOT,
     Trial,
+    all_trials,
     is_finished,
     read_record,
     studies,
@@ -202,14 +210,16 @@ def _run(
             wait_for_workers(trials_on_disk(folder), display.message)
             notes += grow(folder, recipe, plans, digests)
         trial = partial(options.trial, recipe, digests)
-        trials = [replace(trial(folder, t.arm, t.seed), content=t.content) for t in trials_of(folder)]
+        every = all_trials(folder, read_record(folder))
+        trials = [replace(trial(folder, t.arm, t.seed), content=t.content) for t in every]
         notes += settle(trials, recipe, recorded_contents(read_record(folder)))
         notes += reuse_trials(trials, folder, root if reuse else None)
+        notes += record_rungs(folder, decide(recipe, trials))
         stage_folders = prepare_stages(recipe, root, digests)
         write_stage_folders(folder, stage_folders)
         write_run_folders(folder, recipe)
         stages = stage_trials(recipe, stage_folders, trial)
-        study = StudyTrials(recipe, folder, trials, stages)
+        study = StudyTrials(recipe, folder, _present(trials, folder), stages)
         return _train(study, options, display, notes)
 
 
@@ -233,7 +243,8 @@ def _check_resources(recipe: Recipe, options: RunOptions) -> None:
 
 def _train(study: StudyTrials, options: RunOptions, display: Display, messages: Sequence[str]) -> StudyResult:
     """Train what has not finished, wave by wave, and conclude the study."""
-    waves = _unfinished_waves(study)
+    known = due(study.recipe, study.trials)
+    waves = _unfinished_waves(study.recipe, study.stages, known)
     if options.profile:
         waves = [[replace(trial, profile=trial == wave[0]) for trial in wave] for wave in waves]
     queue = list(chain.from_iterable(waves))
@@ -249,13 +260,15 @@ def _train(study: StudyTrials, options: RunOptions, display: Display, messages: 
     )
     opener = partial(try_open_tracker, study, root=options.root, display=display)
     tracking = BackgroundTracker((lambda: None) if options.offline else opener)
+    tick = _Ticker(tracking, display)
+    tick.follow(queue)
     try:
         if world_size() > 1:
             tracking.wait()  # this process trains: the thread would slow it down
         interrupted = False
         try:
             if waves:
-                executor.run(waves, _ticker(queue, tracking, display))
+                executor.run(chain(waves, _further_waves(study, known, tick)), tick)
         except KeyboardInterrupt:
             interrupted = True
         return conclude(study, tracking.wait(), display, interrupted=interrupted)
@@ -264,29 +277,59 @@ def _train(study: StudyTrials, options: RunOptions, display: Display, messages: 
         raise
 
 
-def _unfinished_waves(study: StudyTrials) -> list[list[Trial]]:
+def _present(trials: Iterable[Trial], folder: Path) -> list[Trial]:
+    """Return those of the trials that the record of their study has."""
+    names = {(trial.arm, trial.seed) for trial in trials_of(folder)}
+    return [trial for trial in trials if (trial.arm, trial.seed) in names]
+
+
+def _further_waves(study: StudyTrials, known: Sequence[Trial], tick: "_Ticker") -> Iterator[list[Trial]]:
+    """Yield the waves of each further rung of a halving, once the trials of the one before have ended."""
+    seen = set(known)
+    while True:
+        for text in record_rungs(study.folder, decide(study.recipe, study.trials)):
+            tick.display.message(text)
+        new = [
+            trial for trial in due(study.recipe, _present(study.trials, study.folder)) if trial not in seen
+        ]
+        if not new:
+            return
+        seen.update(new)
+        waves = _unfinished_waves(study.recipe, (), new)
+        tick.follow(list(chain.from_iterable(waves)))
+        tick.display.add(list(chain.from_iterable(waves)))
+        yield from waves
+
+
+def _unfinished_waves(recipe: Recipe, stages: Sequence[Trial], trials: Sequence[Trial]) -> list[list[Trial]]:
     """Return the trials to train in waves, each of which needs only earlier ones: stages, then arms."""
     waves = []
-    for members in map(set, study.recipe.generations()):
-        wave = [stage for stage in study.stages if ("stages", stage.arm) in members]
-        wave += [trial for trial in study.trials if ("arms", trial.arm) in members]
+    for members in map(set, recipe.generations()):
+        wave = [stage for stage in stages if ("stages", stage.arm) in members]
+        wave += [trial for trial in trials if ("arms", trial.arm) in members]
         waves.append([trial for trial in wave if not is_finished(trial)])
     return [wave for wave in waves if wave]
 
 
-def _ticker(trials: Sequence[Trial], tracking: BackgroundTracker, display: Display) -> Callable[[], None]:
-    """Return a function that shows and uploads new events of the journals."""
-    followers = {trial: Follower(trial.journal) for trial in trials}
-    for follower in followers.values():
-        follower.new()  # skip events of earlier runs
+class _Ticker:
+    """Shows and uploads new events of the journals, each time that it is called."""
 
-    def tick() -> None:
-        for trial, follower in followers.items():
+    def __init__(self, tracking: BackgroundTracker, display: Display) -> None:
+        self.tracking, self.display = tracking, display
+        self._followers: dict[Trial, Follower] = {}
+
+    def follow(self, trials: Iterable[Trial]) -> None:
+        """Follow the journals of further trials; events of earlier runs are skipped."""
+        for trial in trials:
+            self._followers[trial] = Follower(trial.journal)
+            self._followers[trial].new()
+
+    def __call__(self) -> None:
+        """Show what is new."""
+        for trial, follower in self._followers.items():
             if events := follower.new():
-                display.update(trial, events)
-        tracking.sync()
-
-    return tick
+                self.display.update(trial, events)
+        self.tracking.sync()
 
 
 def conclude(
@@ -297,8 +340,10 @@ def conclude(
     A file that cannot be written, as on a full disk, costs no result: it is displayed.
     """
     recipe = study.recipe
-    results = [read_result(trial) for trial in study.trials]
-    comparison = compare(results, baseline=baseline(recipe), metric=recipe.study.metric)
+    trials, stopped = _present(study.trials, study.folder), stopped_arms(read_record(study.folder))
+    results = [read_result(trial) for trial in trials]
+    about = Options(metrics=(recipe.study.metric,), baseline=baseline(recipe), stopped=stopped)
+    (comparison,) = compare_all({"": results}, about)
     files: list[Path] = []
     written = True
     try:
@@ -312,6 +357,8 @@ def conclude(
             f"{error.filename} cannot be written ({error.strerror}); make room and run it with --resume: the "
             "journals have all results"
         )
+    if tracker is not None:
+        tracker.uploader.leave_out({trial.journal for trial in study.trials} - {t.journal for t in trials})
     link = None if tracker is None else tracker.finish(comparison, files, interrupted=interrupted)
-    statuses = {trial.name: result.status for trial, result in zip(study.trials, results, strict=True)}
+    statuses = {trial.name: result.status for trial, result in zip(trials, results, strict=True)}
     return StudyResult(study.folder, comparison, statuses, link, interrupted, written)

@@ -149,6 +149,7 @@ def _record(recipe: Recipe, contents: Mapping[str, Content], digests: Mapping[st
         "data": dict(digests),
         "contents": {arm: asdict(content) | {"key": content.key} for arm, content in contents.items()},
         "revisions": [],
+        "halving": [],
         "host": socket.gethostname(),
         "environment": environment(),
     }

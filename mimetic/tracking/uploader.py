@@ -8,7 +8,7 @@ appends metrics, it does not replace them), and an old journal can be uploaded l
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -239,6 +239,10 @@ class StudyUploader:
     def add(self, store: Store, run: str | Create, journal: str | os.PathLike[str]) -> None:
         """Upload one more journal, to a run that exists or is created when its trial has started."""
         self.uploaders.append(JournalUploader(store, run, journal))
+
+    def leave_out(self, journals: Collection[Path]) -> None:
+        """Upload these journals no more: their trials will not be trained."""
+        self.uploaders = [uploader for uploader in self.uploaders if uploader.journal not in journals]
 
     def upload(self, *, now: bool = False) -> list[str]:
         """Upload what is new in all journals if it is time, and return messages for the user.

@@ -44,6 +44,10 @@ class Recorder:
         """Keep the trials."""
         self.trials = list(trials)
 
+    def add(self, trials: Sequence[Trial]) -> None:
+        """Keep further trials."""
+        self.trials += trials
+
     def update(self, trial: Trial, events: Sequence[Mapping[str, Any]]) -> None:
         """Keep how each trial ended."""
         for event in events:

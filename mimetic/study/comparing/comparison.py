@@ -63,6 +63,20 @@ class TrialResult:
     origin: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """After how many seeds successive halving stopped an arm, and its mean over them on validation data."""
+
+    seeds: int
+    metric: str
+    mean: float
+
+    @property
+    def text(self) -> str:
+        """Return it in words, e.g. `stopped after 1 seed`."""
+        return f"stopped after {self.seeds} seed{'s' if self.seeds > 1 else ''}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What to compare, and how.
@@ -75,6 +89,8 @@ class Options:
         to: What that cost is counted in.
         detect: Also return how many seeds would detect a difference of this size, in the display unit.
         level: Coverage of the intervals; 1 - level is the family-wise error rate of the verdicts.
+        stopped: The arms that successive halving stopped. They have no verdict, and count in the correction:
+            whatever was stopped, the others' verdicts are wrong with a probability of at most 1 - level.
     """
 
     metrics: tuple[str, ...]
@@ -84,6 +100,7 @@ class Options:
     to: Cost = "epochs"
     detect: float | None = None
     level: float = LEVEL
+    stopped: Mapping[str, Stopped] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +124,8 @@ class Row:
         detectable: Difference that this number of seeds detects with a probability of 80 %.
         needed: Number of seeds that would detect `Comparison.detect`; None if too many or not computed.
         reused: Trials that were copied instead of trained, as `recipe/time/arm/seed-0`.
+        stopped: When successive halving stopped the arm, if it did. The difference to the baseline is then
+            over these seeds, without an interval.
     """
 
     arm: str
@@ -124,6 +143,7 @@ class Row:
     detectable: float | None = None
     needed: int | None = None
     reused: tuple[str, ...] = ()
+    stopped: Stopped | None = None
 
     @property
     def n(self) -> int:
@@ -145,7 +165,7 @@ class Comparison:
         baseline: The arm that the others are compared with.
         rows: One for each arm, in the order of the recipe.
         level: Coverage of the intervals; 1 - level is the family-wise error rate of the verdicts.
-        others: Number of tests in other tables that were corrected together with these.
+        others: Number of tests of other tables, and of stopped arms, that were corrected together with these.
         epoch: Which epoch of each trial counts.
         detect: The difference that `Row.needed` is about.
         data_sets: Names of the data sets, if there are several.
@@ -175,7 +195,7 @@ class Comparison:
 
     @property
     def comparisons(self) -> int:
-        """Return the number of tests that are corrected together, those of other tables included."""
+        """Return the number of tests that are corrected together, those of `others` included."""
         return self.others + sum(
             row.difference is not None and row.difference.p is not None for row in self.rows
         )
@@ -292,9 +312,17 @@ def answer(questions: Sequence[Question], options: Options) -> tuple[Comparison,
         if arm != baseline
     }
     plain = {key: _difference(strata, level=level) for key, strata in pairs.items()}
-    found = corrected(plain, lambda key, own: _difference(pairs[key], level=own), level=level)
+    untested = {
+        key: stop for key in plain if (stop := options.stopped.get(key[1], options.stopped.get(baseline)))
+    }
+    plain |= {
+        key: Difference(plain[key].n, plain[key].mean, reason=stop.text) for key, stop in untested.items()
+    }
+    found = corrected(
+        plain, lambda key, own: _difference(pairs[key], level=own), level=level, others=len(untested)
+    )
     tested = [index for (index, _), difference in found.items() if difference.p is not None]
-    strict = 1.0 - (1.0 - level) / max(1, len(tested))
+    strict = 1.0 - (1.0 - level) / max(1, len(tested) + len(untested))
     comparisons = []
     for index, question in enumerate(questions):
         rows = []
@@ -307,7 +335,7 @@ def answer(questions: Sequence[Question], options: Options) -> tuple[Comparison,
                 baseline,
                 tuple(rows),
                 level,
-                len(tested) - tested.count(index),
+                len(tested) - tested.count(index) + len(untested),
                 options.epoch,
                 options.detect,
                 question.data_sets,
@@ -357,8 +385,9 @@ def _row(question: Question, arm: str, difference: Difference | None, options: O
         seconds=facts.seconds,
         statuses=facts.statuses,
         interval=None if is_single else _interval(strata),
-        improvement=_improvement(question, arm, options.baseline),
+        improvement=None if arm in options.stopped else _improvement(question, arm, options.baseline),
         reused=facts.reused,
+        stopped=options.stopped.get(arm),
     )
 
 
@@ -534,8 +563,18 @@ def of_studies(
             raise UserError(
                 f"{folder}: no trial has the metric `{missing}`; there are {names}", code="MIM-Y002"
             )
-    plain = Options(metrics=chosen, baseline=arm)
-    return compare_all(studies, plain if options is None else replace(options, metrics=chosen, baseline=arm))
+    plain = Options(metrics=chosen, baseline=arm) if options is None else options
+    stopped = {name: stop for record in records for name, stop in stopped_arms(record).items()}
+    return compare_all(studies, replace(plain, metrics=chosen, baseline=arm, stopped=stopped))
+
+
+def stopped_arms(record: JsonObject) -> dict[str, Stopped]:
+    """Return the arms of a study that successive halving stopped, from its record."""
+    return {
+        arm: Stopped(len(rung["seeds"]), rung["metric"], rung["means"][arm])
+        for rung in record["halving"]
+        for arm in rung["stopped"]
+    }
 
 
 def read_results(folder: Path) -> list[TrialResult]:

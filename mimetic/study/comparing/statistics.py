@@ -111,11 +111,14 @@ def paired_difference(
     return Difference(n, center, center - reach, center + reach, p, level=level)
 
 
-def holm(p_values: Mapping[Key, float], *, level: float = LEVEL) -> dict[Key, tuple[float, float]]:
+def holm(
+    p_values: Mapping[Key, float], *, level: float = LEVEL, others: int = 0
+) -> dict[Key, tuple[float, float]]:
     """Correct several tests by Holm's step-down method (Scand. J. Statist. 6, 1979, 65-70).
 
     The i-th smallest of m p-values (i from 1) is tested at α/(m - i + 1), α = 1 - level, until one is not
-    significant; so the probability of any false rejection is at most α, whatever the tests' dependence.
+    significant; so the probability of any false rejection is at most α, whatever the tests' dependence. Tests
+    that were left out, whatever the reason, are `others`: they count as not significant.
 
     Returns:
         For each test its adjusted p-value, which is at most α exactly if the test rejects, and the coverage
@@ -123,7 +126,7 @@ def holm(p_values: Mapping[Key, float], *, level: float = LEVEL) -> dict[Key, tu
         significant share that one's coverage. Each interval contains the uncorrected one, so it covers its
         true difference with a probability of at least `level`; the intervals do not cover simultaneously.
     """
-    alpha, count = 1.0 - level, len(p_values)
+    alpha, count = 1.0 - level, len(p_values) + others
     found: dict[Key, tuple[float, float]] = {}
     adjusted, rejected = 0.0, 0
     for index, key in enumerate(sorted(p_values, key=lambda key: p_values[key])):
@@ -148,10 +151,15 @@ def corrected_differences(
 
 
 def corrected(
-    plain: Mapping[Key, Difference], widen: Callable[[Key, float], Difference], *, level: float
+    plain: Mapping[Key, Difference],
+    widen: Callable[[Key, float], Difference],
+    *,
+    level: float,
+    others: int = 0,
 ) -> dict[Key, Difference]:
     """Correct differences by Holm's method; `widen` returns one of them at another level."""
-    tests = holm({key: found.p for key, found in plain.items() if found.p is not None}, level=level)
+    p_values = {key: found.p for key, found in plain.items() if found.p is not None}
+    tests = holm(p_values, level=level, others=others)
     return {**plain} | {
         key: replace(widen(key, own_level), p_holm=p_holm) for key, (p_holm, own_level) in tests.items()
     }

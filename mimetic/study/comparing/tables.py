@@ -21,7 +21,7 @@ def table_of(comparison: Comparison) -> Table:
         comparison.metric.label,
         tuple(header),
         tuple(map(tuple, rows)),
-        (*correction_note(comparison), *reuse_note(comparison)),
+        (*correction_note(comparison), *halving_note(comparison), *reuse_note(comparison)),
         tuple(name for _, name in order),
     ).without_empty()
 
@@ -86,6 +86,18 @@ def correction_note(comparison: Comparison) -> list[str]:
     if count == 1:
         return [f"1 comparison with {comparison.baseline}, tested at {alpha:.0%}"]
     return [f"{count} comparisons with {comparison.baseline}: Holm-corrected, {alpha:.0%} family-wise error"]
+
+
+def halving_note(comparison: Comparison) -> list[str]:
+    """Return which arms successive halving stopped, when and why."""
+    arms = [
+        f"{row.arm} after {row.stopped.seeds} ({row.stopped.metric} {row.stopped.mean:.4g})"
+        for row in comparison.rows
+        if row.stopped is not None
+    ]
+    if not arms:
+        return []
+    return [f"Stopped early, after so many seeds, and counted as comparisons: {', '.join(arms)}"]
 
 
 def reuse_note(comparison: Comparison) -> list[str]:

@@ -1,6 +1,6 @@
 """The interface between a study and what trains its trials."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -17,9 +17,10 @@ Spec_contra = TypeVar("Spec_contra", bound=Executor, contravariant=True)
 class TrialExecutor(Protocol):
     """Trains trials until all have ended or it is stopped."""
 
-    def run(self, waves: Sequence[Sequence[Trial]], tick: Tick) -> None:
+    def run(self, waves: Iterable[Sequence[Trial]], tick: Tick) -> None:
         """Train every trial of a wave, then those of the next, which harvest from earlier ones.
 
+        What the next wave has may depend on results of those before, so it is requested when they have ended.
         An exception raised by `tick`, KeyboardInterrupt among them, stops all trials within a step.
         """
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,7 @@ class ProcessPoolExecutor:
         self.reports: SimpleQueue[tuple[int, subprocess.Popen[str], str | None]] = SimpleQueue()
         self.pool: dict[int, _Worker] = {}
 
-    def run(self, waves: Sequence[Sequence[Trial]], tick: Tick) -> None:
+    def run(self, waves: Iterable[Sequence[Trial]], tick: Tick) -> None:
         """Train every trial; `tick` is called a few times a second.
 
         Workers are reused from wave to wave, with what they have imported and loaded.

@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from select import select
@@ -126,7 +126,7 @@ class RayExecutor:
     def __init__(self, *, address: str | None, slots: int, logs: Path) -> None:
         self.address, self.slots, self.logs = address, slots, logs
 
-    def run(self, waves: Sequence[Sequence[Trial]], tick: Tick) -> None:
+    def run(self, waves: Iterable[Sequence[Trial]], tick: Tick) -> None:
         """Train every trial, wave by wave; a task that fails for good fails its trial alone."""
         ray = connect(self.address)
         gpu_share = 1.0 / self.slots if ray.cluster_resources().get("GPU") else 0.0

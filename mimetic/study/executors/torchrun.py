@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -55,7 +55,7 @@ def launcher() -> str:
 class TorchrunExecutor:
     """Trains each trial on all ranks, as rank 0 of them."""
 
-    def run(self, waves: Sequence[Sequence[Trial]], tick: Tick) -> None:
+    def run(self, waves: Iterable[Sequence[Trial]], tick: Tick) -> None:
         """Train one trial after another; `tick` is called between steps, twice a second."""
         context = _join()
         stop_flag, cache, next_tick = _StopWithLauncher(), TrialCache(), 0.0

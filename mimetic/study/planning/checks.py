@@ -5,6 +5,7 @@ training, so missing parts are an error only where it is to be run.
 """
 
 import re
+from itertools import chain
 
 from mimetic.config.address import ConfigPath
 from mimetic.config.errors import Issue, RecipeError
@@ -45,11 +46,15 @@ def required_data(arm: Arm, at: ConfigPath) -> DataSection:
 
 
 def check_metric(recipe: Recipe, name: str) -> None:
-    """Refuse to compare an arm by validation images if it has none."""
-    data, metric = recipe.arms[name].data, recipe.study.metric
-    if metric.startswith("val/") and data is not None and data.num_validation == 0:
+    """Refuse to compare an arm, or to decide about it, by validation images if it has none."""
+    data, halving = recipe.arms[name].data, recipe.study.halving
+    by = {("study", "metric"): recipe.study.metric}
+    if halving is not None and name in chain.from_iterable(recipe.competing()):
+        by["study", "halving"] = halving.metric
+    for place, metric in by.items():
+        if data is None or data.num_validation > 0 or not metric.startswith("val/"):
+            continue
         text = f"`{metric}` needs validation images, and arm `{name}` has none"
-        place = ("study", "metric")
         issue = Issue(text, place, recipe.where(*place), "set `data.val_size`", code="MIM-Y302")
         raise RecipeError([issue])
 

@@ -1,6 +1,6 @@
 """An executor without worker processes: for debugging, and for trials of a few seconds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from mimetic.study.executors.executor import ExecutorRequest, Tick
@@ -18,7 +18,7 @@ def inline(_spec: Inline, _request: ExecutorRequest) -> "InlineExecutor":
 class InlineExecutor:
     """Trains one trial after another in the coordinator's process."""
 
-    def run(self, waves: Sequence[Sequence[Trial]], tick: Tick) -> None:
+    def run(self, waves: Iterable[Sequence[Trial]], tick: Tick) -> None:
         """Train every trial of a wave, then those of the next; `tick` is called before each trial."""
         cache = TrialCache()
         for trial in chain.from_iterable(waves):

@@ -1,0 +1,119 @@
+"""Successive halving: after each rung of seeds the worse arms stop (Jamieson & Talwalkar, arXiv 1502.07943).
+
+Arms are paired by seed, so seeds are the resource: a rung trains each arm that is left on the same further
+seeds, whole. A decision depends on the recipe and the finished trials of its rung alone, so it is the same
+whatever was killed, resumed or added meanwhile; `study.json` has it with its values.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from statistics import fmean
+
+from mimetic.errors import RunError
+from mimetic.files import parse_json
+from mimetic.metrics import metric
+from mimetic.recipe.recipe import Recipe
+from mimetic.study.comparing.comparison import finished_curves, read_result
+from mimetic.study.config import Halving
+from mimetic.study.layout import Trial, read_record, write_record
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """What was decided after a rung.
+
+    Attributes:
+        metric: The metric of validation data.
+        seeds: The seeds so far.
+        means: Mean over them by arm, in the metric's display unit, of the arms that competed.
+        stopped: The arms that stopped.
+    """
+
+    metric: str
+    seeds: tuple[int, ...]
+    means: dict[str, float]
+    stopped: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return it in one line, e.g. `after 1 seed a stopped (val/acc: a 93.1, b 95)`."""
+        means = ", ".join(f"{arm} {value:.4g}" for arm, value in self.means.items())
+        count = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+        return f"after {count} {', '.join(self.stopped) or 'no arm'} stopped ({self.metric}: {means})"
+
+
+def decide(recipe: Recipe, trials: Sequence[Trial]) -> tuple[Rung, ...]:
+    """Return the decisions after the rungs whose trials have finished, the first rung first.
+
+    Raises:
+        RunError: If the trials do not have the metric.
+    """
+    halving, groups = recipe.study.halving, recipe.competing()
+    found: list[Rung] = []
+    while halving is not None and (count := _size(halving, len(found))) < len(recipe.seeds):
+        rung = _rung(halving, groups, recipe.seeds[:count], trials)
+        if rung is None:
+            break
+        found.append(rung)
+        groups = tuple(tuple(arm for arm in group if arm not in rung.stopped) for group in groups)
+    return tuple(found)
+
+
+def due(recipe: Recipe, trials: Sequence[Trial]) -> list[Trial]:
+    """Return those of a study's trials, without those left out, that belong to the first undecided rung.
+
+    Trials of earlier rungs belong to it, too; without halving all trials do.
+    """
+    halving = recipe.study.halving
+    if halving is None:
+        return list(trials)
+    seeds = recipe.seeds[: _size(halving, len(decide(recipe, trials)))]
+    return [trial for trial in trials if trial.seed in seeds]
+
+
+def record_rungs(folder: Path, rungs: Sequence[Rung]) -> list[str]:
+    """Write decisions into the record of a study that has others, and return those that are new, as text."""
+    record, now = read_record(folder), parse_json(json.dumps([asdict(rung) for rung in rungs]))
+    if record["halving"] == now:
+        return []
+    write_record(folder, record | {"halving": now})
+    return [
+        f"halving: {rung}" for rung, entry in zip(rungs, now, strict=True) if entry not in record["halving"]
+    ]
+
+
+def _size(halving: Halving, index: int) -> int:
+    """Return the number of seeds of a rung, those of earlier ones included."""
+    return halving.min_seeds * int(halving.factor**index)
+
+
+def _rung(
+    halving: Halving, groups: Sequence[Sequence[str]], seeds: tuple[int, ...], trials: Sequence[Trial]
+) -> Rung | None:
+    """Return the decision after a rung; None if one of its trials has not finished.
+
+    Of n arms of a group the best ⌈n/factor⌉ go on, and those that equal the last of them.
+    """
+    name, means = metric(halving.metric), dict[str, float]()
+    for arm in chain.from_iterable(groups):
+        own = [read_result(trial) for trial in trials if trial.arm == arm and trial.seed in seeds]
+        if any(result.status != "FINISHED" for result in own):
+            return None
+        curves = finished_curves(own, arm=arm, metric=name)
+        if len(curves) < len(own):
+            raise RunError(
+                f"arm `{arm}` has no `{name.name}` to decide by; choose another metric for `study.halving`",
+                code="MIM-Y083",
+            )
+        means[arm] = fmean(curve[max(curve)] for curve in curves.values())
+    sign, stopped = (1.0 if name.higher_is_better else -1.0), list[str]()
+    scores = {arm: -math.inf if math.isnan(mean) else sign * mean for arm, mean in means.items()}
+    for group in groups:
+        last = sorted((scores[arm] for arm in group), reverse=True)[
+            math.ceil(len(group) / halving.factor) - 1
+        ]
+        stopped += [arm for arm in group if scores[arm] < last]
+    return Rung(halving.metric, seeds, means, tuple(stopped))
