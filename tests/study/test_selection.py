@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,8 @@ from mimetic.errors import RunError
 from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Recipe
 from mimetic.study.comparing.comparison import TrialResult, compare
+from mimetic.study.planning.arms import plan_arms
+from mimetic.study.planning.sites import Sites, rewritten_sites
 from mimetic.study.selection import Choice, choose, selection, with_choices
 from mimetic.study.study import run
 
@@ -72,6 +75,21 @@ def test_the_arm_takes_the_chosen_values(recipe: Recipe) -> None:
     assert found.description == (
         "swept takes the values of swept-lr1e-09 (val/acc: swept-lr1e-09 12.5, swept-lr0.1 11)"
     )
+
+
+def test_arms_of_one_architecture_are_traced_once(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candidates that differ in their training do not build their network again; plans are their own."""
+    built = []
+
+    def counted(*args: Any, **options: Any) -> Sites:
+        built.append(options["at"])
+        return rewritten_sites(*args, **options)
+
+    monkeypatch.setattr("mimetic.study.planning.arms.rewritten_sites", counted)
+    plans = plan_arms(recipe)
+    assert len(built) == 1
+    assert len(plans) == 4
+    assert plans["default"].hash != plans["swept"].hash == plans[NAMES[0]].hash
 
 
 @pytest.mark.slow

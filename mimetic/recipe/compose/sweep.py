@@ -64,17 +64,21 @@ def with_candidates(
         message = f"the sweeps have {count} combinations, and at most {MAX_CANDIDATES} are allowed"
         issues.append(Issue(message, spot.path, spot.value, "sweep fewer values", code="MIM-R046"))
         return list(layers), ()
-    below = list(layers)
+    below, taken = list(layers), set(Composition(layers, []).names(ARMS))
     for name, sweep in sweeps.items():
+        before = tuple(below)  # a candidate does not depend on the arm's other ones
         for candidate, values in _combinations(name, sweep):
-            if candidate in Composition(below, []).names(ARMS):
+            if candidate in taken:
                 message = f"two arms would have the name `{clipped(candidate)}`"
                 hint = "rename the arm that is written, or change the values"
                 issues.append(Issue(message, sweep.here.path, sweep.here.value, hint, code="MIM-R047"))
                 continue
-            below.append(_candidate(name, candidate, sweep, selects=selects))
+            taken.add(candidate)
+            own = [_candidate(name, candidate, sweep, selects=selects)]
             for path, value, at in values:
-                below += _assignment(f"{ARMS.key}.{candidate}.{path}", value, at, below, issues)
+                whole = f"{ARMS.key}.{candidate}.{path}"
+                own += _assignment(whole, value, at, (*before, *own), issues)
+            below += own
     return below, () if selects else sweeps
 
 

@@ -3,14 +3,17 @@
 Each is planned against its model on the meta device, and each data set is opened once.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from mimetic.config.address import Among, ConfigPath
 from mimetic.config.errors import Issue, RecipeError
+from mimetic.data.config import DataSection
 from mimetic.data.load import load_dataset
 from mimetic.errors import UserError
 from mimetic.initializers.config import Default
-from mimetic.models.config import Model
+from mimetic.models.config import Model, PythonModel
 from mimetic.plans.own_values import with_own_values
 from mimetic.plans.plan import Plan
 from mimetic.plans.resolve import resolve
@@ -26,6 +29,7 @@ from mimetic.study.planning.checks import (
 )
 from mimetic.study.planning.sites import Sites, rewritten_sites
 from mimetic.study.trials.observe import check_measurements
+from mimetic.surgery.config import Rewrite
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def plan_recipe(
     Raises:
         RecipeError: With the mistakes of all arms and stages at once.
     """
-    planned, issues = Planned(), list[Issue]()
+    planned, issues, known = Planned(), list[Issue](), dict[str, Sites]()
     for at in recipe.addresses() if arm is None else (recipe.address(arm),):
         section = recipe.section(at)
         try:
@@ -87,7 +91,8 @@ def plan_recipe(
             other = model if at.among == "arms" else None
             # What a model initializes itself is built only to compare it with `init: default`.
             meta = to_run or not any(isinstance(rule.init, Default) for rule in section.init)
-            sites = _sites(section, at, model=other, allow_code=allow_code, meta=meta)
+            build = partial(_sites_once, known, allow_code=allow_code, meta=meta, at=at)
+            sites = _sites(section, at, other, build)
             plan = resolve(
                 section,
                 sites.graph,
@@ -108,11 +113,11 @@ def plan_recipe(
     return planned
 
 
-def _sites(arm: Arm, at: ConfigPath, *, model: Model | None, allow_code: bool, meta: bool) -> Sites:
+def _sites(arm: Arm, at: ConfigPath, model: Model | None, build: Callable[..., Sites]) -> Sites:
     """Return the sites of the network of an arm or a stage, or of the model that replaces it."""
     if model is not None:
         try:
-            return rewritten_sites(model, arm.surgery, None, allow_code=allow_code, meta=meta, at=at)
+            return build(model, arm.surgery, None)
         except RecipeError:
             raise
         except UserError as error:  # the model is not the recipe's, so there is no position to show
@@ -121,10 +126,34 @@ def _sites(arm: Arm, at: ConfigPath, *, model: Model | None, allow_code: bool, m
         hint = "; give one with --model, e.g. --model timm:convmixer_768_32" if at.among == "arms" else ""
         raise UserError(f"{at} has no model{hint}", code="MIM-Y310")
     check_pairing(arm, at)
-    sites = rewritten_sites(arm.model, arm.surgery, arm.data, allow_code=allow_code, meta=meta, at=at)
+    sites = build(arm.model, arm.surgery, arm.data)
     if arm.data is not None:
         check_size(sites.graph.note, at)
         check_measurements(arm, at, sites.graph)
+    return sites
+
+
+def _sites_once(
+    known: dict[str, Sites],
+    model: Model,
+    surgery: Sequence[Rewrite],
+    examples: DataSection | None,
+    *,
+    allow_code: bool,
+    meta: bool,
+    at: ConfigPath,
+) -> Sites:
+    """Return the sites of a network that is built and traced once for all arms that have it.
+
+    Networks with weights, and those of the user's code, are built for each arm.
+    """
+    parts = (model, *surgery, *filter(None, (examples,)))
+    key = "|".join(part.model_dump_json() for part in parts)
+    if key in known and meta and not isinstance(model, PythonModel):
+        return known[key]
+    sites = rewritten_sites(model, surgery, examples, allow_code=allow_code, meta=meta, at=at)
+    if meta:
+        known[key] = sites
     return sites
 
 
