@@ -1,9 +1,10 @@
 """`kill -9` at random moments of a study: after `--resume` nothing is lost or twice.
 
-The coordinator is killed, a worker, both at once, or one resume after another in a chain. CI kills once in
-the queue and twice in the pool; `MIMETIC_KILLS=20 pytest -m slow tests/study/test_kill.py` kills twenty times
-in the queue and twenty in the pool, five of each kind. A moment is a number of journal lines and a few
-milliseconds, so that it does not depend on how fast the machine is.
+The coordinator is killed, also while it lets the study follow a recipe that grew, a worker, both at once, or
+one resume after another in a chain. CI kills once in the queue and three times in the pool, whose studies
+grow after each kill; `MIMETIC_KILLS=20 pytest -m slow tests/study/test_kill.py` kills twenty times in each,
+four of each kind. A moment is a number of journal lines, or the folder of a revision, and a few milliseconds,
+so that it does not depend on how fast the machine is.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ import pytest
 from mimetic.journal import history, read_journal, status
 
 KILLS = int(os.environ.get("MIMETIC_KILLS", "1"))
-VICTIMS = ("coordinator", "worker", "both", "chain")
+VICTIMS = ("coordinator", "growth", "worker", "both", "chain")
 TIMED = {"images_per_second", "epoch_seconds"}
 OPEN = ("RUNNING", "SCHEDULED")
 
@@ -44,7 +45,7 @@ train:
   checkpoint: {every: 2, minutes: 0.002}
 seeds: 2
 arms:
-  default: {}
+  default: {train: {schedule: constant}}
   frozen:
     init:
       - id: f
@@ -54,9 +55,14 @@ arms:
 stages:
   source: {seeds: 1, model: {dim: 8}, train: {epochs: 2}}
 """
-SHORT = RECIPE.replace("default: {}", "default: {train: {epochs: 2}}")
-GROWTH = (SHORT.replace("seeds: 2", "seeds: 1"), SHORT, RECIPE)
-"""A study that grows to the same end: fewer seeds and, for an arm that is then trained anew, epochs."""
+SHORT = RECIPE.replace("  epochs: 4", "  epochs: 2")
+ONE_SEED = SHORT.replace("seeds: 2", "seeds: 1")
+GROWTH = (ONE_SEED.partition("  frozen:")[0], ONE_SEED, SHORT, RECIPE)
+"""A study that grows to the same end by an arm with its stage, by seeds, and by epochs.
+
+One arm then goes on from its checkpoints. The learning rates of the other depend on the number of epochs: it
+is trained anew.
+"""
 PLACES = ("studies/tiny/*/*", "stages/*/*")
 TRIALS = 5
 """The stage's one, and two seeds of two arms; the store holds a run for each, and the summary."""
@@ -100,6 +106,10 @@ class Study:
         """Count what the journals hold."""
         return sum(path.read_bytes().count(b"\n") for path in self.journals())
 
+    def revisions(self) -> int:
+        """Count the recipes that it followed, the one that it is about to follow included."""
+        return len(list(self.root.glob("studies/tiny/*/revisions/*")))
+
     def finish(self) -> None:
         """Run to the end; a trial whose worker was killed needs one more resume."""
         for _ in range(3):
@@ -135,8 +145,12 @@ def children(pid: int) -> list[int]:
 def kill_once(study: Study, dice: random.Random, victim: str) -> None:
     """Run the study until a random number of lines was written, and kill what is named."""
     wanted, pause = study.lines() + dice.randint(0, 12), dice.random() * 0.1
+    followed = study.revisions() if victim == "growth" else sys.maxsize
     with study.running() as process:
         while process.poll() is None and (study.lines() < wanted or not children(process.pid)):
+            if study.revisions() > followed:  # it takes some 30 ms to follow
+                pause *= 0.5
+                break
             time.sleep(0.005)
         time.sleep(pause)
         workers = children(process.pid)
@@ -208,7 +222,7 @@ def test_killed_at_random_moments(
 ) -> None:
     """Weights and metrics are those of the study nobody killed, bit for bit; the store agrees.
 
-    The pool's study grows after its first two kills.
+    Each of the pool's studies grows after its kills, until it has the whole recipe.
     """
     dice = random.Random(f"{workers}")
     kills: list[tuple[int, str]] = []
@@ -216,11 +230,11 @@ def test_killed_at_random_moments(
     while len(kills) < total:
         study = Study(tmp_path / f"runs-{number}", workers=workers, recipe=recipes[0])
         number += 1
-        for _ in range(min(5, total - len(kills))):
+        for step in range(1, 1 + min(5, total - len(kills))):
             victim = VICTIMS[(len(kills) + workers - 2) % len(VICTIMS)]  # CI has a chain in the queue
             kills.append((study.lines(), victim))
             kill_once(study, dice, victim)
-            study.follow(recipes[min(len(kills), len(recipes) - 1)])
+            study.follow(recipes[min(step, len(recipes) - 1)])
         study.follow(recipes[-1])
         study.finish()
         assert study.outcome() == straight, kills
