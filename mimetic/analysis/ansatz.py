@@ -18,6 +18,7 @@ from mimetic.analysis.style import (
     bare_axes,
     color,
     depth_color,
+    line_style,
     marker,
     new_figure,
     quiet_axes,
@@ -187,8 +188,16 @@ def _depth_panel(axes: "Axes", series: Mapping[str, Mapping[str, float]], measur
     for index, (name, values) in enumerate(series.items()):
         places = [place for place, layer in enumerate(layers) if layer in values]
         heights = [values[layers[place]] for place in places]
-        look = {"color": color(index), "marker": marker(index), "markersize": 4.5, "linewidth": 1.4}
-        axes.plot(places, heights, label=name, **look)  # type: ignore[arg-type]
+        axes.plot(
+            places,
+            heights,
+            color=color(index),
+            linestyle=line_style(index),
+            linewidth=1.4,
+            marker=marker(index),
+            markersize=4.5,
+            label=name,
+        )
     quiet_axes(axes, title=f"{measure} over depth")
     if len(layers) <= _TICKS:
         axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=TICK - 1)

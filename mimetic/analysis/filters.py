@@ -3,6 +3,7 @@
 Shapes: O output channels, I input channels (1 where depthwise), H rows, W columns, N filters.
 """
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLUMNS, _ROWS = 16, 4
+MOST = 64
+"""How many filters of a layer are drawn."""
+_SIDE = 3.6
+"""Inches, small: MLflow shows pictures in tiles of 256 pixels."""
 
 
 def filters_figure(weights: Mapping[str, ArrayLike], *, title: str = "Filters") -> "Figure":
-    """Return a figure with a strip of up to 64 filters for each layer.
+    """Return a figure, as square as the filters allow, with a strip of up to 64 filters for each layer.
 
     Each layer has a colour range of its own, symmetric about zero, so that shapes can be compared where
     scales differ; its bound is beside the strip. Values beyond it (0.1 %) are clipped.
@@ -29,17 +33,18 @@ def filters_figure(weights: Mapping[str, ArrayLike], *, title: str = "Filters") 
     if not weights:
         raise ValueError("no layer to draw")
     filters = {layer: spatial_filters(weight) for layer, weight in weights.items()}
-    strips = {layer: mosaic(f[: _COLUMNS * _ROWS], columns=_COLUMNS) for layer, f in filters.items()}
-    width, strip_width, head, between = 9.0, 8.1, 0.55, 0.42
-    heights = [strip_width * strip.shape[0] / strip.shape[1] for strip in strips.values()]
-    heights = [min(height, 6.0) for height in heights]
+    drawn = sum(min(len(filters_NHW), MOST) for filters_NHW in filters.values())
+    columns = min(math.ceil(math.sqrt(drawn)), MOST)
+    strips = {layer: mosaic(f[:MOST], columns=columns) for layer, f in filters.items()}
+    width, head, between = _SIDE + 0.75, 0.4, 0.34
+    heights = [min(_SIDE * strip.shape[0] / strip.shape[1], _SIDE) for strip in strips.values()]
     height = head + sum(heights) + between * len(heights)
     figure = new_figure(width, height, title)
     axes, top = picture_axes(figure), height - head
     for (layer, strip), tall in zip(strips.items(), heights, strict=True):
-        top -= between * 0.6
-        _strip(axes, (0.15, top - tall, strip_width, tall), strip, filters[layer], layer)
-        top -= tall + between * 0.4
+        top -= between * 0.75
+        _strip(axes, (0.1, top - tall, _SIDE, tall), strip, filters[layer], layer)
+        top -= tall + between * 0.25
     return figure
 
 
@@ -47,7 +52,7 @@ def _strip(axes: "Axes", box: Box, strip: Array, filters_NHW: Array, layer: str)
     left, bottom, wide, tall = box
     limit = symmetric_limit(filters_NHW)
     count, rows, columns = filters_NHW.shape
-    drawn = min(count, _COLUMNS * _ROWS)
-    many = f"{drawn} of {count} filters" if drawn < count else f"{count} filters"
-    draw_picture(axes, strip, box, limit, title=f"{layer}   {many} of {rows}×{columns}")
-    draw_color_bar(axes, (left + wide + 0.11, bottom, 0.11, tall), limit, digits=2)
+    drawn = min(count, MOST)
+    many = f"{drawn}/{count}" if drawn < count else f"{count}"
+    draw_picture(axes, strip, box, limit, title=f"{layer}  {many} of {rows}×{columns}")
+    draw_color_bar(axes, (left + wide + 0.08, bottom, 0.1, tall), limit, digits=1)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from mimetic.analysis.style import color
 from mimetic.errors import RunError
 from mimetic.printable import plain_markdown
 from mimetic.recipe.recipe import Arm, Recipe
@@ -93,14 +94,14 @@ class Tracker:
     def _note(self, comparison: Comparison) -> str:
         """Return the result as Markdown: sentence, table, figure, links; MLflow shows the first lines."""
         recipe, name, experiment = self.study.recipe, study_id(self.study.folder), self.store.experiment_id
+        report = result_link("", experiment, run=self.summary, file=REPORT).removeprefix("/")
         links = {
-            "Report": result_link("", experiment, run=self.summary, file=REPORT),
             "Charts of the arms": view_link("", experiment, study=name),
             "Table of the trials": view_link("", experiment, study=name, mode="TABLE"),
             "Filters": view_link("", experiment, study=name, view=FILTERS),
         }
         parts = [
-            f"**{plain_markdown(headline(comparison))}**",
+            f"**{plain_markdown(headline(comparison))}** [Report]({report})",
             markdown([comparison]),
             f"![comparison](get-artifact?path=comparison.png&run_uuid={self.summary})",
             " · ".join(f"[{text}]({link.removeprefix('/')})" for text, link in links.items()),
@@ -136,10 +137,11 @@ def open_tracker(study: StudyTrials, *, root: Path, display: Display) -> Tracker
         display.message(f"a run that was left open is now KILLED: {run}")
     if error := save_views(store, name, metric=recipe.study.metric):
         display.message(f"the saved view could not be written: {error}")
-    runs.follow_growth(store, name, {(trial.arm, trial.seed): trial.content for trial in study.trials})
+    contents = {(trial.arm, trial.seed): trial.content for trial in study.trials}
+    runs.follow_growth(store, name, contents, colors=_colors(recipe))
     # a stage that another study is uploading is left to that study
     locked = [(stage, lock) for stage in study.stages if (lock := hold_run(stage, store.experiment_id))]
-    uploader = StudyUploader()
+    uploader = StudyUploader(metric=recipe.study.metric)
     known: dict[str, dict[tuple[str, int], str]] = {}
     for trial in [*(stage for stage, _ in locked), *study.trials]:
         owner = study_id(Path(trial.study))
@@ -185,6 +187,8 @@ def _create_trial(store: Store, study: StudyTrials, trial: Trial, started: float
     folder = Path(trial.study)
     kind: runs.Kind = "trial" if is_arm else "stage"
     tags = {runs.CONTENT_TAG: trial.content} if trial.content else {}
+    if is_arm:
+        tags[runs.COLOR_TAG] = _colors(study.recipe)[trial.arm]
     params = _params(section, study.recipe.arms[baseline(study.recipe)])
     new = runs.NewRun(study_id(folder), kind, trial.arm, trial.seed, params, tags, start_time=started)
     run_id = runs.create_run(store, _with_source(study, new))
@@ -196,6 +200,11 @@ def _create_trial(store: Store, study: StudyTrials, trial: Trial, started: float
     log.log_files(store, run_id, [file for file in files if file.is_file()], folder="recipe")
     log.set_tags(store, run_id, {runs.COMPLETE_TAG: "yes"})  # a run without it is deleted and created again
     return run_id
+
+
+def _colors(recipe: Recipe) -> dict[str, str]:
+    """Return arm → its colour in our figures."""
+    return {arm: color(place) for place, arm in enumerate(recipe.arms)}
 
 
 def _with_source(study: StudyTrials, run: runs.NewRun) -> runs.NewRun:

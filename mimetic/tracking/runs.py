@@ -29,6 +29,8 @@ CONTENT_TAG = "mimetic.content"
 """What the results of a trial depend on but its seed; see `mimetic.study.contents`."""
 COMPLETE_TAG = "mimetic.whole"
 """Set on a trial's run when params, tags and files from before training are logged."""
+COLOR_TAG = "mlflow.runColor"
+"""The colour of the run in MLflow's charts and tables; MLflow picks one without, for two arms the same."""
 HOST_TAG = "mimetic.host"
 PID_TAG = "mimetic.pid"
 PROCESS_START_TAG = "mimetic.process"
@@ -134,8 +136,10 @@ def find_runs(store: Store, study: str) -> tuple[dict[tuple[str, int], str], str
     return trials, summary
 
 
-def follow_growth(store: Store, study: str, contents: Mapping[tuple[str, int], str]) -> None:
-    """Let runs leave a study that grew, or return to it.
+def follow_growth(
+    store: Store, study: str, contents: Mapping[tuple[str, int], str], *, colors: Mapping[str, str]
+) -> None:
+    """Let runs leave a study that grew, or return to it, and give each the colour of its arm.
 
     Runs of arms and seeds that the study no longer has, and of trials with another content, become `former`;
     so does the summary then, whose metrics are those of all arms.
@@ -144,6 +148,7 @@ def follow_growth(store: Store, study: str, contents: Mapping[tuple[str, int], s
         store: The store.
         study: Id of the study.
         contents: (arm, seed) → content of its trials.
+        colors: Arm → its colour in our figures, `#rrggbb`; another arm may change it.
     """
     summary, has_left = None, False
     with store_errors(store.uri):
@@ -153,6 +158,8 @@ def follow_growth(store: Store, study: str, contents: Mapping[tuple[str, int], s
                 summary = run.info.run_id
             if kind not in {"trial", "former"} or COMPLETE_TAG not in run.data.tags:
                 continue
+            if (color := colors.get(params["arm"])) and run.data.tags.get(COLOR_TAG) != color:
+                set_tags(store, run.info.run_id, {COLOR_TAG: color})
             content = contents.get((params["arm"], int(params["seed"])))
             fits = content is not None and run.data.tags.get(CONTENT_TAG, content) == content
             if fits == (kind == "former"):

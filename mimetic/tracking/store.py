@@ -207,7 +207,7 @@ def _experiment(client: "MlflowClient", name: str, *, artifacts: str | None) -> 
 
 
 def _experiment_tags(note: str | None, metric: str | None) -> dict[str, str]:
-    tags = {"mlflow.experimentKind": "custom_model_development"}  # the interface opens on charts, not chats
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # shown in the list of experiments
     if note:
         tags[NOTE] = plain_markdown(note)[:EXPERIMENT_TAG_LIMIT]
     if metric is not None:

@@ -6,6 +6,7 @@ uploader first reads what the run has: epochs that a resumed trial repeats are n
 appends metrics, it does not replace them), and an old journal can be uploaded later.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -15,7 +16,16 @@ from pathlib import Path
 from mimetic.errors import RunError
 from mimetic.files import is_inside, open_regular
 from mimetic.journal import Event, Follower
-from mimetic.tracking.log import METRIC_LIMIT, batches, log_picture, log_points, logged_pictures, set_tags
+from mimetic.metrics import metric as metric_of
+from mimetic.tracking.log import (
+    METRIC_LIMIT,
+    batches,
+    clean_key,
+    log_picture,
+    log_points,
+    logged_pictures,
+    set_tags,
+)
 from mimetic.tracking.runs import REASON, end_run
 from mimetic.tracking.store import Store, store_errors
 
@@ -27,6 +37,8 @@ TIME_SHARE = 0.005
 LONGEST_PAUSE = 30.0
 """Seconds between two rounds at most, so that the UI stays current."""
 LONGEST_BACKOFF = 600.0
+BEST = "best/"
+"""Before the name of a metric: its best value over the epochs of a finished trial."""
 _START_TAGS = (
     "plan",
     "device",
@@ -45,6 +57,7 @@ class _StoredRun:
     status: str = "SCHEDULED"
     pictures: set[tuple[str, int]] = field(default_factory=set)
     has_reason: bool = False
+    best: float | None = None
 
     def has_all(self, events: Sequence[Event]) -> bool:
         """Return whether the store has a finished trial in full: artifacts were uploaded before its end."""
@@ -61,12 +74,16 @@ class JournalUploader:
     """Uploads one journal to one run.
 
     The journal need not exist yet. A run that does not exist yet is given as the function that creates it,
-    when the trial has started: MLflow cannot change the start of a run.
+    when the trial has started: MLflow cannot change the start of a run. The best value of `metric` is logged
+    when the trial has finished, at the epoch that reached it.
     """
 
-    def __init__(self, store: Store, run: str | Create, journal: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, store: Store, run: str | Create, journal: str | os.PathLike[str], *, metric: str | None = None
+    ) -> None:
         self.store, self.journal = store, Path(journal)
-        self._run = run
+        self._run, self._metric = run, metric
+        self._best: tuple[float, int] | None = None  # value and epoch
         self._follower = Follower(journal)
         self._stored: _StoredRun | None = None
         self._epoch = 0
@@ -126,6 +143,7 @@ class JournalUploader:
                 status=run.info.status,
                 pictures=logged_pictures(self.store, self.run_id),
                 has_reason=REASON in run.data.tags,
+                best=run.data.metrics.get(f"{BEST}{self._metric}"),
             )
         return self._stored
 
@@ -143,6 +161,7 @@ class JournalUploader:
                     status, end_time = "RUNNING", None
                 case "epoch":
                     self._epoch = max(self._epoch, event["epoch"])
+                    self._note_best(event)
                 case "artifact":
                     notes += self._log_artifact(event, stored)
                 case "end":
@@ -152,9 +171,29 @@ class JournalUploader:
                 self.store.client.update_run(self.run_id, status="RUNNING")
             else:
                 stamp = None if end_time is None else int(end_time * 1000)
+                if status == "FINISHED":
+                    self._log_best(stored, stamp or 0)
                 self.store.client.set_terminated(self.run_id, status, end_time=stamp)
             stored.status = status
         return notes
+
+    def _note_best(self, event: Event) -> None:
+        value = event["metrics"].get(self._metric)
+        if self._metric is None or value is None or not math.isfinite(value):
+            return
+        sign = 1.0 if metric_of(self._metric).higher_is_better else -1.0
+        if self._best is None or sign * value > sign * self._best[0]:
+            self._best = (value, event["epoch"])
+
+    def _log_best(self, stored: _StoredRun, time_ms: int) -> None:
+        from mlflow.entities import Metric
+
+        if self._best is None or stored.best == self._best[0]:
+            return
+        value, epoch = self._best
+        point = Metric(clean_key(f"{BEST}{self._metric}"), value, time_ms, epoch)
+        log_points(self.store, self.run_id, [point], tags={})
+        stored.best = value
 
     def _log_epochs(self, epochs: Sequence[Event], tags: dict[str, str], stored: _StoredRun) -> None:
         """Log tags, and metrics of epochs the store does not have; MLflow's step is the epoch."""
@@ -225,20 +264,26 @@ class StudyUploader:
     for it. The error and its end are reported once.
 
     Rounds start at least `interval` seconds apart. A failing store is left alone for `backoff` seconds at
-    first, doubled up to ten minutes. `clock` is monotonic.
+    first, doubled up to ten minutes. `clock` is monotonic. `metric` is what the study compares its arms by.
     """
 
     def __init__(
-        self, *, interval: float = 1.0, backoff: float = 15.0, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        interval: float = 1.0,
+        backoff: float = 15.0,
+        clock: Callable[[], float] = time.monotonic,
+        metric: str | None = None,
     ) -> None:
         self.uploaders: list[JournalUploader] = []
         self.error: str | None = None
+        self._metric = metric
         self._interval, self._first_backoff, self._backoff, self._clock = interval, backoff, backoff, clock
         self._next = float("-inf")
 
     def add(self, store: Store, run: str | Create, journal: str | os.PathLike[str]) -> None:
         """Upload one more journal, to a run that exists or is created when its trial has started."""
-        self.uploaders.append(JournalUploader(store, run, journal))
+        self.uploaders.append(JournalUploader(store, run, journal, metric=self._metric))
 
     def leave_out(self, journals: Collection[Path]) -> None:
         """Upload these journals no more: their trials will not be trained."""

@@ -19,18 +19,22 @@ from mimetic.metrics import related
 from mimetic.tracking.log import set_tags
 from mimetic.tracking.runs import KIND, STUDY
 from mimetic.tracking.store import EXPERIMENT_TAG_LIMIT, NOTE, Store, store_errors
+from mimetic.tracking.uploader import BEST
 
 ARMS = "arms"
 FILTERS = "filters"
-TITLES: Mapping[str, str] = {ARMS: "Arms, mean over seeds", FILTERS: "Filters"}
+TITLES: Mapping[str, str] = {ARMS: "Arms", FILTERS: "Filters"}
 RESULT = "mimetic.result"
 """Tag of an experiment: run and artifact of its latest result."""
 MAX_STUDIES = 20
 """Studies of an experiment that have views: MLflow sends every tag with the experiment."""
 
 _TRAINING = {"workflowType": "machine_learning"}
-"""Without it MLflow opens its pages for language models, whatever the experiment's kind."""
+"""Without it MLflow opens its pages for language models, whatever the experiment's kind: the page (of 3.17)
+reads this parameter, then the browser's own last choice, and the tag `mlflow.experimentKind` no more."""
 _TAG = "mlflow.sharedViewState."
+_COLUMNS = ("params.`arm`", "params.`seed`")
+"""MLflow adds start and duration."""
 _PICTURES = ("pictures/filters", "pictures/covariance")
 
 
@@ -106,22 +110,21 @@ def latest_study(tags: Mapping[str, str]) -> str | None:
 
 
 def arms_state(study: str, metric: str) -> JsonObject:
-    """Return the page's state with a chart per metric and a line per arm, its mean over seeds."""
+    """Return the page's state with a chart per metric and a line per trial in the colour of its arm.
+
+    The trials are not grouped: MLflow picks the colours of groups, two of them the same, and ignores ours.
+    """
     charts = [
         _chart("LINE", name, metricKey=name, selectedMetricKeys=[name], lineSmoothness=0)
         for name in related(metric)
     ]
-    grouping = {
-        "aggregateFunction": "average",
-        "groupByKeys": [{"mode": "param", "groupByData": "arm"}],
-    }
-    return _page(study, metric, charts, columns=2, height=360) | {"groupBy": grouping}
+    return _page(study, metric, charts, columns=2, height=360)
 
 
 def filters_state(study: str, metric: str) -> JsonObject:
-    """Return the page's state with a chart for each kind of picture, ungrouped: grouping hides pictures."""
+    """Return the page's state with a chart for each kind of picture; grouping would hide pictures."""
     charts = [_chart("IMAGE", key, imageKeys=[key], step=0, showRunParams=False) for key in _PICTURES]
-    return _page(study, metric, charts, columns=1, height=720) | {"groupBy": None}
+    return _page(study, metric, charts, columns=1, height=720)
 
 
 def _page(study: str, metric: str, charts: Sequence[JsonObject], *, columns: int, height: int) -> JsonObject:
@@ -142,14 +145,14 @@ def _page(study: str, metric: str, charts: Sequence[JsonObject], *, columns: int
         "searchFilter": f"tags.`{KIND}` = 'trial' AND tags.`{STUDY}` = '{study}'",
         "orderByKey": f"metrics.`{metric}`",
         "orderByAsc": not metric_of(metric).higher_is_better,
+        "groupBy": None,
         "compareRunCharts": charts,
         "compareRunSections": sections,
         "runsHiddenMode": "SHOW_ALL",
-        "useGroupedValuesInCharts": True,
         "hideEmptyCharts": True,
         "isAccordionReordered": True,
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-        "selectedColumns": ["params.`arm`", "params.`seed`", f"metrics.`{metric}`"],
+        "selectedColumns": [*_COLUMNS, *(f"metrics.`{name}`" for name in (metric, f"{BEST}{metric}"))],
     }
 
 

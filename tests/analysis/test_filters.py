@@ -23,14 +23,23 @@ def test_each_layer_has_a_strip_with_a_symmetric_range(drawn: Render) -> None:
     figure = filters_figure(weights, title="Filters at the start")
 
     (axes,) = figure.axes
-    titles = [text.get_text() for text in axes.texts if " filters of " in text.get_text()]
-    assert titles == ["stem   24 filters of 3×3", "blocks.0.spatial   64 of 100 filters of 7×7"]
+    titles = [text.get_text() for text in axes.texts if " of " in text.get_text()]
+    assert titles == ["stem  24 of 3×3", "blocks.0.spatial  64/100 of 7×7"]
     assert len(axes.images) == 4  # each with its bar
     for image in axes.images:
         low, high = image.get_clim()
         assert low == -high
     assert figure.get_suptitle() == "Filters at the start"
     assert drawn(figure).std() > 0
+
+
+@pytest.mark.parametrize(("layers", "count"), [(1, 64), (2, 16), (3, 256)])
+def test_it_is_about_square(layers: int, count: int) -> None:
+    """MLflow shows pictures in square tiles of 256 pixels, in which a wide one is illegible."""
+    weights = {f"blocks.{layer}.spatial": np.ones((count, 1, 5, 5)) for layer in range(layers)}
+    width, height = filters_figure(weights).get_size_inches()
+    assert 0.75 < width / height < 1.33
+    assert max(width, height) < 6.0
 
 
 def test_red_is_above_zero_and_blue_below(drawn: Render) -> None:

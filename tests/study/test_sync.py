@@ -82,7 +82,8 @@ def test_everything_is_mirrored_once(folder: Path, tmp_path: Path) -> None:
     assert sorted(result.statuses.values()) == ["FAILED", "FINISHED", "PENDING", "RUNNING"]
     curves = history(read_journal(folder / "default" / "seed-0" / "journal.jsonl"))
     mine = {(key, step): value for name, key, step, value, _ in points if name == "default · seed 0"}
-    assert mine == {(key, step): value for key, curve in curves.items() for step, value in curve.items()}
+    logged = {(key, step): value for key, curve in curves.items() for step, value in curve.items()}
+    assert mine == logged | {("best/test/acc", 2): 0.2}
 
     sync(folder, root=tmp_path)
     assert stored(tmp_path) == (runs, points)

@@ -138,13 +138,15 @@ def test_runs_follow_a_study_that_grows(store: Store) -> None:
     }
     summary = runs.create_run(store, runs.NewRun(study=STUDY, kind="summary"))
 
-    runs.follow_growth(store, STUDY, contents | {("c", 0): "z"})
+    runs.follow_growth(store, STUDY, contents | {("c", 0): "z"}, colors={"a": "#0072b2", "b": "#D55E00"})
     assert runs.find_runs(store, STUDY) == (made, summary)
 
-    runs.follow_growth(store, STUDY, {("a", 0): "x", ("a", 1): "longer"})
+    runs.follow_growth(store, STUDY, {("a", 0): "x", ("a", 1): "longer"}, colors={"a": "#009E73"})
     assert runs.find_runs(store, STUDY) == ({("a", 0): made["a", 0]}, None)
     runs.delete_incomplete_runs(store, STUDY)
     assert store.client.get_run(summary).info.lifecycle_stage == "active"
 
-    runs.follow_growth(store, STUDY, contents)
+    runs.follow_growth(store, STUDY, contents, colors={})
     assert runs.find_runs(store, STUDY) == (made, None)
+    colors = {key: store.client.get_run(run).data.tags[runs.COLOR_TAG] for key, run in made.items()}
+    assert colors == {("a", 0): "#009E73", ("a", 1): "#009E73", ("b", 0): "#D55E00"}

@@ -44,6 +44,26 @@ def steps(store: Store, run_id: str, metric: str = "test/acc") -> list[tuple[int
     return [(point.step, point.value) for point in store.client.get_metric_history(run_id, metric)]
 
 
+@pytest.mark.parametrize("metric", ["test/acc", "test/loss"])
+def test_the_best_value_is_logged_once(
+    store: Store, run_id: str, journal: Path, write: Write, metric: str
+) -> None:
+    """When the trial has finished, at its epoch, in the metric's direction; not by a second uploader."""
+    best = (2, 0.9) if metric == "test/acc" else (1, 0.1)
+    values = enumerate([float("nan"), 0.1, 0.9, 0.5])
+    write(journal, START, *({"event": "epoch", "epoch": e, "metrics": {metric: v}} for e, v in values))
+    uploader = JournalUploader(store, run_id, journal, metric=metric)
+    uploader.upload()
+    assert steps(store, run_id, f"best/{metric}") == []
+
+    write(journal, end())
+    uploader.upload()
+    store.client.update_run(run_id, status="RUNNING")  # killed before it was marked as finished
+    JournalUploader(store, run_id, journal, metric=metric).upload()
+    assert steps(store, run_id, f"best/{metric}") == [best]
+    assert store.client.get_run(run_id).info.status == "FINISHED"
+
+
 def test_a_whole_trial_is_mirrored(store: Store, run_id: str, journal: Path, write: Write) -> None:
     """Metrics per epoch, facts of the start as tags, and the end with its time."""
     write(journal, epoch(0), START, {"event": "progress", "epoch": 1, "step": 1}, epoch(1), end())
