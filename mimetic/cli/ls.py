@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mimetic.config.base import Section
+    from mimetic.covariance.atlas import Entry
     from mimetic.study.listing import StudySummary
 
 EPILOG = example(
@@ -91,7 +92,7 @@ def _sections(what: str | None) -> "dict[str, Mapping[str, type[Section]]]":
     }
     others = ("studies", *_ITEMS)
     if not found and what not in others:
-        names = [*others, *known, *(name for types in known.values() for name in types)]
+        names = list(dict.fromkeys((*others, *known, *(name for types in known.values() for name in types))))
         hint = did_you_mean(str(what), names, count=3) or f"try {', '.join(names[:9])}"
         raise UserError(f"nothing is called `{what}`; {hint}", code="MIM-X030")
     return found
@@ -106,7 +107,15 @@ def _recipes() -> dict[str, str]:
 def _atlas() -> dict[str, str]:
     from mimetic.covariance.atlas import atlas
 
-    return {name: entry.card.title for name, entry in atlas().items()}
+    return {name: _title(entry) for name, entry in atlas().items()}
+
+
+def _title(entry: "Entry") -> str:
+    """Return the title of an entry, or what is wrong with its card."""
+    try:
+        return entry.card.title
+    except UserError as error:
+        return f"{error} [{error.code}]"
 
 
 _ITEMS = {"recipes": _recipes, "atlas": _atlas}

@@ -18,6 +18,7 @@ from mimetic.cli.console import (
 from mimetic.errors import UserError
 
 if TYPE_CHECKING:
+    from mimetic.covariance.config import Fit
     from mimetic.covariance.harvest import Harvest
 
 EPILOG = example(
@@ -27,7 +28,13 @@ EPILOG = example(
   stem.conv         pointwise_conv  64×1×1×1  1×1×1    1 of 1 …
   blocks.0.spatial  depthwise_conv  64×1×5×5  1×5×5  25 of 25 …
   …
-  picture agop.png"""
+  picture agop.png
+
+  $ mimetic show atlas:convmixer-64-8-k7-p2-cifar10 --fit closed_form
+  …
+  layer             kind            depth   width    scale  explained
+  blocks.0.spatial  depthwise_conv   0.00  0.3193   0.2479        35%
+  …"""
 )
 
 
@@ -49,20 +56,34 @@ def show(
         ),
     ],
     picture: Picture = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            "--fit",
+            metavar="FORMULA",
+            help="Fit a formula to each layer: closed_form, with its width over depth, or v1.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the covariances in a file, layer by layer: geometry, rank, trace, spectrum and repairs."""
     from mimetic.covariance.atlas import find_entry
+    from mimetic.covariance.formula import fit_table
     from mimetic.covariance.store import load_harvest
 
     check_picture(picture)
     check_writable(picture)
     entry = find_entry(file.removeprefix(_ATLAS)) if file.startswith(_ATLAS) else None
     found = load_harvest(Path(file) if entry is None else entry.path)
+    table = None if fit is None else fit_table(_formula(fit), found)
     if picture is not None:
         draw(found, picture)
     if as_json:
-        print_json(found.to_dict() | ({} if entry is None else {"card": entry.card.model_dump()}))
+        record = found.to_dict() | ({} if entry is None else {"card": entry.card.model_dump()})
+        if table is not None:
+            fits = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+            record |= {"fits": fits, "sections": table.notes}
+        print_json(record)
         return
     out = console()
     for name, text in {} if entry is None else entry.card.model_dump(exclude_defaults=True).items():
@@ -72,8 +93,32 @@ def show(
     for note, layers in _notes(found).items():
         more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
         print_wrapped(out, f"  {layers[0]}{more}: {note}")
+    if table is not None:
+        print_table(out, table)
+        for note in table.notes:
+            out.print(f"  {note}", soft_wrap=True)
     if picture is not None:
         out.print(f"picture {picture}", soft_wrap=True)
+
+
+def _formula(name: str) -> "Fit":
+    """Return a formula by name, with its defaults.
+
+    Raises:
+        UserError: If there is none.
+    """
+    from mimetic.config.registry import registered
+    from mimetic.config.suggest import listed
+    from mimetic.covariance.config import Fit
+
+    types = registered("fit")
+    if name not in types:
+        raise UserError(
+            f"--fit: there is no formula `{name}`; choose one of {listed(types)}", code="MIM-X141"
+        )
+    found = types[name].model_validate({"type": name})
+    assert isinstance(found, Fit)
+    return found
 
 
 def _notes(harvest: "Harvest") -> dict[str, list[str]]:

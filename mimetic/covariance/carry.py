@@ -3,7 +3,7 @@
 Three questions are answered from geometries alone, so a plan can be printed before anything is trained: which
 layers of the harvest correspond to ours, by depth fraction, by name or by a map; how their input channels
 become ours; and how their kernels do. Each answer leaves a note for the plan's reader. Layers are brought to
-our patch first and mixed then, so neighbors may have different geometries.
+our patch first and mixed then, so neighbors may have different geometries. A fit comes last.
 """
 
 import math
@@ -15,6 +15,7 @@ from mimetic.config.suggest import listed, nearest
 from mimetic.covariance.algebra import mixed
 from mimetic.covariance.config import Transferred
 from mimetic.covariance.covariance import Covariance, PatchGeometry
+from mimetic.covariance.formula import fitted
 from mimetic.covariance.harvest import Harvest, Harvested, described
 from mimetic.covariance.shrinkage import refined
 from mimetic.covariance.transfer import (
@@ -84,6 +85,12 @@ def transfer_covariance(spec: Transferred, harvest: Harvest, site: Site) -> Cova
             "match convolution or linear layers, or use an `init` by name",
             code="MIM-V121",
         )
+    if spec.fit is not None and math.prod(geometry.kernel_size) == 1:
+        raise UserError(
+            f"{site.layer} ({described(site.kind, geometry)}): `fit` describes filters over a kernel, and "
+            "this layer has none of more than one pixel; match other layers, or leave `fit` out",
+            code="MIM-V126",
+        )
     parts, place = correspondence(spec, harvest, site)
     channels = _channels(spec, harvest, parts, geometry)
     for part in parts:
@@ -93,12 +100,14 @@ def transfer_covariance(spec: Transferred, harvest: Harvest, site: Site) -> Cova
     source = f"{harvest.statistic} of {harvest.origin}"
     measured = [part.harvested.covariance for part in parts if part.harvested.covariance is not None]
     if len(measured) < len(parts):
-        return PendingCovariance(source, patch, notes)
+        fit = () if spec.fit is None else (f"{spec.fit.type_name()} fitted to it",)
+        return PendingCovariance(source, patch, (*notes, *fit))
     before = [note for cov in measured for note in cov.provenance.notes]
-    fitted = [_fitted(spec, cov, patch, channels) for cov in measured]
-    found = fitted[0] if len(fitted) == 1 else mixed(fitted, [part.share for part in parts])
+    ours = [_carried(spec, cov, patch, channels) for cov in measured]
+    found = ours[0] if len(ours) == 1 else mixed(ours, [part.share for part in parts])
     notes = (*dict.fromkeys(before), *_refinement(spec), *notes)
-    return replace(found, provenance=replace(found.provenance, source=source, notes=notes))
+    found = replace(found, provenance=replace(found.provenance, source=source, notes=notes))
+    return found if spec.fit is None else fitted(spec.fit, found).covariance
 
 
 # ------------------------------------------------------------------------------------------- which layers
@@ -197,6 +206,8 @@ def _check(
 
 def _channels(spec: Transferred, harvest: Harvest, parts: Sequence[Part], geometry: Geometry) -> Channels:
     """Return what becomes of input channels; neighbors must agree, so one that cannot decides for both."""
+    if spec.fit is not None:
+        return "marginal"
     found = {_channels_of(spec, harvest, part.harvested, geometry) for part in parts}
     if found == {"same", "tile"}:
         return "tile"
@@ -239,7 +250,7 @@ def _steps(
     return tuple(dict.fromkeys(notes))
 
 
-def _fitted(spec: Transferred, cov: Covariance, patch: PatchGeometry, channels: Channels) -> Covariance:
+def _carried(spec: Transferred, cov: Covariance, patch: PatchGeometry, channels: Channels) -> Covariance:
     """Return a layer's covariance over our patch: refined, then channels, then kernel."""
     if spec.refined_on_transfer:
         if spec.shrink == "auto":

@@ -17,16 +17,13 @@ Shapes: K one side of the kernel, D all pixels of the kernel in row-major order.
 
 import math
 from functools import lru_cache, reduce
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from mimetic.covariance.config import ClosedFormFit, Convention, Padding
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
-from mimetic.covariance.linalg import Repair, repaired, symmetric_root
-
-Padding = Literal["wrap", "zero"]
-Convention = Literal["variance", "std"]
+from mimetic.covariance.linalg import Repair, eigh, multiply, repaired, symmetric_root
 
 _ROUNDING = 1e-12
 
@@ -67,6 +64,13 @@ def closed_form_matrix(
     moved_DD = reduce(torch.kron, [_moved(side_K, padding) for side_K in sides])
     masked_DD = centered_D[:, None] * (moved_DD - 0.5 * centered_D[None, :])
     return 0.5 * (masked_DD + masked_DD.T)
+
+
+def fit_matrix(spec: ClosedFormFit, kernel_size: tuple[int, ...], width: float) -> Tensor:
+    """Return the matrix of a width with its eigenvalues repaired, for a fit."""
+    matrix_DD = closed_form_matrix(kernel_size, width, padding=spec.padding, convention=spec.convention)
+    values_D, vectors_DD = eigh(matrix_DD)
+    return multiply(vectors_DD * repaired(values_D, spec.psd), vectors_DD.T)
 
 
 def _moved(bump_K: Tensor, padding: Padding) -> Tensor:

@@ -41,6 +41,10 @@ class CovarianceSource(Component, family="covariance"):
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
+Padding = Literal["wrap", "zero"]
+Convention = Literal["variance", "std"]
+
+
 class Width(Section):
     """Width of the closed form over depth d in [0, 1]: start + linear·d + ½·quadratic·d²."""
 
@@ -70,13 +74,13 @@ class ClosedForm(
     width: Annotated[Width, BeforeValidator(_constant, json_schema_input_type=float | Width)] = Field(
         default_factory=Width, description="Width of the Gaussian bumps over depth, or one number."
     )
-    padding: Literal["wrap", "zero"] = Field(
+    padding: Padding = Field(
         "wrap", description="What a bump shifted over the border meets: the other side, or zeros."
     )
     psd: Literal["abs", "clip"] = Field(
         "abs", description="Negative eigenvalues become their absolute value (as numpy samples) or zero."
     )
-    convention: Literal["variance", "std"] = Field(
+    convention: Convention = Field(
         "variance", description="Whether the width is the bump's variance or its standard deviation."
     )
 
@@ -246,6 +250,43 @@ def expand_gain(value: object) -> object:
     return value
 
 
+class Fit(Component, family="fit"):
+    """Base of the formulas that replace a measured covariance, fitted to it by least squares.
+
+    Class arguments of a formula:
+        impl: "module:function", `f(spec, kernel_size, *parameters) -> Tensor`, its positive semidefinite
+            matrix (d, d) in float64.
+    """
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Return the one or two parameters that are fitted, each with the range that is searched."""
+        raise NotImplementedError
+
+
+class ClosedFormFit(Fit, type="closed_form", impl="mimetic.covariance.closed_form:fit_matrix"):
+    """The closed form of arXiv 2210.03651: one width."""
+
+    padding: Padding = Field("wrap", description="As in the covariance `closed_form`.")
+    psd: Literal["abs", "clip"] = Field("abs", description="As in the covariance `closed_form`.")
+    convention: Convention = Field("variance", description="As in the covariance `closed_form`.")
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Return the range of widths: from a single pixel to more than any kernel."""
+        low, high = 0.02, 1000.0
+        return {"width": (low, high) if self.convention == "variance" else (low**0.5, high**0.5)}
+
+
+class V1Fit(Fit, type="v1", impl="mimetic.covariance.receptive_fields:v1_fit_matrix"):
+    """The covariance `v1` of random receptive fields: the size of the window and the smoothness."""
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Return the range of both in pixels."""
+        return {"size": (0.3, 30.0), "smoothness": (0.3, 30.0)}
+
+
 class Transferred(CovarianceSource):
     """Base of the covariances that are transferred from the layers of another network to ours."""
 
@@ -272,6 +313,9 @@ class Transferred(CovarianceSource):
     )
     symmetrize: bool = Field(
         False, description="Average over the reflections of the kernel, and its quarter turns where square."
+    )
+    fit: Annotated[Fit, Registered("fit")] | None = Field(
+        None, description="Formula that replaces the covariance of one channel, fitted to it at our kernel."
     )
     kind: Literal["conv", "depthwise_conv", "pointwise_conv", "linear"] | None = Field(
         None, description="Kind of its layers; the kind of the layer to be initialized unless given."

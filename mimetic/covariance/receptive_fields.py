@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import ive
 
 from mimetic.covariance.components import spatial_geometry
-from mimetic.covariance.config import MASTER_FILTERS, V1, ScaleSpace
+from mimetic.covariance.config import MASTER_FILTERS, V1, ScaleSpace, V1Fit
 from mimetic.covariance.context import Context
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
 from mimetic.covariance.linalg import symmetric_root
@@ -112,3 +112,8 @@ def v1_matrix(kernel_size: tuple[int, ...], *, size: float, smoothness: float) -
     matrix_DD = smooth_DD * window_D[:, None] * window_D[None, :]
     matrix_DD.diagonal().add_(_JITTER)
     return matrix_DD * (len(matrix_DD) / matrix_DD.trace())
+
+
+def v1_fit_matrix(_spec: V1Fit, kernel_size: tuple[int, ...], size: float, smoothness: float) -> torch.Tensor:
+    """Return the matrix for a fit; it is positive definite."""
+    return v1_matrix(kernel_size, size=size, smoothness=smoothness)

@@ -237,22 +237,23 @@ def _section_text(family: str, name: str, arguments: Mapping[str, object]) -> st
         for key, field in fields.items()
     }
     text = ", ".join(
-        f"{key}={_value_text(value)}"
+        f"{key}={_value_text(key, value)}"
         for key, value in arguments.items()
         if key != "type" and not (key in defaults and value == defaults[key])
     )
     return f"{name}({text})" if text else name
 
 
-def _value_text(value: object) -> str:
+def _value_text(key: str, value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
         whole = all(isinstance(item, int) for item in value)
-        return str(value) if whole else " + ".join(_value_text(item) for item in value)
+        return str(value) if whole else " + ".join(_value_text(key, item) for item in value)
+    if isinstance(value, Mapping) and "type" in value:
+        return _section_text(key, str(value["type"]), value)
     if isinstance(value, Mapping) and "covariance" in value:  # a part of a mixture
-        part = value["covariance"]
-        return f"{value['share']:.4g} {_section_text('covariance', part['type'], part)}"
+        return f"{value['weight']:.4g} {_value_text('covariance', value['covariance'])}"
     if isinstance(value, Mapping):
         items = ((key, item) for key, item in value.items() if item not in ("own", None))
         return " ".join(f"{key} {_item_text(key, item)}" for key, item in items)
@@ -260,7 +261,7 @@ def _value_text(value: object) -> str:
 
 
 def _item_text(key: str, value: object) -> str:
-    """Write a value of a nested argument; a model as its section."""
-    if key == "model" and isinstance(value, Mapping):
-        return _section_text("model", value["type"], value)
+    """Write a value of a nested argument."""
+    if isinstance(value, Mapping):
+        return _value_text(key, value)
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

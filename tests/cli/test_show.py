@@ -1,5 +1,6 @@
 """`mimetic show`: the table of a covariance file, its notes, its picture."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,16 @@ def test_each_layer_has_a_row(file: Path, call: Call) -> None:
 def test_each_note_is_said_once(file: Path, call: Call) -> None:
     """With the first layer it is of, and how many more."""
     assert "  stem.conv and 5 more: 2 random probes per image" in call("show", file).stdout.splitlines()
+
+
+def test_formulas_are_fitted(file: Path, call: Call) -> None:
+    """A row for each layer with a kernel, and a section whose widths follow depth."""
+    lines = call("show", file, "--fit", "closed_form").stdout.splitlines()
+    assert sum(line.endswith("%") for line in lines) == 3
+    assert lines[-1].startswith("  depthwise_conv: covariance: {type: closed_form, width: {start: ")
+    assert call("show", file, "--fit", "gauss").exit_code == 2
+    record = json.loads(call("show", file, "--fit", "v1", "--json").stdout)
+    assert [fit["layer"] for fit in record["fits"]] == ["stem.conv", "blocks.0.spatial", "blocks.1.spatial"]
 
 
 def test_pictures_are_drawn(file: Path, call: Call) -> None:

@@ -22,7 +22,7 @@ from tests.forks import in_forks
 def test_families() -> None:
     """Every place of the language where a type stands has types."""
     wanted = {"init", "covariance", "scale", "model", "surgery", "data", "augment", "optimizer", "schedule"}
-    wanted |= {"learner", "executor"}
+    wanted |= {"learner", "executor", "fit"}
     assert set(families()) == wanted
     assert all(registered(family) for family in families())
 

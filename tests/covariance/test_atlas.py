@@ -65,6 +65,18 @@ def test_a_missing_card_is_an_error(own: Path) -> None:
     assert caught.value.code == "MIM-V303"
 
 
+@pytest.mark.parametrize("card", ["{", None])
+def test_a_damaged_card_leaves_the_others_in_the_list(own: Path, card: str | None) -> None:
+    """The entry is listed with its error."""
+    (own / "mine.json").unlink() if card is None else (own / "mine.json").write_text(card)
+    listed = CliRunner().invoke(app, ["ls", "atlas", "--json"])
+    assert listed.exit_code == 0, listed.output
+    found = json.loads(listed.stdout)["atlas"]
+    assert found.keys() == atlas().keys()
+    assert "MIM-V30" in found["mine"]
+    assert found["ppocrv6-det-k3"] == find_entry("ppocrv6-det-k3").card.title
+
+
 def test_an_unknown_name_is_an_error() -> None:
     """The nearest name is suggested; a path is no name."""
     with pytest.raises(UserError, match="did you mean `convmixer-64-8-k7-p2-cifar10`") as caught:
