@@ -1,13 +1,17 @@
 """The atlas: entries by name, their cards, and what they initialize."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+import torchvision
 from typer.testing import CliRunner
 
 import mimetic
+from mimetic.analysis.filters import filters_figure
 from mimetic.cli import app
 from mimetic.covariance.atlas import VARIABLE, Card, atlas, find_entry
 from mimetic.covariance.covariance import Covariance, PatchGeometry
@@ -15,6 +19,8 @@ from mimetic.covariance.harvest import Harvest, Harvested
 from mimetic.covariance.store import load_harvest, save_harvest
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
+from mimetic.models.build import build
+from mimetic.models.config import ConvMixer
 
 CARD = dict.fromkeys(Card.model_fields, "text")
 
@@ -105,6 +111,75 @@ def test_a_rule_takes_an_entry(layer: torch.nn.Conv2d, name: str) -> None:
     assert first is not None
     energy = layer.weight.detach().double().flatten(1).square().sum(1)
     assert float(energy.mean()) == pytest.approx(first.trace, rel=6.0 / len(energy) ** 0.5)
+
+
+NETWORKS: dict[str, dict[str, object]] = {
+    "convmixer": {"type": "convmixer", "dim": 8, "depth": 2, "kernel_size": 5},
+    "convnext": {"type": "timm", "name": "convnext_atto"},
+    "mobilenet": {"type": "torchvision", "name": "mobilenet_v3_small"},
+}
+
+
+def atlas_rule(name: str) -> dict[str, object]:
+    """Return a rule that draws depthwise filters from an entry."""
+    kind = load_harvest(find_entry(name).path).layers[0].kind
+    covariance = {"type": "atlas", "name": name, "kind": kind}
+    match = {"kind": "depthwise_conv"}
+    return {"id": "filters", "match": match, "covariance": covariance, "scale": "match_default"}
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was attempted")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.delenv(VARIABLE, raising=False)
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request: pytest.FixtureRequest) -> torch.nn.Module:
+    """Return a network of ours, of timm or of torchvision."""
+    spec = NETWORKS[request.param]
+    if spec["type"] == "timm":
+        return timm.create_model(str(spec["name"]), num_classes=4)
+    if spec["type"] == "torchvision":
+        return torchvision.models.get_model(str(spec["name"]), num_classes=4)
+    return build(ConvMixer.model_validate(spec), in_channels=3, num_classes=4, seed=0)
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("name", atlas())
+def test_every_entry_initializes_every_network(network: torch.nn.Module, name: str) -> None:
+    """Depthwise filters have the energy of the default; the plan names the entry, a picture shows them."""
+    plan = mimetic.initialize(network, {"recipe": 1, "init": [atlas_rule(name)]})
+    drawn = [entry for entry in plan.entries if entry.rule is not None]
+    depthwise = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d) and m.groups > 1]
+    assert len(drawn) == len(depthwise)
+    assert all(f"of atlas {name}" in " ".join(entry.notes) for entry in drawn)
+    weights = {entry.parameter: network.get_parameter(entry.parameter).detach() for entry in drawn}
+    energies = [float(weight.flatten(1).square().sum(1).mean()) for weight in weights.values()]
+    assert sum(energies) / len(energies) == pytest.approx(1 / 3, rel=0.5)
+    figure = filters_figure({layer: weights[layer].numpy() for layer in list(weights)[:1]}, title=name)
+    assert figure.axes
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_plan_of_each_network_says_where_filters_are_from(tmp_path: Path) -> None:
+    """`mimetic plan` shows entry, scale and layer of the teacher; `mimetic show` the card."""
+    name = "convmixer-64-8-k7-p2-cifar10"
+    arms = {network: {"model": model, "init": [atlas_rule(name)]} for network, model in NETWORKS.items()}
+    data = {"type": "digits", "image_size": 32}
+    recipe = {"recipe": 1, "data": data, "model": NETWORKS["convmixer"], "arms": arms}
+    (tmp_path / "r.yaml").write_text(json.dumps(recipe))
+    for network in NETWORKS:
+        result = CliRunner().invoke(app, ["plan", str(tmp_path / "r.yaml"), "--arm", network])
+        assert result.exit_code == 0, result.output
+        shown = " ".join(result.output.split())
+        assert f"name={name}) · match_default" in shown
+        assert f"depth 0.00 at blocks.0.spatial of atlas {name}" in shown
 
 
 def test_the_command_line_lists_and_shows_entries() -> None:
