@@ -148,7 +148,7 @@ def _schedules(spec: ClosedFormFit, fits: Sequence[LayerFit]) -> Iterator[str]:
         layers = [found for found in fits if found.kind == kind]
         widths = [found.fit.parameters["width"] for found in layers]
         width = width_over_depth([found.depth for found in layers], widths)
-        values = ", ".join(f"{name}: {value:.4g}" for name, value in width.model_dump().items())
+        values = ", ".join(f"{name}: {value:.4f}" for name, value in width.model_dump().items())
         more = "".join(f", {name}: {value}" for name, value in options.items())
         yield f"{kind}: covariance: {{type: closed_form, width: {{{values}}}{more}}}"
 

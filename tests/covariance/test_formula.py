@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import yaml
 
 import mimetic
 from mimetic.config.registry import registered
@@ -12,7 +13,7 @@ from mimetic.covariance.closed_form import closed_form
 from mimetic.covariance.components import covariance_of
 from mimetic.covariance.config import AtlasEntry, ClosedForm, ClosedFormFit, Fit, V1Fit
 from mimetic.covariance.covariance import Covariance, PatchGeometry
-from mimetic.covariance.formula import fit_layers, fitted, width_over_depth
+from mimetic.covariance.formula import fit_layers, fit_table, fitted, width_over_depth
 from mimetic.covariance.receptive_fields import v1_matrix
 from mimetic.covariance.store import load_harvest
 from mimetic.errors import UserError
@@ -115,6 +116,22 @@ def test_the_filters_are_those_of_the_fit() -> None:
     )
     section = AtlasEntry.model_validate({"name": CONVMIXER, "fit": "closed_form"})
     assert isinstance(section.fit, ClosedFormFit)
+
+
+def test_the_printed_section_is_one_of_a_recipe() -> None:
+    """Its widths are those of the schedule, and the options those of the fit."""
+    harvest = load_harvest(find_entry(CONVMIXER).path)
+    spec = ClosedFormFit(psd="clip")
+    table = fit_table(spec, harvest)
+    (note,) = table.notes
+    section = ClosedForm.model_validate(yaml.safe_load(note.removeprefix("depthwise_conv: "))["covariance"])
+    fits = fit_layers(spec, harvest)
+    widths = [found.fit.parameters["width"] for found in fits]
+    found = width_over_depth([layer.depth for layer in fits], widths)
+    assert section.psd == "clip"
+    assert [section.width.at(d / 4) for d in range(5)] == pytest.approx(
+        [found.at(d / 4) for d in range(5)], abs=1e-3
+    )
 
 
 def test_a_single_pixel_takes_no_fit() -> None:
