@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import gpu, initialization, kernels, page, startup, store, training, trials
+from benchmarks import gpu, initialization, kernels, many, page, startup, store, training, trials
 from benchmarks.frameworks import frameworks
 from benchmarks.harvest import harvest
 from benchmarks.measurement import DRY_RESULTS, RESULTS, Measurement, surroundings
@@ -40,6 +40,7 @@ MEASUREMENTS = {
         trials.rates,
         trials.costs,
         trials.tracking,
+        many.many,
         gpu.slots,
         store.store,
         startup.startup,

@@ -30,6 +30,8 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
 }
 _NUMBERS = frozenset({"time", "epoch", "step", "steps", "seconds", "first_step_seconds", "done", "total"})
 _LARGEST = 2**53
+_EPOCHS = (b'{"event": "epoch"', b'{"event": "progress"')
+"""How lines start that say nothing about the status of a trial, as `Journal` writes them."""
 _SYNCED = frozenset({"start", "epoch", "checkpoint", "end"})
 
 
@@ -109,10 +111,11 @@ class NullJournal:
         pass
 
 
-def read_journal(path: str | os.PathLike[str]) -> list[Event]:
+def read_journal(path: str | os.PathLike[str], *, epochs: bool = True) -> list[Event]:
     """Return a journal's events in order; a missing journal has none.
 
     Lines a killed writer left unfinished are skipped. Metrics that are not finite come back as floats.
+    Without `epochs` their lines, which are most, are not parsed.
     """
     try:
         lines = read_regular(Path(path)).split(b"\n")
@@ -122,7 +125,8 @@ def read_journal(path: str | os.PathLike[str]) -> list[Event]:
         raise JournalError(
             f"{path}: the journal cannot be read ({error.strerror})", code="MIM-L008"
         ) from error
-    return [event for line in lines if (event := _parse(line)) is not None]
+    wanted = lines if epochs else [line for line in lines if not line.startswith(_EPOCHS)]
+    return [event for line in wanted if (event := _parse(line)) is not None]
 
 
 class Follower:

@@ -44,10 +44,9 @@ def settle(trials: Sequence[Trial], recipe: Recipe, contents: Mapping[str, Conte
     happened: Counter[str] = Counter()
     agree = cache(continues)
     for trial in trials:
-        events = read_journal(trial.journal)
-        if content_of(events) in {"", trial.content}:
+        if content_of(read_journal(trial.journal, epochs=False)) in {"", trial.content}:
             continue
-        arm = recipe.arms[trial.arm]
+        arm, events = recipe.arms[trial.arm], read_journal(trial.journal)
         reason = _obstacle(trial, events, arm, contents[trial.arm], agree)
         if reason is None:
             for harvest in trial.folder.glob("harvest-*.safetensors"):  # measured on the former weights

@@ -13,7 +13,7 @@ from pathlib import Path
 from mimetic.config.base import NAME_PATTERN
 from mimetic.errors import UserError
 from mimetic.files import JsonObject, parse_json, read_regular, write_text
-from mimetic.journal import Event, read_journal, status
+from mimetic.journal import Event, Status, read_journal, status
 
 DEFAULT_ROOT = Path("mlruns")
 """Folder of the runs unless another is given."""
@@ -69,12 +69,17 @@ class Trial:
 
 def is_finished(trial: Trial) -> bool:
     """Return whether a trial needs no more training."""
-    return status(trial_events(trial)) == "FINISHED"
+    return trial_status(trial) == "FINISHED"
 
 
-def trial_events(trial: Trial) -> list[Event]:
+def trial_status(trial: Trial) -> Status:
+    """Return how far a trial is; PENDING if it was trained with another content."""
+    return status(trial_events(trial, epochs=False))
+
+
+def trial_events(trial: Trial, *, epochs: bool = True) -> list[Event]:
     """Return the events of a trial's journal; none if it was trained with another content."""
-    events = read_journal(trial.journal)
+    events = read_journal(trial.journal, epochs=epochs)
     return events if content_of(events) in {trial.content, ""} or not trial.content else []
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from mimetic.errors import UserError
 from mimetic.files import JsonObject, parse_json, read_regular
-from mimetic.journal import status
 from mimetic.study.comparing.tables import headline_of
-from mimetic.study.layout import read_record, stopped_after, studies, trial_events, trials_of
+from mimetic.study.layout import read_record, stopped_after, studies, trial_status, trials_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ def _summary(folder: Path, record: JsonObject) -> StudySummary:
     found = _conclusion(folder)
     if found is not None and found[0] == {"FINISHED": count}:
         return StudySummary(folder, arms, seeds, *found, stopped=stopped)
-    statuses = Counter(status(trial_events(trial)) for trial in trials_of(folder))
+    statuses = Counter(trial_status(trial) for trial in trials_of(folder))
     return StudySummary(folder, arms, seeds, dict(sorted(statuses.items())), stopped=stopped)
 
 

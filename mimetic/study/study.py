@@ -1,6 +1,7 @@
 """Run a study: train stages, then arms × seeds, track and compare them."""
 
-from collections import Counter
+import json
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +21,7 @@ from mimetic.sources.find import write_stage_folders
 from mimetic.study.comparing.comparison import (
     Comparison,
     Options,
+    TrialResult,
     compare_all,
     read_result,
     stopped_arms,
@@ -53,6 +55,9 @@ from mimetic.study.tracker import BackgroundTracker, StudyTrials, Tracker, try_o
 from mimetic.tracking.fetch import with_local_runs
 from mimetic.tracking.store import tracking_uri
 from mimetic.train.devices import pick_device
+
+_WATCHED = 64
+"""Most trials whose journals are looked at several times a second."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -207,7 +212,10 @@ def _run(
     folder = latest(root, recipe) if resume else start(root, recipe, plans, digests)
     with holding_study(folder):
         if resume:
-            wait_for_workers(trials_on_disk(folder), display.message)
+            # A worker leaves alone what has finished with the content of the record.
+            done = {trial.folder for trial in all_trials(folder, read_record(folder)) if is_finished(trial)}
+            busy = [trial for trial in trials_on_disk(folder) if trial.folder not in done]
+            wait_for_workers(busy, display.message)
             notes += grow(folder, recipe, plans, digests)
         trial = partial(options.trial, recipe, digests)
         every = all_trials(folder, read_record(folder))
@@ -311,25 +319,63 @@ def _unfinished_waves(recipe: Recipe, stages: Sequence[Trial], trials: Sequence[
     return [wave for wave in waves if wave]
 
 
+def _write_results(
+    comparison: Comparison, results: Sequence[TrialResult], folder: Path, display: Display
+) -> list[Path]:
+    """Write the files of a comparison unless they are there, and return them.
+
+    `comparison.json` is written last: if it is equal, so are the others. A study whose recipe or versions
+    change has none of them at first.
+
+    Raises:
+        OSError: If a file cannot be written; it names the file.
+    """
+    last, text = folder / "comparison.json", json.dumps(comparison.to_dict(), indent=1) + "\n"
+    files = [file for name in ("comparison.*", "curves.png", REPORT) for file in sorted(folder.glob(name))]
+    is_drawn = any(file.suffix == ".png" for file in files)
+    if is_drawn and {last, folder / REPORT} <= set(files) and last.read_bytes() == text.encode():
+        return files
+    files = write_comparison(comparison, results, folder, display.message)
+    drawn = {file.stem: file.read_bytes() for file in files if file.suffix == ".png"}
+    files.append(folder / REPORT)
+    write_text(files[-1], report([comparison], {folder: results}, drawn=drawn))
+    write_text(last, text)
+    return [last, *files]
+
+
 class _Ticker:
-    """Shows and uploads new events of the journals, each time that it is called."""
+    """Shows and uploads new events of the journals, each time that it is called.
+
+    Trials start about in the order in which they are followed: of those that have not started, only the first
+    ones are looked at, and those that have ended not any more.
+    """
 
     def __init__(self, tracking: BackgroundTracker, display: Display) -> None:
         self.tracking, self.display = tracking, display
-        self._followers: dict[Trial, Follower] = {}
+        self._waiting: deque[tuple[Trial, Follower]] = deque()
+        self._running: list[tuple[Trial, Follower]] = []
 
     def follow(self, trials: Iterable[Trial]) -> None:
         """Follow the journals of further trials; events of earlier runs are skipped."""
         for trial in trials:
-            self._followers[trial] = Follower(trial.journal)
-            self._followers[trial].new()
+            self._waiting.append((trial, Follower(trial.journal)))
+            self._waiting[-1][1].new()
 
     def __call__(self) -> None:
         """Show what is new."""
-        for trial, follower in self._followers.items():
-            if events := follower.new():
-                self.display.update(trial, events)
+        for entry in tuple(self._running):
+            self._show(entry)
+        while self._waiting and len(self._running) < _WATCHED:
+            self._running.append(self._waiting.popleft())
+            self._show(self._running[-1])
         self.tracking.sync()
+
+    def _show(self, entry: tuple[Trial, Follower]) -> None:
+        trial, follower = entry
+        if events := follower.new():
+            self.display.update(trial, events)
+            if events[-1]["event"] == "end":
+                self._running.remove(entry)
 
 
 def conclude(
@@ -347,10 +393,7 @@ def conclude(
     files: list[Path] = []
     written = True
     try:
-        files = write_comparison(comparison, results, study.folder, display.message)
-        drawn = {file.stem: file.read_bytes() for file in files if file.suffix == ".png"}
-        files.append(study.folder / REPORT)
-        write_text(files[-1], report([comparison], {study.folder: results}, drawn=drawn))
+        files = _write_results(comparison, results, study.folder, display)
     except OSError as error:
         written = False
         display.message(

@@ -225,7 +225,7 @@ def test_a_disk_that_is_full_at_the_end(
     assert not result.complete
     assert [row.n for row in result.comparison.rows] == [2]
     (message,) = display.messages
-    assert str(result.folder / "comparison.json") in message
+    assert str(result.folder / "comparison.md") in message
     assert "No space left on device" in message
 
     with in_this_process():

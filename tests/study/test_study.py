@@ -4,7 +4,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ import pytest
 
 from mimetic.config.errors import RecipeError
 from mimetic.errors import UserError
-from mimetic.journal import read_journal
+from mimetic.journal import Journal, read_journal
 from mimetic.recipe.load import load
 from mimetic.study.layout import Trial, studies
 from mimetic.study.planning.arms import plan_arms
-from mimetic.study.study import run
+from mimetic.study.study import _WATCHED, _Ticker, run
+from mimetic.study.tracker import BackgroundTracker
 from mimetic.study.trials.cache import TrialCache
 from mimetic.study.trials.trial import run_trial
 
@@ -261,3 +263,40 @@ def test_diverged_trial_fails_and_the_others_go_on(tmp_path: Path, in_this_proce
     assert result.statuses == {"default · seed 0": "FINISHED", "wild · seed 0": "FAILED"}
     end = read_journal(result.folder / "wild" / "seed-0" / "journal.jsonl")[-1]
     assert "diverged" in end["reason"]
+
+
+def test_every_trial_is_displayed_though_few_are_watched(tmp_path: Path) -> None:
+    """Also if more trials than are looked at end between two ticks; events of before are skipped."""
+    trials = [Trial(str(tmp_path), f"arm-{number}", 0) for number in range(3 * _WATCHED)]
+    with Journal(trials[-1].journal) as journal:
+        journal.write("end", status="FAILED", reason=None, seconds=1.0)
+    display = Recorder()
+    tick = _Ticker(BackgroundTracker(lambda: None), display)
+    tick.follow(trials)
+    tick()
+    assert display.ends == {}
+    for trial in trials:
+        with Journal(trial.journal) as journal:
+            journal.write("start")
+            journal.write("end", status="FINISHED", reason=None, seconds=1.0)
+    tick()
+    assert display.ends == {trial.name: "FINISHED" for trial in trials}
+    assert tick._running == []
+
+
+def test_a_study_with_nothing_to_do_draws_nothing(
+    tmp_path: Path, in_this_process: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """The files of its comparison stay; those that are missing or differ are written."""
+    recipe = {**TINY, "seeds": 1, "train": {"epochs": 1, "batch_size": 32}}
+    with in_this_process():
+        folder = run(load(recipe), root=tmp_path, offline=True).folder
+        written = {path: path.stat().st_mtime_ns for path in folder.glob("[!s]*.*") if path.is_file()}
+        again = run(load(recipe), root=tmp_path, offline=True, resume=True)
+        assert again.complete
+        assert {path: path.stat().st_mtime_ns for path in written} == written
+        (folder / "report.html").unlink()
+        (folder / "comparison.json").write_bytes(b"\xff")
+        run(load(recipe), root=tmp_path, offline=True, resume=True)
+    assert (folder / "report.html").is_file()
+    assert json.loads((folder / "comparison.json").read_text())["metric"] == "test/acc"

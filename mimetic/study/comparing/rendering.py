@@ -1,6 +1,5 @@
 """Draw a comparison, and write it as files beside the study."""
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,16 +20,15 @@ if TYPE_CHECKING:
 def write_comparison(
     comparison: Comparison, results: Sequence[TrialResult], folder: Path, show: Callable[[str], None]
 ) -> list[Path]:
-    """Write `comparison.json`, `comparison.md` and two figures, and return the files.
+    """Write `comparison.md` and two figures, and return the files.
 
     `show` displays why a figure could not be drawn.
 
     Raises:
         OSError: If a text cannot be written; it names the file.
     """
-    files = [folder / "comparison.json", folder / "comparison.md"]
-    write_text(files[0], json.dumps(comparison.to_dict(), indent=1) + "\n")
-    write_text(files[1], markdown([comparison]))
+    files = [folder / "comparison.md"]
+    write_text(files[0], markdown([comparison]))
     for name, draw in figures(comparison, results).items():
         path = folder / f"{name}.png"
         try:
