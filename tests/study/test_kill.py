@@ -191,7 +191,8 @@ def check_store(root: Path, study: Study) -> None:
         name = "/".join(path.parts[-3:-1])
         stored = Counter((key, step) for run, key, step, _ in points if place.get(run) == name)
         assert set(stored.values()) == {1}
-        values = {(k, s): v for run, k, s, v in points if place.get(run) == name and k not in TIMED}
+        own = [(k, s, v) for run, k, s, v in points if place.get(run) == name]
+        values = {(k, s): v for k, s, v in own if k not in TIMED and not k.startswith("best/")}
         curves = {k: v for k, v in history(read_journal(path)).items() if k not in TIMED}
         assert values == {
             (key, step): value for key, curve in curves.items() for step, value in curve.items()
