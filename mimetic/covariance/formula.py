@@ -12,7 +12,6 @@ from itertools import product
 
 import numpy as np
 import torch
-from scipy.optimize import minimize, nnls
 from torch import Tensor
 
 from mimetic.config.registry import implementation
@@ -82,6 +81,8 @@ def fitted(spec: Fit, cov: Covariance) -> Fitted:
 @lru_cache(maxsize=256)
 def _search(spec: Fit, kernel: tuple[int, ...], measured: bytes) -> Mapping[str, float]:
     """Return the parameters that explain most of a matrix (d, d) in float64; every trial of an arm asks."""
+    from scipy.optimize import minimize  # only where something is fitted: every plan imports this module
+
     measured_DD = torch.frombuffer(bytearray(measured), dtype=torch.float64).view(math.prod(kernel), -1)
 
     def missed(logarithms: Sequence[float]) -> float:
@@ -158,6 +159,8 @@ def width_over_depth(depths: Sequence[float], widths: Sequence[float]) -> Width:
 
     They are non-negative combinations of Bernstein's polynomials, so the width is at least 0 everywhere.
     """
+    from scipy.optimize import nnls
+
     place_N = np.asarray(depths)
     degree = min(_QUADRATIC, len(np.unique(place_N)) - 1)
     columns = [math.comb(degree, k) * place_N**k * (1.0 - place_N) ** (degree - k) for k in range(degree + 1)]
