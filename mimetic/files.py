@@ -1,6 +1,7 @@
 """Files: read only if they are regular and of bounded size, written in full or not at all."""
 
 import errno
+import fnmatch
 import json
 import os
 import stat
@@ -143,6 +144,17 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporary_files(folder: Path, *, leave_out: str | None = None) -> None:
+    """Remove the temporary files that killed writers left below a folder; links are not followed.
+
+    Folders whose name matches the pattern `leave_out` are left alone with all that is in them.
+    """
+    for top, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if leave_out is None or not fnmatch.fnmatch(name, leave_out)]
+        for name in fnmatch.filter(files, ".*.tmp"):
+            Path(top, name).unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mimetic.errors import RunError, UserError
+from mimetic.files import remove_temporary_files
 from mimetic.study.layout import Trial
 
 LOCK = ".lock"
@@ -26,6 +27,8 @@ _POLL_S = 0.2
 def holding_study(folder: Path) -> Iterator[None]:
     """Lock a study: nobody else runs or uploads it meanwhile.
 
+    Temporary files that a killed process left are removed; those of a trial are removed by its worker.
+
     Raises:
         UserError: If another process has locked it.
     """
@@ -35,6 +38,7 @@ def holding_study(folder: Path) -> Iterator[None]:
             f"{folder} is being run by another process; wait for it or stop it", code="MIM-Y110"
         ) from None
     try:
+        remove_temporary_files(folder, leave_out="seed-*")
         yield
     finally:
         lock.release()

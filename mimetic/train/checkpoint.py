@@ -147,12 +147,6 @@ def load_weights(path: Path, *, plan_hash: str) -> Checkpoint | None:
     return Checkpoint(progress, tensors, moments={})
 
 
-def remove_temporary_files(folder: Path) -> None:
-    """Remove the temporary files that a killed writer left in a trial's folder."""
-    for leftover in folder.rglob(".*.tmp"):  # pictures are in a folder below
-        leftover.unlink(missing_ok=True)
-
-
 def _state(model: nn.Module) -> dict[str, Tensor]:
     """Return parameters and persistent buffers themselves, tied ones under their first name."""
     first: dict[int, tuple[str, Tensor]] = {}

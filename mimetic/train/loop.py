@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mimetic import streams
 from mimetic.errors import RunError
+from mimetic.files import remove_temporary_files
 from mimetic.journal import JournalError, last_metrics, read_journal
 from mimetic.train.batches import BatchLoader
 from mimetic.train.checkpoint import (
@@ -24,7 +25,6 @@ from mimetic.train.checkpoint import (
     WEIGHTS,
     Progress,
     find_checkpoint,
-    remove_temporary_files,
     save_checkpoint,
     save_weights,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mimetic.errors import RunError, UserError
+from mimetic.files import remove_temporary_files
 from mimetic.journal import Journal
 from mimetic.study import locks
 from mimetic.study.layout import Trial
@@ -52,6 +53,23 @@ def test_a_study_is_run_once_and_free_after_kill(holder: "subprocess.Popen[bytes
         end(holder)
     with holding_study(tmp_path):
         pass
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    """The study's own go; a trial's are its worker's, which may still write; links are not followed."""
+    study, elsewhere = tmp_path / "study", tmp_path / "elsewhere"
+    names = (".plan.json.abc.tmp", "plan.json", ".lock")
+    for folder in (study, study / "arm", study / "revisions/1/arm", study / "arm/seed-0/figures", elsewhere):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (folder / name).touch()
+    (study / "link").symlink_to(elsewhere)
+    with holding_study(study):
+        left = sorted(str(path.relative_to(tmp_path).parent) for path in tmp_path.rglob(".*.tmp"))
+        assert left == ["elsewhere", "study/arm/seed-0/figures"]
+    remove_temporary_files(study)
+    assert {path.parent for path in tmp_path.rglob(".*.tmp")} == {elsewhere}
+    assert len(list(tmp_path.rglob("plan.json"))) == 5
 
 
 def test_a_run_is_mirrored_by_one_study(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from mimetic.train.checkpoint import (
     UnreadableCheckpointError,
     load_checkpoint,
     load_weights,
-    remove_temporary_files,
     save_checkpoint,
     save_weights,
 )
@@ -188,11 +187,3 @@ def test_weights_of_fewer_epochs_are_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.find_checkpoint(tmp_path, plan_hash="p", epochs=6) == (None, None)
     found, _ = checkpoint.find_checkpoint(tmp_path, plan_hash="p", epochs=4)
     assert found is not None
-
-
-def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
-    """Temporary files go, everything else stays."""
-    for name in (".state.safetensors.abc.tmp", "state.safetensors", "journal.jsonl"):
-        (tmp_path / name).write_text("")
-    remove_temporary_files(tmp_path)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["journal.jsonl", "state.safetensors"]
