@@ -1,22 +1,23 @@
-"""The covariance over a filter's pixels: as a picture of blocks, its leading directions, its spectrum.
+"""The covariance over a filter's pixels: each as a picture of blocks, and the spectra of all.
 
-Block (i, j) of the picture is the covariance of pixel (i, j) with all others, laid out where that pixel
+Block (i, j) of a picture is the covariance of pixel (i, j) with all others, laid out where that pixel
 is in the filter (Trockman, Willmott, Kolter 2023, arXiv 2210.03651).
 
 Shapes: H rows and W columns of a filter, P = H·W its pixels, N filters.
 """
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mimetic.analysis.mosaic import mosaic, spatial_filters, symmetric_limit
+from mimetic.analysis.mosaic import spatial_filters, symmetric_limit
 from mimetic.analysis.style import (
-    COLORS,
     Array,
     Box,
+    color,
     draw_color_bar,
     draw_picture,
     new_figure,
@@ -28,8 +29,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LEADING = 9
-"""How many eigenvectors are drawn."""
+_SIDE, _WIDE, _TALL, _HEAD = 1.6, 2.45, 2.15, 0.35
+"""Inches: side of a picture, width and height of its cell, space for the title.
+
+Small: MLflow shows pictures in tiles of 256 pixels."""
+_LONGEST = 28
+"""Characters of a name for which a cell has room."""
 
 _FLOOR = 1e-8
 
@@ -50,30 +55,42 @@ def covariance_figure(weights: Mapping[str, ArrayLike], *, title: str = "Covaria
 def covariance_maps(
     covariances: Mapping[str, tuple[ArrayLike, tuple[int, ...]]], *, title: str = "Covariance over pixels"
 ) -> "Figure":
-    """Return a figure with one row for each covariance: blocks, leading eigenvectors, spectrum.
+    """Return a figure, as square as it can be: the blocks of each covariance, then the spectra of all.
 
-    `covariances` is name → (matrix (P, P), kernel size (H, W)).
+    `covariances` is name → (matrix (P, P), kernel size (H, W)); a name has the colour of its spectrum.
 
     Raises:
         ValueError: If a matrix does not fit its kernel size, or there is none.
     """
+    from matplotlib.ticker import MaxNLocator
+
     if not covariances:
         raise ValueError("no covariance to draw")
-    width, row, head, foot = 9.6, 3.0, 0.5, 0.45
-    height = head + row * len(covariances) + foot
+    cells = len(covariances) + 1
+    columns = math.ceil(math.sqrt(cells))
+    width, height = columns * _WIDE, _HEAD + math.ceil(cells / columns) * _TALL
     figure = new_figure(width, height, title)
+    boxes = [
+        (i % columns * _WIDE + 0.12, height - _HEAD - i // columns * _TALL - 0.3 - _SIDE, _SIDE, _SIDE)
+        for i in range(cells)
+    ]
     pictures = picture_axes(figure)
+    left, bottom, wide, tall = boxes[-1]
+    panel = ((left + 0.35) / width, bottom / height, (wide - 0.05) / width, tall / height)
+    spectra = figure.add_axes(panel)
     for index, (name, (matrix, kernel)) in enumerate(covariances.items()):
         matrix_PP = np.asarray(matrix, dtype=np.float64)
         if len(kernel) != 2 or matrix_PP.shape != (np.prod(kernel), np.prod(kernel)):  # noqa: PLR2004
             raise ValueError(f"{name}: a matrix {matrix_PP.shape} is no covariance over {kernel} pixels")
-        bottom, tall = foot + row * (len(covariances) - 1 - index) + 0.3, row - 0.62
-        values, vectors = np.linalg.eigh(matrix_PP)
-        values, vectors_RP = values[::-1], vectors.T[::-1]
-        _blocks(pictures, (0.2, bottom, 2.75, tall), name, matrix_PP, (kernel[0], kernel[1]))
-        _eigenvectors(pictures, (3.6, bottom, 2.4, tall), vectors_RP, values, (kernel[0], kernel[1]))
-        panel = (7.1 / width, bottom / height, 2.3 / width, tall / height)
-        _spectrum_panel(figure.add_axes(panel), values)
+        short = name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}"
+        _blocks(pictures, boxes[index], short, matrix_PP, (kernel[0], kernel[1]))
+        pictures.texts[4 * index].set_color(color(index))
+        values = np.linalg.eigvalsh(matrix_PP)[::-1].astype(np.float64)
+        _spectrum(spectra, values, color(index))
+    quiet_axes(spectra, title="eigenvalue / largest")
+    spectra.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    spectra.set_ylim(min(spectra.get_ylim()[0], 0.05), 2.0)
+    spectra.minorticks_off()
     return figure
 
 
@@ -85,6 +102,7 @@ def blocks(matrix_PP: Array, kernel: tuple[int, int]) -> Array:
 
 
 def _blocks(axes: "Axes", box: Box, name: str, matrix_PP: Array, kernel: tuple[int, int]) -> None:
+    """Draw a picture with a title and the three texts of its colour bar."""
     limit = symmetric_limit(matrix_PP, quantile=1.0)
     left, bottom, wide, tall = draw_picture(axes, blocks(matrix_PP, kernel), box, limit, title=name)
     height, width = kernel
@@ -92,26 +110,12 @@ def _blocks(axes: "Axes", box: Box, name: str, matrix_PP: Array, kernel: tuple[i
     columns = left + wide * np.arange(1, width) / width
     axes.hlines(rows, left, left + wide, color="white", linewidth=1.2)
     axes.vlines(columns, bottom, bottom + tall, color="white", linewidth=1.2)
-    draw_color_bar(axes, (left + wide + 0.08, box[1], 0.09, box[3]), limit, digits=1)
+    draw_color_bar(axes, (left + wide + 0.08, bottom, 0.09, tall), limit, digits=1)
 
 
-def _eigenvectors(axes: "Axes", box: Box, vectors_RP: Array, values: Array, kernel: tuple[int, int]) -> None:
-    leading_NHW = vectors_RP[:LEADING].reshape(-1, *kernel)
-    scaled_NHW = leading_NHW / np.abs(leading_NHW).max(axis=(1, 2), keepdims=True)
-    trace = float(values.sum())
-    share = f", {values[:LEADING].sum() / trace:.0%} of trace" if trace > 0.0 else ""
-    draw_picture(axes, mosaic(scaled_NHW, columns=3), box, 1.0, title=f"leading {len(leading_NHW)}{share}")
-
-
-def _spectrum_panel(axes: "Axes", values: Array) -> None:
-    """Draw eigenvalues over their share of the largest; those at rounding error or below stay out."""
-    largest = float(values[0]) if values[0] > 0.0 else 1.0
-    relative = values / largest
-    order = np.arange(1, len(values) + 1)
+def _spectrum(axes: "Axes", values: Array, ink: str) -> None:
+    """Draw eigenvalues over the largest; those at rounding error or below stay out."""
+    relative = values / (float(values[0]) if values[0] > 0.0 else 1.0)
     drawn = relative > _FLOOR
-    axes.semilogy(order[drawn], relative[drawn], color=COLORS[0], marker=".", markersize=4, linewidth=1.2)
-    axes.set_xlim(0, len(values) + 1)
-    lowest = float(relative[drawn].min()) if drawn.any() else 0.1
-    axes.set_ylim(min(lowest, 0.1) / 2, 2.0)
-    quiet_axes(axes, x="index", title=f"eigenvalue / largest ({largest:.2g})")
-    axes.minorticks_off()
+    order = np.arange(1, len(values) + 1)
+    axes.semilogy(order[drawn], relative[drawn], color=ink, marker=".", markersize=4, linewidth=1.2)

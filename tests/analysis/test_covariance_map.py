@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from mimetic.analysis.covariance_map import blocks, covariance_figure, covariance_maps
+from mimetic.analysis.filters import filters_figure
 
 Render = Callable[[Any], np.ndarray]
 
@@ -36,17 +39,40 @@ def test_the_map_is_the_second_moment_of_the_filters(drawn: Render) -> None:
     assert drawn(figure).std() > 0
 
 
-def test_the_spectrum_is_relative_to_the_largest(drawn: Render) -> None:
-    """Eigenvalues 4, 2, 1 and a zero, which has no place on a logarithmic axis."""
-    figure = covariance_maps({"given": (np.diag([1.0, 4.0, 0.0, 2.0]), (2, 2))})
+def test_spectra_are_relative_to_their_largest(drawn: Render) -> None:
+    """Eigenvalues 4, 2, 1 and a zero, which has no place on a logarithmic axis; the name has their colour."""
+    maps = {"given": (np.diag([1.0, 4.0, 0.0, 2.0]), (2, 2)), "x" * 60: (np.eye(4), (2, 2))}
+    figure = covariance_maps(maps)
 
-    pictures, spectrum = figure.axes
-    order, relative = spectrum.lines[0].get_data()
+    pictures, spectra = figure.axes
+    order, relative = spectra.lines[0].get_data()
     np.testing.assert_allclose(relative, [1.0, 0.5, 0.25])
     np.testing.assert_array_equal(order, [1, 2, 3])
-    assert spectrum.get_title(loc="left") == "eigenvalue / largest (4)"
-    assert pictures.texts[-1].get_text() == "leading 4, 100% of trace"
+    inks = {text.get_text()[0]: text.get_color() for text in pictures.texts}
+    assert [inks["g"], inks["…"]] == [line.get_color() for line in spectra.lines]
+    assert inks["g"] != inks["…"]
     assert drawn(figure).std() > 0
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("draw", [covariance_figure, filters_figure])
+def test_pictures_are_legible_in_tiles(draw: Callable[[Any], Any], layers: int) -> None:
+    """MLflow shows them in 256×256 pixels: text is 6 pixels high and inside, pictures do not touch it."""
+    weights = np.random.default_rng(0).normal(size=(layers, 80, 1, 9, 9))
+    figure = draw({f"stages.{index}.blocks.10.conv_dw": weight for index, weight in enumerate(weights)})
+
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    whole, pictures = figure.bbox, figure.axes[0]
+    sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]
+    assert min(sizes) * 256 / max(whole.width, whole.height) * figure.dpi / 72 >= 6.0
+    taken = [image.get_window_extent(renderer) for image in pictures.images]
+    for text in [*figure.texts, *pictures.texts]:
+        box = text.get_window_extent(renderer)
+        assert whole.x0 <= box.x0 < box.x1 <= whole.x1, text
+        assert whole.y0 <= box.y0 < box.y1 <= whole.y1, text
+        assert not box.count_overlaps(taken), text
+        taken.append(box)
 
 
 def test_odd_covariances_are_drawn(drawn: Render) -> None:

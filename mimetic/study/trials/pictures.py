@@ -58,7 +58,7 @@ def _filters(weights: Mapping[str, Tensor], moment: str) -> "Figure":
 def _covariance(weights: Mapping[str, Tensor], moment: str) -> "Figure":
     from mimetic.analysis.covariance_map import covariance_figure
 
-    return covariance_figure(weights, title=f"Covariance over the filters' pixels at the {moment}")
+    return covariance_figure(weights, title=f"Covariance over pixels at the {moment}")
 
 
 def _ansatz(rho: _Curves, rho_change: _Curves, rho_init: _Curves) -> "Figure":
