@@ -13,6 +13,7 @@ from mimetic.config.base import Arguments, Count, FromList, Positive, validation
 from mimetic.config.registry import Component, registered
 from mimetic.config.suggest import choice
 from mimetic.errors import UserError
+from mimetic.models.arguments import ConstructorArguments
 
 
 def _odd(value: int) -> int:
@@ -239,7 +240,7 @@ class Torchvision(Model, type="torchvision", impl="mimetic.models.published:torc
     name: str = Field(
         min_length=1, description="Name in `torchvision.models.list_models()`.", examples=["resnet18"]
     )
-    args: Arguments = Field(default_factory=dict, description="Arguments of its constructor.")
+    args: ConstructorArguments = Field(default_factory=dict, description="Arguments of its constructor.")
 
 
 class Timm(Model, type="timm", impl="mimetic.models.published:timm"):
@@ -251,7 +252,7 @@ class Timm(Model, type="timm", impl="mimetic.models.published:timm"):
     name: str = Field(
         min_length=1, description="Name in `timm.list_models()`.", examples=["convmixer_768_32"]
     )
-    args: Arguments = Field(default_factory=dict, description="Arguments of `timm.create_model`.")
+    args: ConstructorArguments = Field(default_factory=dict, description="Arguments of `timm.create_model`.")
 
 
 class PythonModel(Model, type="python", impl="mimetic.models.python:python"):

@@ -21,13 +21,6 @@ from mimetic.models.build import Request, seeded_build
 from mimetic.models.checkpoint import first_line, fit_weights
 from mimetic.models.config import Model, Timm, Torchvision
 
-_TRAINED = frozenset({"checkpoint", "pretrained", "weights"})
-_OUTSIDE = _TRAINED | {"cfg", "dir", "file", "hub", "overlay", "path", "url"}
-"""Words in the name of an argument that lets a constructor read, download or write something."""
-
-_FIELDS = {"num_classes": "num_classes", "in_chans": "in_channels", "in_channels": "in_channels"}
-"""Arguments that are keys of the section."""
-
 _AUXILIARY = {"googlenet", "inception_v3"}
 _RGB = 3
 
@@ -86,7 +79,6 @@ def timm(spec: Timm, request: Request) -> nn.Module:
 def _make(
     make: Callable[[], nn.Module], request: Request, *, model: str, arguments: Mapping[str, object]
 ) -> nn.Module:
-    check_arguments(model, arguments)
     try:
         return seeded_build(make, request)
     except UserError:
@@ -98,49 +90,6 @@ def _make(
             f"{request.num_classes} classes: {error}; `args` are the keyword arguments of its constructor",
             code="MIM-M004",
         ) from error
-
-
-def check_arguments(model: str, arguments: Mapping[str, object]) -> None:
-    """Refuse arguments by which a constructor would reach outside: weights, paths, URLs, configurations.
-
-    A recipe may come from a stranger. Refuses the section's own keys, too.
-
-    Raises:
-        UserError: Naming the argument.
-    """
-    for name, value in arguments.items():
-        if name in _FIELDS:
-            raise UserError(
-                f"args of `{model}`: write `{_FIELDS[name]}: {value}` beside `name`, not in `args`",
-                code="MIM-M003",
-            )
-        if value in (None, False) or not _reaches_outside(name, value):
-            continue
-        if _TRAINED.intersection(name.split("_")):
-            raise UserError(
-                f"args of `{model}`: `{name}: {value}` would download trained weights; "
-                "models are initialized here, so leave it out",
-                code="MIM-M002",
-            )
-        raise UserError(
-            f"args of `{model}`: a recipe may not set `{name}`: the constructor could read, download or "
-            "write something by it; build the model in Python (`type: python` with --allow-code)",
-            code="MIM-M010",
-        )
-
-
-def _reaches_outside(name: str, value: object) -> bool:
-    """Return whether an argument, or an entry of it, names something outside the model."""
-    words = set(name.lower().replace("drop_path", "drop").split("_"))  # the rate of stochastic depth
-    if words & _OUTSIDE:
-        return True
-    if isinstance(value, Mapping):
-        return any(_reaches_outside(str(key), entry) for key, entry in value.items())
-    if isinstance(value, list | tuple):
-        return any(_reaches_outside("", entry) for entry in value)
-    return isinstance(value, str) and (
-        "://" in value or value.startswith(("/", "~", "hf-hub:", "local-dir:"))
-    )
 
 
 @contextmanager
@@ -200,7 +149,6 @@ def load_published(model: nn.Module, section: Model, weights: str, *, own_head: 
             code="MIM-M007",
         )
     label = f"{section.type_name()}:{section.name}"
-    check_arguments(label, section.args)
     find = _torchvision_weights if isinstance(section, Torchvision) else _timm_weights
     known, download = find(section)
     if weights not in known:
