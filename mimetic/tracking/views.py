@@ -35,6 +35,10 @@ reads this parameter, then the browser's own last choice, and the tag `mlflow.ex
 _TAG = "mlflow.sharedViewState."
 _COLUMNS = ("params.`arm`", "params.`seed`")
 """MLflow adds start and duration."""
+_MLFLOW_COLUMNS = ("1", "attributes.`Run Name`", "runDateAndNestInfo")
+"""Ids of the columns that MLflow puts first: boxes, names and start."""
+_WIDTHS = {"attributes.`Run Name`": 170, "params.`arm`": 90, "params.`seed`": 55, "duration": 75}
+"""Pixels. As wide as MLflow makes them, the last columns are beyond a screen of 1440 pixels."""
 _PICTURES = ("pictures/filters", "pictures/covariance")
 
 
@@ -129,6 +133,7 @@ def filters_state(study: str, metric: str) -> JsonObject:
 
 def _page(study: str, metric: str, charts: Sequence[JsonObject], *, columns: int, height: int) -> JsonObject:
     names = dict.fromkeys(_section(chart["displayName"]) for chart in charts)
+    shown = [*_COLUMNS, *(f"metrics.`{name}`" for name in (metric, f"{BEST}{metric}"))]
     sections = [
         {
             "uuid": _uuid("section", name),
@@ -152,7 +157,9 @@ def _page(study: str, metric: str, charts: Sequence[JsonObject], *, columns: int
         "hideEmptyCharts": True,
         "isAccordionReordered": True,
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-        "selectedColumns": [*_COLUMNS, *(f"metrics.`{name}`" for name in (metric, f"{BEST}{metric}"))],
+        "selectedColumns": shown,
+        "columnOrder": [*_MLFLOW_COLUMNS, *shown, "duration"],
+        "columnWidths": _WIDTHS,
     }
 
 

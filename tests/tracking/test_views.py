@@ -44,6 +44,8 @@ def test_views_follow_the_metric_of_the_study(store: Store, metric: str) -> None
     for view in saved(store).values():
         columns = ["params.`arm`", "params.`seed`", f"metrics.`{metric}`", f"metrics.`best/{metric}`"]
         assert view["selectedColumns"] == columns
+        assert view["columnOrder"][-5:] == [*columns, "duration"]
+        assert set(view["columnWidths"]) <= set(view["columnOrder"])  # others are ignored
         assert view["orderByKey"] == f"metrics.`{metric}`"
         assert view["orderByAsc"] == (metric not in {"test/acc", "test/acc_len64"})
     charts = [chart["metricKey"] for chart in saved(store)[f"arms-{STUDY}"]["compareRunCharts"]]

@@ -22,7 +22,7 @@ REPORT = "report.html"
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d5d9de; --faint: #5b646e; }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root { --ink: #e4e7ea; --paper: #14171a; --line: #3a4047; --faint: #a0a8b0; }
 }
 body { margin: 2rem auto; max-width: 74rem; padding: 0 1.5rem; background: var(--paper); color: var(--ink);
@@ -34,11 +34,12 @@ th, td { padding: .25rem .8rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 .text td, .text th { white-space: normal; overflow-wrap: anywhere; }
-p { max-width: 60rem; } .note { color: var(--faint); font-size: .9rem; }
-img { max-width: 100%; background: #fff; border-radius: 4px; } figure { margin: 1rem 0; }
+p { max-width: 60rem; } .note { color: var(--faint); font-size: .9em; }
+img { max-width: 100%; background: #fff; border-radius: 4px; } figure { margin: 1rem 0; break-inside: avoid; }
 @media (max-width: 50rem) {
   body { margin: .5rem auto; padding: 0 .5rem; font-size: 13px; }
-  h1 { font-size: 1.2rem; } h2 { margin: 1rem 0 .3rem; } th, td { padding: .15rem .35rem; }
+  h1 { font-size: 1.2rem; } h2 { margin: 1rem 0 .3rem; } th, td { padding: .15rem .2rem; }
+  table { font-size: 12px; } th { white-space: normal; vertical-align: bottom; }
 }
 """
 
