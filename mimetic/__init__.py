@@ -7,7 +7,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mimetic.api import ansatz, harvest, initialize, plan, resample, resize_embeddings, similarity
+    from mimetic.api import (
+        ansatz,
+        harvest,
+        harvest_attention,
+        initialize,
+        plan,
+        resample,
+        resize_embeddings,
+        similarity,
+    )
     from mimetic.config.errors import RecipeError
     from mimetic.errors import RunError, UserError
     from mimetic.plans.plan import Plan
@@ -22,6 +31,7 @@ _HOME = {
     "ansatz": "mimetic.api",
     "compare": "mimetic.study.comparing.own",
     "harvest": "mimetic.api",
+    "harvest_attention": "mimetic.api",
     "initialize": "mimetic.api",
     "plan": "mimetic.api",
     "resample": "mimetic.api",
@@ -46,6 +56,7 @@ __all__ = [
     "ansatz",
     "compare",
     "harvest",
+    "harvest_attention",
     "initialize",
     "load",
     "plan",

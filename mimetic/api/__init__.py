@@ -5,7 +5,7 @@
 """
 
 from mimetic.api.embeddings import resize_embeddings
-from mimetic.api.measuring import ansatz, harvest, section
+from mimetic.api.measuring import ansatz, harvest, harvest_attention, section
 from mimetic.api.networks import resample, similarity
 from mimetic.api.starting import choose_arm, initialize, plan
 
@@ -13,6 +13,7 @@ __all__ = [
     "ansatz",
     "choose_arm",
     "harvest",
+    "harvest_attention",
     "initialize",
     "plan",
     "resample",

@@ -21,6 +21,11 @@ from mimetic.covariance.network import Initial, Progress
 from mimetic.covariance.store import save_harvest
 from mimetic.covariance.trained_ref import TensorKind
 from mimetic.errors import UserError
+from mimetic.initializers.attention_statistics import (
+    AttentionStatistics,
+    measure_attention,
+    save_attention,
+)
 from mimetic.sources.tensors import TensorSource
 from mimetic.sources.trained import TrainedSource, images_needed
 from mimetic.streams import as_seed
@@ -112,6 +117,28 @@ def harvest(
         found = _stored(model, how).measure(spec, kinds=how.get("kinds"))
     if path is not None:
         save_harvest(Path(fspath(path)), found, about={"options": dict(options), "version": spec.version})
+    return found
+
+
+def harvest_attention(
+    model: nn.Module, *, path: str | PathLike[str] | None = None, origin: str | None = None
+) -> AttentionStatistics:
+    """Measure the query–key and value–projection products of a trained network's attention.
+
+    Args:
+        model: Any trained module, on any real device; unchanged.
+        path: A file to save them in; recipes take it as `init: {type: mimetic_attention, from: {file: …}}`.
+        origin: Name of the network for messages and plans; its class unless given.
+
+    Returns:
+        The numbers of `mimetic_attention` by layer, with the moments they are from.
+
+    Raises:
+        UserError: If it has no attention, or weights are not finite; nothing is written then.
+    """
+    found = measure_attention(_source(model, {"origin": origin}).network())
+    if path is not None:
+        save_attention(Path(fspath(path)), found)
     return found
 
 

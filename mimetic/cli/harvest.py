@@ -21,6 +21,7 @@ from mimetic.cli.options import (
     ImageOptions,
     MeasureOptions,
     NetworkOptions,
+    Subject,
     WeightOptions,
     expand,
     subject_of,
@@ -43,6 +44,8 @@ EPILOG = example(
   $ mimetic harvest --model torchvision:vgg11 --weights DEFAULT --statistic nfm --kind conv -o nfm.safetensors
 
   $ mimetic harvest --tensors detector.onnx --layers '.*dw.*' -o filters.safetensors
+
+  $ mimetic harvest --model timm:vit_tiny_patch16_224 --weights DEFAULT --statistic attention -o vit.safetensors
 
   A recipe starts other networks from such a file: covariance: {type: file, path: nfm.safetensors}"""  # noqa: E501
 )
@@ -81,7 +84,8 @@ class StatisticOptions:
         typer.Option(
             "--statistic",
             metavar="NAME",
-            help="agop (unless given), nfm, filters (of --tensors unless given), patches, or a plug-in's.",
+            help="agop (unless given), nfm, filters (of --tensors unless given), patches, attention, or a "
+            "plug-in's.",
         ),
     ] = None
     images: Annotated[
@@ -165,6 +169,10 @@ def harvest(
     if name is None:
         name = "agop" if tensors.tensors is None else "filters"
     options = statistic.options(measure)
+    if name == "attention":
+        _refuse_options(tensors, options, measure, picture)
+        _harvest_attention(subject_of(network, images, count=None, weights=weights), output, as_json=as_json)
+        return
     spec = api.section(name, options)  # reports a wrong option before anything is loaded
     images_NCHW: Tensor | None = None
     model: nn.Module | Path
@@ -206,6 +214,40 @@ def harvest(
     out.print(f"covariances {output} ({size:.1f} MiB)", soft_wrap=True)
     if picture is not None:
         out.print(f"picture {picture}", soft_wrap=True)
+
+
+def _harvest_attention(subject: Subject, output: Path, *, as_json: bool) -> None:
+    """Measure, save and print the statistics of a network's attention."""
+    from mimetic import api
+
+    assert subject.source is not None
+    found = api.harvest_attention(subject.source.load(), path=output, origin=subject.source.name)
+    if as_json:
+        print_json({"file": output, **found.to_dict()})
+        return
+    out = console()
+    print_table(out, found.table())
+    out.print(f"{found.summary}: {output}", soft_wrap=True)
+
+
+def _refuse_options(
+    tensors: TensorOptions, options: dict[str, object], measure: MeasureOptions, picture: Path | None
+) -> None:
+    """Refuse what statistics of attention do not take.
+
+    Raises:
+        UserError: Naming it.
+    """
+    if tensors.tensors is not None:
+        raise UserError(
+            "--statistic attention: --tensors do not say what a head is; give --model and --checkpoint",
+            code="MIM-X124",
+        )
+    given = [*options, *(["kind"] if measure.kind else []), *(["picture"] if picture is not None else [])]
+    if given:
+        raise UserError(
+            f"--statistic attention has no options, and `{given[0]}` is given; leave it out", code="MIM-X125"
+        )
 
 
 def _check_alone(network: NetworkOptions, weights: WeightOptions, images: ImageOptions) -> None:

@@ -121,7 +121,7 @@ def _title(entry: "Entry") -> str:
 _ITEMS = {"recipes": _recipes, "atlas": _atlas}
 _HEADINGS = {
     "recipes": "recipes (mimetic new FILE --from NAME)",
-    "atlas": "atlas (covariance: {type: atlas, name: NAME}; mimetic show atlas:NAME)",
+    "atlas": "atlas (covariance: {type: atlas, name: NAME}; mimetic show atlas:NAME says what NAME is for)",
 }
 
 

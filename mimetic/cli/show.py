@@ -1,4 +1,4 @@
-"""`mimetic show`: what a covariance file holds."""
+"""`mimetic show`: what a file of covariances, or of statistics of attention, contains."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,8 +18,12 @@ from mimetic.cli.console import (
 from mimetic.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mimetic.covariance.atlas import Entry
     from mimetic.covariance.config import Fit
     from mimetic.covariance.harvest import Harvest
+    from mimetic.initializers.attention_statistics import AttentionStatistics
 
 EPILOG = example(
     """  $ mimetic show agop.safetensors --picture agop.png
@@ -51,7 +55,7 @@ def show(
         str,
         typer.Argument(
             metavar="FILE",
-            help="The covariance file, or `atlas:NAME` for one of the atlas.",
+            help="A file that `mimetic harvest` wrote, or `atlas:NAME` for one of the atlas.",
             show_default=False,
         ),
     ],
@@ -66,15 +70,19 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the covariances in a file, layer by layer: geometry, rank, trace, spectrum and repairs."""
+    """Show the covariances in a file, layer by layer, or its statistics of attention."""
     from mimetic.covariance.atlas import find_entry
     from mimetic.covariance.formula import fit_table
-    from mimetic.covariance.store import load_harvest
+    from mimetic.covariance.store import ATTENTION, FORMAT, describe, load_harvest
 
     check_picture(picture)
     check_writable(picture)
     entry = find_entry(file.removeprefix(_ATLAS)) if file.startswith(_ATLAS) else None
-    found = load_harvest(Path(file) if entry is None else entry.path)
+    path = Path(file) if entry is None else entry.path
+    if describe(path, (FORMAT, ATTENTION))["format"] == ATTENTION:
+        _show_attention(file, path, entry, is_refused=picture is not None or fit is not None, as_json=as_json)
+        return
+    found = load_harvest(path)
     table = None if fit is None else fit_table(_formula(fit), found)
     if picture is not None:
         draw(found, picture)
@@ -86,10 +94,7 @@ def show(
         print_json(record)
         return
     out = console()
-    for name, text in {} if entry is None else entry.card.model_dump(exclude_defaults=True).items():
-        print_item(out, name, text, width=10)
-    out.print(f"{file}: {found.summary}, digest {found.digest}", soft_wrap=True)
-    print_table(out, found.table())
+    _print_head(out, file, found, entry)
     for note, layers in _notes(found).items():
         more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
         print_wrapped(out, f"  {layers[0]}{more}: {note}")
@@ -99,6 +104,36 @@ def show(
             out.print(f"  {note}", soft_wrap=True)
     if picture is not None:
         out.print(f"picture {picture}", soft_wrap=True)
+
+
+def _show_attention(file: str, path: Path, entry: "Entry | None", *, is_refused: bool, as_json: bool) -> None:
+    """Print a file's statistics of attention.
+
+    Raises:
+        UserError: If a picture or a formula is wanted.
+    """
+    from mimetic.initializers.attention_statistics import load_attention
+
+    if is_refused:
+        raise UserError(
+            f"{file} has statistics of attention; --picture and --fit are for covariances, leave them out",
+            code="MIM-X142",
+        )
+    found = load_attention(path)
+    if as_json:
+        print_json(found.to_dict() | ({} if entry is None else {"card": entry.card.model_dump()}))
+        return
+    _print_head(console(), file, found, entry)
+
+
+def _print_head(
+    out: "Console", file: str, found: "Harvest | AttentionStatistics", entry: "Entry | None"
+) -> None:
+    """Print the card of an entry of the atlas, and the table."""
+    for name, text in {} if entry is None else entry.card.model_dump(exclude_defaults=True).items():
+        print_item(out, name, text, width=10)
+    out.print(f"{file}: {found.summary}, digest {found.digest}", soft_wrap=True)
+    print_table(out, found.table())
 
 
 def _formula(name: str) -> "Fit":

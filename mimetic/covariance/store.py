@@ -25,6 +25,9 @@ from mimetic.graph.site import Geometry
 from mimetic.limits import COVARIANCE_BYTES
 
 FORMAT = "mimetic.covariance/1"
+ATTENTION = "mimetic.attention/1"
+"""Format of files of statistics of attention, whose header has all numbers and which have no tensors."""
+
 _LARGEST = 2**31
 """Numbers in headers are smaller."""
 
@@ -55,9 +58,16 @@ def save(
         "about": dict(about) if about is not None else {},
         "layers": {name: _described(cov) for name, cov in covariances.items()},
     }
-    tensors = _unshared({name: cov.factor_RD for name, cov in covariances.items()})
+    save_header(path, header, _unshared({name: cov.factor_RD for name, cov in covariances.items()}))
+
+
+def save_header(
+    path: Path, header: Mapping[str, object], tensors: Mapping[str, torch.Tensor] | None = None
+) -> None:
+    """Write a header and tensors, in full or not at all."""
+    stored = {} if tensors is None else dict(tensors)
     metadata = metadata_of(header)
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    write_atomically(path, lambda temporary: save_file(stored, temporary, metadata=metadata))
 
 
 def metadata_of(header: Mapping[str, object]) -> dict[str, str]:
@@ -93,7 +103,7 @@ def load(path: Path) -> dict[str, Covariance]:
         layers = header["layers"]
         if names != set(layers):
             odd = min(names.symmetric_difference(layers))
-            raise _damaged(path, f"header and tensors disagree about `{odd}`")
+            raise damaged(path, f"header and tensors disagree about `{odd}`")
         return {name: _read(path, name, about, opened.get_tensor(name)) for name, about in layers.items()}
 
 
@@ -145,15 +155,15 @@ def load_harvest(path: Path) -> Harvest:
 
 
 def _harvested(name: str, about: Any, cov: Covariance) -> Harvested:
-    sides = {side: tuple(_count(n) for n in about[side]) for side in ("kernel_size", "stride")}
+    sides = {side: tuple(count_of(n) for n in about[side]) for side in ("kernel_size", "stride")}
     geometry = Geometry(
-        _count(about["in_channels"]),
-        _count(about["out_channels"]),
-        groups=_count(about["groups"]),
+        count_of(about["in_channels"]),
+        count_of(about["out_channels"]),
+        groups=count_of(about["groups"]),
         transposed=bool(about["transposed"]),
         **sides,
     )
-    depth = _number(about["depth"])
+    depth = number_of(about["depth"])
     if not 0.0 <= depth <= 1.0:
         raise ValueError(f"`{name}` has a depth of {depth}, outside 0 to 1")
     if cov.patch.kernel_size != geometry.kernel_size or cov.patch.channels not in {
@@ -166,25 +176,29 @@ def _harvested(name: str, about: Any, cov: Covariance) -> Harvested:
     return Harvested(name, str(about["kind"]), depth, geometry, cov)
 
 
-def _number(value: object) -> float:
-    """Return a number of a header; NaN, infinity and text are errors."""
+def number_of(value: object) -> float:
+    """Return a number of a header; NaN, infinity and text are ValueErrors."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
         raise ValueError(f"{value!r} is not a finite number")
     return float(value)
 
 
-def _count(value: object) -> int:
-    """Return a positive whole number of a header."""
+def count_of(value: object) -> int:
+    """Return a positive whole number of a header; others are ValueErrors."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _LARGEST:
         raise ValueError(f"{value!r} is not a positive whole number")
     return value
 
 
-def describe(path: Path) -> dict[str, Any]:
+def describe(path: Path, formats: tuple[str, ...] = (FORMAT,)) -> dict[str, Any]:
     """Return the header of a file: `format`, `about`, and patch and provenance of each of `layers`.
 
+    Args:
+        path: The file.
+        formats: Formats that it may have.
+
     Raises:
-        UserError: If it is not a covariance file of ours.
+        UserError: If it is not a file of ours, or of another format.
     """
     if not path.is_file():
         raise UserError(
@@ -200,20 +214,22 @@ def describe(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise _damaged(path, f"not a safetensors file ({error})") from error
+        raise damaged(path, f"not a safetensors file ({error})") from error
     try:
         header = parse_json(metadata[_KEY])
-        known = header["format"] == FORMAT and all(isinstance(header[k], dict) for k in ("about", "layers"))
+        known = header["format"] in formats and all(isinstance(header[k], dict) for k in ("about", "layers"))
     except (KeyError, TypeError, ValueError):
         known = False
     if not known:
+        nouns = {FORMAT: "covariances", ATTENTION: "statistics of attention"}
+        wanted = " or ".join(f"{nouns[name]} of this version (`{name}`)" for name in formats)
         raise UserError(
-            f"{path}: has no covariances of this version (`{FORMAT}`); harvest it again, or use a "
-            "source that reads weights if it is a checkpoint",
+            f"{path}: has no {wanted}; harvest it again, or use a source that reads weights if it is a "
+            "checkpoint",
             code="MIM-V236",
         )
     if metadata.get(_DIGEST) != _digest(metadata[_KEY]):
-        raise _damaged(path, "the header is not the one that was written")
+        raise damaged(path, "the header is not the one that was written")
     return dict(header)
 
 
@@ -229,17 +245,19 @@ def _described(cov: Covariance) -> dict[str, object]:
 
 def _read(path: Path, name: str, about: Any, factor_RD: torch.Tensor) -> Covariance:
     try:
-        patch = PatchGeometry(_count(about["channels"]), tuple(_count(side) for side in about["kernel_size"]))
+        patch = PatchGeometry(
+            count_of(about["channels"]), tuple(count_of(side) for side in about["kernel_size"])
+        )
         provenance = _provenance(dict(about["provenance"]))
         digest = about["digest"]
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"the header of `{name}` is not readable ({error})") from error
+        raise damaged(path, f"the header of `{name}` is not readable ({error})") from error
     try:
         cov = Covariance(factor_RD, patch, provenance)
     except UserError as error:
         raise UserError(f"{path}: `{name}`: {error}", code=error.code) from error
     if cov.digest() != digest:
-        raise _damaged(path, f"the numbers of `{name}` are not those that were written")
+        raise damaged(path, f"the numbers of `{name}` are not those that were written")
     return cov
 
 
@@ -250,9 +268,10 @@ def _provenance(about: dict[str, Any]) -> Provenance:
         if name in texts and value is not None:
             about[name] = str(value)
         elif name not in {*texts, "notes"} and value is not None:
-            _number(value)
+            number_of(value)
     return Provenance(**{**about, "notes": tuple(str(note) for note in about.get("notes", ()))})
 
 
-def _damaged(path: Path, what: str) -> UserError:
+def damaged(path: Path, what: str) -> UserError:
+    """Return the error of a damaged file."""
     return UserError(f"{path}: {what}; the file is damaged, harvest it again", code="MIM-V238")

@@ -165,3 +165,32 @@ def _refuse_text(value: Any) -> Any:
 
 
 TrainedRefField = Annotated[TrainedRef, BeforeValidator(_refuse_text, json_schema_input_type=TrainedRef)]
+
+
+class AttentionRef(TrainedRef):
+    """What has statistics of attention: an entry of the atlas, a file of them, or a trained network."""
+
+    alternatives: ClassVar[tuple[str, ...]] = ("atlas", "file", *TrainedRef.alternatives)
+
+    atlas: str | None = Field(
+        None, min_length=1, description="Entry of the atlas; `mimetic ls atlas` lists them."
+    )
+    file: str | None = Field(
+        None, min_length=1, description="File that `mimetic harvest --statistic attention` wrote."
+    )
+
+    @model_validator(mode="after")
+    def _heads_known(self) -> Self:
+        if self.tensors is not None:
+            raise validation_error(
+                "`tensors` are weights alone, which do not say what a head is",
+                code="MIM-V220",
+                at=("tensors",),
+                hint="give the network, too: `{checkpoint: FILE, model: …}`",
+            )
+        return self
+
+
+AttentionRefField = Annotated[
+    AttentionRef, BeforeValidator(_refuse_text, json_schema_input_type=AttentionRef)
+]

@@ -1,12 +1,17 @@
 """Initializers of attention: from their sections to maps of queries, keys, values and the projection."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from mimetic.covariance.atlas import find_entry
 from mimetic.covariance.context import Context
-from mimetic.errors import UserError
+from mimetic.covariance.network import TrainedNetwork
+from mimetic.errors import RunError, UserError
+from mimetic.files import expand_home
 from mimetic.graph.site import Site
 from mimetic.graph.structure import Attention
 from mimetic.initializers import config
@@ -16,15 +21,28 @@ from mimetic.initializers.attention_maps import (
     semi_orthogonal_heads,
     value_out_maps,
 )
+from mimetic.initializers.attention_statistics import (
+    AttentionStatistics,
+    Values,
+    attention_sites,
+    load_attention,
+    measure_attention,
+)
 from mimetic.initializers.composite import MapStreams, composite_init
-from mimetic.initializers.resolved import Moments, ResolvedInit
+from mimetic.initializers.resolved import Moments, ResolvedInit, source_network
+
+_PUBLISHED = Values(0.7, 0.7, 0.4, 0.4)
+"""The numbers of the public helpers, of models of images."""
 
 
 def mimetic_attention(spec: config.MimeticAttention, site: Site, context: Context) -> ResolvedInit:
     """Resolve W_Q·W_Kᵀ ≈ αZ + βI by head and W_V·W_out ≈ αZ − βI (arXiv 2305.09828).
 
+    With `from`, α and β are those of its attention at our depth. A plan from a network that is not trained
+    yet can be shown, but not applied.
+
     Raises:
-        UserError: If `legacy_layout` is given where values are not square.
+        UserError: If `legacy_layout` is given where values are not square, or `from` has no such statistics.
     """
     attention = attention_of(site)
     if spec.legacy_layout and site.slot_shape("v") != site.slot_shape("out")[::-1]:
@@ -34,15 +52,72 @@ def mimetic_attention(spec: config.MimeticAttention, site: Site, context: Contex
             code="MIM-I031",
         )
     queries, values = input_widths(site)
-    query_key = NearIdentity(spec.qk_noise, spec.qk_diag, spec.noise)
-    value_out = NearIdentity(spec.vp_noise, -spec.vp_diag, spec.noise)
+    products, notes = _products(spec, site, context)
 
     def maps(stream: MapStreams) -> dict[str, Tensor]:
+        if products is None:
+            raise RunError(
+                f"{site.layer}: the network of `from` is not trained yet, so its attention is unknown; train "
+                "it and resolve the plan again (`mimetic run` does)",
+                code="MIM-I124",
+            )
+        query_key = NearIdentity(products.qk_noise, products.qk_diag, spec.noise)
+        value_out = NearIdentity(products.vp_noise, -products.vp_diag, spec.noise)
         q, k = query_key_maps(attention, queries, query_key, stream)
         v, out = value_out_maps(attention, values, value_out, stream, legacy_layout=spec.legacy_layout)
         return {"q": q, "k": k, "v": v, "out": out}
 
-    return attention_init(spec, site, context, maps)
+    resolved = dict.fromkeys(Values._fields, "pending") if products is None else products._asdict()
+    return attention_init(spec, site, context, maps, notes=notes, **{**resolved, **_given(spec)})
+
+
+def _products(
+    spec: config.MimeticAttention, site: Site, context: Context
+) -> tuple[Values | None, tuple[str, ...]]:
+    """Return the four numbers, None before their network is trained, and a note of where they are from.
+
+    Raises:
+        UserError: If they are not available, or both maps of a product would be zero.
+    """
+    if spec.from_ is None:
+        return _PUBLISHED._replace(**_given(spec)), ()
+    found = _statistics(spec, site, context)
+    if found is None:
+        return None, (f"depth {site.depth:.2f} of the attention of {spec.from_.display_name}",)
+    values, note = found.at(site.depth)
+    values = values._replace(**_given(spec))
+    if values[:2] == (0.0, 0.0) or values[2:] == (0.0, 0.0):
+        raise UserError(
+            f"{site.layer}: {note}: a product of its attention is zero, and both maps would stay zero; "
+            "choose another network, or give the numbers",
+            code="MIM-I125",
+        )
+    return values, (note,)
+
+
+def _given(spec: config.MimeticAttention) -> dict[str, float]:
+    """Return the numbers that the section gives."""
+    return {name: getattr(spec, name) for name in Values._fields if getattr(spec, name) is not None}
+
+
+def _statistics(spec: config.MimeticAttention, site: Site, context: Context) -> AttentionStatistics | None:
+    """Return the statistics that `from` names; None before their network is trained."""
+    ref = spec.from_
+    assert ref is not None
+    if ref.atlas is not None or ref.file is not None:
+        path = expand_home(str(ref.file)) if ref.atlas is None else find_entry(ref.atlas).path
+        return replace(load_attention(path), origin=ref.display_name)
+    network = source_network(spec, site, context)
+    if network.model is None:
+        attention_sites(network)  # reports a network without attention before it is trained
+        return None
+    return _measured(network)
+
+
+@lru_cache(maxsize=2)
+def _measured(network: TrainedNetwork) -> AttentionStatistics:
+    """Return the statistics of a network, measured once for all layers of a plan."""
+    return measure_attention(network)
 
 
 def conditioned_attention(spec: config.ConditionedAttention, site: Site, context: Context) -> ResolvedInit:

@@ -45,7 +45,7 @@ def composite_init(
 
     return ResolvedInit(
         name=spec.type_name(),
-        arguments={**spec.model_dump(exclude={"type"}), **resolved},
+        arguments={**spec.model_dump(exclude={"type", "from_"}), **resolved},
         sample=sample,
         moments={local: moments[local] for local in names if local in moments},
         notes=tuple(notes),

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from mimetic.config.base import Count, Fraction, FromList, NonNegative, Positive, validation_error
 from mimetic.config.registry import Component, Takes
-from mimetic.covariance.trained_ref import TrainedRefField
+from mimetic.covariance.trained_ref import AttentionRefField, TrainedRefField
 
 
 class Init(Component, family="init"):
@@ -214,14 +214,23 @@ class AttentionInit(Init):
 class _ValueProjection(AttentionInit):
     """The value–projection product A = vp_noise·Z − vp_diag·I that several initializers share."""
 
-    vp_noise: NonNegative = Field(0.4, description="Size of the noise in the value–projection product.")
-    vp_diag: float = Field(
+    vp_noise: NonNegative | None = Field(
+        0.4, description="Size of the noise in the value–projection product."
+    )
+    vp_diag: float | None = Field(
         0.4,
         description="The identity subtracted there; negative for a positive diagonal, as in language models.",
     )
     noise: Literal["uniform", "normal"] = Field(
         "uniform", description="Distribution of the noise, of variance 1/d."
     )
+
+    @property
+    def value_projection(self) -> tuple[float, float]:
+        """Return `vp_noise` and `vp_diag`, by default where they are not given."""
+        given = (self.vp_noise, self.vp_diag)
+        noise, diagonal = (0.4 if value is None else value for value in given)
+        return noise, diagonal
 
     @model_validator(mode="after")
     def _not_dead(self) -> Self:
@@ -238,10 +247,30 @@ class MimeticAttention(
     type="mimetic_attention",
     impl="mimetic.initializers.attention:mimetic_attention",
 ):
-    """Initialize attention with W_Q·W_Kᵀ ≈ αZ + βI by head and W_V·W_out ≈ αZ − βI (arXiv 2305.09828)."""
+    """Initialize attention with W_Q·W_Kᵀ ≈ αZ + βI by head and W_V·W_out ≈ αZ − βI (arXiv 2305.09828).
 
-    qk_noise: Positive = Field(0.7, description="Size of the noise in the query–key product of a head.")
-    qk_diag: float = Field(0.7, description="The identity in it.")
+    With `from`, α and β are those of a trained network's attention at our layer's depth (ours); those that
+    are given stay as given.
+    """
+
+    from_: AttentionRefField | None = Field(
+        None,
+        alias="from",
+        description="What the four numbers are measured on: `{atlas: NAME}`, `{stage: …}`.",
+    )
+    qk_noise: Positive | None = Field(
+        None,
+        description="Size of the noise in the query–key product of a head; 0.7 unless given or measured.",
+    )
+    qk_diag: float | None = Field(None, description="The identity in it; 0.7 unless given or measured.")
+    vp_noise: NonNegative | None = Field(
+        None, description="Size of the noise in the value–projection product; 0.4 unless given or measured."
+    )
+    vp_diag: float | None = Field(
+        None,
+        description="The identity subtracted there, negative for a positive diagonal, as in language models; "
+        "0.4 unless given or measured.",
+    )
     bias: Bias = Field(
         "zeros",
         description="Whether the biases become zeros (ours) or stay as they are, as in the published code.",
@@ -249,6 +278,12 @@ class MimeticAttention(
     legacy_layout: bool = Field(
         False, description="Store values and projection untransposed, as the public helpers did by mistake."
     )
+
+    @property
+    def needs(self) -> Takes | None:
+        """Return what it is made from: a network, where `from` names one."""
+        at_hand = self.from_ is None or self.from_.kind in {"atlas", "file"}
+        return None if at_hand else "network"
 
 
 class ImpulseAttention(

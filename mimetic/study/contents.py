@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic.main import IncEx
 
 from mimetic.covariance.config import CovarianceFile
+from mimetic.covariance.trained_ref import AttentionRef
 from mimetic.files import expand_home, file_digest
 from mimetic.models.config import PythonModel
 from mimetic.plans.plan import Plan
@@ -122,6 +123,7 @@ def _seeds(recipe: Recipe, arm: Arm) -> Iterator[str]:
 def _files(recipe: Recipe, arm: Arm) -> Iterator[str]:
     """Yield the digest of each file that an arm is made from."""
     paths = [Path(file.path) for _, file in sections_in(arm.init, CovarianceFile)]
+    paths += [expand_home(ref.file) for _, ref in sections_in(arm.init, AttentionRef) if ref.file is not None]
     for _, ref in origins(arm.init):
         paths += [expand_home(file) for file in (ref.checkpoint, ref.tensors) if file is not None]
         folder = recipe.run_folders.get(ref.run) if ref.run is not None else ref.trial
