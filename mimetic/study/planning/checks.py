@@ -11,7 +11,8 @@ from mimetic.config.address import ConfigPath
 from mimetic.config.errors import Issue, RecipeError
 from mimetic.data.config import DataSection, ImageData
 from mimetic.data.load import describe_dataset
-from mimetic.data.shapes import ImageShape
+from mimetic.data.shapes import DataShape, ImageShape
+from mimetic.errors import UserError
 from mimetic.kernels.learn import plan_learner
 from mimetic.recipe.recipe import Arm, Recipe
 
@@ -88,6 +89,18 @@ def check_size(note: str | None, at: ConfigPath) -> None:
         raise RecipeError([at.issue(text, "model", hint=hint, code="MIM-Y305")])
 
 
+def shape_of(data: DataSection, at: ConfigPath) -> DataShape:
+    """Return the shape of the data of an arm or a stage.
+
+    Raises:
+        RecipeError: If they are missing or damaged.
+    """
+    try:
+        return describe_dataset(data)
+    except UserError as error:
+        raise RecipeError([at.issue(str(error), "data", code=error.code)]) from error
+
+
 def check_learner(arm: Arm, at: ConfigPath) -> tuple[str, ...]:
     """Check an arm or stage that learns without backpropagation, and describe what it will do.
 
@@ -105,6 +118,6 @@ def check_learner(arm: Arm, at: ConfigPath) -> tuple[str, ...]:
         text = f"{selection} needs validation images, and {at} has none"
         hint = "set `data.val_size`; test images are not for selection"
         raise RecipeError([at.issue(text, "learner", hint=hint, code="MIM-Y307")])
-    shape = describe_dataset(data)
+    shape = shape_of(data, at)
     assert isinstance(shape, ImageShape)
     return plan_learner(arm.learner, shape).description

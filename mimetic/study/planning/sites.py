@@ -8,11 +8,11 @@ from torch import nn
 from mimetic.config.address import MAIN, ConfigPath
 from mimetic.data.config import DataSection
 from mimetic.data.dataset import example_input
-from mimetic.data.load import describe_dataset
 from mimetic.data.shapes import IMAGENET
 from mimetic.graph.site import Graph
 from mimetic.graph.sites import find_sites
 from mimetic.models.config import Model
+from mimetic.study.planning.checks import shape_of
 from mimetic.surgery.config import Rewrite
 from mimetic.surgery.network import build_network
 from mimetic.surgery.rewrite import Rewritten
@@ -40,9 +40,9 @@ def rewritten_sites(
     Only the shape of the examples is read.
 
     Raises:
-        RecipeError: With every mistake of the rewrites at once.
+        RecipeError: If the data are missing or damaged, or with every mistake of the rewrites at once.
     """
-    shape = IMAGENET if examples is None else describe_dataset(examples)
+    shape = IMAGENET if examples is None else shape_of(examples, at)
     known = examples is not None
     built = build_network(model, surgery, shape=shape, allow_code=allow_code, meta=meta, traced=known, at=at)
     graph = find_sites(built.model, example_input(shape) if known else None)

@@ -1,5 +1,6 @@
 """A model that cannot take images of the data's size is refused before anything is trained."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,3 +28,19 @@ def test_wrong_sizes_are_said_at_planning(model: dict[str, Any] | str, data: str
         plan_arms(recipe)
     assert caught.value.issues[0].path == ("arms", "main", "model")
     assert caught.value.issues[0].hint == "set `data.image_size`, or change the model"
+
+
+@pytest.mark.parametrize("user", ["network", "learner"])
+def test_missing_data_are_reported_where_the_data_are(user: str, tmp_path: Path) -> None:
+    """Neither the model nor the learner is to blame."""
+    data = {"type": "image_folder", "path": "nowhere", "root": str(tmp_path), "val_size": 1}
+    learns = (
+        {"model": "convmixer", "train": {}}
+        if user == "network"
+        else {"learner": {"type": "rfm", "images": 100}}
+    )
+    with pytest.raises(RecipeError) as caught:
+        plan_arms(load({"recipe": 1, "name": "x", "data": data, **learns}))
+    assert [(issue.path, issue.code) for issue in caught.value.issues] == [
+        (("arms", "main", "data"), "MIM-D031")
+    ]
