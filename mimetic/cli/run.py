@@ -30,7 +30,7 @@ from mimetic.study.layout import DEFAULT_ROOT
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mimetic.study.study import StudyResult
+    from mimetic.study.conclusion import StudyResult
 
 EPILOG = example(
     """  $ mimetic run recipes/quickstart.yaml
@@ -90,30 +90,37 @@ def run(
     loaded = load_recipe(recipe, overrides)
     _check_root(root)
     from mimetic.cli.display import Progress
-    from mimetic.study.executors.torchrun import is_worker_rank, launcher, rank0_context, worker_loop
-    from mimetic.study.study import run as run_study
+    from mimetic.study.executors.ranks import is_worker_rank, launcher, world_size
 
     if is_worker_rank():
+        from mimetic.study.executors.torchrun import worker_loop
+
         worker_loop()
         return
-    with (
-        rank0_context(),
-        _signals_interrupt(),
-        Progress(console(stderr=True), metric=loaded.study.metric) as display,
-    ):
-        result = run_study(
-            loaded,
-            root=root,
-            resume=resume,
-            reuse=reuse,
-            offline=offline,
-            allow_code=allow_code,
-            workers=workers,
-            device=device,
-            display=display,
-            address=address,
-            profile=profile,
-        )
+    with _signals_interrupt(), Progress(console(stderr=True), metric=loaded.study.metric) as display:
+        result = None
+        if resume and world_size() <= 1:
+            from mimetic.study.complete import complete_result
+
+            result = complete_result(loaded, root, offline=offline, display=display)
+        if result is None:
+            from mimetic.study.executors.torchrun import rank0_context
+            from mimetic.study.study import run as run_study
+
+            with rank0_context():
+                result = run_study(
+                    loaded,
+                    root=root,
+                    resume=resume,
+                    reuse=reuse,
+                    offline=offline,
+                    allow_code=allow_code,
+                    workers=workers,
+                    device=device,
+                    display=display,
+                    address=address,
+                    profile=profile,
+                )
     out = console()
     if as_json:
         print_json(result.to_dict())

@@ -64,6 +64,10 @@ class DataSection(Component, family="data"):
     holds: ClassVar[Literal["images", "tokens"]]
     """Kind of examples; a model's `reads` must agree."""
 
+    files: ClassVar[tuple[str, ...] | None] = None
+    """Patterns of the files below the data root that a set is read from, none for a set that is computed or
+    part of an installed package; None where only loading tells."""
+
     fixed_shape: ClassVar[DataShape | None] = None
     """Shape of the stored examples, for sets whose shape depends on no key."""
 
@@ -128,6 +132,7 @@ class ImageData(DataSection):
 class Digits(ImageData, type="digits", impl="mimetic.data.digits:digits"):
     """scikit-learn's handwritten digits: 1,797 grey 8×8 images that need no download."""
 
+    files = ()
     fixed_shape = ImageShape(1, 8, 8, 10)
     num_stored = 1797
 
@@ -135,6 +140,7 @@ class Digits(ImageData, type="digits", impl="mimetic.data.digits:digits"):
 class Cifar10(ImageData, type="cifar10", impl="mimetic.data.published:published"):
     """CIFAR-10: 50,000 + 10,000 colour images of 32×32 (Krizhevsky, 2009)."""
 
+    files = ("cifar-10-batches-py/*",)
     fixed_shape = ImageShape(3, 32, 32, 10)
     num_stored = 60_000
 
@@ -142,6 +148,7 @@ class Cifar10(ImageData, type="cifar10", impl="mimetic.data.published:published"
 class Cifar100(ImageData, type="cifar100", impl="mimetic.data.published:published"):
     """CIFAR-100: 50,000 + 10,000 colour images of 32×32 (Krizhevsky, 2009)."""
 
+    files = ("cifar-100-python/*",)
     fixed_shape = ImageShape(3, 32, 32, 100)
     num_stored = 60_000
 
@@ -149,6 +156,7 @@ class Cifar100(ImageData, type="cifar100", impl="mimetic.data.published:publishe
 class Svhn(ImageData, type="svhn", impl="mimetic.data.published:published"):
     """SVHN, cropped: 73,257 + 26,032 colour images of 32×32 (Netzer et al., 2011)."""
 
+    files = ("train_32x32.mat", "test_32x32.mat")
     fixed_shape = ImageShape(3, 32, 32, 10)
     num_stored = 99_289
 
@@ -156,6 +164,7 @@ class Svhn(ImageData, type="svhn", impl="mimetic.data.published:published"):
 class FashionMnist(ImageData, type="fashion_mnist", impl="mimetic.data.published:published"):
     """Fashion-MNIST: 60,000 + 10,000 grey images of 28×28 (Xiao et al., arXiv 1708.07747)."""
 
+    files = ("FashionMNIST/raw/*",)
     fixed_shape = ImageShape(1, 28, 28, 10)
     num_stored = 70_000
 
@@ -186,6 +195,7 @@ class ImageFolder(
 class Synthetic(ImageData, type="synthetic", impl="mimetic.data.synthetic:synthetic"):
     """Procedural colour gratings, one orientation and frequency per class, for benchmarks and tests."""
 
+    files = ()
     example: ClassVar[Mapping[str, object]] = {"count": 40}
 
     shape: Annotated[tuple[Count, Count], FromList] = Field(
@@ -206,6 +216,7 @@ class Synthetic(ImageData, type="synthetic", impl="mimetic.data.synthetic:synthe
 class RowSignal(ImageData, type="row_signal", impl="mimetic.data.synthetic:row_signal"):
     """Noise in which one random row is all +1 or all -1: the sign is the class (arXiv 2309.00570)."""
 
+    files = ()
     example: ClassVar[Mapping[str, object]] = {"count": 40}
 
     shape: Annotated[tuple[Count, Count], FromList] = Field((16, 32), description="Rows and columns.")
@@ -225,6 +236,7 @@ class RowSignal(ImageData, type="row_signal", impl="mimetic.data.synthetic:row_s
 class NoisyDigits(ImageData, type="noisy_digits", impl="mimetic.data.digits:noisy_digits"):
     """scikit-learn's digits at random places in frames of noise (noisy MNIST of arXiv 2309.00570)."""
 
+    files = ()
     frame: Annotated[int, Field(ge=8)] = Field(12, description="Side of the frame; digits have 8 pixels.")
     noise: NonNegative = Field(
         0.5, description="Standard deviation of the noise relative to a stroke, the paper's ½√σ."
@@ -253,6 +265,7 @@ class Copying(DataSection, type="copying", impl="mimetic.data.copying:copying"):
     """Random strings that must be copied after a separator (arXiv 2402.01032, as in 2410.11135)."""
 
     holds = "tokens"
+    files = ()
     example: ClassVar[Mapping[str, object]] = {"train_size": 40, "test_size": 8}
 
     letters: Count = Field(

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from mimetic.data.config import ImageFolder, TinyImagenet
 from mimetic.data.dataset import ImageSet, ImageSource
-from mimetic.data.load import ROOT_HINT, data_root
+from mimetic.data.files import ROOT_HINT, data_root
 from mimetic.data.pictures import SUFFIXES, picture_size, picture_source
 from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError

@@ -5,9 +5,7 @@ Image sets only return what is stored; the data root, the validation split, subs
 and the digest are applied here.
 """
 
-import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -19,10 +17,8 @@ from mimetic.data.config import DataSection, ImageData
 from mimetic.data.dataset import Dataset, Images, ImageSet, digest, statistics
 from mimetic.data.shapes import DataShape, ImageShape
 from mimetic.errors import UserError
-from mimetic.files import expand_home
 from mimetic.streams import generator
 
-ROOT_VARIABLE = "MIMETIC_DATA"
 _CHUNK = 2048
 
 
@@ -72,15 +68,6 @@ def describe_dataset(spec: DataSection) -> DataShape:
     if isinstance(shape, ImageShape) and isinstance(spec, ImageData) and spec.image_size is not None:
         return replace(shape, height=spec.image_size, width=spec.image_size)
     return shape
-
-
-def data_root(spec: ImageData) -> Path:
-    """Return the folder that contains data sets: the section's `root`, `$MIMETIC_DATA`, or ./data."""
-    given = os.environ.get(ROOT_VARIABLE, "data") if spec.root is None else spec.root
-    return expand_home(given)
-
-
-ROOT_HINT = f"set the folder with `root` in the recipe's `data` or with ${ROOT_VARIABLE} (default: ./data)"
 
 
 def _finish(spec: ImageData, stored: ImageSet) -> Dataset:

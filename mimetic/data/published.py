@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mimetic.data.config import ImageData
 from mimetic.data.dataset import ImageSet, ImageSource
-from mimetic.data.load import ROOT_HINT, data_root
+from mimetic.data.files import ROOT_HINT, data_root
 from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
 from mimetic.models.published import import_library

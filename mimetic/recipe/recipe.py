@@ -203,6 +203,11 @@ class Recipe(Section):
         size = " × ".join(f"{count} {noun}{'s' if count != 1 else ''}" for noun, count in counts.items())
         return f"{self.name}: {size}"
 
+    @property
+    def baseline_arm(self) -> str:
+        """Return the arm that the others are compared with."""
+        return next(iter(self.arms)) if self.baseline is None else self.baseline
+
     def candidates(self) -> dict[str, list[str]]:
         """Return the candidates by the arm that takes the values of one of them."""
         found: dict[str, list[str]] = {}
@@ -274,7 +279,7 @@ class Recipe(Section):
         """
         if self.study.halving is None or self.study.halving.groups:
             return () if self.study.halving is None else self.study.halving.groups
-        first = next(iter(self.arms)) if self.baseline is None else self.baseline
+        first = self.baseline_arm
         return (tuple(name for name in self.arms if name not in {first, *self._harvested()}),)
 
     def _harvested(self) -> set[str]:

@@ -14,7 +14,7 @@ from mimetic.journal import Event, Journal, read_journal
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.study.contents import Content, section_digest
 from mimetic.study.environment import versions
-from mimetic.study.executors.torchrun import world_size
+from mimetic.study.executors.ranks import world_size
 from mimetic.study.layout import (
     JOURNAL,
     REVISIONS,

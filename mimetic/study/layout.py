@@ -5,7 +5,7 @@ The journals in there are the truth about every trial; MLflow mirrors them.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,8 +94,14 @@ def trials_of(folder: Path) -> list[Trial]:
     Raises:
         UserError: If the folder has no readable record.
     """
-    last = stopped_after(record := read_record(folder))
-    return [trial for trial in all_trials(folder, record) if trial.seed in last.get(trial.arm, (trial.seed,))]
+    record = read_record(folder)
+    return present(all_trials(folder, record), record)
+
+
+def present(trials: Iterable[Trial], record: JsonObject) -> list[Trial]:
+    """Return those of a study's trials that successive halving did not leave out."""
+    last = stopped_after(record)
+    return [trial for trial in trials if trial.seed in last.get(trial.arm, (trial.seed,))]
 
 
 def stopped_after(record: JsonObject) -> dict[str, tuple[int, ...]]:

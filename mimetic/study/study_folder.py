@@ -27,11 +27,6 @@ _FORMER = ("*.yaml", "recipe.json", "study.json", "extends/*", "*/plan.json", *_
 _MAX_SHOWN = 6
 
 
-def baseline(recipe: Recipe) -> str:
-    """Return the arm that the others are compared with."""
-    return next(iter(recipe.arms)) if recipe.baseline is None else recipe.baseline
-
-
 def start(root: Path, recipe: Recipe, plans: Mapping[str, Plan], digests: Mapping[str, str]) -> Path:
     """Create the folder of a new study with its recipe, plans and record; return the folder."""
     folder = new_folder(root, recipe.name)
@@ -144,7 +139,7 @@ def _record(recipe: Recipe, contents: Mapping[str, Content], digests: Mapping[st
         "source": next(iter(recipe.sources), None),
         "arms": list(recipe.arms),
         "seeds": list(recipe.seeds),
-        "baseline": baseline(recipe),
+        "baseline": recipe.baseline_arm,
         "metric": recipe.study.metric,
         "data": dict(digests),
         "contents": {arm: asdict(content) | {"key": content.key} for arm, content in contents.items()},

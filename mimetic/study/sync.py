@@ -5,11 +5,11 @@ from pathlib import Path
 from mimetic.errors import RunError, UserError
 from mimetic.files import check_contained, is_inside
 from mimetic.sources.find import stage_folders
+from mimetic.study.conclusion import StudyResult, conclude
 from mimetic.study.display import Display
 from mimetic.study.layout import Trial, is_finished, read_record, trials_of
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.stages import stage_trials
-from mimetic.study.study import StudyResult, conclude
 from mimetic.study.study_folder import accepted_recipe
 from mimetic.study.tracker import StudyTrials, open_tracker
 

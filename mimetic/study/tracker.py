@@ -24,7 +24,6 @@ from mimetic.study.comparing.tables import headline
 from mimetic.study.display import Display
 from mimetic.study.layout import Trial, read_record, study_id
 from mimetic.study.locks import hold_run
-from mimetic.study.study_folder import baseline
 from mimetic.tracking import log, runs
 from mimetic.tracking.store import Store, open_store
 from mimetic.tracking.uploader import StudyUploader
@@ -189,7 +188,7 @@ def _create_trial(store: Store, study: StudyTrials, trial: Trial, started: float
     tags = {runs.CONTENT_TAG: trial.content} if trial.content else {}
     if is_arm:
         tags[runs.COLOR_TAG] = _colors(study.recipe)[trial.arm]
-    params = _params(section, study.recipe.arms[baseline(study.recipe)])
+    params = _params(section, study.recipe.arms[study.recipe.baseline_arm])
     new = runs.NewRun(study_id(folder), kind, trial.arm, trial.seed, params, tags, start_time=started)
     run_id = runs.create_run(store, _with_source(study, new))
     log.log_json(store, run_id, environment, file="environment.json")

@@ -9,7 +9,7 @@ from typer.testing import Result
 from mimetic.errors import UserError
 from mimetic.study import sync as library
 from mimetic.study.comparing.comparison import of_study
-from mimetic.study.study import StudyResult
+from mimetic.study.conclusion import StudyResult
 
 Call = Callable[..., Result]
 

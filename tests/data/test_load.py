@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimetic.data.config import Digits, ImageData, Synthetic
-from mimetic.data.load import data_root, describe_dataset, load_dataset
+from mimetic.data.files import data_root
+from mimetic.data.load import describe_dataset, load_dataset
 from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
 

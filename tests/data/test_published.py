@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import scipy.io
 import torch
 from torchvision.datasets import CIFAR10, SVHN
 
+from mimetic.data import published
 from mimetic.data.config import Cifar10, Cifar100, FashionMnist, ImageData, Svhn
 from mimetic.data.dataset import statistics
 from mimetic.data.load import describe_dataset, load_dataset
@@ -183,3 +185,11 @@ def test_published_constants(spec: ImageData, folder: str) -> None:
     assert data.mean == pytest.approx(mean, abs=1e-4)
     assert data.std == pytest.approx(std, abs=1e-4)
     assert torch.bincount(data.test.labels_N).tolist() == [1000] * 10
+
+
+@pytest.mark.parametrize("section", [Cifar10, Cifar100, FashionMnist, Svhn])
+def test_a_section_names_the_files_that_are_read(section: type[ImageData]) -> None:
+    """Which the digest of a complete study is made from."""
+    patterns, files = section.files, published._SETS[section().type_name()].files
+    assert patterns is not None
+    assert all(any(fnmatch(file, pattern) for pattern in patterns) for file in files)

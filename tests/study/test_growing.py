@@ -12,8 +12,9 @@ from mimetic.journal import read_journal
 from mimetic.recipe.load import load
 from mimetic.study.comparing.comparison import of_study
 from mimetic.study.comparing.tables import table_of
+from mimetic.study.conclusion import StudyResult
 from mimetic.study.layout import read_record
-from mimetic.study.study import StudyResult, run
+from mimetic.study.study import run
 
 from .conftest import PLAIN, filters
 from .test_study import Recorder, weights

@@ -14,9 +14,9 @@ from mimetic.covariance.harvest import Harvest, Harvested
 from mimetic.graph.site import Geometry
 from mimetic.graph.sites import find_sites
 from mimetic.study.comparing.own import compare
+from mimetic.study.conclusion import StudyResult
 from mimetic.study.layout import Trial
 from mimetic.study.notebook import NotebookDisplay, in_notebook
-from mimetic.study.study import StudyResult
 
 FOREIGN = "<script>\x1b"
 ROOT = Path(__file__).parents[2]

@@ -1,42 +1,15 @@
-"""Draw a comparison, and write it as files beside the study."""
+"""Draw a comparison."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from mimetic.analysis.style import save_figure
-from mimetic.errors import UserError
-from mimetic.files import write_text
 from mimetic.study.comparing.comparison import Comparison, TrialResult, finished_curves
-from mimetic.study.comparing.formats import markdown
 from mimetic.study.comparing.statistics import half_width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-def write_comparison(
-    comparison: Comparison, results: Sequence[TrialResult], folder: Path, show: Callable[[str], None]
-) -> list[Path]:
-    """Write `comparison.md` and two figures, and return the files.
-
-    `show` displays why a figure could not be drawn.
-
-    Raises:
-        OSError: If a text cannot be written; it names the file.
-    """
-    files = [folder / "comparison.md"]
-    write_text(files[0], markdown([comparison]))
-    for name, draw in figures(comparison, results).items():
-        path = folder / f"{name}.png"
-        try:
-            if save_figure(path, draw, dpi=120):
-                files.append(path)
-        except UserError as error:
-            show(str(error))
-    return files
 
 
 def figures(

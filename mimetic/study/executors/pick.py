@@ -6,7 +6,8 @@ from pathlib import Path
 from mimetic.config.registry import implementation
 from mimetic.recipe.recipe import Recipe
 from mimetic.study.executors.executor import ExecutorRequest, TrialExecutor
-from mimetic.study.executors.torchrun import TorchrunExecutor, world_size
+from mimetic.study.executors.ranks import world_size
+from mimetic.study.executors.torchrun import TorchrunExecutor
 from mimetic.study.layout import Trial
 
 

@@ -21,6 +21,7 @@ from torch import distributed as dist
 
 from mimetic.errors import RunError, UserError
 from mimetic.study.executors.executor import Tick
+from mimetic.study.executors.ranks import environment_number, world_size
 from mimetic.study.executors.reports import stdout_to
 from mimetic.study.executors.worker import StopFlag
 from mimetic.study.layout import Trial
@@ -32,24 +33,6 @@ from mimetic.train.job import Stop
 _TICK_S = 0.5
 _LEAVE_TIMEOUT_S = 10.0
 """Time to leave the process group: with the other ranks gone it may block for ever."""
-
-
-def world_size() -> int:
-    """Return how many processes torchrun started; 0 or 1 where this one is alone."""
-    return _environment_number("WORLD_SIZE")
-
-
-def is_worker_rank() -> bool:
-    """Return whether another process is rank 0."""
-    return world_size() > 1 and _environment_number("RANK") > 0
-
-
-def launcher() -> str:
-    """Return the prefix of `mimetic` on the command line: torchrun's command, or nothing."""
-    size, local_size = world_size(), _environment_number("LOCAL_WORLD_SIZE")
-    if size <= 1:
-        return ""
-    return f"torchrun --nproc-per-node {size} -m " if local_size == size else "torchrun … -m "
 
 
 class TorchrunExecutor:
@@ -126,7 +109,7 @@ def _join() -> DistContext:
             )
         if torch.cuda.is_available():
             # `DistContext.validate` refuses more processes than GPUs, once a trial's device is known.
-            torch.cuda.set_device(_environment_number("LOCAL_RANK") % torch.cuda.device_count())
+            torch.cuda.set_device(environment_number("LOCAL_RANK") % torch.cuda.device_count())
             dist.init_process_group("cpu:gloo,cuda:nccl")
         else:
             dist.init_process_group("gloo")
@@ -183,8 +166,3 @@ def _signals_to(stop: StopFlag) -> Iterator[None]:
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
-
-
-def _environment_number(variable: str) -> int:
-    """Return a number that torchrun sets in the environment; 0 without torchrun."""
-    return int(os.environ.get(variable, "0"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mimetic.journal import Event, read_journal
-from mimetic.study.executors.torchrun import launcher
+from mimetic.study.executors.ranks import launcher
 
 ROOT = str(Path(__file__).parents[3])
 
