@@ -1,6 +1,7 @@
 """The atlas: entries by name, their cards, and what they initialize."""
 
 import json
+import math
 import socket
 from pathlib import Path
 
@@ -16,11 +17,16 @@ from mimetic.cli import app
 from mimetic.covariance.atlas import VARIABLE, Card, atlas, find_entry
 from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.harvest import Harvest, Harvested
-from mimetic.covariance.store import load_harvest, save_harvest
+from mimetic.covariance.store import ATTENTION, FORMAT, describe, load_harvest, save_harvest
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
+from mimetic.initializers.attention_statistics import Values, load_attention
 from mimetic.models.build import build
-from mimetic.models.config import ConvMixer
+from mimetic.models.config import ConvMixer, Vit
+
+FORMATS = {name: describe(entry.path, (FORMAT, ATTENTION))["format"] for name, entry in atlas().items()}
+COVARIANCES = [name for name, found in FORMATS.items() if found == FORMAT]
+ATTENTIONS = [name for name, found in FORMATS.items() if found == ATTENTION]
 
 CARD = dict.fromkeys(Card.model_fields, "text")
 
@@ -39,10 +45,10 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", atlas())
 def test_every_entry_is_whole(name: str) -> None:
-    """A shipped entry has a card and covariances that can be read, and at most a megabyte."""
+    """A shipped entry has a card and values that can be read, and at most a megabyte."""
     entry = find_entry(name)
     assert all(getattr(entry.card, field) for field in Card.model_fields if field != "results")
-    assert load_harvest(entry.path).layers
+    assert (load_harvest if name in COVARIANCES else load_attention)(entry.path).layers
     assert entry.path.stat().st_size <= 2**20
 
 
@@ -151,7 +157,7 @@ def network(request: pytest.FixtureRequest) -> torch.nn.Module:
 
 
 @pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize("name", atlas())
+@pytest.mark.parametrize("name", COVARIANCES)
 def test_every_entry_initializes_every_network(network: torch.nn.Module, name: str) -> None:
     """Depthwise filters have the energy of the default; the plan names the entry, a picture shows them."""
     plan = mimetic.initialize(network, {"recipe": 1, "init": [atlas_rule(name)]})
@@ -164,6 +170,38 @@ def test_every_entry_initializes_every_network(network: torch.nn.Module, name: s
     assert sum(energies) / len(energies) == pytest.approx(1 / 3, rel=0.5)
     figure = filters_figure({layer: weights[layer].numpy() for layer in list(weights)[:1]}, title=name)
     assert figure.axes
+
+
+VITS = {
+    "ours": lambda: build(
+        Vit(width=48, depth=5, heads=3, patch_size=8), in_channels=3, num_classes=4, seed=0
+    ),
+    "timm": lambda: timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, embed_dim=48, depth=2, num_classes=4
+    ),
+}
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("vit", VITS)
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_every_attention_initializes_transformers(name: str, vit: str) -> None:
+    """Ends have the numbers of its ends; what was drawn has them again, within the error of a draw."""
+    network, found = VITS[vit](), load_attention(find_entry(name).path)
+    init = {"type": "mimetic_attention", "from": {"atlas": name}}
+    recipe = {"recipe": 1, "init": [{"id": "a", "match": {"kind": "attention"}, "init": init}]}
+    plan = mimetic.initialize(network, recipe, seed=0)
+    weights = [entry for entry in plan.entries if entry.parameter.endswith("attn.qkv.weight")]
+    for entry, layer in zip((weights[0], weights[-1]), (found.layers[0], found.layers[-1]), strict=True):
+        numbers = {number: getattr(layer, number) for number in Values._fields}
+        assert {number: entry.arguments[number] for number in numbers} == pytest.approx(numbers)
+        assert f"at {layer.layer} of atlas {name}" in " ".join(entry.notes)
+    for entry, drawn in zip(weights, mimetic.harvest_attention(network).layers, strict=True):
+        for product in ("qk", "vp"):
+            pair = (f"{product}_noise", f"{product}_diag")
+            size = math.hypot(*(float(entry.arguments[number]) for number in pair))
+            for number in pair:
+                assert getattr(drawn, number) == pytest.approx(entry.arguments[number], abs=0.08 * size)
 
 
 @pytest.mark.usefixtures("offline")
