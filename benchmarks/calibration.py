@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mimetic.metrics import Metric
-from mimetic.study.comparing.comparison import Comparison, Facts, Options, Question, answer
+from mimetic.study.comparing.comparison import answer
+from mimetic.study.comparing.outcome import Comparison
+from mimetic.study.comparing.questions import Facts, Options, Question
 from mimetic.study.comparing.statistics import interquartile_mean
 
 STUDIES = 2000

@@ -1,7 +1,7 @@
-"""Text that came from elsewhere: names and values of recipes, checkpoints, covariance files, journals.
+"""Text as it is shown: counts with their nouns, and what came from elsewhere.
 
-A terminal runs what its control characters say, and a page what its markup says. Both are escaped where they
-are printed or logged.
+Names and values of recipes, checkpoints, covariance files and journals are foreign: a terminal runs what its
+control characters say, and a page what its markup says. Both are escaped where they are printed or logged.
 """
 
 import unicodedata
@@ -32,3 +32,8 @@ def plain_markdown(text: str) -> str:
 def plain_html(text: str) -> str:
     """Return a text that a page of HTML shows as it is written, in attributes too."""
     return escape(printable(text))
+
+
+def pluralize(number: int, thing: str) -> str:
+    """Return a number with its noun: `1 trial`, `9 trials`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

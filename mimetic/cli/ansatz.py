@@ -12,7 +12,6 @@ from mimetic.cli.console import (
     console,
     csv_text,
     example,
-    pluralize,
     print_json,
     print_table,
     progress,
@@ -26,6 +25,7 @@ from mimetic.cli.options import (
     expand,
     subject_of,
 )
+from mimetic.printable import pluralize
 from mimetic.tables import Table
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from mimetic.errors import UserError
 from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
-    from mimetic.study.comparing.comparison import Options
+    from mimetic.study.comparing.questions import Options
 
 EPILOG = example(
     """  $ mimetic compare quickstart
@@ -104,7 +104,8 @@ def compare(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Compare arms: mean ± std over seeds, paired differences to the baseline with corrected intervals."""
-    from mimetic.study.comparing.comparison import of_studies, read_results
+    from mimetic.study.comparing.comparison import of_studies
+    from mimetic.study.comparing.results import read_results
 
     formats = [field.name for field in fields(output) if getattr(output, field.name)]
     if len(formats) > 1:
@@ -142,7 +143,7 @@ def _checked(options: CompareOptions) -> "Options":
     Raises:
         UserError: If one makes no sense.
     """
-    from mimetic.study.comparing.comparison import Cost, Options
+    from mimetic.study.comparing.questions import Cost, Options
 
     cost = next((cost for cost in get_args(Cost) if cost == options.to), None)
     if cost is None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mimetic.covariance.network import Progress
-    from mimetic.study.comparing.comparison import Comparison
+    from mimetic.study.comparing.outcome import Comparison
 
 FAILED = 1
 WRONG = 2
@@ -91,11 +91,6 @@ def _plain(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
-
-
-def pluralize(number: int, thing: str) -> str:
-    """Return a number with its noun: `1 trial`, `9 trials`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 # Output

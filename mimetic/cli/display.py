@@ -14,8 +14,8 @@ from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
 
-from mimetic.cli.console import pluralize
 from mimetic.journal import Event
+from mimetic.printable import pluralize
 from mimetic.study.comparing.tables import duration
 from mimetic.study.display import Display, ending
 from mimetic.study.layout import Trial

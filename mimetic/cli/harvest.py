@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from mimetic.cli.console import (
-    Json,
-    check_writable,
-    console,
-    example,
-    pluralize,
-    print_json,
-    print_table,
-    progress,
-)
+from mimetic.cli.console import Json, check_writable, console, example, print_json, print_table, progress
 from mimetic.cli.options import (
     ImageOptions,
     MeasureOptions,
@@ -28,6 +19,7 @@ from mimetic.cli.options import (
 )
 from mimetic.cli.show import Picture, check_picture, draw
 from mimetic.errors import UserError
+from mimetic.printable import pluralize
 
 if TYPE_CHECKING:
     from mimetic.covariance.trained_ref import TensorKind

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mimetic.cli import completion
-from mimetic.cli.console import Json, Root, console, example, pluralize, print_item, print_json, print_wrapped
+from mimetic.cli.console import Json, Root, console, example, print_item, print_json, print_wrapped
 from mimetic.config.suggest import did_you_mean
 from mimetic.errors import UserError
+from mimetic.printable import pluralize
 from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:

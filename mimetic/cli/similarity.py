@@ -12,13 +12,13 @@ from mimetic.cli.console import (
     console,
     csv_text,
     example,
-    pluralize,
     print_json,
     print_table,
     write_file,
 )
 from mimetic.cli.options import ImageOptions, NetworkOptions, Subject, expand, subject_of
 from mimetic.errors import UserError
+from mimetic.printable import pluralize
 from mimetic.tables import NONE, Table
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
 """`mimetic sync`: copy journals into the tracking store."""
 
-from mimetic.cli.console import Json, Root, console, example, pluralize, print_json
+from mimetic.cli.console import Json, Root, console, example, print_json
 from mimetic.cli.inputs import StudyName, command_line, find_study, no_study
+from mimetic.printable import pluralize
 from mimetic.study.layout import DEFAULT_ROOT, studies
 
 EPILOG = example(

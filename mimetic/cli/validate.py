@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import WRONG, Json, Overrides, echo, error_text, example, pluralize, print_json
+from mimetic.cli.console import WRONG, Json, Overrides, echo, error_text, example, print_json
 from mimetic.cli.inputs import load_recipe
 from mimetic.config.errors import Issue, RecipeError, dotted
 from mimetic.errors import UserError
+from mimetic.printable import pluralize
 
 if TYPE_CHECKING:
     from mimetic.recipe.recipe import Recipe

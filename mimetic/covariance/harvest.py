@@ -16,6 +16,7 @@ from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.layout import filter_shape
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry, Site, shape_text
+from mimetic.printable import pluralize
 from mimetic.tables import NONE, Table
 
 
@@ -99,7 +100,7 @@ class Harvest:
     def summary(self) -> str:
         """Return what was measured, of which network, in how many layers."""
         count = len(self.layers)
-        return f"{self.statistic} of {self.origin}, {count} layer{'s' if count != 1 else ''}"
+        return f"{self.statistic} of {self.origin}, {pluralize(count, 'layer')}"
 
     def table(self) -> Table:
         """Return the covariances, one row for each layer."""

@@ -8,6 +8,8 @@ input-first `c_attn` and four separate layers look the same to an initializer.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mimetic.printable import pluralize
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -108,7 +110,7 @@ class Position:
         """Describe the positions."""
         if self.grid is None:
             return f"{self.tokens} positions of a sequence"
-        tokens = f" after {self.prefix} other{'s' if self.prefix > 1 else ''}" if self.prefix else ""
+        tokens = f" after {pluralize(self.prefix, 'other')}" if self.prefix else ""
         return f"a grid of {self.grid[0]}×{self.grid[1]} positions{tokens}"
 
 

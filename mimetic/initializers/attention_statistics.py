@@ -32,6 +32,7 @@ from mimetic.graph.site import Site
 from mimetic.graph.structure import Attention
 from mimetic.initializers.attention_maps import NearIdentity, balanced
 from mimetic.initializers.composite import read_maps
+from mimetic.printable import pluralize
 from mimetic.streams import generator
 from mimetic.tables import Table
 from mimetic.threads import one_thread
@@ -117,7 +118,7 @@ class AttentionStatistics:
     def summary(self) -> str:
         """Return what was measured, of which network, in how many layers."""
         count = len(self.layers)
-        return f"attention of {self.origin}, {count} layer{'s' if count != 1 else ''}"
+        return f"attention of {self.origin}, {pluralize(count, 'layer')}"
 
     @property
     def digest(self) -> str:

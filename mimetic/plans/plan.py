@@ -12,6 +12,7 @@ from mimetic.graph.site import Site, shape_text
 from mimetic.plans.apply import Progress, WrittenTensor, apply
 from mimetic.plans.entry import Action, Entry
 from mimetic.plans.matching import Matching
+from mimetic.printable import pluralize
 from mimetic.surgery.rewrite import Rewritten
 from mimetic.tables import Table
 
@@ -59,7 +60,7 @@ class Plan:
         """Return how much of the model the rules initialize, the seed and the start of the hash."""
         claimed = [entry.rule for entry in self.entries if entry.rule is not None]
         total, rules = len(self.entries), len(set(claimed))
-        of = f"{total} parameter{'s' if total != 1 else ''} by {rules} rule{'s' if rules != 1 else ''}"
+        of = f"{pluralize(total, 'parameter')} by {pluralize(rules, 'rule')}"
         return f"{len(claimed)} of {of}, seed {self.seed}, plan {self.hash[:12]}"
 
     def table(self, *, every: bool = False) -> Table:

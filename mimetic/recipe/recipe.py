@@ -17,10 +17,11 @@ from mimetic.config.text.tree import find, shown
 from mimetic.data.config import DataSection
 from mimetic.kernels.config import Learner
 from mimetic.models.config import Model
+from mimetic.printable import pluralize
 from mimetic.recipe.measurements import Measure
 from mimetic.recipe.rule import Rule
 from mimetic.recipe.stages import Node, StageGraph, stage_refs
-from mimetic.study.config import Study
+from mimetic.study.config import Halving, Study
 from mimetic.surgery.config import Rewrite
 from mimetic.tables import NONE, Table
 from mimetic.train.config import Train
@@ -199,9 +200,7 @@ class Recipe(Section):
 
     @property
     def _summary(self) -> str:
-        counts = {"arm": len(self.arms), "seed": len(self.seeds)}
-        size = " × ".join(f"{count} {noun}{'s' if count != 1 else ''}" for noun, count in counts.items())
-        return f"{self.name}: {size}"
+        return f"{self.name}: {pluralize(len(self.arms), 'arm')} × {pluralize(len(self.seeds), 'seed')}"
 
     @property
     def baseline_arm(self) -> str:
@@ -246,23 +245,38 @@ class Recipe(Section):
 
     def _check_halving(self) -> None:
         """Refuse a halving that can stop no arm, or would stop one that others need."""
-        halving, select, at = self.study.halving, self.study.select, ("study", "halving")
-        if halving is None:
+        if self.study.halving is None:
             return
+        self._check_rungs(self.study.halving)
+        if self.study.select is None:
+            self._check_competing()
+            self._check_groups(self.study.halving.groups)
+        elif any(self.study.halving.groups):
+            message, hint = "with `select` the candidates of each arm compete", "remove the groups"
+            at = ("study", "halving", "groups")
+            raise validation_error(message, code="MIM-R038", at=at, hint=hint)
+
+    def _check_rungs(self, halving: Halving) -> None:
+        """Refuse a first rung of all seeds."""
+        select = self.study.select
         seeds = self.seeds if select is None else select.seeds
         if halving.min_seeds >= len(seeds):
             hint = "add seeds, or lower `min_seeds`"
             message = f"the first rung has {halving.min_seeds} of {len(seeds)} seeds: no arm would stop"
-            raise validation_error(message, code="MIM-R029", at=at, hint=hint)
-        if select is None and max(map(len, self.competing())) <= 1:
+            raise validation_error(message, code="MIM-R029", at=("study", "halving"), hint=hint)
+
+    def _check_competing(self) -> None:
+        """Refuse groups of single arms."""
+        if max(map(len, self.competing())) <= 1:
             hint = "add arms: the baseline and arms that others harvest do not compete"
+            at = ("study", "halving")
             raise validation_error("no two arms compete", code="MIM-R030", at=at, hint=hint)
+
+    def _check_groups(self, groups: tuple[tuple[str, ...], ...]) -> None:
+        """Refuse names that are no arm which can stop, and those listed twice."""
         listed: set[str] = set()
-        for place in ((i, j) for i, group in enumerate(halving.groups) for j in range(len(group))):
-            name, where = halving.groups[place[0]][place[1]], (*at, "groups", *place)
-            if select is not None:
-                message, hint = "with `select` the candidates of each arm compete", "remove the groups"
-                raise validation_error(message, code="MIM-R038", at=(*at, "groups"), hint=hint)
+        for place in ((i, j) for i, group in enumerate(groups) for j in range(len(group))):
+            name, where = groups[place[0]][place[1]], ("study", "halving", "groups", *place)
             if name not in self.arms or name in self._harvested():
                 hint = choice(name, [arm for arm in self.arms if arm not in self._harvested()], label="arms")
                 message = f"`{name}` is no arm that can stop"

@@ -23,7 +23,7 @@ from mimetic.models.config import PythonModel
 from mimetic.recipe.dump import values_of
 from mimetic.recipe.recipe import Recipe
 from mimetic.recipe.stages import origins, sections_in
-from mimetic.study.comparing.comparison import read_result
+from mimetic.study.comparing.results import read_result
 from mimetic.study.conclusion import StudyResult, conclude
 from mimetic.study.display import Display
 from mimetic.study.layout import studies, study_id, trials_of

@@ -7,15 +7,11 @@ from pathlib import Path
 
 from mimetic.files import JsonObject
 from mimetic.printable import plain_html
-from mimetic.study.comparing.comparison import (
-    Comparison,
-    Options,
-    TrialResult,
-    compare_all,
-    read_result,
-    stopped_arms,
-)
+from mimetic.study.comparing.comparison import compare_all
 from mimetic.study.comparing.files import write_results
+from mimetic.study.comparing.outcome import Comparison
+from mimetic.study.comparing.questions import Options
+from mimetic.study.comparing.results import TrialResult, read_result, stopped_arms
 from mimetic.study.comparing.tables import page_of
 from mimetic.study.display import Display
 from mimetic.study.layout import present, read_record

@@ -16,8 +16,9 @@ from statistics import fmean
 from mimetic.errors import RunError
 from mimetic.files import parse_json
 from mimetic.metrics import metric
+from mimetic.printable import pluralize
 from mimetic.recipe.recipe import Recipe
-from mimetic.study.comparing.comparison import finished_curves, read_result
+from mimetic.study.comparing.results import finished_curves, read_result
 from mimetic.study.config import Halving
 from mimetic.study.layout import Trial, read_record, write_record
 
@@ -41,7 +42,7 @@ class Rung:
     def __str__(self) -> str:
         """Return it in one line, e.g. `after 1 seed a stopped (val/acc: a 93.1, b 95)`."""
         means = ", ".join(f"{arm} {value:.4g}" for arm, value in self.means.items())
-        count = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+        count = pluralize(len(self.seeds), "seed")
         return f"after {count} {', '.join(self.stopped) or 'no arm'} stopped ({self.metric}: {means})"
 
 

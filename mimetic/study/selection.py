@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mimetic.errors import RunError
 from mimetic.recipe.recipe import Recipe
-from mimetic.study.comparing.comparison import Comparison
+from mimetic.study.comparing.outcome import Comparison
 
 _SUFFIX = "-selection"
 _LONGEST = 2000

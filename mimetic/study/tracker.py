@@ -17,8 +17,8 @@ from mimetic.analysis.style import color
 from mimetic.errors import RunError
 from mimetic.printable import plain_markdown
 from mimetic.recipe.recipe import Arm, Recipe
-from mimetic.study.comparing.comparison import Comparison
 from mimetic.study.comparing.formats import markdown
+from mimetic.study.comparing.outcome import Comparison
 from mimetic.study.comparing.report import REPORT
 from mimetic.study.comparing.tables import headline
 from mimetic.study.display import Display

@@ -10,7 +10,8 @@ import pytest
 from mimetic.errors import RunError
 from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Recipe
-from mimetic.study.comparing.comparison import TrialResult, compare
+from mimetic.study.comparing.comparison import compare
+from mimetic.study.comparing.results import TrialResult
 from mimetic.study.planning.arms import plan_arms
 from mimetic.study.planning.sites import Sites, rewritten_sites
 from mimetic.study.selection import Choice, choose, selection, with_choices

@@ -7,10 +7,11 @@ from pathlib import Path
 from mimetic.analysis.style import save_figure
 from mimetic.errors import UserError
 from mimetic.files import write_text
-from mimetic.study.comparing.comparison import Comparison, TrialResult
 from mimetic.study.comparing.formats import markdown
+from mimetic.study.comparing.outcome import Comparison
 from mimetic.study.comparing.rendering import figures
 from mimetic.study.comparing.report import REPORT, report
+from mimetic.study.comparing.results import TrialResult
 
 
 def write_results(

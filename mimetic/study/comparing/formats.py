@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from mimetic.printable import printable
-from mimetic.study.comparing.comparison import Comparison
+from mimetic.study.comparing.outcome import Comparison
 from mimetic.study.comparing.tables import legend, records, table_of
 from mimetic.tables import Table
 

@@ -11,7 +11,9 @@ from mimetic.config.suggest import listed
 from mimetic.errors import UserError
 from mimetic.files import read_regular
 from mimetic.metrics import Direction, Metric
-from mimetic.study.comparing.comparison import Comparison, Facts, Options, Question, answer
+from mimetic.study.comparing.comparison import answer
+from mimetic.study.comparing.outcome import Comparison
+from mimetic.study.comparing.questions import Facts, Options, Question
 from mimetic.study.comparing.statistics import LEVEL
 
 

@@ -5,7 +5,8 @@ from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from mimetic.study.comparing.comparison import Comparison, TrialResult, finished_curves
+from mimetic.study.comparing.outcome import Comparison
+from mimetic.study.comparing.results import TrialResult, finished_curves
 from mimetic.study.comparing.statistics import half_width
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from mimetic.files import JsonObject, check_contained, parse_json, read_regular
 from mimetic.printable import plain_html
-from mimetic.study.comparing.comparison import Comparison, TrialResult
+from mimetic.study.comparing.outcome import Comparison
 from mimetic.study.comparing.rendering import figures
+from mimetic.study.comparing.results import TrialResult
 from mimetic.study.comparing.tables import headline, legend, table_of
 from mimetic.study.layout import read_record
 from mimetic.tables import NONE, Table

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from mimetic.study.comparing.comparison import Comparison, Row
+from mimetic.study.comparing.rows import Row
 from mimetic.study.comparing.statistics import POWER
 from mimetic.tables import NONE, Table
 
+if TYPE_CHECKING:
+    from mimetic.study.comparing.outcome import Comparison
 
-def table_of(comparison: Comparison) -> Table:
+
+def table_of(comparison: "Comparison") -> Table:
     """Return the table of a comparison: one row for each arm.
 
     Columns that no arm has a value for are left out, but for those of the differences.
@@ -30,7 +34,7 @@ Column = tuple[str, Callable[[Row], str], int]
 """Name, cell of a row, and rank among the columns to leave out: 1 goes first, 0 stays."""
 
 
-def _columns(comparison: Comparison) -> list[Column]:
+def _columns(comparison: "Comparison") -> list[Column]:
     digits, baseline = comparison.metric.decimals, comparison.baseline
     label = comparison.metric.label
     columns: list[Column] = [
@@ -57,7 +61,7 @@ def _columns(comparison: Comparison) -> list[Column]:
     return columns
 
 
-def headline(comparison: Comparison) -> str:
+def headline(comparison: "Comparison") -> str:
     """Return the result in a sentence: which arms are better and which are worse."""
     verdicts = {row.arm: row.verdict for row in comparison.rows}
     return headline_of(comparison.metric.name, comparison.baseline, verdicts)
@@ -73,12 +77,12 @@ def headline_of(metric: str, baseline: str, verdicts: Mapping[str, str | None]) 
     return f"{metric}, compared with {baseline}: {'; '.join(parts) if parts else 'inconclusive'}."
 
 
-def page_of(comparison: Comparison) -> str:
+def page_of(comparison: "Comparison") -> str:
     """Return the table below the result in a sentence, as a fragment of HTML."""
     return replace(table_of(comparison), title=headline(comparison)).page()
 
 
-def correction_note(comparison: Comparison) -> list[str]:
+def correction_note(comparison: "Comparison") -> list[str]:
     """Return how many tests there are and how the verdicts are corrected; nothing if none is tested."""
     count, alpha = comparison.comparisons, 1.0 - comparison.level
     if count == 0:
@@ -88,7 +92,7 @@ def correction_note(comparison: Comparison) -> list[str]:
     return [f"{count} comparisons with {comparison.baseline}: Holm-corrected, {alpha:.0%} family-wise error"]
 
 
-def halving_note(comparison: Comparison) -> list[str]:
+def halving_note(comparison: "Comparison") -> list[str]:
     """Return which arms successive halving stopped, when and why."""
     arms = [
         f"{row.arm} after {row.stopped.seeds} ({row.stopped.metric} {row.stopped.mean:.4g})"
@@ -100,14 +104,14 @@ def halving_note(comparison: Comparison) -> list[str]:
     return [f"Stopped early, after so many seeds, and counted as comparisons: {', '.join(arms)}"]
 
 
-def reuse_note(comparison: Comparison) -> list[str]:
+def reuse_note(comparison: "Comparison") -> list[str]:
     """Return how many trials were copied instead of trained, and from which arms of which studies."""
     origins = [origin.rpartition("/")[0] for row in comparison.rows for origin in row.reused]
     counts = ", ".join(f"{origins.count(origin)} from {origin}" for origin in dict.fromkeys(origins))
     return [f"Reused trials: {counts}"] if counts else []
 
 
-def legend(comparison: Comparison) -> list[str]:
+def legend(comparison: "Comparison") -> list[str]:
     """Return what the columns mean, in sentences."""
     unit, direction = comparison.metric.unit, comparison.metric.direction
     points = "percent points" if unit == "%" else "the metric's unit"
@@ -156,7 +160,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def records(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:
+def records(comparisons: "Sequence[Comparison]") -> list[dict[str, object]]:
     """Return one flat record of numbers for each metric and arm: the lines of a CSV file."""
     found: list[dict[str, object]] = []
     for comparison in comparisons:

@@ -10,16 +10,9 @@ import pytest
 
 from mimetic.errors import UserError
 from mimetic.metrics import metric
-from mimetic.study.comparing.comparison import (
-    Options,
-    TrialResult,
-    compare,
-    compare_all,
-    finished_curves,
-    of_studies,
-    of_study,
-    trial_result,
-)
+from mimetic.study.comparing.comparison import compare, compare_all, of_studies, of_study
+from mimetic.study.comparing.questions import Options
+from mimetic.study.comparing.results import TrialResult, finished_curves, trial_result
 from mimetic.study.comparing.statistics import Difference, detectable_difference, seeds_needed
 
 

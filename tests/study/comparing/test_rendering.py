@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from mimetic.metrics import metric
-from mimetic.study.comparing.comparison import Comparison, Row
 from mimetic.study.comparing.formats import comma_separated, latex, markdown
+from mimetic.study.comparing.outcome import Comparison
+from mimetic.study.comparing.rows import Row
 from mimetic.study.comparing.statistics import Difference
 from mimetic.study.comparing.tables import correction_note, duration, table_of
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mimetic.study.comparing.comparison import of_studies, read_results
+from mimetic.study.comparing.comparison import of_studies
 from mimetic.study.comparing.report import plan_table, report
+from mimetic.study.comparing.results import read_results
 from mimetic.study.comparing.tables import headline
 
 MARKUP = "<script>alert(1)</script>\"'&"

@@ -16,7 +16,8 @@ from mimetic.recipe.load import load
 from mimetic.sources.collect import planned_inputs
 from mimetic.sources.find import trial_source, write_stage_folders
 from mimetic.sources.trained import LEARNED
-from mimetic.study.comparing.comparison import compare, read_result
+from mimetic.study.comparing.comparison import compare
+from mimetic.study.comparing.results import read_result
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.stages import prepare_stages
