@@ -16,6 +16,9 @@ OUTSIDE = {
     "download": "recipe: 1\ndata: {type: cifar10, download: true}\n",
     "checkpoint": FROM % "checkpoint: /etc/passwd",
     "trial": FROM % "trial: /etc/x/seed-0",
+    "tensors": FROM % "tensors: /etc/passwd",
+    "file": "recipe: 1\nmodel: vit\ninit: [{match: {kind: attention}, init: {type: mimetic_attention, from: "
+    "{file: /etc/x}}}]\n",
     "weights": FROM % "model: {type: timm, name: resnet18}, weights: DEFAULT",
 }
 
