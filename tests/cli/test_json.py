@@ -10,6 +10,7 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 from typer.testing import Result
 
 from mimetic.cli import app
@@ -18,6 +19,8 @@ from mimetic.covariance import store
 from mimetic.covariance.closed_form import closed_form
 from mimetic.covariance.harvest import Harvest, Harvested
 from mimetic.graph.site import Geometry
+from mimetic.models.build import build
+from mimetic.recipe.load import load
 
 Call = Callable[..., Result]
 
@@ -92,3 +95,17 @@ def test_what_is_printed_is_json(encoding: str, monkeypatch: pytest.MonkeyPatch)
     assert json.loads(printed) == {"text": text, "×": [None, None, 0.1], "3": "a/b", "pair": [1, None]}
     assert all(c == "\n" or c.isprintable() for c in printed)
     assert ("×" in printed) == (encoding == "utf-8")
+
+
+def test_keys_of_harvest_and_similarity(tiny: Path, tmp_path: Path, call: Call) -> None:
+    """Of weights as they are initialized: the keys need no training."""
+    model = build(load(tiny).arms["default"].model, in_channels=1, num_classes=10, seed=0)
+    weights, out = tmp_path / "weights.safetensors", tmp_path / "out.safetensors"
+    save_file({name: tensor.clone() for name, tensor in model.state_dict().items()}, weights)
+
+    words = ("--tensors", weights, "--layers", r".*\.spatial", "-o", out)
+    found = json.loads(call("harvest", *words, "--json").stdout)
+    assert names(found) | names(found["layers"]) == documented("show") | documented("harvest")
+    words = (weights, weights, "--recipe", tiny, "--arm", "default", "--weights-only")
+    found = json.loads(call("similarity", *words, "--json").stdout)
+    assert names(found) | names(found["layers"]) == documented("similarity")
