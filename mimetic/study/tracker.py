@@ -6,9 +6,11 @@ store that is down costs no trial anything.
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock
@@ -38,7 +40,7 @@ ABANDON_TIMEOUT = 10.0
 """Seconds a study that failed waits for a tracker that is being opened."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StudyTrials:
     """A study and its trials.
 
@@ -49,6 +51,18 @@ class StudyTrials:
     folder: Path
     trials: Sequence[Trial]
     stages: Sequence[Trial] = ()
+
+    @cached_property
+    def params(self) -> dict[str, dict[str, str]]:
+        """Arm or stage → its settings that are not the same in all arms; artifacts have the whole recipe."""
+        settings = {name: _settings(arm) for name, arm in {**self.recipe.stages, **self.recipe.arms}.items()}
+        known = Counter(item for name in self.recipe.arms for item in settings[name].items())
+        shared = {name for (name, _), count in known.items() if count == len(self.recipe.arms)}
+        base = settings[self.recipe.baseline_arm]
+        return {
+            arm: {name: value for name, value in own.items() if name not in shared or value != base[name]}
+            for arm, own in settings.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +202,7 @@ def _create_trial(store: Store, study: StudyTrials, trial: Trial, started: float
     tags = {runs.CONTENT_TAG: trial.content} if trial.content else {}
     if is_arm:
         tags[runs.COLOR_TAG] = _colors(study.recipe)[trial.arm]
-    params = _params(section, study.recipe.arms[study.recipe.baseline_arm])
+    params = study.params[trial.arm]
     new = runs.NewRun(study_id(folder), kind, trial.arm, trial.seed, params, tags, start_time=started)
     run_id = runs.create_run(store, _with_source(study, new))
     log.log_json(store, run_id, environment, file="environment.json")
@@ -213,16 +227,12 @@ def _with_source(study: StudyTrials, run: runs.NewRun) -> runs.NewRun:
     return replace(run, recipe=record.get("source"), commit=commit)
 
 
-def _params(arm: Arm, base: Arm) -> dict[str, str]:
-    """Return the settings of an arm that differ from the baseline's; artifacts have the whole recipe."""
-    own, others = map(_settings, (arm, base))
-    return {name: value for name, value in own.items() if others.get(name) != value}
-
-
 def _settings(arm: Arm) -> dict[str, str]:
     """Return the settings of an arm as flat text; each rule and rewrite is one of them."""
-    settings = arm.model_dump(mode="json", exclude_none=True, exclude={"init", "surgery"})
-    listed = arm.model_dump(mode="json", exclude_unset=True, include={"init", "surgery"})
+    settings = arm.model_dump(
+        mode="json", by_alias=True, exclude_none=True, exclude={"init", "surgery", "seeds"}
+    )
+    listed = arm.model_dump(mode="json", by_alias=True, exclude_unset=True, include={"init", "surgery"})
     for key, entries in listed.items():
         for place, entry in enumerate(entries):
             rest = {name: value for name, value in entry.items() if name != "id"}

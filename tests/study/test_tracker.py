@@ -1,11 +1,13 @@
 """A study's tracker is opened beside its start: nothing waits for it, and nothing is lost."""
 
+import json
 import threading
+from pathlib import Path
 
 import pytest
 
 from mimetic.recipe.load import load
-from mimetic.study.tracker import BackgroundTracker, _params
+from mimetic.study.tracker import BackgroundTracker, StudyTrials
 
 
 class Counting:
@@ -73,9 +75,13 @@ def test_an_error_while_opening_is_raised_by_wait() -> None:
         BackgroundTracker(broken).wait()
 
 
-def test_params_are_what_differs_from_the_baseline() -> None:
-    """A run's page shows what makes its arm, not each of fifty settings."""
-    rule = {"id": "f", "match": {"kind": "depthwise_conv"}, "covariance": {"type": "closed_form"}}
+def test_params_are_what_differs_between_arms() -> None:
+    """A run's page shows what makes its arm, not each of fifty settings; values compare in all runs."""
+    rule = {
+        "id": "f",
+        "match": {"kind": "depthwise_conv"},
+        "covariance": {"type": "filters", "from": {"stage": "s"}},
+    }
     recipe = load(
         {
             "recipe": 1,
@@ -84,12 +90,15 @@ def test_params_are_what_differs_from_the_baseline() -> None:
             "data": {"type": "digits"},
             "train": {"epochs": 1},
             "arms": {"a": {}, "b": {"train": {"epochs": 2}, "init": [rule]}},
+            "stages": {"s": {"seeds": 1, "model": {"dim": 4}}},
         }
     )
-    base, own = recipe.arms["a"], recipe.arms["b"]
 
-    assert _params(base, base) == {}
-    assert _params(own, base) == {
-        "train.epochs": "2",
-        "init.f": '{"match": {"kind": "depthwise_conv"}, "covariance": {"type": "closed_form"}}',
+    assert StudyTrials(recipe, Path(), []).params == {
+        "a": {"train.epochs": "1"},
+        "b": {
+            "train.epochs": "2",
+            "init.f": json.dumps({name: value for name, value in rule.items() if name != "id"}),
+        },
+        "s": {"train.epochs": "1", "model.dim": "4"},
     }
