@@ -80,6 +80,7 @@ def test_import_order() -> None:
     assert out.splitlines() == ["['gaussian', 'laplace']"] * len(ORDERS)
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path: Path) -> None:
     """Validated, listed and completed without torch, and planned; the script of CONTRIBUTING.md runs."""
     recipe = str(HERE / "recipe.yaml")

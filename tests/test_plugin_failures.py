@@ -123,6 +123,7 @@ def check_named(message: str, name: str, family: str, file: str) -> None:
     assert "internal error" not in message
 
 
+@pytest.mark.slow
 def test_failure_while_planning(folder: Path) -> None:
     """Exit code 1, and the traceback in a file, wherever a plug-in raises or ends the interpreter."""
     verbs = [["plan", "recipe.yaml", "--set", value] for value, _, _ in PLANNED.values()]

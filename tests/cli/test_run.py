@@ -267,6 +267,7 @@ def test_a_run_that_failed(tiny: Path, call: Call, tmp_path: Path, in_this_proce
     assert "Traceback" not in result.output
 
 
+@pytest.mark.slow
 def test_the_first_trial_is_profiled(tiny: Path, call: Call, tmp_path: Path, in_this_process: Any) -> None:
     """The summary is printed, with where the trace lies."""
     root = tmp_path / "mlruns"

@@ -341,6 +341,7 @@ def chained(numbers: int) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_long_chains() -> None:
     """Thousands of rounds are ordered, and a circle of thousands is told in one line."""
     stages = chained(2000)

@@ -120,6 +120,7 @@ def test_another_recipe_is_planned(recipe: dict[str, Any], tmp_path: Path) -> No
     assert answer(tmp_path, recipe) is None
 
 
+@pytest.mark.slow
 def test_uploads_that_are_missing_are_left_to_the_tracker(
     tmp_path: Path, empty_store: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,6 +154,7 @@ def test_trials_of_other_studies_are_reused(grow: Grow, tmp_path: Path) -> None:
     assert len(grow(other, reuse=True)[1].trials) == 6
 
 
+@pytest.mark.slow
 def test_an_arm_leaves_and_returns(grow: Grow) -> None:
     """Its files stay; the comparison follows; under another name it is copied, not trained."""
     one_arm = {**ONE, "seeds": 1, "arms": {"default": {}}}

@@ -236,6 +236,7 @@ def test_an_interrupted_rung_is_decided_alike(
     assert again.comparison == result.comparison
 
 
+@pytest.mark.slow
 def test_more_seeds_continue_with_the_arms_that_are_left(
     straight: Path, tmp_path: Path, in_this_process: InProcess
 ) -> None:
@@ -253,6 +254,7 @@ def test_more_seeds_continue_with_the_arms_that_are_left(
     ]
 
 
+@pytest.mark.slow
 def test_candidates_compete_within_their_arm(tmp_path: Path, in_this_process: InProcess) -> None:
     """With `select` the halving is of the selection, each arm's candidates apart; stopped ones lose."""
     swept = {"sweep": {"train.optimizer": [{"type": "sgd", "lr": 1e-6}, {"type": "sgd", "lr": 0.1}]}}
