@@ -1,5 +1,6 @@
 """`--json` of every verb that has it: one value, the documented keys, nothing that is no JSON."""
 
+import csv
 import io
 import json
 import math
@@ -21,6 +22,9 @@ from mimetic.covariance.harvest import Harvest, Harvested
 from mimetic.graph.site import Geometry
 from mimetic.models.build import build
 from mimetic.recipe.load import load
+from mimetic.study import study, sync
+from mimetic.study.comparing.comparison import of_study
+from mimetic.study.conclusion import StudyResult
 
 Call = Callable[..., Result]
 
@@ -109,3 +113,36 @@ def test_keys_of_harvest_and_similarity(tiny: Path, tmp_path: Path, call: Call) 
     words = (weights, weights, "--recipe", tiny, "--arm", "default", "--weights-only")
     found = json.loads(call("similarity", *words, "--json").stdout)
     assert names(found) | names(found["layers"]) == documented("similarity")
+
+
+def test_keys_of_run_sync_and_ansatz(
+    tiny: Path, quickstart: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`run` prints what its study returns, here one that is complete; `sync` a list of it."""
+    (folder,) = quickstart.glob("studies/quickstart/*")
+    done = StudyResult(folder, of_study(folder), {}, None, interrupted=False)
+    monkeypatch.setattr(study, "run", lambda *_, **__: done)
+    monkeypatch.setattr(sync, "sync", lambda *_, **__: done)
+    ran = json.loads(call("run", tiny, "--root", quickstart, "--json").stdout)
+    assert names(ran) == documented("run") - {"compare"}
+    assert json.loads(call("sync", "--root", quickstart, "--json").stdout) == [ran]
+    assert names(ran["comparison"]) == documented("compare")
+
+    model = build(load(tiny).arms["default"].model, in_channels=1, num_classes=10, seed=0)
+    save_file(
+        {name: tensor.clone() for name, tensor in model.state_dict().items()}, tmp_path / "w.safetensors"
+    )
+    words = (
+        "--recipe",
+        tiny,
+        "--arm",
+        "default",
+        "--checkpoint",
+        tmp_path / "w.safetensors",
+        "--images",
+        "8",
+    )
+    found = json.loads(call("ansatz", *words, "--csv", tmp_path / "out.csv", "--json").stdout)
+    assert names(found) == documented("ansatz")
+    with (tmp_path / "out.csv").open(encoding="utf-8") as file:
+        assert names(found["layers"]) == set(next(csv.reader(file)))
