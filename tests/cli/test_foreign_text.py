@@ -103,6 +103,7 @@ def test_layer_names_of_a_covariance_file(tmp_path: Path) -> None:
     assert r"\x1b" in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["1", "2", "0 1 2"])
 def test_closed_streams(closed: str, tiny: Path, surroundings: dict[str, str]) -> None:
     """A parent may close streams: the verb works, and fails as it would."""

@@ -252,6 +252,7 @@ def shown(epilog: str) -> list[list[str]]:
     return [[part[0].removeprefix("  $ "), *(line for line in part[1:] if line.strip())] for part in parts]
 
 
+@pytest.mark.slow
 def test_examples_are_true(
     recipes: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

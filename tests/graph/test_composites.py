@@ -227,6 +227,7 @@ def test_tied_queries_and_keys_are_no_site() -> None:
     assert attentions(find_sites(model)) == []
 
 
+@pytest.mark.slow
 def test_a_wrapped_layer_is_seen_through() -> None:
     """Wrappers of compilation and checkpointing change neither names nor slots."""
     model = timm_vit()

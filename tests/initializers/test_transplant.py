@@ -43,6 +43,7 @@ def test_indices_are_the_published_ones(larger: int, smaller: int, expected: lis
     assert len(indices) == smaller
 
 
+@pytest.mark.slow
 def test_indices_are_those_of_torch() -> None:
     """The published expression, for every pair of sides below 300."""
     assert selected_indices(48, 45)[22] == 23  # the exact point is 23.5, that of float32 23.499998

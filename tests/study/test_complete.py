@@ -103,6 +103,7 @@ def test_nothing_is_written_anew(tmp_path: Path) -> None:
     assert written(result.folder) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_that_planning_would_find_is_left_to_it(
     change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -113,6 +114,7 @@ def test_a_change_that_planning_would_find_is_left_to_it(
     assert answer(tmp_path) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [{**PLAIN, "seeds": 3}, {**PLAIN, "name": "other"}, HARVESTED])
 def test_another_recipe_is_planned(recipe: dict[str, Any], tmp_path: Path) -> None:
     """More seeds, no study, and a recipe that depends on other trainings."""

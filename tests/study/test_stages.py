@@ -110,6 +110,7 @@ def test_plans_show_what_is_not_trained_yet() -> None:
     assert entry.notes == ("depth 0.50 between blocks.0.spatial and blocks.1.spatial of stage second",)
 
 
+@pytest.mark.slow
 def test_a_failed_stage_fails_what_harvests_it(tmp_path: Path, in_this_process: Any) -> None:
     """The trial that needs it says which stage failed and why; the other arm goes on."""
     wild = {
@@ -147,6 +148,7 @@ def test_a_transfer_that_does_not_fit_is_found_before_anything_runs(tmp_path: Pa
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_an_arm_begins_from_an_arm(tmp_path: Path, in_this_process: Any) -> None:
     """It waits for the other, takes its weights of the same seed, and the plan says which."""
     recipe = {**TINY, "arms": FROM_AN_ARM, "stages": {}, "seeds": 2}

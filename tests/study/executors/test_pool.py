@@ -87,6 +87,7 @@ def test_a_worker_that_dies_takes_its_own_trial_with_it(train: Train, tmp_path: 
     assert events[-1]["reason"].startswith("its worker process ended with exit code 3: ")
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_idle_takes_no_trial_with_it(train: Train, tmp_path: Path) -> None:
     """It is replaced before it is given one."""
     killed: list[int] = []

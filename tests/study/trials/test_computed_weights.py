@@ -68,6 +68,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm"])
 def test_pictures_and_measurements_are_of_the_weights_that_are_used(folder: Path, kind: str) -> None:
     """And a moving average, which the model froze and updates, is none of the recipe's business."""
