@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from mimetic.errors import RunError, UserError
-from mimetic.files import check_contained, write_atomically
+from mimetic.files import check_contained, remove_temporary_files, write_atomically
 from mimetic.journal import Event, Journal, read_journal
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.study.contents import Content, section_digest
@@ -83,6 +83,7 @@ def _set_aside(trial: Trial) -> Path:
     number = len(read_record(study)["revisions"])
     target = study / REVISIONS / str(number) / trial.arm / trial.folder.name
     target.parent.mkdir(parents=True, exist_ok=True)
+    remove_temporary_files(trial.folder)  # of a worker that was killed; none will write here again
     trial.folder.rename(target)
     return target
 

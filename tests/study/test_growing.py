@@ -92,6 +92,7 @@ def test_a_schedule_of_the_whole_training_is_trained_anew(grow: Grow, tmp_path: 
     cosine = {**ONE, "seeds": 1, "train": {**ONE["train"], "schedule": "cosine"}}
     first, _ = grow(cosine)
     former = current(first.folder)["closed/seed-0/weights.safetensors"]
+    (first.folder / "closed/seed-0/.state.safetensors.x.tmp").touch()  # of a worker that was killed
 
     result, display = grow(longer("closed", 3, cosine), resume=True)
     whole, _ = grow(longer("closed", 3, cosine), root=tmp_path / "whole")
@@ -100,6 +101,7 @@ def test_a_schedule_of_the_whole_training_is_trained_anew(grow: Grow, tmp_path: 
     assert any("trained anew" in text and "revisions/1/closed" in text for text in display.said)
     assert current(result.folder) == current(whole.folder)
     assert weights(result.folder)["revisions/1/closed/seed-0/weights.safetensors"] == former
+    assert not list(result.folder.rglob(".*.tmp"))
 
 
 @pytest.mark.slow
