@@ -65,8 +65,8 @@ class DataSection(Component, family="data"):
     """Kind of examples; a model's `reads` must agree."""
 
     files: ClassVar[tuple[str, ...] | None] = None
-    """Patterns of the files below the data root that a set is read from, none for a set that is computed or
-    part of an installed package; None where only loading tells."""
+    """Patterns of the files below the data root that a set is read from; none if it is computed or comes with
+    an installed package; None if they are not known before it is loaded."""
 
     fixed_shape: ClassVar[DataShape | None] = None
     """Shape of the stored examples, for sets whose shape depends on no key."""

@@ -215,22 +215,16 @@ class _ValueProjection(AttentionInit):
     """The value–projection product A = vp_noise·Z − vp_diag·I that several initializers share."""
 
     vp_noise: NonNegative | None = Field(
-        0.4, description="Size of the noise in the value–projection product."
+        None, description="Size of the noise in the value–projection product; 0.4 unless given or measured."
     )
     vp_diag: float | None = Field(
-        0.4,
-        description="The identity subtracted there; negative for a positive diagonal, as in language models.",
+        None,
+        description="The identity subtracted there, negative for a positive diagonal, as in language models; "
+        "0.4 unless given or measured.",
     )
     noise: Literal["uniform", "normal"] = Field(
         "uniform", description="Distribution of the noise, of variance 1/d."
     )
-
-    @property
-    def value_projection(self) -> tuple[float, float]:
-        """Return `vp_noise` and `vp_diag`, by default where they are not given."""
-        given = (self.vp_noise, self.vp_diag)
-        noise, diagonal = (0.4 if value is None else value for value in given)
-        return noise, diagonal
 
     @model_validator(mode="after")
     def _not_dead(self) -> Self:
@@ -263,14 +257,6 @@ class MimeticAttention(
         description="Size of the noise in the query–key product of a head; 0.7 unless given or measured.",
     )
     qk_diag: float | None = Field(None, description="The identity in it; 0.7 unless given or measured.")
-    vp_noise: NonNegative | None = Field(
-        None, description="Size of the noise in the value–projection product; 0.4 unless given or measured."
-    )
-    vp_diag: float | None = Field(
-        None,
-        description="The identity subtracted there, negative for a positive diagonal, as in language models; "
-        "0.4 unless given or measured.",
-    )
     bias: Bias = Field(
         "zeros",
         description="Whether the biases become zeros (ours) or stay as they are, as in the published code.",
@@ -297,6 +283,11 @@ class ImpulseAttention(
     other tables, and the cut of their small singular values, are ours.
     """
 
+    vp_noise: NonNegative = Field(0.4, description="Size of the noise in the value–projection product.")
+    vp_diag: float = Field(
+        0.4,
+        description="The identity subtracted there; negative for a positive diagonal, as in language models.",
+    )
     positions: Literal["random", "table", "sincos2d"] = Field(
         "random",
         description="Positions that the weights fit: random ones, 18·N(0, 0.02²), with which the rule fills "

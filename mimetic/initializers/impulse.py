@@ -79,7 +79,6 @@ def impulse_attention(spec: config.ImpulseAttention, site: Site, context: Contex
         context,
         lambda _stream: {},
         notes=() if heads.grid == (rows, columns) else (differs,),
-        **dict(zip(("vp_noise", "vp_diag"), spec.value_projection, strict=True)),
         grid=list(heads.grid),
         singular_cut=heads.singular_cut,
     )
@@ -156,8 +155,7 @@ class Heads:
             return impulse_factors(basis, logits_NN, rank=rank, norm=spec.norm)
 
         pairs = side_by_side(head, range(attention.heads))
-        noise, diagonal = spec.value_projection
-        value_out = NearIdentity(noise, -diagonal, spec.noise)
+        value_out = NearIdentity(spec.vp_noise, -spec.vp_diag, spec.noise)
         v, out = value_out_maps(attention, self.widths[1], value_out, stream)
         q, k = (torch.cat([pair[i].T for pair in pairs]) for i in range(2))
         return {"q": q, "k": k, "v": v, "out": out}

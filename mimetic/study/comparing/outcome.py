@@ -6,9 +6,7 @@ from mimetic.files import JsonObject
 from mimetic.metrics import Metric
 from mimetic.study.comparing.questions import Epoch
 from mimetic.study.comparing.rows import Row
-from mimetic.study.comparing.statistics import (
-    LEVEL,
-)
+from mimetic.study.comparing.statistics import LEVEL
 from mimetic.study.comparing.tables import headline, page_of
 
 
