@@ -8,6 +8,7 @@ content leaves the study to `mimetic.study.study`.
 
 import json
 import sys
+import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -119,8 +120,18 @@ def _parts(recipe: Recipe, folder: Path) -> Iterator[str]:
         if "__pycache__" not in file.parts and file.is_file():
             yield f"{file.relative_to(own)} {file_digest(file)}"
     yield sys.version
-    for place in sys.path:
-        yield from sorted(path.name for path in Path(place).glob("*.dist-info"))
+    yield from sorted({file.name for place in _places() for file in place.glob("*.dist-info")})
     for data in dict.fromkeys(data for _, data in sections_in(recipe.arms, DataSection)):
         for file in data_files(data):
             yield f"{file} {file_digest(file)}"
+
+
+def _places() -> Iterator[Path]:
+    """Yield the folders that packages are installed in, whatever has been imported.
+
+    A package may add a folder of its own to the path when it is imported, as Ray does for what it vendors.
+    """
+    installed = Path(sysconfig.get_path("purelib"))
+    for place in map(Path, sys.path):
+        if installed not in place.parents:
+            yield place

@@ -103,6 +103,19 @@ def test_nothing_is_written_anew(tmp_path: Path) -> None:
     assert written(result.folder) == before
 
 
+def test_a_package_may_add_a_folder_of_its_own_to_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray does when it is imported; what Ray ran is complete without importing Ray."""
+    finished(tmp_path)
+    vendored = tmp_path / "site-packages" / "ray" / "vendored"
+    (vendored / "psutil-9.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(vendored))
+    assert answer(tmp_path) is None
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path / "site-packages"))
+    assert answer(tmp_path) is not None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_that_planning_would_find_is_left_to_it(
