@@ -1,5 +1,6 @@
 """`mimetic diff`: which parameters are initialized differently in two plans."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from mimetic.cli.console import (
     print_json,
     print_table,
 )
+from mimetic.cli.options import PlanOptions
 from mimetic.errors import UserError
 from mimetic.study.layout import DEFAULT_ROOT
 
@@ -45,9 +47,8 @@ def diff(
     allow_code: AllowCode = False,
 ) -> None:
     """Compare two plans parameter by parameter: not the text of the recipes, but what they mean."""
-    (left_name, left), (right_name, right) = (
-        _plan(text, model=model, root=root, allow_code=allow_code) for text in (one, other)
-    )
+    options = PlanOptions(model=model, root=root, allow_code=allow_code)
+    (left_name, left), (right_name, right) = (_plan(text, options) for text in (one, other))
     from mimetic.plans.plan import differences
 
     names = (left_name, right_name) if left_name != right_name else (one, other)
@@ -62,7 +63,7 @@ def diff(
     out.print(table.title)
 
 
-def _plan(text: str, *, model: str | None, root: Path, allow_code: bool) -> "tuple[str, Plan]":
+def _plan(text: str, options: PlanOptions) -> "tuple[str, Plan]":
     """Return the arm that `RECIPE#ARM` names, and its plan."""
     from mimetic.recipe.load import load
 
@@ -73,5 +74,5 @@ def _plan(text: str, *, model: str | None, root: Path, allow_code: bool) -> "tup
         raise UserError(f"{path} has several arms; name one of {names}", code="MIM-X020")
     from mimetic.cli.inputs import plans_of
 
-    plans = plans_of(recipe, arm=arm or None, seed=0, model=model, root=root, allow_code=allow_code)
+    plans = plans_of(recipe, replace(options, arm=arm or None), seed=0)
     return next(iter(plans.items()))

@@ -6,20 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mimetic.cli.console import (
-    AllowCode,
-    ArmName,
     Json,
-    ModelName,
-    Overrides,
     RecipePath,
-    Root,
     console,
     example,
     print_item,
     print_json,
     print_wrapped,
 )
-from mimetic.study.layout import DEFAULT_ROOT
+from mimetic.cli.options import PlanOptions, expand
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,26 +33,23 @@ EPILOG = example(
 )
 
 
+@expand
 def explain(
     recipe: RecipePath,
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Name of a parameter or of a layer.", show_default=False)
     ],
-    arm: ArmName = None,
-    model: ModelName = None,
-    overrides: Overrides = None,
-    root: Root = DEFAULT_ROOT,
-    allow_code: AllowCode = False,
+    options: PlanOptions,
     as_json: Json = False,
 ) -> None:
     """Show the verdict of every rule on a parameter or on all parameters of a layer."""
     from mimetic.cli.inputs import load_recipe, plans_of
     from mimetic.plans.explain import explain as verdicts
 
-    loaded = load_recipe(recipe, overrides)
+    loaded = load_recipe(recipe, options.overrides)
     found = [
         (chosen, item, plan.entry(item.parameter.name))
-        for chosen, plan in plans_of(loaded, arm=arm, model=model, root=root, allow_code=allow_code).items()
+        for chosen, plan in plans_of(loaded, options).items()
         for item in verdicts(plan.matching, name)
     ]
     if as_json:

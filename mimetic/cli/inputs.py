@@ -8,6 +8,7 @@ import typer
 
 from mimetic.cli import completion
 from mimetic.cli.console import echo
+from mimetic.cli.options import PlanOptions
 from mimetic.config.suggest import did_you_mean
 from mimetic.errors import UserError
 from mimetic.study.layout import DEFAULT_ROOT
@@ -62,15 +63,7 @@ def command_line(*words: str, root: Path) -> str:
     return shlex.join(("mimetic", *words, *place))
 
 
-def planned(
-    recipe: "Recipe",
-    *,
-    arm: str | None,
-    model: str | None,
-    root: Path,
-    allow_code: bool,
-    seed: int | None = None,
-) -> "Planned":
+def planned(recipe: "Recipe", options: PlanOptions, *, seed: int | None = None) -> "Planned":
     """Plan one arm, or all, as `mimetic run` with the same root would.
 
     Raises:
@@ -83,34 +76,26 @@ def planned(
     from mimetic.tracking.fetch import with_local_runs
 
     return plan_recipe(
-        with_local_runs(recipe, root),
+        with_local_runs(recipe, options.root),
         to_run=False,
-        arm=None if arm is None else choose_arm(recipe, arm),
-        model=None if model is None else parse_model_argument(model),
+        arm=None if options.arm is None else choose_arm(recipe, options.arm),
+        model=None if options.model is None else parse_model_argument(options.model),
         seed=seed,
-        allow_code=allow_code,
+        allow_code=options.allow_code,
     )
 
 
-def plans_of(
-    recipe: "Recipe",
-    *,
-    arm: str | None,
-    model: str | None,
-    root: Path,
-    allow_code: bool,
-    seed: int | None = None,
-) -> "dict[str, Plan]":
+def plans_of(recipe: "Recipe", options: PlanOptions, *, seed: int | None = None) -> "dict[str, Plan]":
     """Return the plans of one arm, or of all; see `planned`.
 
     Raises:
         UserError: If no arm has a network.
     """
-    plans = planned(recipe, arm=arm, model=model, root=root, seed=seed, allow_code=allow_code).plans
+    plans = planned(recipe, options, seed=seed).plans
     if not plans:
+        arm = next(iter(recipe.arms)) if options.arm is None else options.arm
         raise UserError(
-            f"arm `{next(iter(recipe.arms)) if arm is None else arm}` learns without a network and has no "
-            "parameters to initialize; see `mimetic plan`",
+            f"arm `{arm}` learns without a network and has no parameters to initialize; see `mimetic plan`",
             code="MIM-X010",
         )
     return plans

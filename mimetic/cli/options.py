@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mimetic.cli import completion
-from mimetic.cli.console import AllowCode
+from mimetic.cli.console import AllowCode, ArmName, ModelName, Overrides, Root
 from mimetic.config.suggest import did_you_mean
 from mimetic.errors import UserError
+from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +53,17 @@ def expand(verb: Callable[..., None]) -> Callable[..., None]:
     expanded.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return expanded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """What of a recipe is planned, and against which model."""
+
+    arm: ArmName = None
+    model: ModelName = None
+    overrides: Overrides = None
+    root: Root = DEFAULT_ROOT
+    allow_code: AllowCode = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,23 +1,19 @@
 """`mimetic plan`: how every parameter of the model would be initialized; nothing is written."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mimetic.cli.console import (
-    AllowCode,
-    ArmName,
     Json,
-    ModelName,
-    Overrides,
-    Root,
     console,
     example,
     print_json,
     print_table,
     print_wrapped,
 )
-from mimetic.study.layout import DEFAULT_ROOT
+from mimetic.cli.options import PlanOptions, expand
 from mimetic.tables import Table
 
 if TYPE_CHECKING:
@@ -42,6 +38,7 @@ EPILOG = example(
 )
 
 
+@expand
 def plan(
     recipe: Annotated[
         str,
@@ -51,8 +48,7 @@ def plan(
             show_default=False,
         ),
     ],
-    arm: ArmName = None,
-    model: ModelName = None,
+    options: PlanOptions,
     seed: Annotated[
         int | None, typer.Option("--seed", metavar="N", help="Seed; the recipe's first by default.")
     ] = None,
@@ -60,16 +56,14 @@ def plan(
         bool, typer.Option("--all", help="Show all parameters and all sites, each in a row of its own.")
     ] = False,
     as_json: Json = False,
-    overrides: Overrides = None,
-    root: Root = DEFAULT_ROOT,
-    allow_code: AllowCode = False,
 ) -> None:
     """Show how every parameter is initialized: rule, initializer, arguments, expected std, frozen or not."""
     from mimetic.cli.inputs import planned, recipe_or_model
 
-    loaded, alone = recipe_or_model(recipe, overrides)
-    chosen = alone if model is None else model
-    found = planned(loaded, arm=arm, seed=seed, model=chosen, root=root, allow_code=allow_code)
+    loaded, alone = recipe_or_model(recipe, options.overrides)
+    if options.model is None:
+        options = replace(options, model=alone)
+    found = planned(loaded, options, seed=seed)
     learners = {
         f"{family.removesuffix('s')} {name}: {getattr(loaded, family)[name].learner.type_name()}": lines
         for (family, name), lines in found.learners.items()

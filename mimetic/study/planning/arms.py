@@ -3,9 +3,8 @@
 Each is planned against its model on the meta device, and each data set is opened once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from mimetic.config.address import Among, ConfigPath
 from mimetic.config.errors import Issue, RecipeError
@@ -77,7 +76,7 @@ def plan_recipe(
     Raises:
         RecipeError: With the mistakes of all arms and stages at once.
     """
-    planned, issues, known = Planned(), list[Issue](), dict[str, Sites]()
+    planned, issues, known = Planned(), list[Issue](), _Sites(allow_code=allow_code)
     for at in recipe.addresses() if arm is None else (recipe.address(arm),):
         section = recipe.section(at)
         try:
@@ -91,8 +90,7 @@ def plan_recipe(
             other = model if at.among == "arms" else None
             # What a model initializes itself is built only to compare it with `init: default`.
             meta = to_run or not any(isinstance(rule.init, Default) for rule in section.init)
-            build = partial(_sites_once, known, allow_code=allow_code, meta=meta, at=at)
-            sites = _sites(section, at, other, build)
+            sites = known.of_arm(section, at, other, meta=meta)
             plan = resolve(
                 section,
                 sites.graph,
@@ -113,48 +111,52 @@ def plan_recipe(
     return planned
 
 
-def _sites(arm: Arm, at: ConfigPath, model: Model | None, build: Callable[..., Sites]) -> Sites:
-    """Return the sites of the network of an arm or a stage, or of the model that replaces it."""
-    if model is not None:
-        try:
-            return build(model, arm.surgery, None)
-        except RecipeError:
-            raise
-        except UserError as error:  # the model is not the recipe's, so there is no position to show
-            raise RecipeError([Issue(str(error), code=error.code)]) from error
-    if arm.model is None:
-        hint = "; give one with --model, e.g. --model timm:convmixer_768_32" if at.among == "arms" else ""
-        raise UserError(f"{at} has no model{hint}", code="MIM-Y310")
-    check_pairing(arm, at)
-    sites = build(arm.model, arm.surgery, arm.data)
-    if arm.data is not None:
-        check_size(sites.graph.note, at)
-        check_measurements(arm, at, sites.graph)
-    return sites
-
-
-def _sites_once(
-    known: dict[str, Sites],
-    model: Model,
-    surgery: Sequence[Rewrite],
-    examples: DataSection | None,
-    *,
-    allow_code: bool,
-    meta: bool,
-    at: ConfigPath,
-) -> Sites:
-    """Return the sites of a network that is built and traced once for all arms that have it.
+class _Sites:
+    """The sites of each arm's network; a network is built and traced once for all arms that have it.
 
     Networks with weights, and those of the user's code, are built for each arm.
     """
-    parts = (model, *surgery, *filter(None, (examples,)))
-    key = "|".join(part.model_dump_json() for part in parts)
-    if key in known and meta and not isinstance(model, PythonModel):
-        return known[key]
-    sites = rewritten_sites(model, surgery, examples, allow_code=allow_code, meta=meta, at=at)
-    if meta:
-        known[key] = sites
-    return sites
+
+    def __init__(self, *, allow_code: bool) -> None:
+        self._allow_code = allow_code
+        self._known: dict[str, Sites] = {}
+
+    def of_arm(self, arm: Arm, at: ConfigPath, model: Model | None, *, meta: bool) -> Sites:
+        """Return the sites of the network of an arm or a stage, or of the model that replaces it."""
+        if model is not None:
+            try:
+                return self._once(model, arm.surgery, None, meta=meta, at=at)
+            except RecipeError:
+                raise
+            except UserError as error:  # the model is not the recipe's, so there is no position to show
+                raise RecipeError([Issue(str(error), code=error.code)]) from error
+        if arm.model is None:
+            hint = "; give one with --model, e.g. --model timm:convmixer_768_32" if at.among == "arms" else ""
+            raise UserError(f"{at} has no model{hint}", code="MIM-Y310")
+        check_pairing(arm, at)
+        sites = self._once(arm.model, arm.surgery, arm.data, meta=meta, at=at)
+        if arm.data is not None:
+            check_size(sites.graph.note, at)
+            check_measurements(arm, at, sites.graph)
+        return sites
+
+    def _once(
+        self,
+        model: Model,
+        surgery: Sequence[Rewrite],
+        examples: DataSection | None,
+        *,
+        meta: bool,
+        at: ConfigPath,
+    ) -> Sites:
+        parts = (model, *surgery, *filter(None, (examples,)))
+        key = "|".join(part.model_dump_json() for part in parts)
+        if key in self._known and meta and not isinstance(model, PythonModel):
+            return self._known[key]
+        sites = rewritten_sites(model, surgery, examples, allow_code=self._allow_code, meta=meta, at=at)
+        if meta:
+            self._known[key] = sites
+        return sites
 
 
 def open_data(recipe: Recipe) -> dict[str, str]:
