@@ -75,3 +75,12 @@ def test_what_is_no_harvest_is_refused(tmp_path: Path, call: Call) -> None:
     store.save(path, {"a": closed_form((3, 3), 0.5)})
     result = call("show", path)
     assert (result.exit_code, "MIM-V233" in result.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("ppocrv6-det-k7", "atlas:ppocrv6-det-k7"), ("timm", "mimetic ls timm")]
+)
+def test_a_name_that_is_not_a_file(name: str, meant: str, call: Call) -> None:
+    """Entries of the atlas have a prefix; what is a type or a section is listed by another verb."""
+    result = call("show", name)
+    assert (result.exit_code, f"`{meant}`" in result.output) == (2, True)
