@@ -146,7 +146,8 @@ def correspondence(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tup
             f"`{spec.kind}`; leave `kind` out, or name another layer",
             code="MIM-V131",
         )
-    return (Part(found, 1.0),), f"from {name} of {harvest.origin}"
+    which = "the same layer" if name == site.layer else name
+    return (Part(found, 1.0),), f"from {which} of {harvest.origin}"
 
 
 def _by_depth(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[Part, ...], str]:

@@ -258,7 +258,7 @@ def test_layers_by_name_and_by_map() -> None:
     mapped = transfer_covariance(filters(layers={"blocks.0": "b"}), source, site(side=3))
     assert torch.equal(source.layer("b").covariance.factor_RD, named.factor_RD)
     assert torch.equal(named.factor_RD, mapped.factor_RD)
-    assert named.provenance.notes[-1] == "from blocks.0 of stage small"
+    assert named.provenance.notes[-1] == "from the same layer of stage small"
     assert mapped.provenance.notes[-1] == "from b of stage small"
 
 
