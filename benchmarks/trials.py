@@ -29,6 +29,7 @@ from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.study import run
 from mimetic.study.study_folder import start
 from mimetic.study.tracker import Tracker
+from mimetic.tracking.uploader import JournalUploader
 
 FILTERS = {"id": "filters", "match": {"kind": "depthwise_conv"}, "covariance": {"type": "closed_form"}}
 ARMS: dict[str, Any] = {"default": {}, "closed-form": {"init": [FILTERS]}}
@@ -229,8 +230,9 @@ def tracking(options: TrialOptions) -> Result:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         with (
-            clock.timing(Tracker, ("sync", "finish")),
-            clock.timing(tracker, ("open_tracker", "_create_trial")),
+            clock.timing(Tracker, ("finish",)),
+            clock.timing(JournalUploader, ("upload",)),
+            clock.timing(tracker, ("open_tracker",)),
         ):
             result = run(study, root=root / "runs", workers=1, device=options.device)
         journals = [read_journal(path) for path in result.folder.glob("*/seed-*/journal.jsonl")]
@@ -239,11 +241,7 @@ def tracking(options: TrialOptions) -> Result:
                 clock.add("journal", partial(_write, journal, events))
     count = len(journals)
     wall = sum(events[-1]["seconds"] for events in journals) / count
-    names = {
-        "journal, in the worker": "journal",
-        "mirroring while it runs, in the coordinator": "sync",
-        "its run made up front, in the coordinator": "_create_trial",
-    }
+    names = {"journal, in the worker": "journal", "mirroring, in the coordinator": "upload"}
     parts = {what: (clock.wall[name] / count, clock.processor[name] / count) for what, name in names.items()}
     parts["together"] = (sum(w for w, _ in parts.values()), sum(p for _, p in parts.values()))
     rows: list[tuple[Cell, ...]] = [(what, w, w / wall, p, p / wall) for what, (w, p) in parts.items()]
@@ -254,10 +252,10 @@ def tracking(options: TrialOptions) -> Result:
         Column("of the processor", ".4f"),
         Column("share of its time", ".2%"),
     )
-    once = clock.wall["open_tracker"] - clock.wall["_create_trial"]
+    once = (clock.wall[name] for name in ("open_tracker", "finish"))
     notes = (
         f"{count} trials of {options.epochs} epochs into a new sqlite store, {wall:.2f} s a trial.",
-        f"Once a study: {once:.2f} s to open the store, {clock.wall['finish']:.2f} s to compare and end.",
+        "Once a study: {:.2f} s to open the store, {:.2f} s to compare and end.".format(*once),
     )
     return Result((Table(columns, rows),), notes)
 

@@ -7,7 +7,7 @@ store that is down costs no trial anything.
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from mimetic.analysis.style import color
 from mimetic.errors import RunError
+from mimetic.files import JsonObject
 from mimetic.printable import plain_markdown
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.study.comparing.formats import markdown
@@ -51,6 +52,11 @@ class StudyTrials:
     folder: Path
     trials: Sequence[Trial]
     stages: Sequence[Trial] = ()
+
+    @cached_property
+    def record(self) -> JsonObject:
+        """Return the study's record of its data and environment, read once."""
+        return read_record(self.folder)
 
     @cached_property
     def params(self) -> dict[str, dict[str, str]]:
@@ -94,7 +100,7 @@ class Tracker:
         name, experiment = study_id(folder), self.store.experiment_id
         link = view_link(base, experiment, study=name)
         try:
-            log.log_files(self.store, self.summary, files)
+            log.log_files(self.store, log.artifacts_of(self.store, self.summary), files)
             log.log_metrics(self.store, self.summary, comparison.metrics())
             save_result(self.store, name, self._note(comparison), run=self.summary, file=REPORT)
             if folder / REPORT in files:
@@ -183,36 +189,38 @@ class _Creation:
     trial: Trial
     is_repeated: bool = False
 
-    def __call__(self, started: float | None) -> str:
+    def __call__(self, started: float | None, tags: Mapping[str, str]) -> runs.StartedRun:
         trial = self.trial
         if self.is_repeated:
             owner = study_id(Path(trial.study))
             runs.delete_incomplete_runs(self.store, owner, trial=(trial.arm, trial.seed))
         self.is_repeated = True
-        return _create_trial(self.store, self.study, trial, started)
+        return _start_trial(self.store, self.study, trial, started, tags)
 
 
-def _create_trial(store: Store, study: StudyTrials, trial: Trial, started: float | None) -> str:
-    """Create the run of a trial with everything that is known before training."""
-    environment = read_record(study.folder)["environment"]
-    is_arm = trial in study.trials
-    section = study.recipe.arms[trial.arm] if is_arm else study.recipe.stages[trial.arm]
+def _start_trial(
+    store: Store, study: StudyTrials, trial: Trial, started: float | None, tags: Mapping[str, str]
+) -> runs.StartedRun:
+    """Create the run of a trial with everything that is known before training but its params."""
     folder = Path(trial.study)
+    is_arm = folder == study.folder
+    section = study.recipe.arms[trial.arm] if is_arm else study.recipe.stages[trial.arm]
     kind: runs.Kind = "trial" if is_arm else "stage"
-    tags = {runs.CONTENT_TAG: trial.content} if trial.content else {}
+    own = {runs.CONTENT_TAG: trial.content} if trial.content else {}
     if is_arm:
-        tags[runs.COLOR_TAG] = _colors(study.recipe)[trial.arm]
+        own[runs.COLOR_TAG] = _colors(study.recipe)[trial.arm]
     params = study.params[trial.arm]
-    new = runs.NewRun(study_id(folder), kind, trial.arm, trial.seed, params, tags, start_time=started)
-    run_id = runs.create_run(store, _with_source(study, new))
-    log.log_json(store, run_id, environment, file="environment.json")
+    new = runs.NewRun(
+        study_id(folder), kind, trial.arm, trial.seed, params, {**tags, **own}, start_time=started
+    )
+    run = runs.start_run(store, _with_source(study, new))
+    log.log_json(store, run.artifacts, study.record["environment"], file="environment.json")
     if section.data is not None:
-        digest = read_record(study.folder)["data"].get(f"{'arms' if is_arm else 'stages'}/{trial.arm}", "")
-        log.log_dataset(store, run_id, name=section.data.type_name(), digest=digest)
+        digest = study.record["data"].get(f"{'arms' if is_arm else 'stages'}/{trial.arm}", "")
+        log.log_dataset(store, run.id, name=section.data.type_name(), digest=digest)
     files = [folder / "recipe.yaml", folder / "resolved.yaml", folder / trial.arm / "plan.json"]
-    log.log_files(store, run_id, [file for file in files if file.is_file()], folder="recipe")
-    log.set_tags(store, run_id, {runs.COMPLETE_TAG: "yes"})  # a run without it is deleted and created again
-    return run_id
+    log.log_files(store, run.artifacts, [file for file in files if file.is_file()], folder="recipe")
+    return run
 
 
 def _colors(recipe: Recipe) -> dict[str, str]:
@@ -222,9 +230,8 @@ def _colors(recipe: Recipe) -> dict[str, str]:
 
 def _with_source(study: StudyTrials, run: runs.NewRun) -> runs.NewRun:
     """Add the study's source to a run."""
-    record = read_record(study.folder)
-    commit = record["environment"].get("git_commit")
-    return replace(run, recipe=record.get("source"), commit=commit)
+    commit = study.record["environment"].get("git_commit")
+    return replace(run, recipe=study.record["source"], commit=commit)
 
 
 def _settings(arm: Arm) -> dict[str, str]:

@@ -9,20 +9,23 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from mimetic.tracking.store import Store, store_errors
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 PARAM_LIMIT = 6000
 TAG_LIMIT = 8000
 KEY_LIMIT = 250
-BATCH_LIMIT = 100
-"""Params or tags in one call."""
+BATCH_LIMIT = 90
+"""Params or tags in one call; MLflow takes a hundred."""
 METRIC_LIMIT = 900
-"""Metric points in one call; MLflow takes a thousand entries, tags included."""
+"""Metric points in one call; MLflow takes a thousand entries, params and tags included."""
 
 _Item = TypeVar("_Item")
 
@@ -36,13 +39,23 @@ def set_tags(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
         log_points(store, run_id, [], tags=dict(batch))
 
 
-def log_points(store: Store, run_id: str, points: Sequence["Metric"], *, tags: Mapping[str, str]) -> None:
-    """Log metric points and set tags in one call; together at most a thousand."""
-    from mlflow.entities import RunTag
+def log_points(
+    store: Store,
+    run_id: str,
+    points: Sequence["Metric"],
+    *,
+    params: Mapping[str, str] = MappingProxyType({}),
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Log metric points and params and set tags in one call; together at most a thousand."""
+    from mlflow.entities import Param, RunTag
 
     with store_errors(store.uri):
         store.client.log_batch(
-            run_id, metrics=points, tags=[RunTag(*item) for item in truncate_tags(tags).items()]
+            run_id,
+            metrics=points,
+            params=[Param(*item) for item in params.items()],
+            tags=[RunTag(*item) for item in truncate_tags(tags).items()],
         )
 
 
@@ -57,7 +70,7 @@ def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float], *, step
     new = {key: value for key, value in values.items() if repr(known.get(key)) != repr(float(value))}  # NaN
     points = [Metric(key, value, now, step) for key, value in new.items()]
     for batch in batches(points, METRIC_LIMIT):
-        log_points(store, run_id, batch, tags={})
+        log_points(store, run_id, batch)
 
 
 def log_dataset(store: Store, run_id: str, *, name: str, digest: str) -> None:
@@ -70,21 +83,39 @@ def log_dataset(store: Store, run_id: str, *, name: str, digest: str) -> None:
         store.client.log_inputs(run_id, datasets=[DatasetInput(data, [context])])
 
 
-def log_files(store: Store, run_id: str, files: Sequence[Path], *, folder: str = "") -> None:
-    """Upload files to the run's artifacts.
+def log_files(store: Store, artifacts: str, files: Sequence[Path], *, folder: str = "") -> None:
+    """Upload files to the artifacts of a run; their address spares a call that looks the run up.
 
     Raises:
         RunError: If the store does not work or a file is missing.
     """
     with store_errors(store.uri):
+        target = artifacts_at(store, artifacts)
         for path in files:
-            store.client.log_artifact(run_id, str(path), folder or None)
+            target.log_artifact(str(path), folder or None)
 
 
-def log_json(store: Store, run_id: str, content: Mapping[str, object], *, file: str) -> None:
-    """Upload plain values as a JSON file."""
+def artifacts_of(store: Store, run_id: str) -> str:
+    """Return the address of a run's artifacts."""
     with store_errors(store.uri):
-        store.client.log_dict(run_id, dict(content), file)
+        return str(store.client.get_run(run_id).info.artifact_uri)
+
+
+def artifacts_at(store: Store, uri: str) -> "ArtifactRepository":
+    """Open the artifacts of a run, as MLflow's client does."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
+
+    full = add_databricks_profile_info_to_artifact_uri(uri, store.uri)
+    return get_artifact_repository(full, tracking_uri=store.uri)
+
+
+def log_json(store: Store, artifacts: str, content: Mapping[str, object], *, file: str) -> None:
+    """Upload plain values as a JSON file to the artifacts of a run."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, file)
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        log_files(store, artifacts, [path])
 
 
 def truncate_tags(tags: Mapping[str, str]) -> dict[str, str]:
@@ -119,9 +150,10 @@ def log_picture(
     return []
 
 
-def logged_pictures(store: Store, run_id: str) -> set[tuple[str, int]]:
+def logged_pictures(store: Store, artifacts: str) -> set[tuple[str, int]]:
     """Return (key, step) of a run's pictures, parsed from MLflow's file names."""
-    names = (str(item.path).rpartition("/")[2] for item in store.client.list_artifacts(run_id, "images"))
+    listed = artifacts_at(store, artifacts).list_artifacts("images")
+    names = (str(item.path).rpartition("/")[2] for item in listed)
     found = map(_IMAGE_FILE.match, names)
     return {(m[1].replace("~", "/").replace("#", "/"), int(m[2])) for m in found if m is not None}
 

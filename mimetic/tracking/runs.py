@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mimetic.printable import plain_markdown
-from mimetic.tracking.log import BATCH_LIMIT, batches, flatten, set_tags, truncate_tags
+from mimetic.tracking.log import BATCH_LIMIT, batches, flatten, log_points, set_tags, truncate_tags
 from mimetic.tracking.store import NOTE, Store, store_errors
 
 if TYPE_CHECKING:
@@ -27,14 +27,15 @@ KIND = "mimetic.kind"
 REASON = "mimetic.reason"
 CONTENT_TAG = "mimetic.content"
 """What the results of a trial depend on but its seed; see `mimetic.study.contents`."""
-COMPLETE_TAG = "mimetic.whole"
-"""Set on a trial's run when params, tags and files from before training are logged."""
+COMPLETE_PARAM = "arm"
+"""A trial's run without it lacks something from before training: dataset, files or params."""
 COLOR_TAG = "mlflow.runColor"
 """The colour of the run in MLflow's charts and tables; MLflow picks one without, for two arms the same."""
 HOST_TAG = "mimetic.host"
 PID_TAG = "mimetic.pid"
 PROCESS_START_TAG = "mimetic.process"
 
+ACTIVE = ("RUNNING", "SCHEDULED")
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 Kind = Literal["trial", "stage", "summary", "former"]
 
@@ -49,7 +50,7 @@ class NewRun:
             summary, or one of these that has left a study which grew.
         arm: Name of the arm or stage; the UI groups by this param.
         seed: The seed of a trial.
-        params: Settings, flat or nested; MLflow cannot change them on resume.
+        params: Settings, flat or nested; MLflow cannot change them on resume. Logged last, see `start_run`.
         tags: Further tags, e.g. versions.
         recipe: Path of the recipe; MLflow shows it as the source.
         commit: Git commit of the folder it was started in.
@@ -82,23 +83,42 @@ class NewRun:
         return {key: value for key, value in found.items() if value} | owner_tags() | dict(self.tags)
 
 
-def create_run(store: Store, run: NewRun) -> str:
-    """Create a run and return its id. A trial is SCHEDULED until its journal's start sets it RUNNING."""
-    from mlflow.entities import Param
+@dataclass(frozen=True, slots=True)
+class StartedRun:
+    """A run that was just created and is RUNNING.
 
+    Attributes:
+        id: Its id.
+        artifacts: Address of its artifacts.
+        params: What marks it as complete; to be logged with its first metrics, in one call.
+    """
+
+    id: str
+    artifacts: str
+    params: Mapping[str, str]
+
+
+def start_run(store: Store, run: NewRun) -> StartedRun:
+    """Create a run without the params that mark it as complete."""
     is_summary = run.kind == "summary"
     name = f"summary · {run.study}" if is_summary else _name(run.arm, run.seed)
-    params = flatten(({} if is_summary else {"arm": run.arm, "seed": run.seed}) | dict(run.params))
+    identity = {} if is_summary else {"seed": run.seed, COMPLETE_PARAM: run.arm}
+    params = list(flatten(dict(run.params) | identity).items())
     tags = truncate_tags(run.all_tags())
     started = int((time.time() if run.start_time is None else run.start_time) * 1000)
     with store_errors(store.uri):
         created = store.client.create_run(store.experiment_id, start_time=started, tags=tags, run_name=name)
-        run_id = str(created.info.run_id)
-        for batch in batches(list(params.items()), BATCH_LIMIT):
-            store.client.log_batch(run_id, params=[Param(*item) for item in batch])
-        if not is_summary:
-            store.client.update_run(run_id, status="SCHEDULED")
-    return run_id
+    info = created.info
+    for batch in batches(params[:-BATCH_LIMIT], BATCH_LIMIT):
+        log_points(store, info.run_id, [], params=dict(batch))
+    return StartedRun(info.run_id, info.artifact_uri, dict(params[-BATCH_LIMIT:]))
+
+
+def create_run(store: Store, run: NewRun) -> str:
+    """Create a run with its params and return its id."""
+    started = start_run(store, run)
+    log_points(store, started.id, [], params=started.params)
+    return started.id
 
 
 def _name(arm: str, seed: int) -> str:
@@ -131,7 +151,7 @@ def find_runs(store: Store, study: str) -> tuple[dict[tuple[str, int], str], str
         for run in _search(store, f"tags.`{STUDY}` = '{_quoted(study)}'"):
             if run.data.tags.get(KIND) == "summary":
                 summary = run.info.run_id
-            elif run.data.tags.get(KIND) != "former" and "arm" in run.data.params:
+            elif run.data.tags.get(KIND) != "former" and COMPLETE_PARAM in run.data.params:
                 trials[run.data.params["arm"], int(run.data.params["seed"])] = run.info.run_id
     return trials, summary
 
@@ -156,7 +176,7 @@ def follow_growth(
             kind, params = run.data.tags.get(KIND), run.data.params
             if kind == "summary":
                 summary = run.info.run_id
-            if kind not in {"trial", "former"} or COMPLETE_TAG not in run.data.tags:
+            if kind not in {"trial", "former"} or COMPLETE_PARAM not in params:
                 continue
             if (color := colors.get(params["arm"])) and run.data.tags.get(COLOR_TAG) != color:
                 set_tags(store, run.info.run_id, {COLOR_TAG: color})
@@ -183,7 +203,7 @@ def delete_incomplete_runs(store: Store, study: str, *, trial: tuple[str, int] |
                 is_abandoned = run.info.run_name == _name(*trial)
             else:
                 is_abandoned = tags[KIND] == "trial" or (tags[KIND] == "stage" and is_gone(tags))
-            if COMPLETE_TAG not in tags and is_abandoned:
+            if COMPLETE_PARAM not in run.data.params and is_abandoned:
                 store.client.delete_run(run.info.run_id)
 
 
@@ -194,9 +214,7 @@ def reconcile(store: Store) -> list[str]:
         The names of the runs, now KILLED.
     """
     with store_errors(store.uri):
-        active = [
-            run for s in ("RUNNING", "SCHEDULED") for run in _search(store, f"attributes.status = '{s}'")
-        ]
+        active = [run for s in ACTIVE for run in _search(store, f"attributes.status = '{s}'")]
         stale = [run for run in active if is_gone(run.data.tags)]
     for run in stale:
         end_run(store, run.info.run_id, "KILLED", reason="its coordinator had ended; found at a later start")

@@ -9,25 +9,29 @@ appends metrics, it does not replace them), and an old journal can be uploaded l
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from mimetic.errors import RunError
 from mimetic.files import is_inside, open_regular
-from mimetic.journal import Event, Follower
+from mimetic.journal import Event, Follower, Status
 from mimetic.metrics import metric as metric_of
 from mimetic.tracking.log import (
     METRIC_LIMIT,
     batches,
     clean_key,
+    log_files,
     log_picture,
     log_points,
     logged_pictures,
-    set_tags,
 )
-from mimetic.tracking.runs import REASON, end_run
+from mimetic.tracking.runs import ACTIVE, REASON, StartedRun, end_run
 from mimetic.tracking.store import Store, store_errors
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric, Run
 
 NOTE = "mimetic.note"
 REUSED = "mimetic.reused"
@@ -51,23 +55,40 @@ _START_TAGS = (
 
 @dataclass(slots=True)
 class _StoredRun:
-    """What the store has of a run; the defaults are those of a run that was just created."""
+    """What the store has of a run, and the params it lacks; the defaults are those of a run just created."""
 
+    artifacts: str
+    tags: Mapping[str, str]
+    missing_params: Mapping[str, str] = field(default_factory=dict)
+    status: str = "RUNNING"
+    end_time: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
     epoch: int = -1
-    status: str = "SCHEDULED"
     pictures: set[tuple[str, int]] = field(default_factory=set)
-    has_reason: bool = False
-    best: float | None = None
+    is_read: bool = True
+    """Whether `epoch` and `pictures` are known."""
+
+    @classmethod
+    def of(cls, run: "Run") -> Self:
+        """Return what is known of a run that existed before."""
+        info, data = run.info, run.data
+        return cls(
+            info.artifact_uri,
+            data.tags,
+            status=info.status,
+            end_time=info.end_time,
+            metrics=data.metrics,
+            is_read=False,
+        )
 
     def has_all(self, events: Sequence[Event]) -> bool:
-        """Return whether the store has a finished trial in full: artifacts were uploaded before its end."""
-        ended = next((event["status"] for event in reversed(events) if event["event"] == "end"), None)
-        last = max((event["epoch"] for event in events if event["event"] == "epoch"), default=-1)
-        return self.status == ended == "FINISHED" and last <= self.epoch
+        """Return whether the store has a finished trial in full: its end is uploaded last, with its time."""
+        status, end_time = _ending(events)
+        return self.status == status == "FINISHED" and self.end_time == end_time
 
 
-Create = Callable[[float | None], str]
-"""Creates a run from the time at which its trial started, None if it never did, and returns its id."""
+Create = Callable[[float | None, Mapping[str, str]], StartedRun]
+"""Creates a run with tags from the time at which its trial started, None if it never did."""
 
 
 class JournalUploader:
@@ -76,6 +97,9 @@ class JournalUploader:
     The journal need not exist yet. A run that does not exist yet is given as the function that creates it,
     when the trial has started: MLflow cannot change the start of a run. The best value of `metric` is logged
     when the trial has finished, at the epoch that reached it.
+
+    Each of MLflow's calls takes 10 to 20 ms of the processor. So tags that are known are set when the run is
+    created, and its params, metrics and best value are logged in one call.
     """
 
     def __init__(
@@ -94,11 +118,6 @@ class JournalUploader:
         assert isinstance(self._run, str)
         return self._run
 
-    def _create(self, started: float | None) -> None:
-        """Create the run unless it exists."""
-        if not isinstance(self._run, str):
-            self._run, self._stored = self._run(started), _StoredRun()
-
     def upload(self) -> list[str]:
         """Upload what was appended since the last call, and return notes, e.g. on missing artifacts.
 
@@ -112,8 +131,8 @@ class JournalUploader:
         try:
             self.store.check()
             with store_errors(self.store.uri):
-                self._create(next((e["time"] for e in events if e["event"] == "start"), events[0]["time"]))
-                stored = self._read_stored()
+                started = next((e["time"] for e in events if e["event"] == "start"), events[0]["time"])
+                stored = self._open(started, _tags(events))
                 return [] if stored.has_all(events) else self._send(events, stored)
         except RunError:
             self._follower.offset = offset
@@ -125,57 +144,87 @@ class JournalUploader:
         Raises:
             RunError: If the store does not accept it.
         """
+        if self._stored is not None and self._stored.status not in ACTIVE:
+            return
         self.store.check()
         with store_errors(self.store.uri):
-            self._create(None)
-            stored = self._read_stored()
-        if stored.status in {"RUNNING", "SCHEDULED"}:
-            end_run(self.store, self.run_id, "KILLED", reason=reason)
-            stored.status = "KILLED"
+            stored = self._open(None, {REASON: reason})
+            if stored.status in ACTIVE:
+                self._log([], {REASON: reason}, stored)
+                end_run(self.store, self.run_id, "KILLED")
+                stored.status = "KILLED"
 
-    def _read_stored(self) -> _StoredRun:
+    def _open(self, started: float | None, tags: Mapping[str, str]) -> _StoredRun:
+        """Return what the store has of the run, which is created unless it exists."""
         if self._stored is None:
-            client = self.store.client
-            run = client.get_run(self.run_id)
-            points = (p for key in run.data.metrics for p in client.get_metric_history(self.run_id, key))
-            self._stored = _StoredRun(
-                epoch=max((point.step for point in points), default=-1),
-                status=run.info.status,
-                pictures=logged_pictures(self.store, self.run_id),
-                has_reason=REASON in run.data.tags,
-                best=run.data.metrics.get(f"{BEST}{self._metric}"),
-            )
+            if isinstance(self._run, str):
+                self._stored = _StoredRun.of(self.store.client.get_run(self._run))
+            else:
+                known = {key: value for key, value in tags.items() if value}
+                run = self._run(started, known)
+                self._run, self._stored = run.id, _StoredRun(run.artifacts, known, run.params)
         return self._stored
 
     def _send(self, events: Sequence[Event], stored: _StoredRun) -> list[str]:
         """Send metrics and tags in one call, then files, then the status, which marks the run as complete."""
-        tags = _tags(events)
-        if tags.get(REASON) == "" and not stored.has_reason:
-            del tags[REASON]  # nothing to clear
-        self._log_epochs([event for event in events if event["event"] == "epoch"], tags, stored)
+        self._read_history(stored)
+        status, end_time = _ending(events)
+        self._log_epochs(events, stored, best_at=end_time if status == "FINISHED" else None)
         notes: list[str] = []
-        status, end_time = stored.status, None
         for event in events:
-            match event["event"]:
-                case "start":
-                    status, end_time = "RUNNING", None
-                case "epoch":
-                    self._epoch = max(self._epoch, event["epoch"])
-                    self._note_best(event)
-                case "artifact":
-                    notes += self._log_artifact(event, stored)
-                case "end":
-                    status, end_time = event["status"], event["time"]
-        if status != stored.status:
+            if event["event"] == "epoch":
+                self._epoch = max(self._epoch, event["epoch"])
+            elif event["event"] == "artifact":
+                notes += self._log_artifact(event, stored)
+        if status not in {None, stored.status}:
             if status == "RUNNING":
                 self.store.client.update_run(self.run_id, status="RUNNING")
             else:
-                stamp = None if end_time is None else int(end_time * 1000)
-                if status == "FINISHED":
-                    self._log_best(stored, stamp or 0)
-                self.store.client.set_terminated(self.run_id, status, end_time=stamp)
-            stored.status = status
+                self.store.client.set_terminated(self.run_id, status, end_time=end_time)
+            stored.status, stored.end_time = status, end_time
         return notes
+
+    def _read_history(self, stored: _StoredRun) -> None:
+        """Read which epochs and pictures a run has that existed before."""
+        if stored.is_read:
+            return
+        client = self.store.client
+        points = (point for key in stored.metrics for point in client.get_metric_history(self.run_id, key))
+        stored.epoch = max((point.step for point in points), default=-1)
+        stored.pictures = logged_pictures(self.store, stored.artifacts)
+        stored.is_read = True
+
+    def _log_epochs(self, events: Sequence[Event], stored: _StoredRun, *, best_at: int | None) -> None:
+        """Log tags, metrics of epochs the store does not have, and with a time for it the best value.
+
+        MLflow's step is the epoch. Whole epochs are sent: a later uploader could not complete one that is
+        stored in part.
+        """
+        from mlflow.entities import Metric
+
+        points: list[Metric] = []
+        tags = _tags(events)
+        for event in [event for event in events if event["event"] == "epoch"]:
+            self._note_best(event)
+            if event["epoch"] > max([stored.epoch, *(point.step for point in points[-1:])]):
+                if len(points) + len(event["metrics"]) > METRIC_LIMIT:
+                    self._log(points, tags, stored)
+                    points = []
+                stamp = _milliseconds(event["time"])
+                points += [Metric(k, v, stamp, event["epoch"]) for k, v in event["metrics"].items()]
+        key = clean_key(f"{BEST}{self._metric}")
+        if best_at is not None and self._best is not None and stored.metrics.get(key) != self._best[0]:
+            points.append(Metric(key, self._best[0], best_at, self._best[1]))
+        self._log(points, tags, stored)
+
+    def _log(self, points: Sequence["Metric"], tags: Mapping[str, str], stored: _StoredRun) -> None:
+        """Log points, tags that differ from the stored ones, and the params of a run just created."""
+        new = {key: value for key, value in tags.items() if stored.tags.get(key, "") != value}
+        for batch in [*batches(points, METRIC_LIMIT)] or [[]]:
+            log_points(self.store, self.run_id, batch, params=stored.missing_params, tags=new)
+            stored.tags, stored.missing_params, new = {**stored.tags, **new}, {}, {}
+            stored.epoch = max([stored.epoch, *(point.step for point in batch)])
+            stored.metrics |= {point.key: point.value for point in batch if point.key.startswith(BEST)}
 
     def _note_best(self, event: Event) -> None:
         value = event["metrics"].get(self._metric)
@@ -184,41 +233,6 @@ class JournalUploader:
         sign = 1.0 if metric_of(self._metric).higher_is_better else -1.0
         if self._best is None or sign * value > sign * self._best[0]:
             self._best = (value, event["epoch"])
-
-    def _log_best(self, stored: _StoredRun, time_ms: int) -> None:
-        from mlflow.entities import Metric
-
-        if self._best is None or stored.best == self._best[0]:
-            return
-        value, epoch = self._best
-        point = Metric(clean_key(f"{BEST}{self._metric}"), value, time_ms, epoch)
-        log_points(self.store, self.run_id, [point], tags={})
-        stored.best = value
-
-    def _log_epochs(self, epochs: Sequence[Event], tags: dict[str, str], stored: _StoredRun) -> None:
-        """Log tags, and metrics of epochs the store does not have; MLflow's step is the epoch."""
-        from mlflow.entities import Metric
-
-        points: list[Metric] = []
-        unsent = dict(tags)
-
-        def send() -> None:
-            """Send whole epochs: a later uploader could not complete one that is stored in part."""
-            for batch in batches(points, METRIC_LIMIT):
-                log_points(self.store, self.run_id, batch, tags=unsent)
-                unsent.clear()
-            stored.epoch = max([stored.epoch, *(point.step for point in points)])
-            points.clear()
-
-        for event in epochs:
-            if event["epoch"] > max([stored.epoch, *(point.step for point in points[-1:])]):
-                if len(points) + len(event["metrics"]) > METRIC_LIMIT:
-                    send()
-                stamp = int(event["time"] * 1000)
-                points += [Metric(k, v, stamp, event["epoch"]) for k, v in event["metrics"].items()]
-        send()
-        set_tags(self.store, self.run_id, unsent)
-        stored.has_reason = stored.has_reason or REASON in tags
 
     def _log_artifact(self, event: Event, stored: _StoredRun) -> list[str]:
         name = str(event["file"])
@@ -231,10 +245,22 @@ class JournalUploader:
             reason = str(error.strerror).lower()
             return [f"{path} is in the journal, but {reason}: not uploaded"]
         folder = Path(name).parent.as_posix()
-        self.store.client.log_artifact(self.run_id, str(path), None if folder == "." else folder)
+        log_files(self.store, stored.artifacts, [path], folder="" if folder == "." else folder)
         if event.get("kind") == "picture":
             return log_picture(self.store, self.run_id, path, epoch=self._epoch, logged=stored.pictures)
         return []
+
+
+def _ending(events: Sequence[Event]) -> tuple[Status | None, int | None]:
+    """Return the status after some events, None if they do not change it, and the time of the end in ms."""
+    last = next((event for event in reversed(events) if event["event"] in {"start", "end"}), None)
+    if last is None or last["event"] == "start":
+        return (None if last is None else "RUNNING"), None
+    return last["status"], _milliseconds(last["time"])
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
 
 
 def _tags(events: Sequence[Event]) -> dict[str, str]:

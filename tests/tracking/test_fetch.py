@@ -26,7 +26,7 @@ def tracked(store: Store, tmp_path: Path, *, arm: str = "default", weights: bool
     for name, folder in (("resolved.yaml", "recipe"), (WEIGHTS, "")):
         (tmp_path / name).write_text(name)
         if weights or name != WEIGHTS:
-            log.log_files(store, run_id, [tmp_path / name], folder=folder)
+            log.log_files(store, log.artifacts_of(store, run_id), [tmp_path / name], folder=folder)
     runs.end_run(store, run_id, "FINISHED")
     return run_id
 

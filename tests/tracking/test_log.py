@@ -16,7 +16,7 @@ def test_files_metrics_and_data_are_kept(store: Store, tmp_path: Path) -> None:
     (tmp_path / "comparison.md").write_text("| arm |")
     run_id = runs.create_run(store, runs.NewRun(study=STUDY, kind="summary"))
 
-    log.log_files(store, run_id, [tmp_path / "comparison.md"], folder="tables")
+    log.log_files(store, log.artifacts_of(store, run_id), [tmp_path / "comparison.md"], folder="tables")
     for _ in range(3):  # as often as a study is synced
         log.log_metrics(store, run_id, {"mean/closed-form": 95.0, "mean/σ=1": 94.0, "low": float("nan")})
     log.log_dataset(store, run_id, name="digits", digest="abc")
@@ -37,4 +37,4 @@ def test_a_missing_file_is_a_run_error(store: Store, tmp_path: Path) -> None:
     run_id = runs.create_run(store, runs.NewRun(study=STUDY, kind="summary"))
 
     with pytest.raises(RunError, match=r"gone\.md"):
-        log.log_files(store, run_id, [tmp_path / "gone.md"])
+        log.log_files(store, log.artifacts_of(store, run_id), [tmp_path / "gone.md"])

@@ -16,6 +16,12 @@ def trial(store: Store, arm: str = "closed-form", seed: int = 0, **more: object)
     return runs.create_run(store, runs.NewRun(study=STUDY, arm=arm, seed=seed, **({"params": {}} | more)))
 
 
+def torn_trial(store: Store, **fields: object) -> str:
+    """Create a run whose params were not logged, and many of them are."""
+    params = {f"p{i}": i for i in range(205)}
+    return runs.start_run(store, runs.NewRun(study=STUDY, arm="a", params=params, **fields)).id
+
+
 def test_a_trial_run_carries_arm_seed_and_settings(store: Store) -> None:
     """Params are flat strings; the interface groups by the param `arm`."""
     settings = {"model": {"type": "convmixer", "dim": 64}, "train": {"compile": False, "betas": (0.9, 0.99)}}
@@ -23,7 +29,7 @@ def test_a_trial_run_carries_arm_seed_and_settings(store: Store) -> None:
     run = store.client.get_run(trial(store, params=settings))
 
     assert run.info.run_name == "closed-form · seed 0"
-    assert run.info.status == "SCHEDULED"
+    assert run.info.status == "RUNNING"
     assert run.data.params == {
         "arm": "closed-form",
         "seed": "0",
@@ -110,15 +116,14 @@ def test_runs_of_dead_processes_are_ended(store: Store) -> None:
 
     assert runs.reconcile(store) == ["closed-form · seed 0"]
     statuses = [store.client.get_run(run_id).info.status for run_id in (dead, alive, elsewhere)]
-    assert statuses == ["KILLED", "SCHEDULED", "SCHEDULED"]
+    assert statuses == ["KILLED", "RUNNING", "RUNNING"]
 
 
 def test_runs_torn_while_they_were_made_are_removed(store: Store) -> None:
     """Those of a trial, whose study is locked; of a stage, which others share, if their process is gone."""
-    torn = trial(store, seed=0)
+    torn = torn_trial(store, seed=0)
     whole = trial(store, seed=1)
-    left, making = (trial(store, "stage", seed=seed, kind="stage") for seed in (2, 3))
-    log.set_tags(store, whole, {runs.COMPLETE_TAG: "yes"})
+    left, making = (torn_trial(store, seed=seed, kind="stage") for seed in (2, 3))
     log.set_tags(store, left, {"mimetic.process": "1"})
 
     runs.delete_incomplete_runs(store, STUDY)
@@ -133,7 +138,7 @@ def test_runs_follow_a_study_that_grows(store: Store) -> None:
     """What left it is `former`, the summary too, and what returns is a trial again."""
     contents = {("a", 0): "x", ("a", 1): "x", ("b", 0): "y"}
     made = {
-        (arm, seed): trial(store, arm, seed, tags={runs.CONTENT_TAG: content, runs.COMPLETE_TAG: "yes"})
+        (arm, seed): trial(store, arm, seed, tags={runs.CONTENT_TAG: content})
         for (arm, seed), content in contents.items()
     }
     summary = runs.create_run(store, runs.NewRun(study=STUDY, kind="summary"))

@@ -1,13 +1,15 @@
 """The mirror: every line of a journal reaches its run once, whatever happens on the way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from PIL import Image
 
+from mimetic.errors import RunError
 from mimetic.tracking import runs
 from mimetic.tracking.store import Store
 from mimetic.tracking.uploader import JournalUploader, StudyUploader
@@ -37,6 +39,11 @@ def run_id(store: Store) -> str:
 def journal(tmp_path: Path) -> Path:
     """Return the path of a journal that does not exist yet."""
     return tmp_path / "trial" / "journal.jsonl"
+
+
+def create(store: Store, seed: int, started: float | None, tags: Mapping[str, str]) -> runs.StartedRun:
+    """Create the run of a trial when it has started."""
+    return runs.start_run(store, runs.NewRun("s", arm="a", seed=seed, tags=tags, start_time=started))
 
 
 def steps(store: Store, run_id: str, metric: str = "test/acc") -> list[tuple[int, float]]:
@@ -159,7 +166,8 @@ def test_a_mirrored_trial_costs_nothing_again(
     write(journal, START, epoch(0), {"event": "artifact", "file": "w.bin", "kind": "weights"}, end())
     (journal.parent / "w.bin").write_bytes(b"1")
     JournalUploader(store, run_id, journal).upload()
-    monkeypatch.setattr(store.client, "log_artifact", lambda *_: pytest.fail("uploaded again"))
+    monkeypatch.setattr("mimetic.tracking.uploader.log_files", lambda *_, **__: pytest.fail("uploaded again"))
+    monkeypatch.setattr(store.client, "get_metric_history", lambda *_: pytest.fail("read in full"))
 
     assert JournalUploader(store, run_id, journal).upload() == []
 
@@ -173,9 +181,9 @@ def test_many_points_are_sent_in_batches(
     monkeypatch.setattr(
         store.client,
         "log_batch",
-        lambda run, *, metrics, tags: (
+        lambda run, *, metrics, tags, **params: (
             sizes.append((len(metrics), len(tags))),
-            send(run, metrics=metrics, tags=tags),
+            send(run, metrics=metrics, tags=tags, **params),
         ),
     )
     write(journal, START, *(epoch(number, **{f"m{i}": 1.0 for i in range(30)}) for number in range(40)))
@@ -284,7 +292,7 @@ class Failing:
         return getattr(self.client, name)
 
 
-def refuse(*_: object) -> None:
+def refuse(*_: object, **__: object) -> None:
     """Fail as a server does that is away."""
     raise ConnectionError("the server is away")
 
@@ -324,7 +332,7 @@ def test_a_failure_on_the_way_repeats_nothing(
     uploader.add(store, run_id, journal)
     write(journal, START, epoch(0), {"event": "artifact", "file": "journal.jsonl", "kind": "other"}, end())
     with monkeypatch.context() as patch:
-        patch.setattr(store.client, "log_artifact", refuse)
+        patch.setattr(LocalArtifactRepository, "log_artifact", refuse)
         assert len(uploader.upload()) == 1
 
     assert uploader.upload() == ["tracking store reachable again; backlog uploaded"]
@@ -358,9 +366,9 @@ def test_rounds_take_a_small_share_of_the_time(
     class Slow(Failing):
         """A client one of whose calls takes a while."""
 
-        def update_run(self, *arguments: Any, **options: Any) -> Any:
+        def log_batch(self, *arguments: Any, **options: Any) -> Any:
             clock[0] += took
-            return self.client.update_run(*arguments, **options)
+            return self.client.log_batch(*arguments, **options)
 
     slow = Slow(store.client)
     slow.broken = False
@@ -378,31 +386,49 @@ def test_rounds_take_a_small_share_of_the_time(
     assert steps(store, run_id) == [(0, 0.0)]
 
 
-def test_a_new_run_is_not_asked_what_it_holds(
-    store: Store, run_id: str, journal: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+def test_a_trial_that_has_ended_takes_three_calls(store: Store, journal: Path, write: Write) -> None:
+    """Each takes the processor for milliseconds; a new run holds nothing, so nothing is read."""
+    write(journal, START, epoch(0), {"event": "artifact", "file": "w.bin"}, epoch(1), end())
+    (journal.parent / "w.bin").write_bytes(b"1")
+    counting = Failing(store.client)
+    counting.broken = False
+    counted = Store(store.uri, counting, store.experiment_id, store.experiment)  # type: ignore[arg-type]
+    uploader = JournalUploader(counted, partial(create, counted, 0), journal, metric="test/acc")
+
+    uploader.upload()
+    uploader.end("stopped")
+
+    assert counting.calls == 3
+    run = store.client.get_run(uploader.run_id)
+    assert (run.info.status, run.info.end_time) == ("FINISHED", 1_240_000)
+    assert run.data.tags["mimetic.device"] == "cpu"
+    assert run.data.params == {"arm": "a", "seed": "0"}
+    assert steps(store, uploader.run_id) == [(0, 0.0), (1, 0.1)]
+    assert steps(store, uploader.run_id, "best/test/acc") == [(1, 0.1)]
+
+
+def test_a_run_is_complete_once_its_params_are_logged(
+    store: Store, journal: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that was made just now holds nothing: nothing needs to be read."""
+    """They are logged last, with the first metrics, and again where that failed."""
     write(journal, START, epoch(0), end())
-    for name in ("get_run", "get_metric_history", "list_artifacts"):
-        monkeypatch.setattr(store.client, name, lambda *_: pytest.fail("asked"))
-    uploader = JournalUploader(store, lambda _: run_id, journal)
+    uploader = JournalUploader(store, partial(create, store, 0), journal)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.client, "log_batch", refuse)
+        with pytest.raises(RunError):
+            uploader.upload()
+    assert runs.find_runs(store, "s") == ({}, None)
 
     uploader.upload()
 
-    monkeypatch.undo()
-    assert store.client.get_run(run_id).info.status == "FINISHED"
-    assert steps(store, run_id) == [(0, 0.0)]
+    assert runs.find_runs(store, "s") == ({("a", 0): uploader.run_id}, None)
+    assert steps(store, uploader.run_id) == [(0, 0.0)]
 
 
 def test_a_run_has_the_times_of_its_trial(store: Store, journal: Path, write: Write) -> None:
     """Its run is created when the journal has its start; a trial that never started has a run at the end."""
-
-    def create(seed: int, started: float | None) -> str:
-        new = runs.NewRun(study="s", arm="a", seed=seed, start_time=started)
-        return runs.create_run(store, new)
-
     uploaders = [
-        JournalUploader(store, partial(create, seed), path)
+        JournalUploader(store, partial(create, store, seed), path)
         for seed, path in enumerate((journal, journal.parent / "none.jsonl"))
     ]
     for uploader in uploaders:
@@ -416,6 +442,8 @@ def test_a_run_has_the_times_of_its_trial(store: Store, journal: Path, write: Wr
     infos = [store.client.get_run(uploader.run_id).info for uploader in uploaders]
     assert (infos[0].start_time, infos[0].end_time) == (1_000_000, 1_120_000)
     assert [info.status for info in infos] == ["FINISHED", "KILLED"]
+    assert set(runs.find_runs(store, "s")[0]) == {("a", 0), ("a", 1)}
+    assert store.client.get_run(uploaders[1].run_id).data.tags["mimetic.reason"] == "stopped"
 
 
 def test_finishing_ends_what_never_started(store: Store, run_id: str, journal: Path, write: Write) -> None:
