@@ -23,6 +23,9 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+from tests.quick_cli import build_commands_once
+from tests.warm import warm_server
+
 settings.register_profile("quick", deadline=None, max_examples=20, derandomize=True)
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=100)
 settings.load_profile("quick")  # `--hypothesis-profile thorough` in .ci/run
@@ -31,6 +34,7 @@ settings.load_profile("quick")  # `--hypothesis-profile thorough` in .ci/run
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+build_commands_once()
 gc.disable()  # until all tests are imported
 
 
@@ -98,6 +102,27 @@ def undrawn(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     folder = tmp_path_factory.mktemp("undrawn")
     (folder / "matplotlib.py").write_text("raise ImportError('nothing is drawn here')\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Return a context in which processes of this interpreter need not import torch; see `tests/warm.py`."""
+    with warm_server() as start:
+
+        @contextmanager
+        def starting() -> Iterator[None]:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(subprocess, "_fork_exec", start)
+                yield
+
+        yield starting
+
+
+@pytest.fixture
+def warm_processes(warm: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """Start the processes of a test in that context."""
+    with warm():
+        yield
 
 
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]

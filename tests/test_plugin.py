@@ -109,6 +109,7 @@ runpy.run_path({str(HERE / "example_of_use.py")!r}, run_name="__main__")
 
 
 @pytest.mark.slow  # what the plug-in offers is used by the fast tests above
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("executor", ["pool", "inline"])
 def test_study(tmp_path: Path, executor: str) -> None:
     """A study trains the model on the data with the optimizer, in workers and in this process."""

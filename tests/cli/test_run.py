@@ -98,7 +98,7 @@ def test_interrupted(tiny: Path, call: Call, tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 def test_tracked_interrupted_and_resumed(
     tiny: Path, call: Call, surroundings: Variables, tmp_path: Path, empty_store: Callable[[Path], Path]
 ) -> None:
@@ -142,7 +142,7 @@ def test_tracked_interrupted_and_resumed(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 @pytest.mark.parametrize(
     "names", [["SIGTERM"], ["SIGHUP"], ["SIGSTOP", "SIGCONT", "SIGINT", "SIGINT"]], ids="-".join
 )
@@ -171,7 +171,7 @@ def test_other_signals_end_a_study_as_politely(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 def test_a_reader_of_progress_that_goes_away(tiny: Path, surroundings: Variables, tmp_path: Path) -> None:
     """`mimetic run … 2>&1 | head -1` trains to the end; the study outlives its terminal."""
     reader, writer = os.pipe()
@@ -195,7 +195,7 @@ def test_a_reader_of_progress_that_goes_away(tiny: Path, surroundings: Variables
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 @pytest.mark.timeout(900)  # a busy machine takes minutes
 def test_resume_with_a_damaged_checkpoint(
     tiny: Path, process: Process, surroundings: Variables, tmp_path: Path

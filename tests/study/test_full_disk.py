@@ -164,7 +164,7 @@ class Limiter:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 @pytest.mark.parametrize(
     ("kind", "message"),
     [

@@ -163,7 +163,7 @@ def kill_once(study: Study, dice: random.Random, victim: str) -> None:
             time.sleep(2 * pause)
     for _ in range(2 if victim == "chain" else 0):  # while it finds out what to resume, or just after
         with study.running() as process, contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=dice.random() * 8.0)
+            process.wait(timeout=dice.random() * 3.0)
 
 
 def check_store(root: Path, study: Study) -> None:
@@ -200,10 +200,11 @@ def check_store(root: Path, study: Study) -> None:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def shared(tmp_path_factory: pytest.TempPathFactory, empty_store: Any, warm: Any) -> Study:
     """Return a root in which two commands ran the study at once, and nobody killed them."""
     study = Study(tmp_path_factory.mktemp("straight") / "runs", workers=1)
-    with study.running() as first, study.running() as second:
+    empty_store(study.root)  # its creation has tests
+    with warm(), study.running() as first, study.running() as second:
         codes = [process.wait(timeout=600) for process in (first, second)]
     assert codes == [0, 0], (study.root / "output.txt").read_text(encoding="utf-8")
     return study
@@ -216,6 +217,7 @@ def straight(shared: Study) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("workers", "recipes"), [(1, (RECIPE,)), (2, GROWTH)], ids=["queue", "pool"])
 def test_killed_at_random_moments(
@@ -244,6 +246,7 @@ def test_killed_at_random_moments(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 @pytest.mark.timeout(1200)
 def test_two_commands_at_once(shared: Study, straight: dict[str, Any]) -> None:
     """Two studies share a root, its store and a stage; of two that resume one study the second is refused."""

@@ -84,9 +84,10 @@ def metrics(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
 
 
 @pytest.fixture(scope="module")
-def straight(build_once: Any) -> Path:
+def straight(build_once: Any, warm: Any) -> Path:
     """Return the folder of a study that ran without interruption, in a worker."""
-    root = build_once("study", lambda root: run(load(TINY), root=root, offline=True, workers=1))
+    with warm():
+        root = build_once("study", lambda root: run(load(TINY), root=root, offline=True, workers=1))
     (folder,) = studies(root)
     return folder
 
@@ -136,7 +137,7 @@ def test_queue_in_one_process_gives_the_same_bytes(straight: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 def test_killed_worker_fails_its_trial_alone_and_resume_completes(straight: Path, tmp_path: Path) -> None:
     """`kill -9` of a worker costs one trial; `resume` then gives the metrics of an uninterrupted run."""
     display = Recorder()
@@ -174,7 +175,7 @@ def _children() -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 def test_interrupt_ends_trials_as_killed(tmp_path: Path) -> None:
     """Ctrl-C ends what runs within a step, says so, and keeps a comparison of what there is."""
     long = {**TINY, "train": {"epochs": 2000, "batch_size": 32}, "seeds": 1}
@@ -194,7 +195,7 @@ def _interrupt() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 def test_second_run_is_a_new_study(straight: Path, tmp_path: Path) -> None:
     """Running again overwrites nothing."""
     one = run(load({**TINY, "seeds": 1}), root=tmp_path, offline=True, workers=1)

@@ -45,6 +45,7 @@ def run(folder: Path, *words: str, ranks: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_processes")
 def test_two_processes_train_what_one_does_stop_together_and_go_on(tmp_path: Path) -> None:
     """Initial weights bit for bit, every batch's images in its order, final weights up to rounding.
 

@@ -325,6 +325,7 @@ def _kill_after(epoch: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_processes")
 def test_killed_equals_never_killed(tmp_path: Path) -> None:
     """After SIGKILL and a resume, again and again, weights and metrics are those of a straight run."""
     epochs = (1, 4, 9)

@@ -155,7 +155,7 @@ def test_a_worker_that_dies_says_how(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 def test_a_task_that_is_cancelled_stops_its_trial(tmp_path: Path) -> None:
     """Ray cancels as `interrupt_main` does, without a signal; the worker writes the end itself."""
     long = {**TINY, "train": {"epochs": 100_000, "batch_size": 32}}

@@ -86,7 +86,7 @@ def ends(folder: Path) -> list[Event]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 @pytest.mark.timeout(900)
 def test_a_team_ends_and_goes_on(tmp_path: Path) -> None:
     """No way out leaves a process waiting or aborted, and what a team began it can go on with."""
@@ -114,6 +114,7 @@ def test_a_team_ends_and_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 @pytest.mark.timeout(300)
 def test_a_team_whose_launcher_is_killed_ends(tmp_path: Path) -> None:
     """Killed by force, torchrun ends none of its processes: they stop by themselves."""

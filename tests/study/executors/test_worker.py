@@ -133,7 +133,7 @@ def under_torchrun(folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 @pytest.mark.parametrize("train", [in_the_pool, in_a_task_of_ray, under_torchrun])
 def test_what_a_model_prints_goes_to_the_log(
     train: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -136,7 +136,7 @@ def test_a_saved_recipe_is_the_same_recipe(study: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 def test_a_worker_does_not_read_yaml(study: Path) -> None:
     """It validates the arm as data; the machinery of recipes is not even imported."""
     code = (
@@ -167,7 +167,7 @@ def test_data_and_recipe_are_read_once(study: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "warm_processes")
 def test_the_second_trial_ends_as_in_a_process_of_its_own(study: Path, tmp_path: Path) -> None:
     """Final weights, bit for bit, after another seed and after another arm."""
     cache = TrialCache()
