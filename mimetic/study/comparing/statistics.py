@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from typing import TypeVar
 
 import numpy as np
@@ -223,11 +224,14 @@ def probability_of_improvement(
     return None if not shares else statistics.fmean(shares if higher_is_better else [1.0 - x for x in shares])
 
 
-def interquartile_mean(values: "np.ndarray | Sequence[float]", axis: int = -1) -> "np.ndarray":
-    """Return the mean of the middle half: ⌊n/4⌋ values are left out at each end (arXiv 2108.13264)."""
-    ordered = np.sort(np.asarray(values, dtype=float), axis=axis)
-    cut, n = ordered.shape[axis] // 4, ordered.shape[axis]
-    middle: np.ndarray = np.take(ordered, range(cut, n - cut), axis=axis).mean(axis=axis)
+def interquartile_mean(values: "np.ndarray | Sequence[float]") -> "np.ndarray":
+    """Return the mean of the middle half: ⌊n/4⌋ values are left out at each end (arXiv 2108.13264).
+
+    Along the last axis.
+    """
+    ordered = np.sort(np.asarray(values, dtype=float), axis=-1)
+    cut, n = ordered.shape[-1] // 4, ordered.shape[-1]
+    middle: np.ndarray = ordered[..., cut : n - cut].mean(axis=-1)
     return middle
 
 
@@ -271,19 +275,22 @@ def stratified_interval(
 @lru_cache(maxsize=256)  # the level of an interval depends on the p-values of all
 def _bootstrap_error(strata: tuple[tuple[float, ...], ...]) -> float:
     """Return the standard deviation of the interquartile mean over samples within strata."""
-    samples = []
-    for stratum, chosen in zip(strata, _resamples(tuple(map(len, strata))), strict=True):
+    enlarged = []
+    for stratum in strata:
         values, n = np.asarray(stratum), len(stratum)
-        enlarged = values.mean() + (values - values.mean()) * math.sqrt(n / (n - 1))
-        samples.append(enlarged.take(chosen))
-    return float(interquartile_mean(np.concatenate(samples, axis=1)).std())
+        enlarged.append(values.mean() + (values - values.mean()) * math.sqrt(n / (n - 1)))
+    samples = np.concatenate(enlarged).take(_resamples(tuple(map(len, strata))))
+    return float(interquartile_mean(samples).std())
 
 
 @lru_cache(maxsize=4)
-def _resamples(sizes: tuple[int, ...]) -> "tuple[np.ndarray, ...]":
-    """Return which values the samples of strata of these sizes take."""
-    rng = np.random.default_rng(0)
-    return tuple(rng.integers(n, size=(RESAMPLES, n)) for n in sizes)
+def _resamples(sizes: tuple[int, ...]) -> "np.ndarray":
+    """Return which of all values the samples of strata of these sizes take, a sample per row."""
+    rng, before = np.random.default_rng(0), accumulate(sizes, initial=0)
+    return np.concatenate(
+        [start + rng.integers(n, size=(RESAMPLES, n)) for n, start in zip(sizes, before, strict=False)],
+        axis=1,
+    )
 
 
 def _satterthwaite(strata: "Sequence[np.ndarray]") -> float:
