@@ -250,7 +250,7 @@ def prepared(cls: str, dtype: torch.dtype, wrap: str | None) -> Graph | None:
 
 def made(cls: str, dtype: torch.dtype, wrap: str | None) -> nn.Module:
     """Make a module."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # a tenth of the time of `torch.manual_seed`, which seeds GPUs
     layer = MADE[cls][0]().to(dtype)
     return Holder(layer if wrap is None else WRAPS[wrap](layer)).eval()
 
@@ -300,9 +300,12 @@ def applied(case: Case) -> tuple[int, Counter[str]]:
         return 0, Counter()
     model, rules = made(case.cls, case.dtype, case.wrap), rules_for(case, graph)
     refused: Counter[str] = Counter()
-    source = TrainedNetwork("a source", graph, made(case.cls, case.dtype, None))
     specs = [rule.init for rule, *_ in rules.values() if rule.init is not None]
-    harvests = {harvest_key(spec): source for spec in specs if spec.takes == "network"}
+    harvests = {
+        harvest_key(spec): TrainedNetwork("a source", graph, made(case.cls, case.dtype, None))
+        for spec in specs[:1]
+        if spec.takes == "network"
+    }
     while rules:
         arm = ARM.model_copy(update={"init": tuple(rule for rule, *_ in rules.values())})
         try:

@@ -17,6 +17,7 @@ Run as a script, from the root of the repository, to write the digests of all re
 
 import json
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -48,7 +49,7 @@ from mimetic.recipe.shipped import shipped
 from mimetic.sources.collect import Input, needed_inputs
 from mimetic.sources.find import harvested_seeds
 from mimetic.streams import generator
-from mimetic.surgery.network import build_network
+from mimetic.surgery.network import Network, build_network
 
 STORED = Path(__file__).with_suffix(".json")
 IMAGES = 12
@@ -141,7 +142,7 @@ class StandIns:
     def initialized(self, arm: Arm, seed: int) -> nn.Module:
         """Return the network of an arm as its plan initializes it."""
         shape = shape_of(arm)
-        network = build_network(arm.model, arm.surgery, shape=shape, seed=seed)
+        network = built(arm.model, arm.surgery, shape, seed)
         graph = find_sites(network.model, example_input(shape))
         inputs = {key: self.input(arm, spec, seed) for key, spec in needed_inputs(arm).items()}
         plan = resolve(arm, graph, seed=seed, harvests=inputs, rewrites=network.rewrites)
@@ -156,7 +157,7 @@ class StandIns:
             assert images_NCHW is not None
             return TrainingImages(images_NCHW)
         if isinstance(spec, Patches):
-            own = build_network(arm.model, arm.surgery, shape=shape, seed=seed).model
+            own = built(arm.model, arm.surgery, shape, seed).model
             return measure(spec, network_of(own, spec, shape, name="the training images"))
         key = harvest_key(spec), seed, shape, kinds
         if key not in self.cache:
@@ -194,11 +195,25 @@ class StandIns:
             assert ref.weights is not None, f"no stand-in for `{ref.kind}`"
             built_for = replace(shape, num_classes=ref.head or num_classes(ref.model, shape))
             model, surgery = ref.model, ()
-            standing = build_network(model, shape=built_for, seed=seed).model
+            standing = built(model, (), built_for, seed).model
         initial = None
         if getattr(spec, "of", "weights") == "change":
-            initial = build_network(model, surgery, shape=built_for, seed=seed + 1).model
+            initial = built(model, surgery, built_for, seed + 1).model
         return replace(network_of(standing, spec, shape, name=name), initial=initial)
+
+
+def built(model: Any, surgery: Any, shape: DataShape, seed: int) -> Network:
+    """Return a copy of a network as its library initializes it: arms of a recipe share it."""
+    if (key := repr((model, surgery, shape, seed))) not in _BUILT:
+        while len(_BUILT) >= SHARED:
+            del _BUILT[next(iter(_BUILT))]
+        _BUILT[key] = build_network(model, surgery, shape=shape, seed=seed)
+    return replace(_BUILT[key], model=deepcopy(_BUILT[key].model))
+
+
+_BUILT: dict[str, Network] = {}
+SHARED = 3
+"""Networks that are in memory, to be copied."""
 
 
 def network_of(model: nn.Module, spec: Component, shape: DataShape, *, name: str) -> TrainedNetwork:
