@@ -124,6 +124,7 @@ def check_named(message: str, name: str, family: str, file: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_processes")
 def test_failure_while_planning(folder: Path) -> None:
     """Exit code 1, and the traceback in a file, wherever a plug-in raises or ends the interpreter."""
     verbs = [["plan", "recipe.yaml", "--set", value] for value, _, _ in PLANNED.values()]
@@ -147,6 +148,7 @@ print(json.dumps([(result.exit_code, result.stdout, result.stderr) for result in
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("name", TRAINED)
 def test_failure_in_a_trial(folder: Path, tmp_path: Path, name: str) -> None:
     """The trial fails, its journal names the plug-in, and the traceback is beside it."""

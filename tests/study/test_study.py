@@ -84,10 +84,9 @@ def metrics(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
 
 
 @pytest.fixture(scope="module")
-def straight(build_once: Any, warm: Any) -> Path:
+def straight(build_once: Any) -> Path:
     """Return the folder of a study that ran without interruption, in a worker."""
-    with warm():
-        root = build_once("study", lambda root: run(load(TINY), root=root, offline=True, workers=1))
+    root = build_once("study", lambda root: run(load(TINY), root=root, offline=True, workers=1))
     (folder,) = studies(root)
     return folder
 

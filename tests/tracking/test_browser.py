@@ -92,6 +92,7 @@ class Screen:
 
 @pytest.mark.slow
 @pytest.mark.browser
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.timeout(600)
 def test_the_first_screen_names_the_better_arm(
     empty_store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

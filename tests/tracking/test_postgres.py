@@ -32,6 +32,7 @@ DOWN_FROM, DOWN_TO = 9, 14
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_processes")
 def test_a_server_that_is_killed_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every metric of every trial is there once, with the journals' values, and so are runs and files."""
     monkeypatch.setattr("mimetic.study.trials.trial.filter_pictures", lambda *_: {})

@@ -136,6 +136,7 @@ print(open_store(sys.argv[1], experiment="e").experiment_id)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_processes")
 def test_processes_that_race_to_create_the_store_all_succeed(tmp_path: Path) -> None:
     """MLflow alone leaves the file unusable for good when two processes create it at once."""
     environment = {name: text for name, text in os.environ.items() if name != "MLFLOW_TRACKING_URI"}

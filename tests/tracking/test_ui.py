@@ -75,6 +75,7 @@ def test_a_server_needs_no_second_one(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_processes")
 def test_the_interface_answers(store: Store, root: Path) -> None:
     """The command starts a server that knows the experiment."""
     server = ui.prepare(root, port=5400)

@@ -38,9 +38,13 @@ from mimetic.journal import Journal
 from mimetic.models.build import build
 from mimetic.models.checkpoint import load_weights
 from mimetic.models.config import ConvMixer
+from tests.quick_cli import build_commands_once
 from tests.untrusted.watch import Watch
 
+build_commands_once()  # in the processes below, too
+
 RECIPES = Path(__file__).parents[2] / "recipes"
+SHIPPED = sorted(RECIPES.rglob("*.yaml"))
 SECONDS = 5.0
 MEMORY_KIB = 2**20
 BYTES = 2**33
@@ -135,8 +139,7 @@ def invoke(*words: str) -> str:
 def recipe_case(folder: Path, chance: random.Random) -> None:
     """Validate a mutated recipe; every error has a position."""
     path = folder / "r.yaml"
-    texts = sorted(RECIPES.rglob("*.yaml"))
-    text = mutated(chance.choice(texts).read_text(encoding="utf-8"), chance)
+    text = mutated(chance.choice(SHIPPED).read_text(encoding="utf-8"), chance)
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     errors = invoke("validate", str(path), *chance.choice([[], ["--untrusted"]]))
     if re.search(r"\[MIM-[CR]\d{3}\]", errors):
@@ -202,9 +205,7 @@ def plan_case(folder: Path, chance: random.Random) -> None:
     """Plan a small recipe with some lines of others in it."""
     path = folder / "r.yaml"
     lines = (RECIPES / "quickstart.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
-    others = (
-        chance.choice(sorted(RECIPES.rglob("*.yaml"))).read_text(encoding="utf-8").splitlines(keepends=True)
-    )
+    others = chance.choice(SHIPPED).read_text(encoding="utf-8").splitlines(keepends=True)
     for _ in range(chance.randint(0, 2)):
         lines[chance.randrange(len(lines))] = chance.choice(others)
     path.write_text(mutated("".join(lines), chance) if chance.random() < 0.5 else "".join(lines))
@@ -309,7 +310,8 @@ def work(name: str, seeds: range, folder: Path, failures: Any) -> None:
 
 def run_cases(name: str, count: int, folder: Path) -> list[str]:
     """Return the failures of so many cases, and that of their process if it died."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # imports this file once, not for each process
+    context.set_forkserver_preload([__name__])
     failures = context.Queue()
     process = context.Process(target=work, args=(name, range(count), folder, failures))
     process.start()
