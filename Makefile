@@ -22,11 +22,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
-	$(PIP) --editable . --group test
+	$(PIP) --group test
 	touch $@
 
 $(VENV)/.linted: $(VENV)/.tested
-	$(PIP) --editable . --group dev
+	$(PIP) --group dev
 	touch $@
 
 lint: $(VENV)/.linted  ## style
