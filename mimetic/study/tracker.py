@@ -161,17 +161,18 @@ def open_tracker(study: StudyTrials, *, root: Path, display: Display) -> Tracker
     # a stage that another study is uploading is left to that study
     locked = [(stage, lock) for stage in study.stages if (lock := hold_run(stage, store.experiment_id))]
     uploader = StudyUploader(metric=recipe.study.metric)
-    known: dict[str, dict[tuple[str, int], str]] = {}
+    known: dict[str, runs.FoundRuns] = {}
     for trial in [*(stage for stage, _ in locked), *study.trials]:
         owner = study_id(Path(trial.study))
         if owner not in known:
             runs.delete_incomplete_runs(store, owner)
-            known[owner], _ = runs.find_runs(store, owner)
-        run_id = known[owner].get((trial.arm, trial.seed))
-        if run_id is not None:
+            known[owner] = runs.find_runs(store, owner)
+        run_id = known[owner].trials.get((trial.arm, trial.seed))
+        ended = known[owner].finished.get(run_id or "")
+        if run_id is not None and ended is None:
             runs.claim(store, run_id)
-        uploader.add(store, run_id or _Creation(store, study, trial), trial.journal)
-    _, summary = runs.find_runs(store, name)
+        uploader.add(store, run_id or _Creation(store, study, trial), trial.journal, ended=ended)
+    summary = (known[name] if name in known else runs.find_runs(store, name)).summary
     if summary is None:
         note = f"{recipe.description or ''}\n\nFiles: {study.folder}".strip()
         summary = runs.create_run(store, _with_source(study, runs.NewRun(name, kind="summary", note=note)))

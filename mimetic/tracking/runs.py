@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mimetic.printable import plain_markdown
 from mimetic.tracking.log import BATCH_LIMIT, batches, flatten, log_points, set_tags, truncate_tags
@@ -143,17 +143,35 @@ def end_run(store: Store, run_id: str, status: Status, *, reason: str | None = N
         store.client.set_terminated(run_id, status)
 
 
-def find_runs(store: Store, study: str) -> tuple[dict[tuple[str, int], str], str | None]:
-    """Return the runs of a study: (arm, seed) → run id, and the id of its summary if there is one."""
+class FoundRuns(NamedTuple):
+    """The runs of a study.
+
+    Attributes:
+        trials: (arm, seed) → id of its run.
+        summary: Id of the summary if there is one.
+        finished: Id of a trial's run that has finished → time of its end in milliseconds.
+    """
+
+    trials: dict[tuple[str, int], str]
+    summary: str | None
+    finished: dict[str, int]
+
+
+def find_runs(store: Store, study: str) -> FoundRuns:
+    """Return the runs of a study; a trial's that lacks something is not among them."""
     trials: dict[tuple[str, int], str] = {}
+    finished: dict[str, int] = {}
     summary = None
     with store_errors(store.uri):
         for run in _search(store, f"tags.`{STUDY}` = '{_quoted(study)}'"):
+            params, info = run.data.params, run.info
             if run.data.tags.get(KIND) == "summary":
-                summary = run.info.run_id
-            elif run.data.tags.get(KIND) != "former" and COMPLETE_PARAM in run.data.params:
-                trials[run.data.params["arm"], int(run.data.params["seed"])] = run.info.run_id
-    return trials, summary
+                summary = info.run_id
+            elif run.data.tags.get(KIND) != "former" and COMPLETE_PARAM in params:
+                trials[params["arm"], int(params["seed"])] = info.run_id
+                if info.status == "FINISHED" and info.end_time is not None:
+                    finished[info.run_id] = info.end_time
+    return FoundRuns(trials, summary, finished)
 
 
 def follow_growth(

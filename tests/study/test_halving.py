@@ -305,7 +305,7 @@ def test_the_store_has_the_trials_that_were_trained(tmp_path: Path, in_this_proc
     with in_this_process():
         result = run(load(RECIPE), root=tmp_path)
     store = open_store(tmp_path, experiment="tiny")
-    found, summary = find_runs(store, study_id(result.folder))
+    found, summary, _ = find_runs(store, study_id(result.folder))
     assert set(found) == {(trial.arm, trial.seed) for trial in trials_of(result.folder)}
     assert summary is not None
     note = store.client.get_experiment_by_name("tiny").tags["mlflow.note.content"]

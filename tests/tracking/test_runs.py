@@ -74,8 +74,8 @@ def test_the_runs_of_a_study_are_found_again(store: Store) -> None:
     summary = runs.create_run(store, runs.NewRun(study=STUDY, params={"arms": 1}, kind="summary"))
     runs.create_run(store, runs.NewRun(study="20261122-000000", arm="default", seed=0, params={}))
 
-    assert runs.find_runs(store, STUDY) == (mine, summary)
-    assert runs.find_runs(store, "20200101-000000") == ({}, None)
+    assert runs.find_runs(store, STUDY)[:2] == (mine, summary)
+    assert runs.find_runs(store, "20200101-000000")[:2] == ({}, None)
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
@@ -144,14 +144,14 @@ def test_runs_follow_a_study_that_grows(store: Store) -> None:
     summary = runs.create_run(store, runs.NewRun(study=STUDY, kind="summary"))
 
     runs.follow_growth(store, STUDY, contents | {("c", 0): "z"}, colors={"a": "#0072b2", "b": "#D55E00"})
-    assert runs.find_runs(store, STUDY) == (made, summary)
+    assert runs.find_runs(store, STUDY)[:2] == (made, summary)
 
     runs.follow_growth(store, STUDY, {("a", 0): "x", ("a", 1): "longer"}, colors={"a": "#009E73"})
-    assert runs.find_runs(store, STUDY) == ({("a", 0): made["a", 0]}, None)
+    assert runs.find_runs(store, STUDY)[:2] == ({("a", 0): made["a", 0]}, None)
     runs.delete_incomplete_runs(store, STUDY)
     assert store.client.get_run(summary).info.lifecycle_stage == "active"
 
     runs.follow_growth(store, STUDY, contents, colors={})
-    assert runs.find_runs(store, STUDY) == (made, None)
+    assert runs.find_runs(store, STUDY)[:2] == (made, None)
     colors = {key: store.client.get_run(run).data.tags[runs.COLOR_TAG] for key, run in made.items()}
     assert colors == {("a", 0): "#009E73", ("a", 1): "#009E73", ("b", 0): "#D55E00"}
