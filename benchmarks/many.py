@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.measurement import Cell, Column, Options, Result, Table, measurement, option
-from benchmarks.timing import process_timed, timed
+from benchmarks.timing import process_timed
 from benchmarks.trials import recipe
 from mimetic.journal import Journal
 from mimetic.recipe.load import load
@@ -46,7 +46,7 @@ class ManyOptions(Options):
 
 @measurement(takes="3 min", arms=2, seeds=3, tracked=4)
 def many(options: ManyOptions) -> Result:
-    """Time `ls`, `compare` and `run --resume` on studies of many finished trials, and a coordinator's work.
+    """Measure `ls`, `compare` and `run --resume` of many finished trials, and a coordinator's work.
 
     Journals are written as a worker writes them, with values that are made up; nothing is trained. Each verb
     is a process of its own, which imports what it needs: what the trials cost is the difference. `resume`
@@ -58,15 +58,8 @@ def many(options: ManyOptions) -> Result:
     """
     found = {(a, s): _verbs(a, s, options.epochs) for a, s in ((1, 1), (options.arms, options.seeds))}
     one, all_of_them = found.values()
-    rows: list[tuple[Cell, ...]] = [(verb, *one[verb], *all_of_them[verb]) for verb in one]
-    columns = (
-        Column("verb"),
-        *(
-            Column(f"{what}, {size}", ".2f")
-            for size in ("1 trial", "all")
-            for what in ("s", "s of processor")
-        ),
-    )
+    rows: list[tuple[Cell, ...]] = [(verb, one[verb], all_of_them[verb]) for verb in one]
+    columns = (Column("s of processor"), Column("1 trial", ".2f"), Column("all", ".2f"))
     note = f"All: {options.arms} arms × {options.seeds} seeds."
     return Result((Table(columns, rows), _coordinator(options.tracked)), (note,))
 
@@ -131,8 +124,8 @@ def _resident() -> int:
     return int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statistics.exists() else 0
 
 
-def _verbs(arms: int, seeds: int, epochs: int) -> dict[str, tuple[float, float]]:
-    """Return wall and processor seconds of each verb."""
+def _verbs(arms: int, seeds: int, epochs: int) -> dict[str, float]:
+    """Return the processor seconds of each verb."""
     with tempfile.TemporaryDirectory() as name:
         root, file = Path(name), Path(name, "trials.yaml")
         file.write_text(json.dumps(recipe(arms=arms, seeds=seeds, epochs=epochs)))
@@ -164,11 +157,9 @@ def _metrics(seed: int, epoch: int) -> dict[str, float]:
     return {"test/acc": value, "test/loss": 1 - value, "train/loss": value, "epoch_seconds": 1.0}
 
 
-def _seconds(words: list[str]) -> tuple[float, float]:
-    """Return wall and processor seconds of a verb in a process of its own."""
+def _seconds(words: list[str]) -> float:
+    """Return the processor seconds of a verb in a process of its own."""
     before = os.times()
-    work = partial(subprocess.run, [sys.executable, "-m", "mimetic", *words], check=True, capture_output=True)
-    wall, _ = timed(work)
+    subprocess.run([sys.executable, "-m", "mimetic", *words], check=True, capture_output=True)
     after = os.times()
-    user, system = after.children_user - before.children_user, after.children_system - before.children_system
-    return wall, user + system
+    return after.children_user - before.children_user + after.children_system - before.children_system
