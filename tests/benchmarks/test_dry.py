@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.usefixtures("undrawn", "warm_processes"),
     pytest.mark.timeout(900),  # a busy machine takes minutes
     pytest.mark.filterwarnings("ignore"),  # nor does a measurement make them errors
 ]
@@ -57,6 +57,16 @@ def run_here(study: dict[str, Any], *words: str, workers: int, **_: object) -> t
     return trials.Ran(time.monotonic() - started, sorted(journals, key=lambda events: events[0]["time"]))
 
 
+whole_recipe = trials.recipe
+
+
+def small_recipe(**sizes: Any) -> dict[str, Any]:
+    """Return the studies' recipe with a small network and few images."""
+    model = {"type": "convmixer", "dim": 8, "depth": 1, "kernel_size": 3, "patch_size": 2}
+    data = {"type": "digits", "train_size": 128, "test_size": 32}
+    return whole_recipe(**sizes) | {"model": model, "data": data}
+
+
 NAMES = set(MEASUREMENTS) - {part.name for part in gpu.PARTS} | {"harvest"}
 """The GPU set runs all of the others, and of `harvest` not what is compared in float64."""
 
@@ -67,6 +77,7 @@ def test_measurement_runs(
 ) -> None:
     """It meets its bounds; AGOP and kernel equal plain ports of the formulas in float64."""
     monkeypatch.setattr(trials, "run_command", run_here)
+    monkeypatch.setattr(trials, "recipe", small_recipe)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{os.environ['PYTHONPATH']}")
     entry = MEASUREMENTS[name]
