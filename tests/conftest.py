@@ -93,15 +93,21 @@ def in_this_process() -> Callable[[], AbstractContextManager[None]]:
     return executing
 
 
+@pytest.fixture(scope="session")
+def no_matplotlib(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a folder for the module path in which Matplotlib is broken."""
+    folder = tmp_path_factory.mktemp("undrawn")
+    (folder / "matplotlib.py").write_text("raise ImportError('nothing is drawn here')\n")
+    return str(folder)
+
+
 @pytest.fixture
-def undrawn(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def undrawn(no_matplotlib: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the processes that a test starts draw no pictures, which cost more than its trials do.
 
     They note each picture that is missing, as on a machine on which Matplotlib is broken.
     """
-    folder = tmp_path_factory.mktemp("undrawn")
-    (folder / "matplotlib.py").write_text("raise ImportError('nothing is drawn here')\n")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", no_matplotlib, prepend=os.pathsep)
 
 
 @pytest.fixture(scope="session")

@@ -200,12 +200,16 @@ def check_store(root: Path, study: Study) -> None:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, empty_store: Any, warm: Any) -> Study:
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, empty_store: Any, warm: Any, no_matplotlib: str
+) -> Study:
     """Return a root in which two commands ran the study at once, and nobody killed them."""
     study = Study(tmp_path_factory.mktemp("straight") / "runs", workers=1)
     empty_store(study.root)  # its creation has tests
-    with warm(), study.running() as first, study.running() as second:
-        codes = [process.wait(timeout=600) for process in (first, second)]
+    with warm(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", no_matplotlib, prepend=os.pathsep)
+        with study.running() as first, study.running() as second:
+            codes = [process.wait(timeout=600) for process in (first, second)]
     assert codes == [0, 0], (study.root / "output.txt").read_text(encoding="utf-8")
     return study
 
