@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NewType, TypeVar
 
 from mimetic.tracking.store import Store, store_errors
 
@@ -28,6 +28,9 @@ METRIC_LIMIT = 900
 """Metric points in one call; MLflow takes a thousand entries, params and tags included."""
 
 _Item = TypeVar("_Item")
+
+ArtifactAddress = NewType("ArtifactAddress", str)
+"""Where the artifacts of a run are. Its id in this place would name a folder below the current one."""
 
 _MOMENT = re.compile(r"-(start|end|epoch-\d+)$")
 _IMAGE_FILE = re.compile(r"(.+?)[+%]step[+%](\d+)[+%]timestamp")
@@ -83,7 +86,7 @@ def log_dataset(store: Store, run_id: str, *, name: str, digest: str) -> None:
         store.client.log_inputs(run_id, datasets=[DatasetInput(data, [context])])
 
 
-def log_files(store: Store, artifacts: str, files: Sequence[Path], *, folder: str = "") -> None:
+def log_files(store: Store, artifacts: ArtifactAddress, files: Sequence[Path], *, folder: str = "") -> None:
     """Upload files to the artifacts of a run; their address spares a call that looks the run up.
 
     Raises:
@@ -95,22 +98,22 @@ def log_files(store: Store, artifacts: str, files: Sequence[Path], *, folder: st
             target.log_artifact(str(path), folder or None)
 
 
-def artifacts_of(store: Store, run_id: str) -> str:
+def artifacts_of(store: Store, run_id: str) -> ArtifactAddress:
     """Return the address of a run's artifacts."""
     with store_errors(store.uri):
-        return str(store.client.get_run(run_id).info.artifact_uri)
+        return ArtifactAddress(store.client.get_run(run_id).info.artifact_uri)
 
 
-def artifacts_at(store: Store, uri: str) -> "ArtifactRepository":
+def artifacts_at(store: Store, address: ArtifactAddress) -> "ArtifactRepository":
     """Open the artifacts of a run, as MLflow's client does."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 
-    full = add_databricks_profile_info_to_artifact_uri(uri, store.uri)
+    full = add_databricks_profile_info_to_artifact_uri(address, store.uri)
     return get_artifact_repository(full, tracking_uri=store.uri)
 
 
-def log_json(store: Store, artifacts: str, content: Mapping[str, object], *, file: str) -> None:
+def log_json(store: Store, artifacts: ArtifactAddress, content: Mapping[str, object], *, file: str) -> None:
     """Upload plain values as a JSON file to the artifacts of a run."""
     with TemporaryDirectory() as folder:
         path = Path(folder, file)
@@ -150,7 +153,7 @@ def log_picture(
     return []
 
 
-def logged_pictures(store: Store, artifacts: str) -> set[tuple[str, int]]:
+def logged_pictures(store: Store, artifacts: ArtifactAddress) -> set[tuple[str, int]]:
     """Return (key, step) of a run's pictures, parsed from MLflow's file names."""
     listed = artifacts_at(store, artifacts).list_artifacts("images")
     names = (str(item.path).rpartition("/")[2] for item in listed)

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mimetic.printable import plain_markdown
-from mimetic.tracking.log import BATCH_LIMIT, batches, flatten, log_points, set_tags, truncate_tags
+from mimetic.tracking.log import (
+    BATCH_LIMIT,
+    ArtifactAddress,
+    batches,
+    flatten,
+    log_points,
+    set_tags,
+    truncate_tags,
+)
 from mimetic.tracking.store import NOTE, Store, store_errors
 
 if TYPE_CHECKING:
@@ -94,7 +102,7 @@ class StartedRun:
     """
 
     id: str
-    artifacts: str
+    artifacts: ArtifactAddress
     params: Mapping[str, str]
 
 
@@ -111,7 +119,7 @@ def start_run(store: Store, run: NewRun) -> StartedRun:
     info = created.info
     for batch in batches(params[:-BATCH_LIMIT], BATCH_LIMIT):
         log_points(store, info.run_id, [], params=dict(batch))
-    return StartedRun(info.run_id, info.artifact_uri, dict(params[-BATCH_LIMIT:]))
+    return StartedRun(info.run_id, ArtifactAddress(info.artifact_uri), dict(params[-BATCH_LIMIT:]))
 
 
 def create_run(store: Store, run: NewRun) -> str:

@@ -20,6 +20,7 @@ from mimetic.journal import Event, Follower, Status
 from mimetic.metrics import metric as metric_of
 from mimetic.tracking.log import (
     METRIC_LIMIT,
+    ArtifactAddress,
     batches,
     clean_key,
     log_files,
@@ -57,7 +58,7 @@ _START_TAGS = (
 class _StoredRun:
     """What the store has of a run, and the params it lacks; the defaults are those of a run just created."""
 
-    artifacts: str
+    artifacts: ArtifactAddress
     tags: Mapping[str, str]
     missing_params: Mapping[str, str] = field(default_factory=dict)
     status: str = "RUNNING"
@@ -73,7 +74,7 @@ class _StoredRun:
         """Return what is known of a run that existed before."""
         info, data = run.info, run.data
         return cls(
-            info.artifact_uri,
+            ArtifactAddress(info.artifact_uri),
             data.tags,
             status=info.status,
             end_time=info.end_time,
