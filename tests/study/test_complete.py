@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -107,13 +108,18 @@ def test_a_package_may_add_a_folder_of_its_own_to_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray does when it is imported; what Ray ran is complete without importing Ray."""
+    installed, other = tmp_path / "site-packages", tmp_path / "other"
+    vendored = installed / "ray" / "vendored"
+    for folder in (vendored, other):
+        (folder / "psutil-9.dist-info").mkdir(parents=True)
+    machine = SimpleNamespace(version=sys.version, path=[str(installed)])
+    monkeypatch.setattr(complete, "sys", machine)
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(installed))
     finished(tmp_path)
-    vendored = tmp_path / "site-packages" / "ray" / "vendored"
-    (vendored / "psutil-9.dist-info").mkdir(parents=True)
-    monkeypatch.syspath_prepend(str(vendored))
-    assert answer(tmp_path) is None
-    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path / "site-packages"))
+    machine.path.append(str(vendored))
     assert answer(tmp_path) is not None
+    machine.path.append(str(other))
+    assert answer(tmp_path) is None
 
 
 @pytest.mark.slow
