@@ -129,7 +129,7 @@ def _parts(recipe: Recipe, folder: Path) -> Iterator[str]:
 def _places() -> Iterator[Path]:
     """Yield the folders that packages are installed in, whatever has been imported.
 
-    A package may add a folder of its own to the path when it is imported, as Ray does for what it vendors.
+    Importing a package may add a folder to the path: Ray adds that of its vendored packages.
     """
     installed = Path(sysconfig.get_path("purelib"))
     for place in map(Path, sys.path):

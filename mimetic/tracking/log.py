@@ -23,7 +23,7 @@ PARAM_LIMIT = 6000
 TAG_LIMIT = 8000
 KEY_LIMIT = 250
 BATCH_LIMIT = 90
-"""Params or tags in one call; MLflow takes a hundred."""
+"""Params or tags in one call: fewer than MLflow's hundred, for they share a call with metric points."""
 METRIC_LIMIT = 900
 """Metric points in one call; MLflow takes a thousand entries, params and tags included."""
 

@@ -76,7 +76,7 @@ def plan_recipe(
     Raises:
         RecipeError: With the mistakes of all arms and stages at once.
     """
-    planned, issues, known = Planned(), list[Issue](), _Sites(allow_code=allow_code)
+    planned, issues, known = Planned(), list[Issue](), _KnownSites(allow_code=allow_code)
     for at in recipe.addresses() if arm is None else (recipe.address(arm),):
         section = recipe.section(at)
         try:
@@ -111,7 +111,7 @@ def plan_recipe(
     return planned
 
 
-class _Sites:
+class _KnownSites:
     """The sites of each arm's network; a network is built and traced once for all arms that have it.
 
     Networks with weights, and those of the user's code, are built for each arm.
