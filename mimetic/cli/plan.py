@@ -114,7 +114,9 @@ def _sites(plan: "Plan") -> Table:
     """Return the composite sites, one row each."""
     rows = []
     for site in plan.sites:
-        slots = "; ".join(f"{', '.join(names)} in {local}" for local, names in site.holding().items())
+        slots = "; ".join(
+            f"{', '.join(names)} in {local}" for local, names in site.slots_by_parameter().items()
+        )
         sizes = "" if site.structure is None else site.structure.sizes
         rows.append((site.layer, site.kind, f"{site.depth:.3g}", slots, sizes))
     header = ("site", "kind", "depth", "slots", "sizes")

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from torch import nn
 
-from mimetic.graph.adapters import ADAPTERS, Found, position_layer, position_parameters
-from mimetic.graph.adapters.position import NAMES
+from mimetic.graph.adapters import ADAPTERS
+from mimetic.graph.adapters.position import NAMES, position_layer, position_parameters
+from mimetic.graph.adapters.reading import Found
 from mimetic.graph.computed import tensors_of_layer
 from mimetic.graph.names import Walked, joined, unwraps
 from mimetic.graph.own import own_children, own_parameters

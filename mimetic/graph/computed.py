@@ -121,6 +121,14 @@ def tensors_of_layer(layer: nn.Module) -> dict[str, Tensor]:
     return {**stored, **{found.local: found.like for found in computed}}
 
 
+def tensor_like(layer: nn.Module, local: str) -> Tensor | None:
+    """Return a parameter of a layer, or a tensor of the shape of a weight that it computes."""
+    stored = own_parameters(layer).get(local)
+    if stored is not None:
+        return stored
+    return next((found.like for found in computed_in(layer) if found.local == local), None)
+
+
 def tensor_in_use(layer: nn.Module, local: str) -> Tensor:
     """Return a copy, on the CPU, of a tensor that a layer uses in evaluation mode, computed or stored.
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mimetic.config.base import Count, Fraction, FromList, Section, validation_error
-from mimetic.config.patterns import LayerRegex, Regex, fullmatch
+from mimetic.config.patterns import LayerRegex, Regex
 
 CompositeKind = Literal["attention", "position", "ssm", "mlp"]
 """Kinds of composite sites; see `mimetic.graph.structure`."""
@@ -26,17 +26,6 @@ SiteKind = Literal[
 
 COMPOSITE_KINDS: frozenset[str] = frozenset(get_args(CompositeKind))
 
-__all__ = [
-    "COMPOSITE_KINDS",
-    "CompositeKind",
-    "Match",
-    "MatchField",
-    "Range",
-    "SiteKind",
-    "Size",
-    "fullmatch",
-]
-
 
 class Range(Section):
     """A range of integers, ends included; a missing end is open."""
@@ -54,7 +43,7 @@ class Range(Section):
             raise validation_error(f"`min` {self.min} is larger than `max` {self.max}", code="MIM-G021")
         return self
 
-    def holds(self, value: int | None) -> bool:
+    def contains(self, value: int | None) -> bool:
         """Return whether a value is in the range; None, of a layer without the quantity, is not."""
         return (
             value is not None

@@ -6,9 +6,9 @@ transformers are recognized without importing either library.
 
 from numbers import Integral
 
-from torch import Tensor, nn
+from torch import nn
 
-from mimetic.graph.computed import computed_in
+from mimetic.graph.computed import tensor_like
 from mimetic.graph.config import SiteKind
 from mimetic.graph.own import own_parameters
 from mimetic.graph.site import Geometry
@@ -72,7 +72,7 @@ def _linear(module: nn.Module) -> Reading | None:
 
 def _router(module: nn.Module) -> Reading | None:
     """Recognize a linear map to the scores of experts, of which `top_k` are used."""
-    sizes, weight = _ints(module, "num_experts", "top_k"), _own(module, "weight")
+    sizes, weight = _ints(module, "num_experts", "top_k"), tensor_like(module, "weight")
     if sizes is None or weight is None or weight.ndim != 2 or weight.shape[0] != sizes[0]:  # noqa: PLR2004
         return None
     return "linear", Geometry(int(weight.shape[1]), sizes[0])
@@ -80,7 +80,7 @@ def _router(module: nn.Module) -> Reading | None:
 
 def _transposed_linear(module: nn.Module) -> Reading | None:
     """Recognize GPT-2's `Conv1D`, a linear layer stored input first: weight (nx, nf), outputs `nf`."""
-    sizes, weight = _ints(module, "nf"), _own(module, "weight")
+    sizes, weight = _ints(module, "nf"), tensor_like(module, "weight")
     if sizes is None or weight is None or weight.ndim != 2 or weight.shape[1] != sizes[0]:  # noqa: PLR2004
         return None
     return "linear", Geometry(int(weight.shape[0]), sizes[0], transposed=True)
@@ -90,7 +90,7 @@ def _norm(module: nn.Module) -> Reading | None:
     """Recognize a normalization: torch's, or a 1-d weight over declared features, or one named norm."""
     if isinstance(module, _NORMS):
         return "norm", None
-    weight = _own(module, "weight")
+    weight = tensor_like(module, "weight")
     if weight is None or weight.ndim != 1:
         return None
     attributes = module.__dict__
@@ -119,20 +119,12 @@ def _read(
     classes: tuple[type[nn.Module], ...],
 ) -> Reading | None:
     """Trust the attributes of torch's classes; of others, only if the weight has the declared shape."""
-    weight = _own(module, "weight")
+    weight = tensor_like(module, "weight")
     if weight is not None and tuple(weight.shape) == shape:
         return kind, geometry
     if isinstance(module, classes):
         return kind, geometry if weight is None else None
     return None
-
-
-def _own(module: nn.Module, name: str) -> Tensor | None:
-    """Return one of the module's own parameters, or the shape of a weight that it computes."""
-    stored = own_parameters(module).get(name)
-    if stored is not None:
-        return stored
-    return next((found.like for found in computed_in(module) if found.local == name), None)
 
 
 def _ints(module: nn.Module, *names: str) -> tuple[int, ...] | None:

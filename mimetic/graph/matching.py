@@ -1,13 +1,14 @@
 """Check match conditions against a site and report the first that fails."""
 
-from mimetic.graph.config import Match, Range, fullmatch
+from mimetic.config.patterns import fullmatch
+from mimetic.graph.config import Match, Range
 from mimetic.graph.site import Site
 
 _SIZES = ("kernel_size", "in_channels", "out_channels", "stride", "groups")
 
 
 def mismatch(match: Match, site: Site, layer: str | None = None) -> str | None:
-    """Return the first condition that a site fails, as text, or None if all hold.
+    """Return the first condition that a site fails, as text, or None if it fails none.
 
     Args:
         match: The conditions, except `param`.
@@ -32,7 +33,7 @@ def _size_mismatch(match: Match, site: Site) -> str | None:
         if allowed is None:
             continue
         value = _size(site, quantity)
-        if not allowed.holds(value):
+        if not allowed.contains(value):
             return f"it has no {quantity}" if value is None else f"its {quantity} is {value}"
     return None
 

@@ -65,6 +65,15 @@ def unwraps(module: nn.Module, key: str) -> bool:
     return key in WRAPPER_SEGMENTS or (key == "module" and isinstance(module, MODULE_WRAPPERS))
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module inside wrappers (torch.compile, DDP, FSDP, checkpointing), or the module itself."""
+    inner: nn.Module | None = module
+    while inner is not None:
+        module = inner
+        inner = next((child for key, child in own_children(module).items() if unwraps(module, key)), None)
+    return module
+
+
 def joined(prefix: str, key: str) -> str:
     """Join a name and a segment; the model itself has the empty name."""
     return f"{prefix}.{key}" if prefix else key

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from mimetic.graph.computed import computed_in
+from mimetic.graph.computed import tensor_like
 from mimetic.graph.names import Walked, joined
 from mimetic.graph.own import own_parameters
 from mimetic.graph.site import Geometry, Parameter, Site
@@ -74,7 +74,7 @@ def _zero_rows(walked: Iterable[Walked]) -> dict[str, int]:
     found: dict[str, int] = {}
     for _, layer, module in walked:
         row = vars(module).get("padding_idx")
-        weight = _weight(module) if isinstance(row, int) else None
+        weight = tensor_like(module, "weight") if isinstance(row, int) else None
         if isinstance(row, int) and weight is not None and weight.ndim > 1:
             rows = weight.shape[0]
             if -rows <= row < rows:
@@ -86,12 +86,6 @@ def _longest_rows(walked: Iterable[Walked]) -> dict[str, float]:
     """Return the norm to which a layer shortens longer rows in a forward, by the name of its weight."""
     norms = {joined(layer, "weight"): vars(module).get("max_norm") for _, layer, module in walked}
     return {name: float(norm) for name, norm in norms.items() if isinstance(norm, int | float)}
-
-
-def _weight(module: nn.Module) -> Tensor | None:
-    """Return the weight of a layer, or a tensor of the shape of one that it computes."""
-    computed = (one.like for one in computed_in(module) if one.local == "weight")
-    return next(computed, own_parameters(module).get("weight"))
 
 
 def _gate_maps(walked: Iterable[Walked]) -> dict[str, tuple[int, ...]]:
@@ -110,7 +104,7 @@ def _fused_maps(composites: Iterable[Site]) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
     for site in composites:
         if isinstance(site.structure, Attention):
-            slots_in: Mapping[str, tuple[str, ...]] = site.holding()
+            slots_in: Mapping[str, tuple[str, ...]] = site.slots_by_parameter()
             for parameter in site.parameters:
                 slots = [slot for name in slots_in.get(parameter.local, ()) if (slot := site.slot(name))]
                 if len(slots) > 1:

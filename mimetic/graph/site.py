@@ -1,12 +1,23 @@
 """Sites: the places of a network where an initializer acts."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mimetic.graph.config import SiteKind
 from mimetic.graph.structure import Slot, Structure
 from mimetic.tables import Table
+
+
+def depths(kinds: Sequence[str]) -> list[float]:
+    """Return depths of sites of these kinds: places from 0 to 1 among those of a kind, 0 for a single one."""
+    totals, placed = Counter(kinds), Counter[str]()
+    found = []
+    for kind in kinds:
+        found.append(placed[kind] / max(totals[kind] - 1, 1))
+        placed[kind] += 1
+    return found
 
 
 def shape_text(shape: Iterable[int]) -> str:
@@ -128,7 +139,7 @@ class Site:
         slots = () if self.structure is None else self.structure.slots
         return next((slot for slot in slots if slot.name == name), None)
 
-    def holding(self) -> dict[str, tuple[str, ...]]:
+    def slots_by_parameter(self) -> dict[str, tuple[str, ...]]:
         """Return the slots in each parameter of a composite site, without biases."""
         slots = () if self.structure is None else self.structure.slots
         slots_in = {p.local: tuple(s.name for s in slots if s.parameter == p.local) for p in self.parameters}

@@ -5,7 +5,6 @@ There is one site per layer with own parameters, and a composite site for parame
 of registration if no forward can be traced.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -25,7 +24,7 @@ from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.names import Walked, joined, walk
 from mimetic.graph.own import own_parameters
 from mimetic.graph.parts import experts_in, with_parts
-from mimetic.graph.site import Geometry, Graph, Parameter, Site
+from mimetic.graph.site import Geometry, Graph, Parameter, Site, depths
 from mimetic.graph.structure import Attention, Position, Structure
 from mimetic.graph.targets import Target, targets
 from mimetic.graph.trace import Trace, trace
@@ -78,7 +77,8 @@ def _find(model: nn.Module, example: Tensor | tuple[object, ...] | dict[str, obj
     if traced is not None:
         drafts, together = _in_order(drafts, traced), _in_order(together, traced, _holders(walked))
     names = _class_names(walked)
-    sites, combined = list(_placed(drafts, traced)), list(_placed(_on_one_grid(together), traced))
+    together = [draft._replace(structure=on_one_grid(draft.structure, together)) for draft in together]
+    sites, combined = _placed(drafts, traced), _placed(together, traced)
     return Graph(
         sites=tuple(with_parts(sites, walked, combined)),
         traced=traced is not None,
@@ -147,27 +147,22 @@ def _composite_drafts(walked: Sequence[Walked], known: Mapping[str, Target]) -> 
     return drafts
 
 
-def on_one_grid(attention: Attention, sites: Iterable[Site | _Draft]) -> Attention:
-    """Return an attention with the grid of the tables of positions, if they agree, and the only table."""
+def on_one_grid(structure: Structure | None, sites: Iterable[Site | _Draft]) -> Structure | None:
+    """Return an attention with the grid of the tables of positions, if they agree, and the only table.
+
+    Another structure is returned as it is.
+    """
+    if not isinstance(structure, Attention):
+        return structure
     tables = [
         (site.parameters[0].name, site.structure) for site in sites if isinstance(site.structure, Position)
     ]
     grids = {position.grid for _, position in tables}
     return replace(
-        attention,
+        structure,
         grid=grids.pop() if len(grids) == 1 else None,
         table=tables[0] if len(tables) == 1 else None,
     )
-
-
-def _on_one_grid(drafts: list[_Draft]) -> list[_Draft]:
-    """Set the grid of every attention."""
-    return [
-        draft._replace(structure=on_one_grid(draft.structure, drafts))
-        if isinstance(draft.structure, Attention)
-        else draft
-        for draft in drafts
-    ]
 
 
 def _class_names(walked: Sequence[Walked]) -> dict[str, tuple[str, ...]]:
@@ -238,24 +233,22 @@ def _in_order(drafts: list[_Draft], traced: Trace, holders: Mapping[int, int] | 
     return sorted(drafts, key=position)
 
 
-def _placed(drafts: list[_Draft], traced: Trace | None) -> Iterator[Site]:
-    """Return the sites; those of each kind get depths from 0 to 1 in order."""
-    totals = Counter(draft.kind for draft in drafts)
-    placed: Counter[str] = Counter()
+def _placed(drafts: list[_Draft], traced: Trace | None) -> list[Site]:
+    """Return the sites with their depths and calls."""
     classes = {cls: _classes(cls) for cls in {type(draft.module) for draft in drafts}}
-    for draft in drafts:
-        last = totals[draft.kind] - 1
-        yield Site(
+    return [
+        Site(
             layer=draft.layer,
             kind=draft.kind,
             classes=classes[type(draft.module)],
             geometry=draft.geometry,
             parameters=draft.parameters,
-            depth=placed[draft.kind] / last if last else 0.0,
+            depth=depth,
             calls=None if traced is None else _calls(draft, traced),
             structure=draft.structure,
         )
-        placed[draft.kind] += 1
+        for draft, depth in zip(drafts, depths([draft.kind for draft in drafts]), strict=True)
+    ]
 
 
 def _calls(draft: _Draft, traced: Trace) -> int:

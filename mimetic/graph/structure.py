@@ -78,7 +78,7 @@ class Attention:
         """Describe the heads."""
         grouped = f" over {self.kv_heads} of keys and values" if self.kv_heads < self.heads else ""
         width = self.head_dim if self.head_dim == self.value_dim else f"{self.head_dim}/{self.value_dim}"
-        return f"{_heads(self.heads)} of {width}{grouped}"
+        return f"{pluralize(self.heads, 'head')} of {width}{grouped}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class StateSpace:
     @property
     def sizes(self) -> str:
         """Describe channels, states and heads."""
-        heads = "" if self.heads is None else f", {_heads(self.heads)}"
+        heads = "" if self.heads is None else f", {pluralize(self.heads, 'head')}"
         return f"{self.inner} channels of {self.state} states{heads}"
 
 
@@ -220,10 +220,6 @@ def head_sizes(
     if (heads is not None and heads != found) or groups < 1 or found % groups or inputs % found:
         return None
     return (found, groups, width, inputs // found) if v == groups * (inputs // found) else None
-
-
-def _heads(count: int) -> str:
-    return "1 head" if count == 1 else f"{count} heads"
 
 
 def ranges(slots: list[Slot]) -> str:

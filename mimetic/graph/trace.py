@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mimetic.ambient import fixed_settings
-from mimetic.graph.names import walk
+from mimetic.graph.names import unwrapped
 from mimetic.graph.shapes import answer
 from mimetic.graph.substitute import without_values
 from mimetic.streams import keyed_global_rng
@@ -89,15 +89,6 @@ def _attempts(inputs: Iterable[Arguments]) -> Iterator[tuple[Arguments, bool]]:
         tried.append(arguments)
         yield arguments, True
     yield from ((arguments, False) for arguments in tried)
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Return a model without its outer wrappers."""
-    for _, canonical, module in walk(model):
-        if canonical:
-            break
-        model = module
-    return model
 
 
 def _attempt(model: nn.Module, arguments: Arguments, *, training: bool) -> Trace:

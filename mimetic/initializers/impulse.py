@@ -82,7 +82,7 @@ def impulse_attention(spec: config.ImpulseAttention, site: Site, context: Contex
         grid=list(heads.grid),
         singular_cut=heads.singular_cut,
     )
-    if not any(local in site.holding() for local in context.parameters):
+    if not any(local in site.slots_by_parameter() for local in context.parameters):
         return resolved
     maps = {slot.parameter for slot in heads.attention.slots if slot.name in {"q", "k"}}
     check = partial(check_peaked, heads, site) if maps.issubset(context.parameters) else None

@@ -11,7 +11,8 @@ from mimetic.config.suggest import listed
 from mimetic.errors import UserError
 from mimetic.graph.config import CompositeKind, Declared, DeclaredAttention, DeclaredMlp
 from mimetic.graph.matching import mismatch
-from mimetic.graph.site import Graph, Site
+from mimetic.graph.names import joined
+from mimetic.graph.site import Graph, Site, depths
 from mimetic.graph.sites import on_one_grid
 from mimetic.graph.structure import Attention, Mlp, Slot, Structure, head_sizes, stacked
 from mimetic.recipe.rule import Rule
@@ -44,22 +45,15 @@ def declared_sites(rule: Rule, graph: Graph) -> tuple[Site, ...]:
     # Depth is the fraction among the declared sites, in order of execution.
     order = {layer: i for i, layer in enumerate(owners)}
     sites.sort(key=lambda site: min(order[p.name.rpartition(".")[0]] for p in site.parameters))
-    last = max(len(sites) - 1, 1)
     return tuple(
-        replace(
-            site,
-            depth=i / last,
-            structure=on_one_grid(site.structure, graph.composites)
-            if isinstance(site.structure, Attention)
-            else site.structure,
-        )
-        for i, site in enumerate(sites)
+        replace(site, depth=depth, structure=on_one_grid(site.structure, graph.composites))
+        for site, depth in zip(sites, depths([site.kind for site in sites]), strict=True)
     )
 
 
 def has_linears(declared: Declared, layer: str, owners: Mapping[str, Site]) -> bool:
     """Tell whether all the layers a declaration names are linear layers below a layer."""
-    sites = (owners.get(_join(layer, path)) for path in declared.layers)
+    sites = (owners.get(joined(layer, path)) for path in declared.layers)
     return all(site is not None and is_linear(site) for site in sites)
 
 
@@ -182,7 +176,7 @@ def _mlp(declared: DeclaredMlp, layer: str, linears: Linears) -> Mlp:
 
 def _linear(layer: str, path: str, declared: Declared, owners: Mapping[str, Site]) -> Site:
     """Return the linear layer a declaration names."""
-    name = _join(layer, path)
+    name = joined(layer, path)
     site = owners.get(name)
     if site is None or not is_linear(site):
         problem = "there is no layer of that name" if site is None else f"it is of kind `{site.kind}`"
@@ -199,10 +193,6 @@ def _linear(layer: str, path: str, declared: Declared, owners: Mapping[str, Site
             code="MIM-P005",
         )
     return site
-
-
-def _join(layer: str, path: str) -> str:
-    return f"{layer}.{path}" if layer else path
 
 
 def _slots(path: str, parts: dict[str, int], site: Site) -> list[Slot]:

@@ -8,7 +8,6 @@ strides.
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,7 +27,7 @@ from mimetic.covariance.trained_ref import TensorKind
 from mimetic.errors import UserError
 from mimetic.graph.config import SiteKind
 from mimetic.graph.geometry import conv_kind
-from mimetic.graph.site import Geometry, Graph, Parameter, Site, shape_text
+from mimetic.graph.site import Geometry, Graph, Parameter, Site, depths, shape_text
 from mimetic.initializers.config import Rows
 from mimetic.limits import LAYERS
 from mimetic.models.stored_weight import WEIGHT, StoredWeight
@@ -166,18 +165,15 @@ class TensorSource(TrainedSource):
 
 
 def _sites(weights: Sequence[StoredWeight], kind: TensorKind | None, name: str) -> list[Site]:
-    """Return the layers of weights; those of each kind get depths from 0 to 1 in order."""
+    """Return the layers of weights, in their order."""
     input_first = {_last(w) for w in weights if w.values.ndim == _MATRIX and _is_input_first(w)}
     read = [_reading(weight, kind, name, input_first) for weight in weights]
-    totals, placed = Counter(found for found, _ in read), Counter[str]()
+    places = depths([found for found, _ in read])
     sites = []
-    for weight, (found, geometry) in zip(weights, read, strict=True):
-        last = totals[found] - 1
+    for weight, (found, geometry), depth in zip(weights, read, places, strict=True):
         dtype = str(weight.values.dtype).removeprefix("torch.")
         parameter = Parameter(weight.name, "weight", tuple(weight.values.shape), dtype)
-        depth = placed[found] / last if last else 0.0
         sites.append(Site(weight.layer, found, (), geometry, (parameter,), depth))
-        placed[found] += 1
     return sites
 
 

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from mimetic.config.patterns import LayerRegex, Regex, compiled
+from mimetic.config.patterns import LayerRegex, Regex, compiled, fullmatch
 from mimetic.errors import UserError
-from mimetic.graph.config import fullmatch
 
 
 def test_whole_names() -> None:

@@ -297,8 +297,8 @@ def test_what_a_site_holds() -> None:
     """The words of `mimetic plan --all`: the maps of each tensor."""
     (fused, _), (split, _) = (attentions(on_meta(make)) for make in (timm_vit, llama))
 
-    assert fused.holding() == {"qkv.weight": ("q", "k", "v"), "proj.weight": ("out",)}
-    assert list(split.holding().values()) == [("q",), ("k",), ("v",), ("out",)]
+    assert fused.slots_by_parameter() == {"qkv.weight": ("q", "k", "v"), "proj.weight": ("out",)}
+    assert list(split.slots_by_parameter().values()) == [("q",), ("k",), ("v",), ("out",)]
 
 
 def test_the_layers_that_keep_a_number_of_heads() -> None:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mimetic.graph.names import unwrapped
 from mimetic.graph.sites import find_sites
-from mimetic.graph.trace import trace, unwrapped
+from mimetic.graph.trace import trace
 
 
 class Reversed(nn.Module):

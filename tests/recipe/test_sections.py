@@ -24,7 +24,7 @@ from mimetic.recipe.rule import Freeze, Rule
 )
 def test_range(limits: dict[str, int], value: int | None, holds: bool) -> None:
     """Ranges are closed; a layer without the quantity never matches."""
-    assert Range(**limits).holds(value) is holds
+    assert Range(**limits).contains(value) is holds
 
 
 def test_width() -> None:

@@ -11,7 +11,6 @@ from torch import nn
 from mimetic.graph.adapters.attention import fused_attention, multihead_attention, split_attention
 from mimetic.graph.adapters.mamba import mamba, mamba2
 from mimetic.graph.adapters.mlp import mlp
-from mimetic.graph.adapters.position import position_layer, position_parameters
 from mimetic.graph.adapters.reading import Found
 
 ADAPTERS: tuple[Callable[[nn.Module], Found | None], ...] = (
@@ -23,5 +22,3 @@ ADAPTERS: tuple[Callable[[nn.Module], Found | None], ...] = (
     mlp,
 )
 """Tried in this order; the first that recognizes a module wins."""
-
-__all__ = ["ADAPTERS", "Found", "position_layer", "position_parameters"]

@@ -7,7 +7,7 @@ All use the names of the first: `in_proj`, `conv1d`, `A_log`, and `x_proj` with 
 from torch import Tensor, nn
 
 from mimetic.graph.adapters.reading import Found, Matrix, matrix, slots_of, tensors_of
-from mimetic.graph.computed import tensors_of_layer
+from mimetic.graph.computed import tensor_like
 from mimetic.graph.own import own_children
 from mimetic.graph.structure import Slot, StateSpace
 
@@ -17,7 +17,7 @@ _FLAT, _GRID, _BANK = 1, 2, 3
 
 def mamba(module: nn.Module) -> Found | None:
     """Recognize Mamba: low-rank Δ, b and c are computed from x, and A is (D, S)."""
-    log, conv = _own(module, "A_log"), _conv(module)
+    log, conv = tensor_like(module, "A_log"), _conv(module)
     read, step = matrix(module, "x_proj"), matrix(module, "dt_proj")
     if log is None or conv is None or read is None or step is None or log.ndim != _GRID:
         return None
@@ -34,7 +34,7 @@ def mamba(module: nn.Module) -> Found | None:
 
 def mamba2(module: nn.Module) -> Found | None:
     """Recognize Mamba-2: `in_proj` has rows for gate, x, b, c and Δ, and A is (H)."""
-    log, bias, conv = _own(module, "A_log"), _own(module, "dt_bias"), _conv(module)
+    log, bias, conv = tensor_like(module, "A_log"), tensor_like(module, "dt_bias"), _conv(module)
     whole, out = matrix(module, "in_proj"), matrix(module, "out_proj")
     if log is None or bias is None or conv is None or whole is None or out is None:
         return None
@@ -62,17 +62,13 @@ def _groups(module: nn.Module, width: int) -> int:
     return found if width % found == 0 else 1
 
 
-def _own(module: nn.Module, name: str) -> Tensor | None:
-    return tensors_of_layer(module).get(name)
-
-
 def _conv(module: nn.Module) -> tuple[Tensor, Tensor | None] | None:
     """Return weight and bias of the short depthwise convolution."""
     conv = own_children(module).get("conv1d")
-    weight = None if conv is None else tensors_of_layer(conv).get("weight")
+    weight = None if conv is None else tensor_like(conv, "weight")
     if conv is None or weight is None or weight.ndim != _BANK or weight.shape[1] != 1:
         return None
-    return weight, tensors_of_layer(conv).get("bias")
+    return weight, tensor_like(conv, "bias")
 
 
 def _conv_slots(conv: tuple[Tensor, Tensor | None]) -> list[Slot]:

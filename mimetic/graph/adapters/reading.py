@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mimetic.graph.computed import tensors_of_layer
 from mimetic.graph.config import CompositeKind
 from mimetic.graph.geometry import kind_and_geometry
-from mimetic.graph.names import unwraps
+from mimetic.graph.names import unwrapped
 from mimetic.graph.own import own_children
 from mimetic.graph.structure import Slot, Structure, stacked
 
@@ -48,26 +48,14 @@ class Matrix(NamedTuple):
     transposed: bool
 
 
-def inner(module: nn.Module) -> nn.Module:
-    """Return the module inside wrappers (checkpointing, FSDP, torch.compile), or the module itself."""
-    while True:
-        wrapped = [key for key in own_children(module) if unwraps(module, key)]
-        if not wrapped:
-            return module
-        child = own_children(module)[wrapped[0]]
-        if child is None:
-            return module
-        module = child
-
-
 def child(module: nn.Module, path: str) -> nn.Module | None:
     """Return the module at a path below another, without its wrappers; None if there is none."""
     for step in path.split("."):
-        below = own_children(inner(module)).get(step)
+        below = own_children(unwrapped(module)).get(step)
         if below is None:
             return None
         module = below
-    return inner(module)
+    return unwrapped(module)
 
 
 def matrix(module: nn.Module, path: str) -> Matrix | None:
