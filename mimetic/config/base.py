@@ -5,7 +5,7 @@ string, `true` is not 1). Nothing here imports torch.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -32,6 +32,12 @@ class Section(BaseModel):
 
     expected: ClassVar[str] = "a map"
     """What the section is called in messages about a value of the wrong kind."""
+
+
+def entries_of(section: Section) -> Iterator[tuple[str, Any]]:
+    """Yield the values of a section by the keys of the language."""
+    for name, field in type(section).model_fields.items():
+        yield name if field.alias is None else field.alias, getattr(section, name)
 
 
 VALIDATION_ERROR = "invalid"

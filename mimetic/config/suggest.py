@@ -15,11 +15,11 @@ def similarity_ratio(word: str, other: str) -> float:
     return bound if bound < _CLOSE else matcher.ratio()
 
 
-def nearest(word: str, names: Iterable[str], *, cutoff: float = _CLOSE) -> str | None:
+def nearest(word: str, names: Iterable[str]) -> str | None:
     """Return the name most similar to a word, or None if none is close."""
     scored = [(similarity_ratio(word, name), name) for name in names]
     best = max(scored, key=lambda pair: pair[0], default=(0.0, ""))
-    return best[1] if best[0] >= cutoff else None
+    return best[1] if best[0] >= _CLOSE else None
 
 
 def did_you_mean(word: str, names: Iterable[str], *, count: int = 1) -> str | None:

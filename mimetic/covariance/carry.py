@@ -133,7 +133,7 @@ def correspondence(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tup
     found = harvest.layer(name)
     if found is None:
         known = [harvested.layer for harvested in harvest.layers]
-        close = nearest(name, known, cutoff=0.5)
+        close = nearest(name, known)
         hint = "" if close is None else f"did you mean `{close}`? "
         raise UserError(
             f"{site.layer}: {harvest.origin} has no measured layer `{name}` for this {ours}; "

@@ -60,7 +60,7 @@ def _signed(vectors_ND: Tensor) -> Tensor:
 
 
 def mappable(layer: LayerAnsatz) -> bool:
-    """Tell whether a layer has maps: a convolution over pixels, of all channels together."""
+    """Return whether a layer has maps: a convolution over pixels, of all channels together."""
     geometry = layer.site.geometry
     return (
         geometry is not None

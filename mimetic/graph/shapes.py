@@ -199,7 +199,7 @@ def attention(
 
 
 def _valueless(tensor: object) -> bool:
-    """Tell whether this is a plain tensor of real numbers whose values are not there."""
+    """Return whether this is a plain tensor of real numbers whose values are not there."""
     return (
         isinstance(tensor, Tensor)
         and type(tensor) in {Tensor, nn.Parameter}
@@ -209,12 +209,12 @@ def _valueless(tensor: object) -> bool:
 
 
 def _plain(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Tell whether this is the layer as torch defines it: no values, one dtype, one bias per output."""
+    """Return whether this is the layer as torch defines it: no values, one dtype, one bias per output."""
     return _valueless(inputs) and inputs.dtype == weight.dtype and _fit(weight.shape[:1], weight.dtype, bias)
 
 
 def _fit(shape: torch.Size, dtype: torch.dtype, *tensors: Tensor | None) -> bool:
-    """Tell whether the tensors that are given have this shape and dtype."""
+    """Return whether the tensors that are given have this shape and dtype."""
     return all(tensor is None or (tensor.shape == shape and tensor.dtype == dtype) for tensor in tensors)
 
 

@@ -169,7 +169,7 @@ def balanced(target_MN: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 def is_best_product(
     target_MN: Tensor, left_MR: Tensor, right_RN: Tensor, *, tolerance: float = _TOLERANCE
 ) -> bool:
-    """Tell whether L·R is the best approximation of A of its rank, with orthogonal components.
+    """Return whether L·R is the best approximation of A of its rank, with orthogonal components.
 
     Such a product leaves a rest E = A − L·R with E·Rᵀ = 0 and Lᵀ·E = 0, and no singular value of E exceeds
     the smallest of L·R (Eckart and Young); where the rank is that of A, E = 0. Each condition is tested on

@@ -147,7 +147,7 @@ def _sample_chunks(distribution: Distribution, shape: Shape, dtype: torch.dtype,
 
 
 def _is_input_first(site: Site, shape: Shape) -> bool:
-    """Tell whether a parameter is a linear layer's matrix stored input first, as GPT-2's Conv1D does."""
+    """Return whether a parameter is a linear layer's matrix stored input first, as GPT-2's Conv1D does."""
     geometry = site.geometry
     if geometry is None or not geometry.transposed or geometry.kernel_size:
         return False

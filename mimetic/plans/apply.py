@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import count
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from mimetic.errors import UserError
 from mimetic.graph.computed import Computed, computed_in
 from mimetic.graph.names import canonical_buffers, canonical_modules, canonical_parameters, joined, walk
 from mimetic.graph.targets import Target, targets
-from mimetic.initializers.resolved import Streams
+from mimetic.initializers.resolved import NetworkInit, Streams
 from mimetic.plans.entry import Action, Entry
 from mimetic.plans.write import reader, set_trainable, stage, write
 from mimetic.streams import generator
@@ -86,7 +86,7 @@ def apply(
 
 
 def _check_model(entries: Sequence[Entry], known: Mapping[str, Target]) -> None:
-    """Refuse a model whose parameters are not those of the plan, or hold no values."""
+    """Refuse a model whose parameters are not those of the plan, or without values."""
     planned = {entry.parameter: (entry.shape, entry.stored) for entry in entries}
     shapes = {name: (tuple(target.like.shape), _parts(target)) for name, target in known.items()}
     wrong = [name for name in planned | shapes if planned.get(name) != shapes.get(name)]
@@ -153,12 +153,11 @@ def _apply_network_initializers(
         UserError: If the network is sharded, or cannot be copied or run.
     """
     # Layers of one initializer are filled together; those that must see the result of the others come last.
-    groups: dict[tuple[bool, str], list[Action]] = {}
+    groups: dict[tuple[bool, str], list[tuple[Action, NetworkInit]]] = {}
     for action in actions:
-        if action.init.network_init is not None:
-            groups.setdefault((action.init.network_init.last, action.init.network_init.key), []).append(
-                action
-            )
+        step = action.init.network_init
+        if step is not None:
+            groups.setdefault((step.last, step.key), []).append((action, step))
     values = _NetworkValues()
     if not groups:
         return values
@@ -166,19 +165,16 @@ def _apply_network_initializers(
     parameters, buffers = canonical_parameters(network), canonical_buffers(network)
     before = {name: buffer.clone() for name, buffer in buffers.items()}
     for _, group in sorted(groups.items(), key=lambda item: item[0][0]):
-        inits = {action.layer: action.init.network_init for action in group}
-        arguments = {layer: init.argument for layer, init in inits.items() if init is not None}
-        first = group[0].init.network_init
-        assert first is not None
-        remarks = first.fill(network, arguments, lambda name, slot: generator(seed, name, slot))
-        for action in group:
-            zero = {} if action.init.network_init is None else action.init.network_init.zero_rows
-            for local, rows in zero.items():
+        arguments = {action.layer: step.argument for action, step in group}
+        fill = group[0][1].fill
+        remarks = fill(network, arguments, lambda name, slot: generator(seed, name, slot))
+        for action, step in group:
+            for local, rows in step.zero_rows.items():
                 parameters[action.parameters[local]].data[list(rows)] = 0.0
-        names = {action.layer: list(action.parameters.values()) for action in group}
-        values.remarks |= {names[layer][0]: remark for layer, remark in remarks.items()}
-        for name in chain.from_iterable(names.values()):
-            values.parameters[name] = parameters[name].detach().contiguous()
+            names = list(action.parameters.values())
+            if action.layer in remarks:
+                values.remarks[names[0]] = remarks[action.layer]
+            values.parameters |= {name: parameters[name].detach().contiguous() for name in names}
     values.buffers |= {n: buffer for n, buffer in buffers.items() if not torch.equal(before[n], buffer)}
     return values
 

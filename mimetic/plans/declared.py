@@ -52,13 +52,13 @@ def declared_sites(rule: Rule, graph: Graph) -> tuple[Site, ...]:
 
 
 def has_linears(declared: Declared, layer: str, owners: Mapping[str, Site]) -> bool:
-    """Tell whether all the layers a declaration names are linear layers below a layer."""
+    """Return whether all the layers a declaration names are linear layers below a layer."""
     sites = (owners.get(joined(layer, path)) for path in declared.layers)
     return all(site is not None and is_linear(site) for site in sites)
 
 
 def is_linear(site: Site) -> bool:
-    """Tell whether a site is a linear layer that is one map."""
+    """Return whether a site is a linear layer that is one map."""
     return site.kind == "linear" and site.geometry is not None
 
 
@@ -156,7 +156,7 @@ def _divided(
 
 
 def _fits(declared: DeclaredAttention, linears: Linears, heads: int) -> bool:
-    """Tell whether another number of heads would fit, the rest as declared."""
+    """Return whether another number of heads would fit, the rest as declared."""
     groups = heads if declared.kv_heads is None else declared.kv_heads
     return heads % groups == 0 and _divided(declared, linears, heads, groups)[1] is not None
 

@@ -6,12 +6,11 @@ message shows the layers that look like one and the declaration that would make 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from itertools import permutations
 from typing import NamedTuple
 
 from mimetic.config.patterns import fullmatch
-from mimetic.config.suggest import listed
+from mimetic.config.suggest import did_you_mean, listed
 from mimetic.graph.config import Declared
 from mimetic.graph.matching import mismatch
 from mimetic.graph.site import Graph, Site, shape_text
@@ -49,7 +48,7 @@ Finding = tuple[str, str]
 
 
 def explain_no_match(rule: Rule, graph: Graph, declared: Sequence[Site] = ()) -> Message:
-    """Say why a rule matches nothing: the name first, then the other conditions, then the parameter.
+    """Explain why a rule matches nothing: the name first, then the other conditions, then the parameter.
 
     Args:
         rule: The rule.
@@ -76,7 +75,7 @@ def explain_no_match(rule: Rule, graph: Graph, declared: Sequence[Site] = ()) ->
 
 
 def _failed_condition(rule: Rule, graph: Graph, sites: Sequence[Site], start: str) -> Message:
-    """Say which condition fails at the sites whose name matches."""
+    """Name the condition that fails at the sites whose name matches."""
     reasons = [(site, mismatch(rule.match, site)) for site in sites]
     fitting = [site for site, reason in reasons if reason is None]
     if fitting:
@@ -104,14 +103,12 @@ def _similar_names(pattern: str, names: list[str], rule: Rule, graph: Graph) -> 
     if ends:
         return f"the whole name must match; `'.*\\.{pattern}'` matches {listed(ends, 8)}"
     known = names if rule.acts_on is not None else [*names, *graph.layers]
-    close = get_close_matches(plain, known, n=3, cutoff=0.5)
-    if close:
-        return f"did you mean {' or '.join(f'`{name}`' for name in dict.fromkeys(close))}?"
-    return f"layers are named {listed(names, 8)}" if names else "the model has no parameters"
+    everything = f"layers are named {listed(names, 8)}" if names else "the model has no parameters"
+    return did_you_mean(plain, dict.fromkeys(known), count=3) or everything
 
 
 def _declared_nowhere(rule: Rule, declared: Declared, graph: Graph) -> tuple[str, str | None]:
-    """Say where a declaration would apply, when its rule matches no layer."""
+    """Describe where a declaration would apply, if its rule matches no layer."""
     missing = f"no layer has linear layers {listed(declared.layers, 8)} below it"
     if rule.match.layer is not None:
         text = f"no layer is named like `{rule.match.layer}`"
@@ -129,7 +126,7 @@ def _declared_nowhere(rule: Rule, declared: Declared, graph: Graph) -> tuple[str
 
 
 def _unrecognized(rule: Rule, graph: Graph, sites: Sequence[Site]) -> Finding | None:
-    """Say what the model has instead of the sites of a rule's kind.
+    """Describe what the model has instead of the sites of a rule's kind.
 
     None where there are such sites, and the rule names no layer that may be another one.
     """
@@ -240,7 +237,7 @@ def _is_below(layer: str, other: str) -> bool:
 
 
 def _is_pair(linears: Linears) -> bool:
-    """Tell whether there are two linear layers, of which the second maps back to the width of the first."""
+    """Return whether there are two linear layers, of which the second maps back to the width of the first."""
     match [widths(site) for site in linears.values()]:
         case [first, second]:
             return first == second[::-1] and first[0] != first[1]
@@ -257,7 +254,7 @@ def _attention_candidates(graph: Graph) -> list[Candidate]:
 
 
 def _names_attention(graph: Graph, layer: str) -> bool:
-    """Tell whether a layer's name or class mentions attention."""
+    """Return whether a layer's name or class mentions attention."""
     text = f"{layer.rpartition('.')[2]} {graph.classes[layer][0]}".lower()
     return "attn" in text or "attention" in text
 

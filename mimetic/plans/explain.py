@@ -1,8 +1,8 @@
 """Explain a plan: every rule's verdict on one parameter, read from the plan's own matching."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
+from mimetic.config.suggest import did_you_mean
 from mimetic.errors import UserError
 from mimetic.graph.site import Parameter, Site
 from mimetic.plans.matching import Matching, names_of
@@ -10,7 +10,7 @@ from mimetic.plans.matching import Matching, names_of
 
 @dataclass(frozen=True, slots=True)
 class RuleVerdict:
-    """What one rule says of a parameter.
+    """The verdict of one rule on a parameter, for the reader.
 
     Attributes:
         rule: Id of the rule.
@@ -48,9 +48,8 @@ def explain(matching: Matching, name: str) -> tuple[Explanation, ...]:
     wanted = {owner for owner, layer, (full, alias, _) in names if name in {full, alias, layer}}
     if not wanted:
         known = dict.fromkeys(n for _, layer, (full, alias, _) in names for n in (layer, full, alias))
-        close = get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(f'`{n}`' for n in close)}?" if close else ""
-        raise UserError(f"the model has no layer or parameter `{name}`{hint}", code="MIM-P040")
+        hint = did_you_mean(name, known, count=3) or "`mimetic plan` lists them"
+        raise UserError(f"the model has no layer or parameter `{name}`; {hint}", code="MIM-P040")
     return tuple(_explained(matching, s, p) for s in graph.sites for p in s.parameters if p.name in wanted)
 
 

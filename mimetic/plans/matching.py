@@ -110,7 +110,7 @@ def match_rules(rules: Sequence[Rule], graph: Graph, rewritten: Collection[str] 
 
 
 def applies_to(rule: Rule, site: Site) -> bool:
-    """Tell whether a rule acts on such a site at all: on composite sites of its kind, or on layers."""
+    """Return whether a rule acts on such a site at all: on composite sites of its kind, or on layers."""
     return rule.acts_on is None if site.structure is None else site.kind == rule.acts_on
 
 

@@ -5,6 +5,7 @@ Workers read the JSON: they validate sections that are complete already, without
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from mimetic.errors import UserError
@@ -26,12 +27,28 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
 
 
 def write_run_folders(folder: Path, recipe: Recipe) -> None:
-    """Write the folders of a recipe's runs into its study, relative ones: the root may be moved."""
+    """Write the folders of a recipe's runs into its study."""
     if recipe.run_folders:
-        relative = {
-            run: os.path.relpath(there, folder.resolve()) for run, there in recipe.run_folders.items()
-        }
-        write_text(folder / RUNS, json.dumps(relative, indent=1) + "\n")
+        write_folders(folder / RUNS, recipe.run_folders)
+
+
+def write_folders(path: Path, folders: Mapping[str, Path]) -> None:
+    """Write folders by name, relative to the folder of the file: their root may be moved."""
+    here = path.parent.resolve()
+    relative = {name: os.path.relpath(folder.resolve(), here) for name, folder in folders.items()}
+    write_text(path, json.dumps(relative, indent=1) + "\n")
+
+
+def read_folders(path: Path) -> dict[str, Path]:
+    """Return the folders in a file of `write_folders`; none where there is no file.
+
+    Raises:
+        OSError, ValueError, TypeError, AttributeError: If the file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    here = path.parent.resolve()
+    return {name: (here / folder).resolve() for name, folder in parse_json(read_regular(path)).items()}
 
 
 def read_recipe(folder: Path) -> Recipe:
@@ -55,12 +72,7 @@ def read_recipe(folder: Path) -> Recipe:
 
 def _read_run_folders(folder: Path) -> dict[str, Path]:
     path = folder / RUNS
-    if not path.is_file():
-        return {}
     try:
-        return {
-            run: folder.resolve().joinpath(there).resolve()
-            for run, there in parse_json(read_regular(path)).items()
-        }
+        return read_folders(path)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); run the recipe again", code="MIM-R086") from error

@@ -7,13 +7,13 @@ from typing import TypeVar
 
 from pydantic_core import PydanticCustomError
 
-from mimetic.config.base import Section, validation_error
+from mimetic.config.base import Section, entries_of, validation_error
 from mimetic.config.errors import Step, clipped
 from mimetic.config.suggest import choice
 from mimetic.covariance.trained_ref import TrainedRef
 from mimetic.recipe.rule import Rule
 
-S = TypeVar("S", bound=Section)
+T = TypeVar("T")
 
 UNUSED_STAGE = "MIM-R026"
 """Code of the error that no arm harvests a stage."""
@@ -177,23 +177,24 @@ def stages_of(rules: Iterable[Rule]) -> tuple[str, ...]:
 
 def origins(value: object, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Step, ...], TrainedRef]]:
     """Yield the trained networks that sections refer to, with the recipe keys that lead there."""
-    return sections_in(value, TrainedRef, path)
+    return values_in(value, TrainedRef, path)
 
 
-def sections_in(
-    value: object, kind: type[S], path: tuple[Step, ...] = ()
-) -> Iterator[tuple[tuple[Step, ...], S]]:
-    """Yield the sections of a kind inside a value, itself included, with the recipe keys that lead there."""
+def values_in(
+    value: object, kind: type[T], path: tuple[Step, ...] = ()
+) -> Iterator[tuple[tuple[Step, ...], T]]:
+    """Yield what is of a type inside a value, itself included, with the recipe keys that lead there."""
     if isinstance(value, kind):
         yield path, value
+    items: Iterable[tuple[Step, object]] = ()
     if isinstance(value, Section):
-        for name, field in type(value).model_fields.items():
-            key = name if field.alias is None else field.alias
-            yield from sections_in(getattr(value, name), kind, (*path, key))
-    elif isinstance(value, tuple | list | Mapping):
-        items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for step, item in items:
-            yield from sections_in(item, kind, (*path, step))
+        items = entries_of(value)
+    elif isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, tuple | list):
+        items = enumerate(value)
+    for step, item in items:
+        yield from values_in(item, kind, (*path, step))
 
 
 def stage_refs(by: Node, rules: tuple[Rule, ...]) -> Iterator[StageRef]:

@@ -11,7 +11,7 @@ from mimetic.covariance.network import TrainedNetwork, TrainingImages
 from mimetic.data.dataset import Dataset
 from mimetic.errors import UserError
 from mimetic.recipe.recipe import Arm, Recipe
-from mimetic.recipe.stages import origins, sections_in
+from mimetic.recipe.stages import origins, values_in
 from mimetic.sources.find import Consumer, find_sources
 from mimetic.sources.trained import TrainedSource, first_images, images_needed
 
@@ -25,7 +25,7 @@ def needed_inputs(arm: Arm) -> dict[str, Component]:
     Covariance files are not among them: they are read where a plan is made.
     """
     parts = (part for rule in arm.init for part in (rule.covariance, rule.init, rule.scale))
-    specs = (spec for _, spec in sections_in(tuple(parts), Component))
+    specs = (spec for _, spec in values_in(tuple(parts), Component))
     return {harvest_key(spec): spec for spec in specs if spec.needs is not None}
 
 
@@ -37,7 +37,7 @@ def kinds_needed(arm: Arm, spec: Component) -> frozenset[str] | None:
     """
     kinds: set[str] = set()
     for rule in arm.init:
-        if all(spec != own for _, own in sections_in(rule.covariance, Component)):
+        if all(spec != own for _, own in values_in(rule.covariance, Component)):
             continue
         layers, own = getattr(spec, "layers", "depth"), getattr(spec, "kind", None)
         kind = rule.match.kind if own is None else own

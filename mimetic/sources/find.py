@@ -1,7 +1,5 @@
 """From the `from:` of a recipe to trained networks, and where studies store theirs."""
 
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,13 +13,13 @@ from mimetic.data.dataset import example_input
 from mimetic.data.load import describe_dataset, load_dataset
 from mimetic.data.shapes import IMAGENET
 from mimetic.errors import RunError, UserError
-from mimetic.files import check_contained, expand_home, parse_json, read_regular, write_text
+from mimetic.files import check_contained, expand_home
 from mimetic.graph.sites import find_sites
 from mimetic.journal import read_journal, status
 from mimetic.models.config import Model, Timm, Torchvision
 from mimetic.plans.resolve import resolve
 from mimetic.recipe.recipe import Arm, Recipe
-from mimetic.recipe.saved import read_recipe
+from mimetic.recipe.saved import read_folders, read_recipe, write_folders
 from mimetic.recipe.stages import origins
 from mimetic.sources.tensors import TensorSource
 from mimetic.sources.trained import TrainedSource
@@ -206,19 +204,15 @@ def harvested_seeds(recipe: Recipe, ref: TrainedRef, *, own: int) -> tuple[int, 
 
 
 def write_stage_folders(study: Path, folders: Mapping[str, Path]) -> None:
-    """Write the folders of a study's stages into it, relative ones: the folder of the runs may be moved."""
-    relative = {name: os.path.relpath(folder.resolve(), study.resolve()) for name, folder in folders.items()}
-    write_text(study / STAGE_FOLDERS, json.dumps(relative, indent=1) + "\n")
+    """Write the folders of a study's stages into it."""
+    write_folders(study / STAGE_FOLDERS, folders)
 
 
 def stage_folders(study: str | Path) -> dict[str, Path]:
     """Return the folders of a study's stages; empty where it has none."""
     path = Path(study) / STAGE_FOLDERS
-    if not path.is_file():
-        return {}
     try:
-        folders = parse_json(read_regular(path))
-        return {name: Path(study).resolve().joinpath(folder).resolve() for name, folder in folders.items()}
+        return read_folders(path)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); run the recipe again", code="MIM-S017") from error
 

@@ -23,7 +23,7 @@ from mimetic.files import check_contained, file_digest, parse_json, read_regular
 from mimetic.models.config import PythonModel
 from mimetic.recipe.dump import values_of
 from mimetic.recipe.recipe import Recipe
-from mimetic.recipe.stages import origins, sections_in
+from mimetic.recipe.stages import origins, values_in
 from mimetic.study.comparing.results import read_result
 from mimetic.study.conclusion import StudyResult, conclude
 from mimetic.study.display import Display
@@ -93,7 +93,7 @@ def complete_result(recipe: Recipe, root: Path, *, offline: bool, display: Displ
 
 def _is_closed(recipe: Recipe) -> bool:
     """Return whether a recipe depends on nothing but itself, installed packages and the files of its data."""
-    parts = [part for _, part in sections_in(recipe, Component)]
+    parts = [part for _, part in values_in(recipe, Component)]
     others = any(isinstance(part, PythonModel | CovarianceFile) for part in parts) or any(origins(recipe))
     decides = recipe.study.select is not None or recipe.study.halving is not None
     return not others and not decides and all(map(_is_known, parts))
@@ -121,7 +121,7 @@ def _parts(recipe: Recipe, folder: Path) -> Iterator[str]:
             yield f"{file.relative_to(own)} {file_digest(file)}"
     yield sys.version
     yield from sorted({file.name for place in _places() for file in place.glob("*.dist-info")})
-    for data in dict.fromkeys(data for _, data in sections_in(recipe.arms, DataSection)):
+    for data in dict.fromkeys(data for _, data in values_in(recipe.arms, DataSection)):
         for file in data_files(data):
             yield f"{file} {file_digest(file)}"
 

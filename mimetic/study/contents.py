@@ -19,7 +19,7 @@ from mimetic.files import expand_home, file_digest
 from mimetic.models.config import PythonModel
 from mimetic.plans.plan import Plan
 from mimetic.recipe.recipe import Arm, Recipe
-from mimetic.recipe.stages import Node, origins, sections_in, stages_of
+from mimetic.recipe.stages import Node, origins, stages_of, values_in
 from mimetic.sources.find import harvested_seeds
 from mimetic.sources.trained import LEARNED
 from mimetic.train.checkpoint import WEIGHTS
@@ -122,14 +122,14 @@ def _seeds(recipe: Recipe, arm: Arm) -> Iterator[str]:
 
 def _files(recipe: Recipe, arm: Arm) -> Iterator[str]:
     """Yield the digest of each file that an arm is made from."""
-    paths = [Path(file.path) for _, file in sections_in(arm.init, CovarianceFile)]
-    paths += [expand_home(ref.file) for _, ref in sections_in(arm.init, AttentionRef) if ref.file is not None]
+    paths = [Path(file.path) for _, file in values_in(arm.init, CovarianceFile)]
+    paths += [expand_home(ref.file) for _, ref in values_in(arm.init, AttentionRef) if ref.file is not None]
     for _, ref in origins(arm.init):
         paths += [expand_home(file) for file in (ref.checkpoint, ref.tensors) if file is not None]
         folder = recipe.run_folders.get(ref.run) if ref.run is not None else ref.trial
         if folder is not None:
             paths += [Path(folder) / name for name in (WEIGHTS, LEARNED)]
-    for _, model in sections_in(arm, PythonModel):  # planned, so its module is imported
+    for _, model in values_in(arm, PythonModel):  # planned, so its module is imported
         module = sys.modules.get(model.call.partition(":")[0])
         paths.append(Path(getattr(module, "__file__", None) or ""))
     for path in paths:

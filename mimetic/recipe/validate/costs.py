@@ -5,7 +5,7 @@ The estimates are rough: the limits leave ordinary use alone by orders of magnit
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from mimetic.config.address import ConfigPath
 from mimetic.config.base import Section
@@ -16,7 +16,7 @@ from mimetic.kernels.config import Convolutional, Iterated, Learner
 from mimetic.limits import ARGUMENT, DATA_BYTES, EPOCHS, KERNEL_BYTES, LAYERS, PARAMETERS, TRIALS, Limit
 from mimetic.models.config import Model
 from mimetic.recipe.recipe import Arm, Recipe
-from mimetic.recipe.stages import origins
+from mimetic.recipe.stages import origins, values_in
 
 _Part = TypeVar("_Part", bound=Section)
 
@@ -73,7 +73,8 @@ def _arm_issues(arm: Arm, at: ConfigPath) -> Iterator[Issue]:
 def _model_issues(model: Model, at: ConfigPath, path: tuple[Step, ...]) -> Iterator[Issue]:
     yield from _exceeded(model, _PARAMETERS, at, path)
     yield from _exceeded(model, _LAYERS, at, path)
-    for place, number in _numbers(getattr(model, "args", None)):
+    arguments = getattr(model, "args", None)
+    for place, number in (*values_in(arguments, int), *values_in(arguments, float)):
         if ARGUMENT.is_exceeded_by(abs(number)):
             message = f"{at}: a number of {ARGUMENT.describe(abs(number))}"
             yield at.issue(message, *path, "args", *place, hint=ARGUMENT.repair, code="MIM-R095")
@@ -123,12 +124,3 @@ def _estimated(part: _Part, bound: _Bound[_Part]) -> float:
         return float(bound.amount(part))
     except OverflowError:
         return float("inf")
-
-
-def _numbers(value: Any, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Step, ...], float]]:
-    """Yield the numbers in arguments, and their paths."""
-    if isinstance(value, int | float):
-        yield path, value
-    elif isinstance(value, dict | list | tuple):
-        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _numbers(entry, (*path, key))
