@@ -48,7 +48,7 @@ def steps(
     """
     modules = canonical_modules(model)
     calls: list[LayerCall] = []
-    outputs: dict[int, tuple[str, Tensor, int]] = {}  # holds the tensors, since a freed one's id is reused
+    outputs: dict[int, tuple[str, Tensor, int]] = {}  # with the tensors, since a freed one's id is reused
 
     def note(name: str, given: Tensor, output: Tensor) -> None:
         source = outputs.get(id(given))

@@ -59,13 +59,16 @@ def eigenvectors(cov: Covariance) -> tuple[Tensor, Tensor]:
 
 def truncated(cov: Covariance, rank: int) -> Covariance:
     """Return the best approximation of Σ of a rank, its leading eigenvectors alone."""
-    rows, columns = cov.factor_RD.shape
     _, vectors = eigh(smaller_gram(cov.factor_RD))
     leading = vectors[:, -rank:]
-    projector = multiply(leading, leading.T)
-    factor = cov.factor_RD
-    factor_RD = multiply(projector, factor) if rows <= columns else multiply(factor, projector)
-    return derived(cov, factor_RD, cov.patch, note=f"rank {rank}")
+    return filtered(cov, multiply(leading, leading.T), note=f"rank {rank}")
+
+
+def filtered(cov: Covariance, matrix: Tensor, *, note: str) -> Covariance:
+    """Return the covariance with the factor A·F or F·A, A a function of FFᵀ or FᵀF, whichever is smaller."""
+    factor_RD, (rows, columns) = cov.factor_RD, cov.factor_RD.shape
+    product_RD = multiply(matrix, factor_RD) if rows <= columns else multiply(factor_RD, matrix)
+    return derived(cov, product_RD, cov.patch, note=note)
 
 
 def cosine(left: Covariance, right: Covariance) -> float:

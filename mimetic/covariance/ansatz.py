@@ -1,6 +1,6 @@
 """The ansatz of feature learning, NFM ∝ AGOP, measured layer by layer (arXiv 2309.00570).
 
-What training makes of a layer's filters, WᵀW, is compared with what its outputs ask of it, WᵀSW, by the
+What training makes of a layer's filters, WᵀW, is compared with what its outputs depend on, WᵀSW, by the
 Pearson correlation over all d² entries; none of these matrices is formed. The *Science* version
 (arXiv 2212.13881) compares with the square root of the AGOP. The centered variants compare ΔWᵀΔW with
 ΔWᵀSΔW, ΔW = W − W₀, which leaves out what initialization put there ("Feature learning as alignment").
@@ -78,7 +78,7 @@ class LayerAnsatz:
 
 
 def ansatz_sites(graph: Graph, wanted: Callable[[Site], bool] | None = None) -> tuple[Site, ...]:
-    """Return the layers at which the ansatz says something, in execution order.
+    """Return the layers at which the ansatz is a statement, in execution order.
 
     Left out are layers whose patch is a single number, and the network's last layer where it is linear:
     its pre-activations are the outputs, so S is a multiple of the identity and ρ = 1 whatever it learned.

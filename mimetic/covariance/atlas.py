@@ -1,4 +1,4 @@
-"""The atlas: covariance files by name, each with a card that says where it comes from. No torch.
+"""The atlas: covariance files by name, each with a card that describes its origin. No torch.
 
 An entry NAME is two files, `NAME.safetensors` as `mimetic harvest` writes it and its card `NAME.json`. Those
 in this package come first; the folders in the environment variable `MIMETIC_ATLAS` follow, separated as in
@@ -22,7 +22,7 @@ _SHIPPED = Path(__file__).parent.parent / "atlas"
 
 
 class Card(Section):
-    """What an entry of the atlas holds and where it comes from."""
+    """Contents and origin of an entry of the atlas."""
 
     title: str = Field(max_length=200, description="One line: which covariances of which network.")
     network: str = Field(description="Architecture, with width, depth and kernel.")

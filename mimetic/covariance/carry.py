@@ -112,7 +112,7 @@ def transfer_covariance(spec: Transferred, harvest: Harvest, site: Site) -> Cova
 
 # ------------------------------------------------------------------------------------------- which layers
 def correspondence(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[Part, ...], str]:
-    """Return the layers that correspond to ours with shares that sum to 1, and a note that says which.
+    """Return the layers that correspond to ours with shares that sum to 1, and a note with their names.
 
     By depth they are those of `spec.kind` (our layer's own kind unless given), placed by their order
     among each other: the first has depth 0, the last depth 1.

@@ -110,7 +110,7 @@ def closed_form(
 
 
 def _repair(values_D: Tensor, psd: Repair) -> str | None:
-    """Say what the repair of the eigenvalues amounted to; None where only rounding was negative."""
+    """Describe the repair of the eigenvalues; None where only rounding was negative."""
     negative = values_D[values_D < -_ROUNDING * values_D[-1]]
     if len(negative) == 0:
         return None

@@ -93,18 +93,13 @@ def measured_on_network(spec: Measured, site: Site, context: Context) -> Covaria
 def from_file(spec: CovarianceFile, site: Site, context: Context) -> Covariance | PendingCovariance:
     """Return a covariance file's covariances, transferred to the layer."""
     found = context.harvests.get(harvest_key(spec))
-    if not isinstance(found, Harvest):
-        path = Path(spec.path)
-        state = path.stat() if path.is_file() else None
-        found = _read(path, None if state is None else (state.st_mtime_ns, state.st_size))
-    return transfer_covariance(spec, found, site)
+    harvest = found if isinstance(found, Harvest) else _stored(Path(spec.path))
+    return transfer_covariance(spec, harvest, site)
 
 
 def from_atlas(spec: AtlasEntry, site: Site, _context: Context) -> Covariance | PendingCovariance:
     """Return the covariances of an entry of the atlas, transferred to the layer."""
-    path = find_entry(spec.name).path
-    state = path.stat()
-    found = replace(_read(path, (state.st_mtime_ns, state.st_size)), origin=f"atlas {spec.name}")
+    found = replace(_stored(find_entry(spec.name).path), origin=f"atlas {spec.name}")
     return transfer_covariance(spec, found, site)
 
 
@@ -161,7 +156,7 @@ def _harvest(spec: CovarianceSource, site: Site, context: Context) -> Harvest:
     """Return the harvest of a section.
 
     Raises:
-        UserError: If there is none; says how to get one.
+        UserError: If there is none, with the way to get one.
     """
     found = context.harvests.get(harvest_key(spec))
     if isinstance(found, Harvest):
@@ -175,9 +170,14 @@ def _harvest(spec: CovarianceSource, site: Site, context: Context) -> Harvest:
     )
 
 
+def _stored(path: Path) -> Harvest:
+    """Return the harvest in a file, read once for all layers of a plan."""
+    state = path.stat() if path.is_file() else None
+    return _read(path, None if state is None else (state.st_mtime_ns, state.st_size))
+
+
 @lru_cache(maxsize=4)
 def _read(path: Path, _time_and_size: tuple[int, int] | None) -> Harvest:
-    """Return the harvest in a file, read once for all layers of a plan."""
     return replace(load_harvest(path), origin=path.name)
 
 
@@ -185,7 +185,7 @@ def spatial_geometry(site: Site, source: str) -> Geometry:
     """Return the geometry of a layer with spatial filters, which a source describes.
 
     Raises:
-        UserError: If it has none; says why.
+        UserError: If it has none, with the reason.
     """
     geometry = site.geometry
     if site.kind in _SPATIAL and geometry is not None and math.prod(geometry.kernel_size) > 1:

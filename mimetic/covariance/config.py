@@ -60,7 +60,7 @@ class Width(Section):
 
 
 def _constant(value: object) -> object:
-    """Let a plain number stand for the same width at every depth."""
+    """Convert a plain number to the same width at every depth."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return {"start": value, "linear": 0.0, "quadratic": 0.0}
     return value
@@ -94,33 +94,6 @@ class V1(CovarianceSource, type="v1", impl="mimetic.covariance.receptive_fields:
 
     size: Positive = Field(1.5, description="Width s of the Gaussian window in pixels.")
     smoothness: Positive = Field(1.0, description="Correlation length f in pixels.")
-
-
-MASTER_FILTERS: Mapping[str, tuple[tuple[float, float], ...]] = {
-    "A": (
-        (0.580, 0.558),
-        (0.559, 0.580),
-        (0.617, 0.601),
-        (0.642, 0.424),
-        (1.075, 0.800),
-        (0.771, 1.003),
-        (0.675, 0.675),
-        (0.552, 0.545),
-    ),
-    "B": (
-        (0.644, 0.583),
-        (0.586, 0.644),
-        (0.690, 0.674),
-        (0.756, 0.460),
-        (1.107, 0.945),
-        (0.900, 0.889),
-        (0.675, 0.675),
-        (0.609, 0.601),
-    ),
-    "C2": tuple((s, s) for s in (0.458, 0.448, 0.671, 0.420, 1.387, 1.090, 0.654, 0.611)),
-    "D2": tuple((s, s) for s in (0.644, 0.558, 0.495, 0.380, 1.193, 1.038, 0.675, 0.612)),
-}
-"""Scales (σ_x, σ_y) of the eight master filters by variant, from tonylindeberg/masterfiltmodel@e170f53."""
 
 
 class ScaleSpace(
@@ -242,7 +215,7 @@ class Lsuv(Scale, type="lsuv", finish="mimetic.initializers.lsuv:lsuv"):
 
 
 def expand_gain(value: object) -> object:
-    """Let a plain number, or a map without `type`, stand for `{type: gain}`."""
+    """Convert a plain number, or a map without `type`, to `{type: gain}`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return {"type": "gain", "gain": value}
     if isinstance(value, dict) and "type" not in value and "gain" in value:
@@ -297,7 +270,7 @@ class Transferred(CovarianceSource):
 
     layers: Literal["depth", "name"] | dict[str, str] = Field(
         "depth",
-        description="Which layer of it stands for which of ours: by depth fraction, by name, or a map "
+        description="Which of its layers corresponds to which of ours: by depth fraction, by name, or a map "
         "from our layers' names to its.",
     )
     depth_matching: Literal["interpolate", "nearest"] = Field(
@@ -340,7 +313,7 @@ class Transferred(CovarianceSource):
         for name in ("depths", "smooth"):
             if self.layers != "depth" and getattr(self, name) != type(self).model_fields[name].default:
                 raise validation_error(
-                    f"`{name}` applies where layers correspond by depth, and `layers` says otherwise",
+                    f"`{name}` applies where layers correspond by depth, and `layers` is another choice",
                     code="MIM-V219",
                     at=(name,),
                     hint=f"remove `{name}`, or write `layers: depth`",

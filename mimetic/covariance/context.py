@@ -8,7 +8,7 @@ from mimetic.covariance.harvest import Harvest
 from mimetic.covariance.network import TrainedNetwork, TrainingImages
 
 Harvests = Mapping[str, Harvest | TrainedNetwork | TrainingImages]
-"""What trained networks and data gave, by `harvest_key` of the section that asks for it."""
+"""What trained networks and data gave, by `harvest_key` of the section that needs it."""
 
 NO_HARVESTS: Harvests = MappingProxyType({})
 

@@ -82,7 +82,7 @@ class Covariance:
         provenance: Where it comes from.
 
     Raises:
-        UserError: If the factor has another shape than the patch, or holds values that are not finite.
+        UserError: If the factor has another shape than the patch, or has values that are not finite.
     """
 
     factor_RD: Tensor

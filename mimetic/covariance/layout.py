@@ -1,4 +1,4 @@
-"""Stored weights and the filters they hold: the reading (outputs, inputs of a group, *kernel).
+"""Stored weights and the filters in them: the reading (outputs, inputs of a group, *kernel).
 
 Linear and convolution weights are stored as filters. GPT-2's Conv1D stores (inputs, outputs); transposed
 convolutions store (inputs, outputs of a group, *kernel).

@@ -81,7 +81,7 @@ class TrainedNetwork:
         """Return a layer's filters (O, I, *kernel), float64 on the CPU.
 
         Raises:
-            UserError: If they hold no values, or values that are not finite.
+            UserError: If they have no values, or values that are not finite.
         """
         assert site.geometry is not None
         name = f"{self.origin}: `{site.layer}`"

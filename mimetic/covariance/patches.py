@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mimetic.covariance import config
 from mimetic.covariance.covariance import Covariance, PatchGeometry, derived, measured
 from mimetic.covariance.harvest import described
-from mimetic.covariance.linalg import eigh, multiply, smaller_gram, symmetric_root
+from mimetic.covariance.linalg import eigh, multiply, symmetric_root
 from mimetic.covariance.measure import Task
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import UserError
@@ -37,7 +37,7 @@ def patch_covariance(
         source: Name of the source for messages.
 
     Raises:
-        UserError: If there is no data, or it holds values that are not finite.
+        UserError: If there is no data, or it has values that are not finite.
     """
     total_DD, count, channels = torch.zeros(0), 0, 0
     for batch_NCHW in batches_NCHW:
@@ -65,16 +65,9 @@ def patch_covariance(
 
 def whitened(cov: Covariance, epsilon: float) -> Covariance:
     """Return (Σ + ε·I)⁻¹: filters drawn from it answer patches of covariance Σ with white outputs."""
-    values_D, vectors_DD = eigh(smaller_gram(_square(cov.factor_RD)))
+    values_D, vectors_DD = eigh(multiply(cov.factor_RD.T, cov.factor_RD))
     root_DD = multiply(vectors_DD * (values_D.clamp(min=0.0) + epsilon).rsqrt(), vectors_DD.T)
     return derived(cov, root_DD, cov.patch, note=f"whitening, eigenvalues + {epsilon:g} inverted")
-
-
-def _square(factor_RD: Tensor) -> Tensor:
-    """Return a factor of d rows or more, so that its smaller Gram matrix is Σ itself."""
-    rows, columns = factor_RD.shape
-    missing = max(0, columns + 1 - rows)
-    return torch.cat((factor_RD, torch.zeros(missing, columns, dtype=factor_RD.dtype)))
 
 
 def _patches(batch_NCHW: Tensor, kernel_size: tuple[int, int], stride: int, padding: int) -> Tensor:

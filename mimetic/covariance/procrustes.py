@@ -23,7 +23,7 @@ _NEGLIGIBLE = 1e-10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Alignment:
-    """How the channels of another network stand to those of the reference.
+    """Rotation from the channels of another network to those of the reference.
 
     Attributes:
         rotation_RN: √(R/N)·Â, with Â's rows or columns orthonormal, whichever are fewer; float64. The factor

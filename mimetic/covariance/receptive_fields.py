@@ -6,6 +6,7 @@ Shapes: K one side of the kernel, D all pixels of the kernel in row-major order,
 """
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -14,12 +15,26 @@ from numpy.typing import NDArray
 from scipy.special import ive
 
 from mimetic.covariance.components import spatial_geometry
-from mimetic.covariance.config import MASTER_FILTERS, V1, ScaleSpace, V1Fit
+from mimetic.covariance.config import V1, ScaleSpace, V1Fit
 from mimetic.covariance.context import Context
 from mimetic.covariance.covariance import Covariance, PatchGeometry, Provenance
 from mimetic.covariance.linalg import symmetric_root
 from mimetic.errors import UserError
 from mimetic.graph.site import Site, shape_text
+
+MASTER_FILTERS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "A": (
+        (0.580, 0.559, 0.617, 0.642, 1.075, 0.771, 0.675, 0.552),
+        (0.558, 0.580, 0.601, 0.424, 0.800, 1.003, 0.675, 0.545),
+    ),
+    "B": (
+        (0.644, 0.586, 0.690, 0.756, 1.107, 0.900, 0.675, 0.609),
+        (0.583, 0.644, 0.674, 0.460, 0.945, 0.889, 0.675, 0.601),
+    ),
+    "C2": ((0.458, 0.448, 0.671, 0.420, 1.387, 1.090, 0.654, 0.611),) * 2,
+    "D2": ((0.644, 0.558, 0.495, 0.380, 1.193, 1.038, 0.675, 0.612),) * 2,
+}
+"""Scales σ_x and σ_y of the eight master filters by variant, from tonylindeberg/masterfiltmodel@e170f53."""
 
 _JITTER = 1e-5
 _ROUNDING = 1e-12
@@ -62,9 +77,8 @@ def master_filters(kernel_size: tuple[int, int], variant: str = "B") -> torch.Te
     order: δ_y⁺T, δ_x⁻T, δ_y⁻T, δ_x⁺T (forward and backward differences), δ_x T, δ_y T (central), T − ½∇²T
     and T. arXiv 2509.12746; variants and values as in tonylindeberg/masterfiltmodel@e170f53.
     """
-    filters = [
-        _master_filter(index, kernel_size, scales) for index, scales in enumerate(MASTER_FILTERS[variant])
-    ]
+    pairs = zip(*MASTER_FILTERS[variant], strict=True)
+    filters = [_master_filter(index, kernel_size, scales) for index, scales in enumerate(pairs)]
     return torch.from_numpy(np.stack([found / np.linalg.norm(found) for found in filters]))
 
 

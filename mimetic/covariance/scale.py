@@ -50,7 +50,7 @@ def repeats(cov: Covariance, geometry: Geometry) -> int:
 
 
 def scaled(cov: Covariance, spec: Scale, geometry: Geometry) -> Covariance:
-    """Return the covariance at the size a `scale:` section asks for.
+    """Return the covariance at the size of a `scale:` section.
 
     Raises:
         UserError: If the covariance does not fit, or is zero and its target is not.

@@ -1,8 +1,8 @@
 """Shrinkage: what of an estimated covariance is more than the noise of few samples.
 
 Linear shrinkage pulls Σ toward the isotropic matrix of the same trace, Σ' = (1 − α)·Σ + α·T; the intensity
-is given or estimated (Ledoit and Wolf, 2004). Spiked shrinkage works on the
-eigenvalues instead and removes the noise bulk of random matrix theory (arXiv 2409.19460).
+is given or estimated (Ledoit and Wolf, 2004). Spiked shrinkage works on the eigenvalues instead and removes
+the noise bulk of random matrix theory (arXiv 2409.19460).
 
 Shapes: H samples (filters), D coordinates, K eigenvalues.
 """
@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from mimetic.covariance.algebra import truncated
+from mimetic.covariance.algebra import filtered, truncated
 from mimetic.covariance.covariance import Covariance, derived
 from mimetic.covariance.linalg import eigh, multiply, smaller_gram
 from mimetic.errors import UserError
@@ -95,9 +95,8 @@ def denoised(cov: Covariance, samples: int) -> Covariance:
         cov: Σ = FᵀF, uncentered.
         samples: Number of filters it was estimated from.
     """
-    rows, columns = cov.factor_RD.shape
     values, vectors = eigh(smaller_gram(cov.factor_RD))
-    gamma = columns / samples
+    gamma = cov.patch.size / samples
     typical = median_of_bulk(gamma) if gamma <= 1.0 else gamma * median_of_bulk(1.0 / gamma)
     present = values[values > _NEGLIGIBLE * values[-1]]
     noise = float(present.median()) / typical
@@ -105,12 +104,9 @@ def denoised(cov: Covariance, samples: int) -> Covariance:
     if not bool((signal > 0.0).any()):
         signal = torch.where(values == values[-1], values, 0.0)
     ratio = torch.where(signal > 0.0, signal / values, 0.0).sqrt()
-    projector = multiply(vectors * ratio, vectors.T)
-    factor = cov.factor_RD
-    factor_RD = multiply(projector, factor) if rows <= columns else multiply(factor, projector)
     count = int((signal > 0.0).sum())
     note = f"noise of variance {noise:.3g} taken out, {count} of {len(present)} eigenvalues kept"
-    return derived(cov, factor_RD, cov.patch, note=note)
+    return filtered(cov, multiply(vectors * ratio, vectors.T), note=note)
 
 
 def median_of_bulk(gamma: float) -> float:

@@ -20,6 +20,7 @@ from mimetic.covariance.activations import alignment, steps
 from mimetic.covariance.algebra import bures_wasserstein
 from mimetic.covariance.harvest import described
 from mimetic.covariance.layout import filters_of
+from mimetic.covariance.measure import KINDS
 from mimetic.covariance.procrustes import polar, rotated, width_scale
 from mimetic.covariance.weights import filter_covariance, nfm
 from mimetic.errors import UserError
@@ -27,8 +28,6 @@ from mimetic.graph.geometry import kind_and_geometry
 from mimetic.graph.names import canonical_modules
 from mimetic.graph.site import Geometry
 from mimetic.streams import generator
-
-_KINDS = {"conv", "depthwise_conv", "pointwise_conv", "linear"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ def _layers(model: nn.Module, origin: str) -> dict[str, _Layer]:
     for name, module in canonical_modules(model).items():
         kind, geometry = kind_and_geometry(module)
         weight = getattr(module, "weight", None)
-        if kind in _KINDS and geometry is not None and isinstance(weight, Tensor):
+        if kind in KINDS and geometry is not None and isinstance(weight, Tensor):
             filters_OIK = filters_of(weight.detach(), geometry, name=f"{origin}: `{name}`").to(
                 "cpu", torch.float64
             )

@@ -1,6 +1,6 @@
 """Covariance files: factors as safetensors, what they mean as JSON in the header.
 
-A file holds the covariances of several layers by name. It is written in one step and read without
+A file contains the covariances of several layers by name. It is written in one step and read without
 unpickling anything; nothing from it is used before shapes, dtypes, finiteness and digests have been
 checked.
 """
@@ -94,8 +94,8 @@ def load(path: Path) -> dict[str, Covariance]:
     """Read the covariances of a file by layer name, in the order they were written.
 
     Raises:
-        UserError: If the file is missing, not one of ours, too large, damaged, or does not hold what its
-            header says.
+        UserError: If the file is missing, not one of ours, too large, damaged, or does not match its
+            header.
     """
     header = describe(path)
     with safe_open(path, framework="pt") as opened:
@@ -138,7 +138,7 @@ def load_harvest(path: Path) -> Harvest:
     """Read a harvest.
 
     Raises:
-        UserError: As `load`, and if the file does not say which layers its covariances come from.
+        UserError: As `load`, and if the file does not name the layers of its covariances.
     """
     covariances = load(path)
     about = describe(path)["about"].get("harvest")

@@ -20,7 +20,7 @@ TENSOR_FILES = (".npz", ".onnx")
 
 
 def _one_pattern(value: object) -> object:
-    """Let one pattern stand for a list of it."""
+    """Return a list of a single pattern."""
     return [value] if isinstance(value, str) else value
 
 
@@ -46,7 +46,7 @@ class TrainedRef(Section):
     seeds: Literal["own", "all"] | SomeSeeds = Field(
         "own",
         description="Which of its seeds, measured apart and averaged: the trial's own (all of them "
-        "where the stage has `seeds` of its own), all, or a list.",
+        "where the stage has its own `seeds`), all, or a list.",
     )
     trial: str | None = Field(None, min_length=1, description="Folder of a finished trial of ours.")
     run: str | None = Field(
@@ -100,7 +100,7 @@ class TrainedRef(Section):
     def _one_origin(self) -> Self:
         given = [name for name in self.alternatives if getattr(self, name) is not None]
         if not given and self.model is not None:
-            hint = "add `checkpoint: …`, a file that holds them, or `weights: DEFAULT` for published ones"
+            hint = "add `checkpoint: …`, a file with them, or `weights: DEFAULT` for published ones"
             raise validation_error("`model` alone has no trained weights", code="MIM-V201", hint=hint)
         if len(given) != 1:
             found = " and ".join(f"`{name}`" for name in given) if given else "nothing"
@@ -130,7 +130,7 @@ class TrainedRef(Section):
                 hint="remove it",
             )
         if self.weights is not None and self.model is None:
-            hint = "say which, for example `model: {type: torchvision, name: resnet18}`"
+            hint = "name it, for example `model: {type: torchvision, name: resnet18}`"
             raise validation_error(
                 "`weights` are those of a published model, which is missing", code="MIM-V204", hint=hint
             )
@@ -144,7 +144,7 @@ class TrainedRef(Section):
         if self.model is not None and self.checkpoint is None and self.weights is None:
             hint = f"remove it: a {self.kind} knows its own model"
             raise validation_error(
-                "`model` says what `checkpoint` or `weights` fit",
+                "`model` is the network of a `checkpoint` or of `weights`",
                 code="MIM-V205",
                 at=("model",),
                 hint=hint,
@@ -183,7 +183,7 @@ class AttentionRef(TrainedRef):
     def _heads_known(self) -> Self:
         if self.tensors is not None:
             raise validation_error(
-                "`tensors` are weights alone, which do not say what a head is",
+                "`tensors` are weights alone, without the size of a head",
                 code="MIM-V220",
                 at=("tensors",),
                 hint="give the network, too: `{checkpoint: FILE, model: …}`",

@@ -80,7 +80,7 @@ class DataSection(Component, family="data"):
         return self.fixed_shape
 
     def num_bytes(self) -> float:
-        """Return about how much memory the set takes; 0 where only loading tells."""
+        """Return about how much memory the set takes; 0 if it is unknown before loading."""
         return 0.0
 
     @property

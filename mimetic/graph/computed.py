@@ -75,7 +75,7 @@ class Computed:
             seed: Seed of the run: an orthogonal parametrization draws what it adds to a rectangular matrix.
 
         Raises:
-            UserError: If the layer cannot use these values: they are not orthogonal, say, or all zero where
+            UserError: If the layer cannot use these values: they are not orthogonal, or all zero where
                 a norm is divided by.
         """
         solve = _solve_parametrization if self.hook is None else _solve_hook

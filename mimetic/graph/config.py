@@ -1,4 +1,4 @@
-"""Sections of `match`: conditions on a layer, all of which must hold; and declared composite sites."""
+"""Sections of `match`: conditions on a layer, all of which must be met; and declared composite sites."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self, get_args

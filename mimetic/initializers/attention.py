@@ -162,7 +162,7 @@ def attention_init(
     notes: tuple[str, ...] = (),
     **resolved: object,
 ) -> ResolvedInit:
-    """Return an initializer that draws maps; biases become zeros where the section says so."""
+    """Return an initializer that draws maps; biases become zeros if the section has `bias: zeros`."""
     only_biases = {
         local
         for local in context.parameters

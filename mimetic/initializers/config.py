@@ -36,7 +36,7 @@ class Init(Component, family="init"):
     def also_fills(self) -> Mapping[str, str]:
         """Return kinds of sites that it fills as well, wherever the rule matches one of `acts_on`.
 
-        By kind, how to tell it to leave them to another rule.
+        By kind, how to leave them to another rule.
         """
         return {}
 
@@ -337,7 +337,7 @@ class ConditionedAttention(
     values: Literal["per_head", "joint"] = Field(
         "per_head",
         description="Every head's values are the first coordinates of the tokens, as published; or one "
-        "identity over the heads, each of which has coordinates of its own (ours).",
+        "identity over the heads, each of which has its own coordinates (ours).",
     )
 
 

@@ -21,7 +21,7 @@ def default(_spec: config.Default, _site: Site, context: Context) -> ResolvedIni
 
     Guarantee: the bits that the built-in models are built with, for the same seed and layer name. A network
     that initializes itself as a whole (torchvision, timm, your own) starts from other values unless a rule
-    says `init: default`.
+    has `init: default`.
 
     Raises:
         UserError: When sampled, if the layer has no `reset_parameters` or it leaves a parameter unset.

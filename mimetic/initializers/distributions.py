@@ -131,7 +131,7 @@ def _sample_whole(distribution: Distribution, shape: Shape, dtype: torch.dtype, 
 
 def _sample_chunks(distribution: Distribution, shape: Shape, dtype: torch.dtype, stream: Generator) -> Tensor:
     """Draw independent entries chunk by chunk; the last chunk is the longest, so never below sixteen."""
-    # numpy asks the system for large pages: touching small ones takes a sixth of the time of a normal draw.
+    # numpy requests large pages: touching small ones takes a sixth of the time of a normal draw.
     tensor = torch.from_numpy(np.empty(shape, dtype=str(dtype).removeprefix("torch.")))
     flat = tensor.view(-1)
     count = flat.numel()

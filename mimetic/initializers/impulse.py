@@ -130,7 +130,7 @@ class Heads:
         """Return the positions (N, d) that the weights fit, after the layer norm.
 
         Raises:
-            RunError: If there is nothing to tell them apart.
+            RunError: If they are zero or not finite.
         """
         table_ND = None if self.spec.positions == "sincos2d" else self._table(read)
         if table_ND is None:

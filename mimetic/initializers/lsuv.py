@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from mimetic.covariance.capture import eval_mode
 from mimetic.covariance.config import Lsuv
 from mimetic.covariance.context import Context
 from mimetic.covariance.harvest import harvest_key
@@ -88,15 +89,13 @@ def unit_variance(network: nn.Module, targets: Mapping[str, float], images_NCHW:
     """
     modules = canonical_modules(network)
     buffers = {name: buffer.clone() for name, buffer in canonical_buffers(network).items()}
-    was_training = {module: module.training for module in network.modules()}
     remarks: dict[str, str] = {}
     hooks = [_scaling(modules[name], name, target, remarks) for name, target in targets.items()]
-    network.eval()
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the base of all of them
-            module.train()
     try:
-        with torch.no_grad(), one_thread():
+        with eval_mode(network), torch.no_grad(), one_thread():
+            for module in network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the base of all of them
+                    module.train()
             network(images_NCHW)
     except RuntimeError as error:
         raise RunError(
@@ -105,8 +104,6 @@ def unit_variance(network: nn.Module, targets: Mapping[str, float], images_NCHW:
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in was_training.items():
-            module.training = training
         with torch.no_grad():
             for name, buffer in canonical_buffers(network).items():
                 buffer.copy_(buffers[name])

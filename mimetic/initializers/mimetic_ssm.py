@@ -4,10 +4,9 @@ With exp(Δ A) = 1 and Δ = 1 the recurrence is yₜ = Σ_{s≤t} (cₜᵀ bₛ)
 key. Trockman et al., "Mimetic Initialization Helps State Space Models Learn to Recall", arXiv 2410.11135,
 start there by four components, each of which can be switched off (its parameters then stay as they are):
 
-* `decay`: A = -exp(-power · A_log), with the default A_log. The module computes A = -exp(A_log), so -power ·
-A_log
-  is stored; the initial A is the same, its gradient is not scaled. The default is
-  log n for state n of Mamba (A = -1 for its first state), and log U(1, 16) for Mamba-2's heads.
+* `decay`: A = -exp(-power · A_log), with the default A_log. The module computes A = -exp(A_log), so
+  -power · A_log is stored; the initial A is the same, its gradient is not scaled. The default is log n for
+  state n of Mamba (A = -1 for its first state), and log U(1, 16) for Mamba-2's heads.
 * `step`: no weight on the input, and the bias softplus⁻¹(1) = log(e - 1) = 0.5413 (the paper writes 0.54).
 * `recall`: W_c = (W_c' + W_b) / 2 of two default draws: W_cᵀ W_b resembles the identity.
 * `convolution`: the last tap 1, the others and the bias 0; SiLU still follows.

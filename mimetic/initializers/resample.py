@@ -32,6 +32,7 @@ from mimetic.covariance.capture import eval_mode
 from mimetic.covariance.covariance import Covariance, PatchGeometry, measured
 from mimetic.covariance.layout import filters_of, stored
 from mimetic.covariance.linalg import multiply
+from mimetic.covariance.measure import KINDS
 from mimetic.covariance.procrustes import Alignment, polar, rotated, width_scale
 from mimetic.covariance.shrinkage import denoised
 from mimetic.errors import UserError
@@ -53,8 +54,7 @@ class Resampled:
     Attributes:
         layer: Its canonical name.
         explained: Fraction of the trained network's features at its input that the rotated new ones explain;
-        None
-            where the inputs are the images.
+            None where the inputs are the images.
         copied: Whether its weights were copied instead of drawn, as the classifier's are.
         notes: Changes of the covariance.
     """
@@ -229,7 +229,7 @@ class _Work:
             cov = truncated(cov, self.spec.rank)
         stream = self.streams(f"{name}.weight", SLOT)
         outputs = self.dense[name].out_channels
-        draw = orthogonal_rows if self.spec.rows == "orthogonal" else _gaussian_rows
+        draw = orthogonal_rows if self.spec.rows == "orthogonal" else Covariance.sample
         drawn_ND = draw(cov, outputs, stream)
         sides = (outputs, *weight_OIK.shape[1:])
         shift_N = drawn_ND[:, -1] if shifted else torch.zeros(outputs, dtype=torch.float64)
@@ -263,8 +263,7 @@ class _Work:
 def dense_geometry(module: nn.Module) -> Geometry | None:
     """Return the geometry of a convolution or linear layer; None for anything else."""
     kind, geometry = kind_and_geometry(module)
-    is_dense = kind in {"conv", "depthwise_conv", "pointwise_conv", "conv_transpose", "linear"}
-    return geometry if is_dense else None
+    return geometry if kind in {*KINDS, "conv_transpose"} else None
 
 
 def orthogonal_rows(cov: Covariance, count: int, stream: torch.Generator) -> Tensor:
@@ -275,10 +274,6 @@ def orthogonal_rows(cov: Covariance, count: int, stream: torch.Generator) -> Ten
     noise_NR = torch.randn(count, cov.rank, dtype=torch.float64, generator=stream)
     orthonormal_NR, _ = polar(noise_NR)
     return multiply(math.sqrt(max(count, cov.rank)) * orthonormal_NR, cov.factor_RD)
-
-
-def _gaussian_rows(cov: Covariance, count: int, stream: torch.Generator) -> Tensor:
-    return cov.sample(count, stream)
 
 
 def _folded(module: nn.Module, norm: nn.Module | None) -> tuple[Tensor, Tensor]:

@@ -91,8 +91,7 @@ class ResolvedInit:
             to the layer nor touches the global random stream.
         moments: Expected moments by local parameter name, where the distribution is known.
         notes: Remarks for the reader of the plan, e.g. "resized 5→9".
-        thread_safe: Whether `sample` may run on a thread beside others: it changes no global setting of
-        torch.
+        thread_safe: Whether `sample` may run on a thread beside others: it changes no setting of torch.
         complex_parts: Whether entries are independent or Gaussian: both parts of a complex parameter can
             then be drawn like two tensors.
         network_init: A step after `sample` that needs the whole network; None where there is none.

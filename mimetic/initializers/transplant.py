@@ -3,8 +3,7 @@
 Selection (Xu et al., "Initializing Models with Larger Ones", arXiv 2311.18823; github
 OscarXZQ/weight-selection) takes evenly spaced entries along each side of a larger tensor. As indices depend
 on the two sizes alone, the residual stream has one fixed subset of channels throughout, and blocks correspond
-by
-name: the first N of them.
+by name: the first N of them.
 
 Tiling (the expansion of "Procedural Core", arXiv 2609.37631) repeats a smaller tensor cyclically,
 W'[i, j] = W[i mod O, j mod I], or each row and column in place (`mode: repeat`). Biases are padded with 0,
@@ -23,7 +22,7 @@ from mimetic.covariance.context import Context
 from mimetic.covariance.network import TrainedNetwork
 from mimetic.errors import RunError, UserError
 from mimetic.graph.names import walk
-from mimetic.graph.site import Parameter, Site, shape_text
+from mimetic.graph.site import Site, shape_text
 from mimetic.graph.targets import targets
 from mimetic.initializers.config import FromNetwork, WeightSelection, WeightTiling
 from mimetic.initializers.resolved import ResolvedInit, Streams, source_network
@@ -44,12 +43,9 @@ def weight_selection(spec: WeightSelection, site: Site, context: Context) -> Res
         UserError: If the network is not available, has no such parameter, or a smaller one.
     """
     network = source_network(spec, site, context)
-    shapes = _shapes(network)
-    sources = {}
-    for local in context.parameters:
+    shapes, sources = _shapes(network), _sources(network, site, context)
+    for local, name in sources.items():
         parameter = site.parameter(local)
-        names = (parameter.name, *parameter.aliases)
-        sources[local] = name = _source(parameter, names, shapes, network.origin)
         if any(ours > theirs for ours, theirs in zip(parameter.shape, shapes[name], strict=True)):
             raise UserError(
                 f"{parameter.name}: a selection is from a larger tensor, and {network.origin} has "
@@ -69,11 +65,9 @@ def weight_tiling(spec: WeightTiling, site: Site, context: Context) -> ResolvedI
     """
     network = source_network(spec, site, context)
     shapes = _shapes(network)
-    sources = {}
-    for local in context.parameters:
+    sources = _sources(network, site, context, lambda name: _tiled_name(spec, name, shapes))
+    for local, name in sources.items():
         parameter = site.parameter(local)
-        names = tuple(_tiled_name(spec, n, shapes) for n in (parameter.name, *parameter.aliases))
-        sources[local] = name = _source(parameter, names, shapes, network.origin)
         ours, theirs = parameter.shape, shapes[name]
         if any(a < b for a, b in zip(ours, theirs, strict=True)):
             raise UserError(
@@ -196,26 +190,33 @@ def _shapes(network: TrainedNetwork) -> dict[str, Shape]:
     return {p.name: p.shape for site in network.graph.sites for p in site.parameters}
 
 
-def _source(parameter: Parameter, names: tuple[str, ...], shapes: Mapping[str, Shape], origin: str) -> str:
-    """Return the first of some names that the other network has.
+def _sources(
+    network: TrainedNetwork, site: Site, context: Context, rename: Callable[[str], str] = str
+) -> dict[str, str]:
+    """Return the other network's parameter for each of ours: the first of its names, renamed, that it has.
 
     Raises:
         UserError: If it has none of them, or a tensor with another number of dimensions.
     """
-    name = next((name for name in names if name in shapes), None)
-    if name is None:
-        raise UserError(
-            f"{parameter.name}: {origin} has no parameter `{names[0]}`; match only layers both networks "
-            "have, e.g. not the head",
-            code="MIM-I055",
-        )
-    if len(parameter.shape) != len(shapes[name]):
-        raise UserError(
-            f"{parameter.name}: {origin} has one of shape {shapes[name]} there, ours is {parameter.shape}; "
-            "narrow `match` to layers of one kind",
-            code="MIM-I056",
-        )
-    return name
+    shapes, found = _shapes(network), {}
+    for local in context.parameters:
+        parameter = site.parameter(local)
+        names = [rename(name) for name in (parameter.name, *parameter.aliases)]
+        name = next((name for name in names if name in shapes), None)
+        if name is None:
+            raise UserError(
+                f"{parameter.name}: {network.origin} has no parameter `{names[0]}`; match only layers both "
+                "networks have, e.g. not the head",
+                code="MIM-I055",
+            )
+        if len(parameter.shape) != len(shapes[name]):
+            raise UserError(
+                f"{parameter.name}: {network.origin} has one of shape {shapes[name]} there, ours is "
+                f"{parameter.shape}; narrow `match` to layers of one kind",
+                code="MIM-I056",
+            )
+        found[local] = name
+    return found
 
 
 def _tiled_name(spec: WeightTiling, name: str, shapes: Mapping[str, Shape]) -> str:

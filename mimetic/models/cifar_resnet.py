@@ -19,7 +19,7 @@ Conv = Callable[[int, int, int], nn.Module]
 class CifarResNet(nn.Module):
     """Classify images (N, C, H, W) by a ResNet of `depth` = 6n+2 layers; returns logits (N, classes).
 
-    The stages hold `width`, 2·`width` and 4·`width` channels. Depth 20 and width 16 have 272,474
+    The stages have `width`, 2·`width` and 4·`width` channels. Depth 20 and width 16 have 272,474
     parameters for three channels and ten classes. H and W may be any size.
 
     Args:

@@ -42,7 +42,7 @@ class Model(Component, family="model"):
     in_channels: Count | None = Field(None, description="Input channels; default: the data's.")
 
     def cost(self) -> tuple[float, float]:
-        """Return about how many parameters and how many layers it has; zeros where only building tells."""
+        """Return about how many parameters and layers it has; zeros if that is unknown before building."""
         return 0.0, 0.0
 
 

@@ -64,7 +64,7 @@ def read_onnx(path: Path, wanted: Wanted) -> Iterator[StoredWeight]:
     check_size(path)
     try:
         graph = onnx.load_model(path, format="protobuf", load_external_data=False).graph
-    except Exception as error:  # protobuf raises errors of its own
+    except Exception as error:  # protobuf raises its own errors
         raise UserError(
             f"{path}: not an ONNX model ({first_line(error)}); the file is damaged, export it again",
             code="MIM-M061",

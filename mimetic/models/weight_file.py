@@ -207,7 +207,7 @@ def _spectral_norm(original: Tensor, left: Tensor, right: Tensor) -> tuple[Tenso
 
 
 def _dequantized(name: str, named: Mapping[str, Tensor], where: str) -> tuple[Tensor, str]:
-    """Return the weight that integers, or floats of one byte, stand for.
+    """Return the weight that is stored as integers, or as floats of one byte.
 
     Raises:
         UserError: If their scale is unknown.

@@ -155,7 +155,7 @@ def _match_also(matching: Matching) -> None:
 
 
 def _unless_frozen(matching: Matching, index: int, verdict: Verdict) -> Verdict:
-    """Let a rule leave what the model froze, unless it says by `freeze` what becomes of it."""
+    """Let a rule leave what the model froze, unless its `freeze` decides on it."""
     rule, parameter = matching.rules[index], verdict.parameter
     frozen = set(parameter.frozen).difference(matching.rewritten)
     if verdict.reason is not None or not rule.writes or rule.freeze.params is not None:
@@ -181,7 +181,7 @@ def _match_aliases(matching: Matching, index: int, verdict: Verdict) -> Verdict:
 def _excluded(rule: Rule, site: Site, local: str) -> str | None:
     """Return why a rule that matches a site leaves out its parameter of this local name.
 
-    A rule claims the `weight` of a layer unless `param` says otherwise; of a composite site, it claims what
+    A rule claims the `weight` of a layer unless `param` selects others; of a composite site, it claims what
     its initializer fills, narrowed by `param`.
     """
     param = rule.match.param

@@ -72,7 +72,7 @@ def _difference(own: Tensor, default: Tensor) -> str | None:
     count, mean, std = _moments(own)
     _, default_mean, default_std = _moments(default)
     size, error = max(std, default_std), _CLOSE + 5.0 / math.sqrt(max(count, 1))
-    few = error > 1.0 and size > 0.0  # of few entries, only a constant can be told from a draw
+    few = error > 1.0 and size > 0.0  # of few entries, only a constant is distinguishable from a draw
     constant = (std == 0.0) != (default_std == 0.0) and count > 1
     shifted = not few and abs(mean - default_mean) > 1.5 * error * size + 1e-6
     if not (constant or shifted or (not few and abs(std - default_std) > error * size)):

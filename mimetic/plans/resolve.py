@@ -203,7 +203,7 @@ def _check_also(matching: Matching, index: int) -> Iterator[tuple[int, Message]]
 
 
 def _check_unmatched(arm: Arm, matching: Matching, at: ConfigPath) -> Iterator[Issue]:
-    """Report the parameters that no rule matches, where the arm wants every one matched."""
+    """Report the parameters that no rule matches, where the arm requires a rule for each."""
     names = [p.name for site in matching.graph.sites for p in site.parameters]
     left = [name for name in names if name not in matching.owners]
     if left and arm.unmatched == "error":
@@ -291,7 +291,7 @@ def _promised(own: Parameter, drawn: Moments | None) -> Moments | None:
 
 
 def _fixed(rule: Rule | None, own: Parameter, rewritten: Collection[str]) -> tuple[str, ...]:
-    """Return the names of a parameter's tensors that take no gradient: as the rule says, or as they are."""
+    """Return the names of a parameter's tensors that take no gradient, by the rule or by the model."""
     params = None if rule is None else rule.freeze.params
     names = own.stored if own.stored else (own.name,)
     if params is None:

@@ -90,7 +90,7 @@ def _closed(properties: dict[str, Any], description: str) -> dict[str, Any]:
 def _loosened(schema: Any, *, names: bool = True) -> Any:
     """Return a schema in which nothing is required and a map without `type` may be of several types.
 
-    `names` says that the keys of this map are the user's, not words of JSON Schema.
+    With `names` the keys of this map are the user's, not words of JSON Schema.
     """
     if isinstance(schema, list):
         return [_loosened(item, names=False) for item in schema]

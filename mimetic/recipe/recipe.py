@@ -172,7 +172,7 @@ class Recipe(Section):
         lowered: dict[tuple[str, str], str] = {}
         for group, name in (*(("arms", arm) for arm in self.arms), *(("stages", s) for s in self.stages)):
             if name.lower() in _FOLDERS or name.lower().endswith(_FILES):
-                message = f"a study has a file or a folder `{name}` of its own"
+                message = f"every study has a file or a folder `{name}`"
                 raise validation_error(message, code="MIM-R016", at=(group, name), hint="choose another name")
             other = lowered.setdefault((group, name.lower()), name)
             if other != name:

@@ -74,7 +74,7 @@ def find_sources(ref: TrainedRef | None, consumer: Consumer) -> list[TrainedSour
     if ref.model is None:
         return [found]
     found = replace(found, model=ref.model, surgery=(), num_classes=_num_classes(ref.model))
-    # The head is keyed by seed 0: what is measured through it is that of one network, whichever trial asks.
+    # The head is keyed by seed 0, so all trials measure one network through it.
     return [found if ref.head is None else replace(found, num_classes=ref.head, own_head=True, seed=0)]
 
 

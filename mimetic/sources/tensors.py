@@ -2,8 +2,8 @@
 
 Shapes decide the kinds, as far as they can: o×1×k×k is a depthwise convolution (or the first layer of a
 network for grey images), o×i×1×1 a pointwise one, o×i×k×k a convolution, o×i a linear layer, which is stored
-input first where its bias says so, or an embedding where its name does. ONNX graphs know kinds, groups and
-strides.
+input first where its bias has as many entries as columns, or an embedding where it has such a name. ONNX
+graphs have kinds, groups and strides.
 """
 
 import math

@@ -171,7 +171,7 @@ class TrainedSource:
     ) -> Harvest:
         """Return the covariances of the trained network's layers, from the cache where they are there.
 
-        The cache belongs to the network, so nothing of the trial that asks may enter but what its key
+        The cache belongs to the network, so nothing of the trial that needs it may enter but what its key
         contains.
 
         Args:

@@ -1,6 +1,6 @@
 """`shared_filters`: convolutions share one tensor of filters, each at its own scale.
 
-Gavrikov and Keuper, "Rethinking 1×1 Convolutions", arXiv 2301.11360 version 1. The tensor holds
+Gavrikov and Keuper, "Rethinking 1×1 Convolutions", arXiv 2301.11360 version 1. The tensor has
 values from U[−1, 1]; layer l uses s_l·W with s_l = 1/sqrt(C_in·k²), the standard deviation of its default
 initialization (App. B of version 2). Which part a smaller layer uses is not published; here it is the
 leading block.

@@ -147,7 +147,7 @@ def test_wrong_expectations_and_names_are_told_of_sites() -> None:
                 r"rule `attention` matches nothing in this model: no site of kind `attention` is named like "
                 r"`blocks\.\d+\.attention`"
             ),
-            "did you mean `blocks.0.attn` or `blocks.2.attn` or `blocks.1.attn`?",
+            "did you mean `blocks.0.attn` or `blocks.1.attn` or `blocks.2.attn`?",
         )
     ]
 

@@ -3,8 +3,8 @@
 Each override is one more layer, merged over the recipe's files like any other: a rule is addressed by its id,
 and missing maps are created. `*` in the name of an arm or a stage addresses all that fit and have the rule. A
 value is YAML, except where the schema allows only text: there it is taken literally, so a regular expression
-needs no quotes. The order in which overrides are given has no effect: what
-contains others is set before them, and a `type` before the other keys of its section.
+needs no quotes. The order in which overrides are given has no effect: what contains others is set before
+them, and a `type` before the other keys of its section.
 """
 
 from collections.abc import Iterator, Sequence

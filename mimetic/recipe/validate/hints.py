@@ -18,7 +18,7 @@ _Path = tuple[str, ...]
 def unknown_key_hint(key: str, here: SchemaNode, path: Sequence[Step]) -> str:
     """Return a hint for a key that its section does not have.
 
-    In order: the new name of a renamed key, the key that a word stands for, a very similar key, the section
+    In order: the new name of a renamed key, the key that a synonym means, a very similar key, the section
     that has the key, any similar key, all keys.
 
     `here` is the node whose section lacks the key, at `path`.

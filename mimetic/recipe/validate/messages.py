@@ -79,7 +79,7 @@ class _Fault:
 
     @property
     def kind(self) -> str:
-        """Return pydantic's type of error; names have a type of their own."""
+        """Return pydantic's type of error; names have their own type."""
         pattern = self.context.get("pattern") if self.rest[-1:] != ("[key]",) else NAME_PATTERN
         return "name" if pattern == NAME_PATTERN else str(self.error["type"])
 
