@@ -311,9 +311,9 @@ def _load_images(section: "DataSection | None", count: int, image_size: int | No
 
     if section is None:
         raise UserError("this statistic needs images: give --data TYPE, e.g. --data cifar10", code="MIM-X107")
-    if section.holds != "images":
+    if section.provides != "images":
         raise UserError(
-            f"this statistic needs images, and `{section.type_name()}` has {section.holds}; "
+            f"this statistic needs images, and `{section.type_name()}` has {section.provides}; "
             "give --data TYPE, e.g. --data cifar10",
             code="MIM-X108",
         )

@@ -170,10 +170,12 @@ def _layer(site: Site, weight_OIK: Tensor, gram: Gram, initial_OIK: Tensor | Non
     def second_moment(factor_OD: Tensor, name: str) -> Covariance:
         return Covariance(factor_OD, patch_of(weight_OIK), Provenance(f"{name} of {site.layer}"))
 
+    # S is decomposed once per group: its root gives the factor of WᵀSW for any W.
     roots_GOO = gram_roots(gram)
     features = second_moment(weight_OIK.flatten(1), "nfm")
     gradients = second_moment(rooted(weight_OIK, roots_GOO), "agop")
     values_K, vectors_KD = eigenvectors(gradients)
+    # What training changed, without the part that initialization put there.
     before = rho_change = alignment_change = None
     if initial_OIK is not None:
         before = correlation(second_moment(initial_OIK.flatten(1), "initial nfm"), features)
@@ -182,6 +184,7 @@ def _layer(site: Site, weight_OIK: Tensor, gram: Gram, initial_OIK: Tensor | Non
             change = second_moment(change_OIK.flatten(1), "change")
             agop = second_moment(rooted(change_OIK, roots_GOO), "gradients of the change")
             rho_change, alignment_change = correlation(change, agop), cosine(change, agop)
+    # The factor of AGOP^½ has the rows λ^¼·v.
     half = second_moment(values_K.pow(0.25)[:, None] * vectors_KD, "agop^½") if len(values_K) else gradients
     numbers = Agreement(
         rho=correlation(features, gradients),

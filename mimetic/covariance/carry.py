@@ -91,6 +91,7 @@ def transfer_covariance(spec: Transferred, harvest: Harvest, site: Site) -> Cova
             "this layer has none of more than one pixel; match other layers, or leave `fit` out",
             code="MIM-V126",
         )
+    # 1. Which layers correspond, and what becomes of channels and kernels, follows from geometries alone.
     parts, place = correspondence(spec, harvest, site)
     channels = _channels(spec, harvest, parts, geometry)
     for part in parts:
@@ -98,10 +99,12 @@ def transfer_covariance(spec: Transferred, harvest: Harvest, site: Site) -> Cova
     patch = PatchGeometry(1 if channels == "marginal" else geometry.patch_channels, geometry.kernel_size)
     notes = (place, *_steps(spec, harvest, parts, patch, channels))
     source = f"{harvest.statistic} of {harvest.origin}"
+    # 2. That is all there is before the network is trained.
     measured = [part.harvested.covariance for part in parts if part.harvested.covariance is not None]
     if len(measured) < len(parts):
         fit = () if spec.fit is None else (f"{spec.fit.type_name()} fitted to it",)
         return PendingCovariance(source, patch, (*notes, *fit))
+    # 3. Covariances are brought to our patch, then mixed; a formula is fitted last.
     before = [note for cov in measured for note in cov.provenance.notes]
     ours = [_carried(spec, cov, patch, channels) for cov in measured]
     found = ours[0] if len(ours) == 1 else mixed(ours, [part.share for part in parts])

@@ -80,7 +80,7 @@ def fitted(spec: Fit, cov: Covariance) -> Fitted:
 
 @lru_cache(maxsize=256)
 def _search(spec: Fit, kernel: tuple[int, ...], measured: bytes) -> Mapping[str, float]:
-    """Return the parameters that explain most of a matrix (d, d) in float64; cached for the trials of an arm."""
+    """Return the parameters that explain most of a matrix (d, d) in float64; cached for all trials."""
     from scipy.optimize import minimize  # only where something is fitted: every plan imports this module
 
     measured_DD = torch.frombuffer(bytearray(measured), dtype=torch.float64).view(math.prod(kernel), -1)

@@ -98,6 +98,7 @@ def gradient_grams(
     everything = dict(model.named_modules())
     modules = {name: everything[name] for name in layers}
     sums = {name: _zeros(module) for name, module in modules.items()}
+    # A layer without its bias changes those behind it, so each such layer needs its own forward.
     passes = [{name: module} for name, module in modules.items()] if drop_bias else [modules]
     cotangents = Cotangents() if cotangents is None else cotangents
     images = 0

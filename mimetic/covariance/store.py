@@ -200,6 +200,7 @@ def describe(path: Path, formats: tuple[str, ...] = (FORMAT,)) -> dict[str, Any]
     Raises:
         UserError: If it is not a file of ours, or of another format.
     """
+    # 1. The file is there, and of bounded size.
     if not path.is_file():
         raise UserError(
             f"{path}: there is no such covariance file; `mimetic harvest` writes one",
@@ -210,6 +211,7 @@ def describe(path: Path, formats: tuple[str, ...] = (FORMAT,)) -> dict[str, Any]
         raise UserError(
             f"{path}: a file of {COVARIANCE_BYTES.describe(size)}; {COVARIANCE_BYTES.repair}", code="MIM-V235"
         )
+    # 2. Its header is one of ours, of a format that is wanted.
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
@@ -228,6 +230,7 @@ def describe(path: Path, formats: tuple[str, ...] = (FORMAT,)) -> dict[str, Any]
             "checkpoint",
             code="MIM-V236",
         )
+    # 3. And it is the one that was written.
     if metadata.get(_DIGEST) != _digest(metadata[_KEY]):
         raise damaged(path, "the header is not the one that was written")
     return dict(header)

@@ -61,7 +61,7 @@ class DataSection(Component, family="data"):
     read from its files also names `shape_impl`, a function from the section to the shape.
     """
 
-    holds: ClassVar[Literal["images", "tokens"]]
+    provides: ClassVar[Literal["images", "tokens"]]
     """Kind of examples; a model's `reads` must agree."""
 
     files: ClassVar[tuple[str, ...] | None] = None
@@ -95,7 +95,7 @@ class ImageData(DataSection):
     `impl` returns a `mimetic.data.dataset.ImageSet`; subsets, splitting and resizing are applied to it.
     """
 
-    holds = "images"
+    provides = "images"
 
     num_stored: ClassVar[int] = 0
     """Number of stored examples; 0 if it depends on files."""
@@ -264,7 +264,7 @@ def _rising(value: tuple[int, int]) -> tuple[int, int]:
 class Copying(DataSection, type="copying", impl="mimetic.data.copying:copying"):
     """Random strings that must be copied after a separator (arXiv 2402.01032, as in 2410.11135)."""
 
-    holds = "tokens"
+    provides = "tokens"
     files = ()
     example: ClassVar[Mapping[str, object]] = {"train_size": 40, "test_size": 8}
 

@@ -99,7 +99,7 @@ def canonical_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     Raises:
         UserError: If two different parameters have one canonical name.
     """
-    return {name: parameter for name, (parameter, _) in parameters_with_aliases(model).items()}
+    return {name: parameter for name, (parameter, _) in owners(walk(model)).items()}
 
 
 def canonical_buffers(model: nn.Module) -> dict[str, Tensor]:
@@ -118,19 +118,14 @@ def canonical_buffers(model: nn.Module) -> dict[str, Tensor]:
     return buffers
 
 
-def parameters_with_aliases(model: nn.Module) -> dict[str, tuple[nn.Parameter, tuple[str, ...]]]:
-    """Return every parameter once by canonical name, with its other canonical names (ties).
+def owners(walked: Iterable[Walked]) -> dict[str, tuple[nn.Parameter, tuple[str, ...]]]:
+    """Return every parameter of a walk once by canonical name, with its other canonical names (ties).
 
     Parameters are tied if they are the same memory, whether they are one object or not.
 
     Raises:
         UserError: If two different parameters have one canonical name.
     """
-    return owners(walk(model))
-
-
-def owners(walked: Iterable[Walked]) -> dict[str, tuple[nn.Parameter, tuple[str, ...]]]:
-    """Return the result of `parameters_with_aliases` for a finished walk."""
     owner: dict[str, object] = {}
     first: dict[Hashable, str] = {}
     found: dict[str, tuple[nn.Parameter, tuple[str, ...]]] = {}

@@ -66,16 +66,19 @@ def find_sites(
 
 
 def _find(model: nn.Module, example: Tensor | tuple[object, ...] | dict[str, object] | None) -> Graph:
+    # 1. Sites in order of registration: of layers, of stacked experts, and of several layers together.
     walked = list(walk(model))
     known = targets(walked)
     drafts = [part for draft in _drafts(walked, known) for part in _by_experts(draft)]
     together = _composite_drafts(walked, known)
+    # 2. Their order is that of one forward, if it can be traced.
     inputs = (
         guesses(walked) if example is None else [example if isinstance(example, tuple | dict) else (example,)]
     )
     traced, reason = trace(model, inputs)
     if traced is not None:
         drafts, together = _in_order(drafts, traced), _in_order(together, traced, _holders(walked))
+    # 3. Depths, grids and stored parts depend on the other sites.
     names = _class_names(walked)
     together = [draft._replace(structure=on_one_grid(draft.structure, together)) for draft in together]
     sites, combined = _placed(drafts, traced), _placed(together, traced)

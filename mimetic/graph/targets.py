@@ -50,6 +50,7 @@ def targets(walked: Iterable[Walked]) -> dict[str, Target]:
     Raises:
         UserError: If two different parameters have one canonical name.
     """
+    # 1. Every parameter once, and the computed weights of which each is a part.
     steps = list(walked)
     parameters = owners(steps)
     names = {identity(p): name for name, (p, _) in parameters.items()}
@@ -58,6 +59,7 @@ def targets(walked: Iterable[Walked]) -> dict[str, Target]:
     for name, (found, _) in computed.items():
         for parameter in found.stored.values():
             parts.setdefault(names[identity(parameter)], []).append(name)
+    # 2. What shares memory with something else cannot be written by itself.
     overlaps = overlapping({name: p for name, (p, _) in parameters.items()})
     objects = _objects(steps)
 
@@ -69,6 +71,7 @@ def targets(walked: Iterable[Walked]) -> dict[str, Target]:
                 return found
         return None
 
+    # 3. A computed weight is one target, in place of its parts.
     made: dict[str, Target] = {}
     for name, (found, aliases) in computed.items():
         stored = {names[identity(p)]: p for p in found.stored.values()}

@@ -39,10 +39,12 @@ def gaussian(spec: CovarianceSource, scale: Scale, site: Site, context: Context)
     Raises:
         UserError: If the layer has no filters, or the covariance is one of other filters.
     """
+    # 1. The claimed parameters are filters.
     names = context.parameters
     for name in names:
         _check_filters(site, name)
     geometry = _geometry(site)
+    # 2. Their covariance, at the size that the scale gives it.
     unscaled = covariance_of(spec, site, context)
     arguments: dict[str, object] = {"covariance": spec.arguments_at(site.depth), "scale": scale.model_dump()}
     if isinstance(unscaled, PendingCovariance):
@@ -54,6 +56,7 @@ def gaussian(spec: CovarianceSource, scale: Scale, site: Site, context: Context)
     if cov.provenance.digest is not None:
         arguments["digest"] = cov.provenance.digest
 
+    # 3. Each parameter is drawn from its own stream; a scale on images is the last step of all.
     def sample(streams: Streams, _layer: nn.Module) -> Mapping[str, Tensor]:
         return {name: draw_filters(cov, geometry, streams(name, SLOT)) for name in names}
 

@@ -64,9 +64,11 @@ def impulse_attention(spec: config.ImpulseAttention, site: Site, context: Contex
     Raises:
         UserError: If the positions are not known or do not fit, or heads share keys.
     """
+    # 1. The table of positions, where the rule fills it, is random.
     if isinstance(site.structure, Position):
         table = normal(config.Normal(std=POSITION_STD), site, context)
         return replace(table, name=spec.type_name(), arguments={"positions": "random", "std": POSITION_STD})
+    # 2. Sizes, grid and positions must fit.
     heads = _impulse_heads(spec, site)
     rows, columns = heads.grid if heads.attention.grid is None else heads.attention.grid
     differs = (
@@ -84,6 +86,7 @@ def impulse_attention(spec: config.ImpulseAttention, site: Site, context: Contex
     )
     if not any(local in site.slots_by_parameter() for local in context.parameters):
         return resolved
+    # 3. The maps fit the table as it will be, so they are drawn when all else is.
     maps = {slot.parameter for slot in heads.attention.slots if slot.name in {"q", "k"}}
     check = partial(check_peaked, heads, site) if maps.issubset(context.parameters) else None
 

@@ -89,6 +89,7 @@ def unit_variance(network: nn.Module, targets: Mapping[str, float], images_NCHW:
     """
     modules = canonical_modules(network)
     buffers = {name: buffer.clone() for name, buffer in canonical_buffers(network).items()}
+    # One forward suffices: each layer scales itself at its call, and those behind it see its new outputs.
     remarks: dict[str, str] = {}
     hooks = [_scaling(modules[name], name, target, remarks) for name, target in targets.items()]
     try:
@@ -107,6 +108,7 @@ def unit_variance(network: nn.Module, targets: Mapping[str, float], images_NCHW:
         with torch.no_grad():
             for name, buffer in canonical_buffers(network).items():
                 buffer.copy_(buffers[name])
+    # A layer that is never called was not scaled.
     left = [name for name in targets if name not in remarks]
     if left:
         raise RunError(

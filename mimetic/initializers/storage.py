@@ -42,8 +42,10 @@ def resolve_stored(
     Raises:
         UserError: If a parameter has integers, or complex numbers that the initializer cannot draw.
     """
+    # 1. Initializers draw real numbers.
     for local in context.parameters:
         _check_numbers(site.parameter(local))
+    # 2. Tensors of one map are resolved together, each of those of several maps in its parts.
     parts = {} if whole else {p: _parts(site, p, per_map=per == "map") for p in context.parameters}
     single = tuple(local for local in context.parameters if not parts.get(local))
     inits = [resolve(site, replace(context, parameters=single))] if single else []
@@ -51,6 +53,7 @@ def resolve_stored(
     init = _joined(inits)
     if per == "tensor":
         init = replace(init, notes=(*init.notes, *_map_notes(resolve, site, context, init)))
+    # 3. What a real map is not: complex entries, and rows that the class keeps at zero.
     return _with_zero_rows(_with_both_parts(init, site, context), site, context)
 
 
@@ -110,6 +113,7 @@ def _in_parts(
 ) -> ResolvedInit:
     """Return the initializer that draws the parts of one tensor, each by its own stream."""
     experts, geometry = site.parameter(local).experts, site.geometry
+    # 1. Parts of one shape are resolved once.
     alone = replace(context, parameters=(local,))
     by_shape = {part.parameter(local).shape: part for part in parts}
     inits = {shape: resolve(part, alone) for shape, part in by_shape.items()}
@@ -120,6 +124,7 @@ def _in_parts(
             code="MIM-I111",
         )
 
+    # 2. Each part is drawn from the stream of its number, and stored with the others.
     def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:
         name = streams.parameters[local]
         drawn = []
@@ -131,6 +136,7 @@ def _in_parts(
         filters = torch.cat(drawn)
         return {local: filters if geometry is None or local != "weight" else stored(filters, geometry)}
 
+    # 3. The moments are those of the entries of all parts together.
     first = next(iter(inits.values()))
     moments = [inits[part.parameter(local).shape].moments.get(local) for part in parts]
     counts = [math.prod(part.parameter(local).shape) for part in parts]
@@ -178,6 +184,7 @@ def _with_both_parts(init: ResolvedInit, site: Site, context: Context) -> Resolv
     names = [p for p in context.parameters if getattr(torch, site.parameter(p).dtype).is_complex]
     if not names or init.name in {"keep", "default"}:
         return init
+    # 1. What is deterministic stays real; the rest must have independent or Gaussian entries.
     fixed = {local for local, moments in init.moments.items() if moments.std == 0.0 or moments.draws == 0.0}
     drawn = [local for local in names if local not in fixed]
     if drawn and not init.complex_parts:
@@ -187,6 +194,7 @@ def _with_both_parts(init: ResolvedInit, site: Site, context: Context) -> Resolv
             code="MIM-I112",
         )
 
+    # 2. The imaginary parts have their own streams; both parts have half the variance, about the real mean.
     def sample(streams: Streams, layer: nn.Module) -> Mapping[str, Tensor]:
         real = dict(init.sample(streams, layer))
         other = {local: f"{name}:imaginary" for local, name in streams.parameters.items()}

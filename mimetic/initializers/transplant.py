@@ -155,6 +155,7 @@ def _transplant(
                 code="MIM-I057",
             )
 
+    # Values are read when they are drawn: a plan of an untrained network has shapes only.
     def sample(_streams: Streams, _layer: nn.Module) -> Mapping[str, Tensor]:
         if model is None:
             raise RunError(

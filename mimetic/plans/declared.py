@@ -17,7 +17,8 @@ from mimetic.graph.sites import on_one_grid
 from mimetic.graph.structure import Attention, Mlp, Slot, Structure, head_sizes, stacked
 from mimetic.recipe.rule import Rule
 
-_SHOWN = 12
+_SHOWN, _LISTED = 12, 8
+"""Most numbers of heads, and most layers, in a message."""
 
 Linears = Mapping[str, Site]
 """Linear layers by their names below a layer."""
@@ -81,10 +82,10 @@ def heads_of(graph: Graph, layer: str) -> int | None:
     return heads.pop() if len(heads) == 1 else None
 
 
-def linears_text(linears: Linears, shown: int = 8) -> str:
-    """List linear layers with their widths: `to_q` 24 → 24."""
+def linears_text(linears: Linears) -> str:
+    """List linear layers with their widths, `to_q` 24 → 24; the first of many."""
     pairs = [f"`{path}` {' → '.join(map(str, widths(site)))}" for path, site in linears.items()]
-    return ", ".join(pairs[:shown]) + (f" … ({len(pairs)} in all)" if len(pairs) > shown else "")
+    return ", ".join(pairs[:_LISTED]) + (f" … ({len(pairs)} in all)" if len(pairs) > _LISTED else "")
 
 
 def _site(

@@ -47,7 +47,7 @@ class Matching:
         declared: By index of a rule, the sites it declares.
         refused: By index of a rule, why its declaration contradicts the model.
         tied: By parameter with several names, which rules match each of its names.
-        left: By index of a rule, the parameters that it matches and leaves, because the model froze them.
+        skipped: By index of a rule, the parameters that it matches and skips, because the model froze them.
         rewritten: Parameters that surgery froze: rules may initialize these.
     """
 
@@ -60,7 +60,7 @@ class Matching:
     declared: dict[int, tuple[Site, ...]] = field(default_factory=dict)
     refused: dict[int, UserError] = field(default_factory=dict)
     tied: dict[str, dict[str, list[int]]] = field(default_factory=dict)
-    left: dict[int, dict[str, None]] = field(default_factory=dict)
+    skipped: dict[int, dict[str, None]] = field(default_factory=dict)
     rewritten: Collection[str] = ()
 
     def owner(self, parameter: str) -> Rule | None:
@@ -162,7 +162,7 @@ def _unless_frozen(matching: Matching, index: int, verdict: Verdict) -> Verdict:
         return verdict
     if not frozen or not parameter.can_train:
         return verdict
-    matching.left.setdefault(index, {})[parameter.name] = None
+    matching.skipped.setdefault(index, {})[parameter.name] = None
     return verdict._replace(reason="the model froze it, and the rule has no `freeze`")
 
 

@@ -147,7 +147,7 @@ def _check_tied(matching: Matching) -> Iterator[tuple[int, Message]]:
     for parameter, names in matching.tied.items():
         firsts: dict[int, str] = {}  # the first rule of each name
         for name, indices in names.items():
-            writing = [index for index in indices if parameter not in matching.left.get(index, ())]
+            writing = [index for index in indices if parameter not in matching.skipped.get(index, ())]
             if writing:
                 firsts.setdefault(min(writing), name)
         rules = {index: matching.rules[index] for index in sorted(firsts)}
@@ -167,8 +167,8 @@ def _check_rules(matching: Matching) -> Iterator[tuple[int, Message]]:
         if index in matching.refused:
             error = matching.refused[index]
             yield index, Message(str(error), None, error.code)
-        elif index not in matching.winners and index in matching.left:
-            names = listed(matching.left[index], 8)
+        elif index not in matching.winners and index in matching.skipped:
+            names = listed(matching.skipped[index], 8)
             text = f"rule `{rule.id}` initializes nothing: the model froze all that it matches, {names}"
             yield index, Message(text, _FREEZE, "MIM-P016")
         elif index not in matching.winners:
@@ -195,7 +195,7 @@ def _check_also(matching: Matching, index: int) -> Iterator[tuple[int, Message]]
                 owner = matching.owner(parameter.name)
                 if owner is not rule:
                     why = "its `param` leaves it out" if owner is None else f"rule `{owner.id}` claims it"
-                    if parameter.name in matching.left.get(index, ()):
+                    if parameter.name in matching.skipped.get(index, ()):
                         why = "the model froze it"
                     text = f"rule `{rule.id}` also initializes `{parameter.name}`, but {why}"
                     hint = repair if owner is None else f"{repair}, or remove rule `{owner.id}`"
@@ -254,7 +254,7 @@ def _entry(
         arguments={} if init is None else init.arguments,
         moments=None if init is None else _promised(own, init.moments.get(parameter.local)),
         frozen=len(fixed) == max(len(own.stored), 1),
-        notes=_left_notes(matching, own)
+        notes=_skipped_notes(matching, own)
         if init is None
         else (
             *_site_notes(matching, site, parameter),
@@ -267,12 +267,14 @@ def _entry(
     )
 
 
-def _left_notes(matching: Matching, own: Parameter) -> tuple[str, ...]:
+def _skipped_notes(matching: Matching, own: Parameter) -> tuple[str, ...]:
     """Name the first rule that matches an unclaimed parameter and leaves it, because the model froze it."""
-    left = [matching.rules[index].id for index, names in sorted(matching.left.items()) if own.name in names]
-    if not left or own.name in matching.owners:
+    skipping = [
+        matching.rules[index].id for index, names in sorted(matching.skipped.items()) if own.name in names
+    ]
+    if not skipping or own.name in matching.owners:
         return ()
-    return (f"the model froze it, so rule `{left[0]}` leaves it as it is; {_FREEZE}",)
+    return (f"the model froze it, so rule `{skipping[0]}` leaves it as it is; {_FREEZE}",)
 
 
 STANDARDIZED = frozenset(

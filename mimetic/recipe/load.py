@@ -91,6 +91,7 @@ def loads(text: str, *, file: str = "recipe.yaml", overrides: Sequence[str] = ()
 
 def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recipe:
     """Compose and validate the layers that were read."""
+    # 1. Sweeps become arms, then each override is one more layer.
     issues, files = reading.issues, reading.layers
     applied, notes = ordered(overrides, issues), list[str]()
     unreadable = {issue.path for issue in issues if issue.path}
@@ -98,6 +99,7 @@ def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recip
         files[-1].put("name", _as_name(stem), NodePosition(("name",), files[-1].here.value))
     layers, hidden = with_candidates(files, issues, selects=_selects(files))
     composition = Composition(_with_overrides(layers, applied, issues, notes), issues, hidden)
+    # 2. The composed tree is validated, and what all arms share even where no arm uses it.
     tree = composition.tree()
     notes += without_effect(applied, tree)
     shared_issues = _issues_of_shared(composition)
@@ -112,6 +114,7 @@ def _composed(reading: "_Reading", stem: str, overrides: Sequence[str]) -> Recip
         recipe, invalid = _validated(tree.put("stages", stages, stages.here) if stages else tree)
     # a value that could not be parsed was replaced by a dummy: its validation errors are meaningless
     issues += [issue for issue in (*shared_issues, *invalid) if issue.path not in unreadable]
+    # 3. Only a valid recipe has costs, and reaches outside.
     if not issues and recipe is not None:
         recipe._provenance = Provenance(tree, reading.sources, (*notes, *recipe.same_experiments()))  # noqa: SLF001
         issues += cost_issues(recipe)

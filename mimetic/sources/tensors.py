@@ -88,7 +88,7 @@ class TensorSource(TrainedSource):
         graph = Graph(tuple(sites), traced=False, note=f"{self.name} contains weights, and no network")
         return StoredNetwork(self.name, graph, None, images_NCHW, initial, weights=weights)
 
-    def graph(self, example: Tensor | None = None) -> Graph:  # noqa: ARG002
+    def graph(self) -> Graph:
         """Return the sites of the layers, in their order."""
         return self.network().graph
 

@@ -119,19 +119,19 @@ class TrainedSource:
             load_published(model, self.model, self.published, own_head=self.own_head)
         return model
 
-    def graph(self, example: Tensor | None = None) -> Graph:
-        """Return the sites of the network, traced with an example or its data's shape, without values.
+    def graph(self) -> Graph:
+        """Return the sites of the network, traced with an input of its data's shape, without values.
 
         Raises:
             UserError: If the model cannot be built, or a weights file is of another network.
         """
         if self.module is not None:
-            return find_sites(self.module, example)
+            return find_sites(self.module)
         model = self.build(meta=True).model
         if isinstance(self.weights, Path) and self.folder is None:
             # On the meta device only names, shapes and finiteness are checked.
             load_weights(model, self.weights)
-        return find_sites(model, self._example(example))
+        return find_sites(model, self._example(None))
 
     def network(self, images_NCHW: Tensor | None = None, *, initial: Initial | None = None) -> TrainedNetwork:
         """Return the loaded network with its graph and images, as statistics and initializers take it."""
@@ -186,6 +186,7 @@ class TrainedSource:
         """
         if spec.takes == "learned":
             return load_harvest(self._learned_file())
+        # 1. A cached harvest is that of this section, code and data.
         count = images_needed(spec)
         file = None
         if self.cached and self.folder is not None:
@@ -194,6 +195,7 @@ class TrainedSource:
             if file.is_file():
                 with suppress(UserError):  # damaged, or of an earlier version: it is measured again
                     return load_harvest(file)
+        # 2. Otherwise the network is loaded and measured, and the harvest is cached.
         images_NCHW = None if count is None or images is None else images(count)
         initial = self.initial() if getattr(spec, "needs_initial", False) and self.initial else None
         network = self.network(images_NCHW, initial=initial)

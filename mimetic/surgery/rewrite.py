@@ -120,9 +120,10 @@ def rewrite_network(
     """
     if not surgery:
         return ()
+    # 1. The first rewrite that matches a layer replaces it.
     modules = canonical_modules(model)
     matches, errors = _match(model, surgery, example, at)
-    # Construct everything before changing anything, so that all errors are reported at once.
+    # 2. Everything is constructed before anything is changed, so all errors are reported at once.
     made: list[tuple[Rewrite, Replacement]] = []
     for rewrite in surgery:
         if rewrite.id in errors or not matches[rewrite.id]:
@@ -138,6 +139,7 @@ def rewrite_network(
             errors[rewrite.id] = at.issue(text, "surgery", rewrite.id, code="MIM-U001")
     if errors:
         raise RecipeError(errors.values())
+    # 3. Nothing can fail any more.
     for _, new in made:
         _replace_module(model, modules[new.layer], new.module)
     _initialize([new for _, new in made], seed)

@@ -51,7 +51,7 @@ def test_inputs_and_targets_are_in_range(name: str) -> None:
         targets = split.labels[split.labels != IGNORED]
         assert 0 <= int(targets.min()) <= int(targets.max()) < dataset.num_classes
         assert split.num_targets() == len(targets)
-        assert split.inputs.dtype == (torch.uint8 if spec.holds == "images" else torch.int64)
+        assert split.inputs.dtype == (torch.uint8 if spec.provides == "images" else torch.int64)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if issubclass(registered("data")[n], ImageData)])

@@ -15,7 +15,8 @@ from mimetic.graph.names import (
     canonical_modules,
     canonical_name,
     canonical_parameters,
-    parameters_with_aliases,
+    owners,
+    walk,
 )
 
 segments = st.one_of(
@@ -140,7 +141,7 @@ class Tied(nn.Module):
 def test_tied_parameters_come_once_with_their_aliases() -> None:
     """The first owner names the tensor; the others are aliases."""
     model = Tied()
-    found = parameters_with_aliases(nn.DataParallel(model))
+    found = owners(walk(nn.DataParallel(model)))
     assert {name: aliases for name, (_, aliases) in found.items()} == {
         "embed.weight": ("head.weight",),
         "body.weight": ("again.weight",),

@@ -76,7 +76,7 @@ def test_a_permuted_copy_gets_the_same_function(monkeypatch: pytest.MonkeyPatch)
     trained, new = net(6), net(6, seed=1)
     orders = iter((torch.randperm(6), torch.randperm(12)))
     monkeypatch.setattr(
-        "mimetic.initializers.resample._gaussian_rows",
+        "mimetic.covariance.covariance.Covariance.sample",
         lambda cov, count, _stream: (cov.factor_RD * count**0.5)[next(orders)],
     )
     done = filled(new, trained)
@@ -100,7 +100,8 @@ def test_norms_are_part_of_what_is_drawn(monkeypatch: pytest.MonkeyPatch, norm: 
     if norm == "after":
         filled(trained, copy.deepcopy(trained), rows="orthogonal")  # statistics of these images
     monkeypatch.setattr(
-        "mimetic.initializers.resample._gaussian_rows", lambda cov, count, _stream: cov.factor_RD * count**0.5
+        "mimetic.covariance.covariance.Covariance.sample",
+        lambda cov, count, _stream: cov.factor_RD * count**0.5,
     )
     filled(new, trained)
 

@@ -46,6 +46,7 @@ class Composition:
 
     def tree(self) -> Map:
         """Return the composed recipe: its head, its complete arms and its complete stages."""
+        # 1. The head of the recipe, merged over all layers.
         tree = Map(self._top())
         for layer in self.layers:
             for key, value, spot in layer.entries():
@@ -53,6 +54,7 @@ class Composition:
                     tree.put(key, *merge((tree[key], tree.spots[key]), (value, spot), RECIPE.below(key)))
                 elif key in HEAD_KEYS:
                     tree.put(key, value, spot)
+        # 2. Every arm that is trained, and every stage.
         for group in GROUPS.values():
             names = [name for name in self.names(group) if group is not ARMS or name not in self.hidden]
             if not names:
@@ -95,13 +97,16 @@ class Composition:
 
     def _merged(self, state: Map, layer: Map, group: Group) -> Map:
         """Merge the sections of an arm or a stage, or the shared ones of a layer, over a state."""
+        # 1. A learner and a network replace each other.
         if "learner" in layer:
             state = state.without(*_REPLACED_BY_LEARNER)
         elif _REPLACES_LEARNER & set(layer):
             state = state.without("learner")
+        # 2. Maps merge key by key.
         own = layer.only(*group.keys, "candidate_of").without(*LISTS)
         merged = Map(state.here, layer.here)
         merged.put_all(merge_maps(state.without(*LISTS), own, group.node).entries())
+        # 3. Lists of rules and of rewrites merge by id, after removals.
         if "remove" in layer:
             ids = [entry.get("id") for key in LISTS for entry in state.get(key, ())]
             check_removals([name for name in ids if isinstance(name, str)], layer["remove"], self.issues)

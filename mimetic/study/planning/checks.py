@@ -64,17 +64,17 @@ def check_pairing(arm: Arm, at: ConfigPath) -> None:
     """Refuse a model of images on tokens, one of tokens on images, and image augmentation on tokens."""
     if arm.model is None or arm.data is None:
         return
-    holds = arm.data.holds
-    if arm.model.reads not in {None, holds}:
+    provides = arm.data.provides
+    if arm.model.reads not in {None, provides}:
         text = (
             f"{at}: `{arm.model.type_name()}` reads {arm.model.reads}, "
-            f"but `{arm.data.type_name()}` provides {holds}"
+            f"but `{arm.data.type_name()}` provides {provides}"
         )
         raise RecipeError(
             [at.issue(text, "model", hint="choose another model or other data", code="MIM-Y303")]
         )
-    if holds != "images" and arm.train is not None and (arm.train.mixup or arm.train.cutmix):
-        text = f"{at}: `mixup` and `cutmix` mix images, not {holds}"
+    if provides != "images" and arm.train is not None and (arm.train.mixup or arm.train.cutmix):
+        text = f"{at}: `mixup` and `cutmix` mix images, not {provides}"
         raise RecipeError([at.issue(text, "train", hint="remove them", code="MIM-Y304")])
 
 
@@ -111,7 +111,7 @@ def check_learner(arm: Arm, at: ConfigPath) -> tuple[str, ...]:
     data = required_data(arm, at)
     assert arm.learner is not None
     if not isinstance(data, ImageData):
-        text = f"{at}: a `learner` learns from images, but `{data.type_name()}` provides {data.holds}"
+        text = f"{at}: a `learner` learns from images, but `{data.type_name()}` provides {data.provides}"
         raise RecipeError([at.issue(text, "learner", hint="choose other data", code="MIM-Y306")])
     selection = arm.learner.validation_use
     if selection is not None and data.num_validation == 0:
