@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mimetic.ambient import fixed_settings
 from mimetic.config.registry import implementation
+from mimetic.config.suggest import listed
 from mimetic.covariance.config import CovarianceSource, Measured
 from mimetic.covariance.covariance import Covariance
 from mimetic.covariance.harvest import Harvest, blank
@@ -111,8 +112,8 @@ def measurable_layers(
     found = tuple(implementation(spec, "layers")(spec, candidates))
     if found:
         return found
-    present = ", ".join(f"`{kind}`" for kind in sorted({site.kind for site in graph.sites}))
-    wanted = "" if kinds is None else f" of kind {', '.join(f'`{kind}`' for kind in kinds)}"
+    present = listed(sorted({site.kind for site in graph.sites}))
+    wanted = "" if kinds is None else f" of kind {listed(kinds)}"
     raise UserError(
         f"{origin}: no layer{wanted} has a `{spec.type_name()}` (its layers: {present}); "
         "choose another network or statistic",

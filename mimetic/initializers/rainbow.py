@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
+from mimetic.config.suggest import listed
 from mimetic.covariance.context import Context
 from mimetic.covariance.harvest import described, harvest_key
 from mimetic.covariance.network import TrainedNetwork
@@ -77,7 +78,7 @@ def _counterpart(network: TrainedNetwork, site: Site) -> Site:
         )
     theirs = next((other for other in network.graph.sites if other.layer == site.layer), None)
     if theirs is None:
-        layers = ", ".join(f"`{other.layer}`" for other in network.graph.sites)
+        layers = listed(other.layer for other in network.graph.sites)
         raise UserError(
             f"{what}: {network.origin} has no such layer, but {layers}; resample a network of the same "
             "layers; only widths may differ",

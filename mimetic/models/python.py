@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from mimetic.config.suggest import listed
 from mimetic.errors import UserError
 from mimetic.models.build import Request, seeded_build
 from mimetic.models.config import PythonModel
@@ -55,10 +56,9 @@ def _find_factory(call: str) -> Callable[..., nn.Module]:
         ) from error
     factory: Callable[..., nn.Module] | None = getattr(module, function_name, None)
     if factory is None or not callable(factory):
-        names = [f"`{n}`" for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        names = [name for name, value in vars(module).items() if callable(value) and name[0] != "_"]
         raise UserError(
-            f"`{call}`: `{module_name}` has no function `{function_name}` "
-            f"(it has {', '.join(names) or 'none'})",
+            f"`{call}`: `{module_name}` has no function `{function_name}` (it has {listed(names) or 'none'})",
             code="MIM-M034",
         )
     return factory

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mimetic.config.suggest import listed
 from mimetic.errors import UserError
 from mimetic.graph.names import canonical_name
 from mimetic.graph.site import shape_text
@@ -157,7 +158,7 @@ def _parametrized(parts: Mapping[str, Tensor], where: str) -> tuple[Tensor, str]
     if set(parts) == {"original", "0._u", "0._v"}:
         return _spectral_norm(parts["original"], parts["0._u"], parts["0._v"])
     raise UserError(
-        f"{where} is computed by an unknown parametrization from {', '.join(f'`{part}`' for part in parts)}; "
+        f"{where} is computed by an unknown parametrization from {listed(parts)}; "
         "remove it from the network before saving (`remove_parametrizations`), or choose other `layers`",
         code="MIM-M054",
     )

@@ -179,7 +179,7 @@ def _no_ssm(graph: Graph) -> Finding:
         below = {s.layer.removeprefix(prefix) for s in graph.sites if s.layer.startswith(prefix)}
         second = any(p.local == "dt_bias" for p in holder.parameters)
         needed = ("conv1d", "in_proj", "out_proj") if second else ("conv1d", "x_proj", "dt_proj")
-        missing = ", ".join(f"`{name}`" for name in needed if name not in below)
+        missing = listed(name for name in needed if name not in below)
         problem = f"no {missing}" if missing else "shapes that do not agree"
         text += f"; `{holder.layer}` of class {holder.classes[0]} has an `A_log`, but {problem}"
     return text, (
