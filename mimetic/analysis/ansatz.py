@@ -44,7 +44,6 @@ def training_figure(
     *,
     rho_change: Mapping[str, Curve],
     rho_init: Mapping[str, Curve],
-    title: str = "The ansatz during training",
 ) -> "Figure":
     """Return a figure with correlations against epoch, and that of NFM and AGOP against depth.
 
@@ -56,7 +55,7 @@ def training_figure(
     layers = list(rho)
     below = _label_height(layers)
     width, height = 11.4 + 0.075 * min(max(map(len, layers)), 40), 7.6 + below
-    figure = new_figure(width, height, title)
+    figure = new_figure(width, height, "The ansatz during training")
     boxes = [
         figure.add_axes((x / width, y / height, 4.7 / width, 2.8 / height))
         for y in (below + 4.0, below + 0.35)
@@ -70,17 +69,15 @@ def training_figure(
         f"epoch {epoch}": {layer: curve[epoch] for layer, curve in rho.items() if epoch in curve}
         for epoch in sorted({min(epochs), max(epochs)})
     }
-    _depth_panel(boxes[3], ends, RHO)
+    _depth_panel(boxes[3], ends)
     corner = (10.75 / width, (below + 6.9) / height)
     handles, labels = boxes[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=TICK, frameon=False, loc="upper left", bbox_to_anchor=corner)
     return figure
 
 
-def depth_figure(
-    series: Mapping[str, Mapping[str, float]], *, measure: str = RHO, title: str | None = None
-) -> "Figure":
-    """Return a figure with a measure against depth, one line for each series.
+def depth_figure(series: Mapping[str, Mapping[str, float]], *, title: str | None = None) -> "Figure":
+    """Return a figure with ρ(NFM, AGOP) against depth, one line for each series.
 
     `series` is name (`trained`, `untrained`) → layer → value, layers in execution order.
     """
@@ -92,7 +89,7 @@ def depth_figure(
     height = 3.9 + below
     figure = new_figure(width, height, title)
     axes = figure.add_axes((0.75 / width, below / height, (width - 0.95) / width, 3.1 / height))
-    _depth_panel(axes, series, measure)
+    _depth_panel(axes, series)
     return figure
 
 
@@ -183,7 +180,7 @@ def _epochs_panel(axes: "Axes", curves: Mapping[str, Curve], layers: Sequence[st
     axes.margins(x=0.02)
 
 
-def _depth_panel(axes: "Axes", series: Mapping[str, Mapping[str, float]], measure: str) -> None:
+def _depth_panel(axes: "Axes", series: Mapping[str, Mapping[str, float]]) -> None:
     layers = list(dict.fromkeys(layer for values in series.values() for layer in values))
     for index, (name, values) in enumerate(series.items()):
         places = [place for place, layer in enumerate(layers) if layer in values]
@@ -198,7 +195,7 @@ def _depth_panel(axes: "Axes", series: Mapping[str, Mapping[str, float]], measur
             markersize=4.5,
             label=name,
         )
-    quiet_axes(axes, title=f"{measure} over depth")
+    quiet_axes(axes, title=f"{RHO} over depth")
     if len(layers) <= _TICKS:
         axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=TICK - 1)
     else:

@@ -78,7 +78,7 @@ def save_figure(path: Path, draw: "Callable[[], Figure | None]", *, dpi: int) ->
     return True
 
 
-def quiet_axes(axes: "Axes", *, x: str = "", y: str = "", title: str = "", grid: bool = True) -> None:
+def quiet_axes(axes: "Axes", *, x: str = "", y: str = "", title: str) -> None:
     """Label axes and take away what carries no data."""
     axes.set_xlabel(x, fontsize=LABEL, color=INK)
     axes.set_ylabel(y, fontsize=LABEL, color=INK)
@@ -88,9 +88,8 @@ def quiet_axes(axes: "Axes", *, x: str = "", y: str = "", title: str = "", grid:
         axes.spines[side].set_visible(False)
     for side in ("bottom", "left"):
         axes.spines[side].set_color(INK)
-    if grid:
-        axes.grid(visible=True, color=FAINT, linewidth=0.6)
-        axes.set_axisbelow(True)
+    axes.grid(visible=True, color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
 
 
 def bare_axes(axes: "Axes", *, title: str = "") -> None:

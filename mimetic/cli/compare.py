@@ -113,8 +113,7 @@ def compare(
     check_writable(output.html)
     chosen = _checked(options)
     folders = [find_study(study, root) for study in (studies if studies else [None])]
-    metrics = () if options.metric is None else tuple(dict.fromkeys(options.metric))
-    comparisons = of_studies(folders, metrics=metrics, baseline=options.baseline, options=chosen)
+    comparisons = of_studies(folders, chosen)
     if output.html is not None:
         from mimetic.study.comparing.report import report
 
@@ -138,7 +137,7 @@ def compare(
 
 
 def _checked(options: CompareOptions) -> "Options":
-    """Return the options for the comparison; metric and baseline are filled in from the studies.
+    """Return the options for the comparison.
 
     Raises:
         UserError: If one makes no sense.
@@ -151,8 +150,8 @@ def _checked(options: CompareOptions) -> "Options":
     if options.detect is not None and not 0.0 < options.detect < float("inf"):
         raise UserError("--detect: expected a difference above 0", code="MIM-X015")
     return Options(
-        metrics=(),
-        baseline="",
+        metrics=tuple(dict.fromkeys(options.metric or ())),
+        baseline=options.baseline or "",
         epoch="best" if options.best else "last",
         target=options.target,
         to=cost,

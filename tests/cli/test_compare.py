@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from mimetic.study.comparing.comparison import of_study
+from mimetic.study.comparing.comparison import of_studies
+from mimetic.study.comparing.questions import Options
 
 Call = Callable[..., Result]
 
@@ -38,7 +39,7 @@ def test_json(quickstart: Path, call: Call) -> None:
     """JSON alone: what the library computes."""
     folder = quickstart / "studies" / "quickstart" / "20261121-032523"
     result = call("compare", folder, "--json", "--metric", "test/loss", "--baseline", "closed-form")
-    expected = of_study(folder, metric="test/loss", baseline="closed-form").to_dict()
+    expected = of_studies([folder], Options(metrics=("test/loss",), baseline="closed-form"))[0].to_dict()
     assert json.loads(result.stdout) == json.loads(json.dumps(expected))
     assert expected["baseline"] == "closed-form"
 

@@ -23,7 +23,7 @@ from mimetic.graph.site import Geometry
 from mimetic.models.build import build
 from mimetic.recipe.load import load
 from mimetic.study import study, sync
-from mimetic.study.comparing.comparison import of_study
+from mimetic.study.comparing.comparison import of_studies
 from mimetic.study.conclusion import StudyResult
 
 Call = Callable[..., Result]
@@ -120,7 +120,7 @@ def test_keys_of_run_sync_and_ansatz(
 ) -> None:
     """`run` prints what its study returns, here one that is complete; `sync` a list of it."""
     (folder,) = quickstart.glob("studies/quickstart/*")
-    done = StudyResult(folder, of_study(folder), {}, None, interrupted=False)
+    done = StudyResult(folder, of_studies([folder])[0], {}, None, interrupted=False)
     monkeypatch.setattr(study, "run", lambda *_, **__: done)
     monkeypatch.setattr(sync, "sync", lambda *_, **__: done)
     ran = json.loads(call("run", tiny, "--root", quickstart, "--json").stdout)

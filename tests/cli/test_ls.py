@@ -11,7 +11,7 @@ from typer.testing import Result
 from mimetic.config.registry import families, registered
 from mimetic.recipe.reference import keys_of, sections
 from mimetic.recipe.validate.schema_node import fields_of
-from mimetic.study.comparing.comparison import of_study
+from mimetic.study.comparing.comparison import of_studies
 
 from .conftest import write_study
 
@@ -102,7 +102,7 @@ def test_json(quickstart: Path, call: Call) -> None:
 def test_the_result_of_a_study(quickstart: Path, call: Call) -> None:
     """It is read from the study's comparison while that is of all its trials."""
     folder = quickstart / "studies" / "quickstart" / "20261121-032523"
-    of_all = json.dumps(of_study(folder).to_dict())
+    of_all = json.dumps(of_studies([folder])[0].to_dict())
     (folder / "comparison.json").write_text(of_all, encoding="utf-8")
     line = call("ls", "studies", "--root", quickstart).stdout.splitlines()[1]
     assert line.endswith("3 arms × 3 seeds, 9 FINISHED; test/acc, compared with default: inconclusive.")

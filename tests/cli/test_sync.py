@@ -8,7 +8,7 @@ from typer.testing import Result
 
 from mimetic.errors import UserError
 from mimetic.study import sync as library
-from mimetic.study.comparing.comparison import of_study
+from mimetic.study.comparing.comparison import of_studies
 from mimetic.study.conclusion import StudyResult
 
 Call = Callable[..., Result]
@@ -24,7 +24,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         if folder.name == "running":
             raise UserError(f"{folder} is being run by another process; wait for it, or end it")
         statuses = {"a · seed 0": "FINISHED", "a · seed 1": "KILLED", "b · seed 0": "FINISHED"}
-        return StudyResult(folder, of_study(folder), statuses, "http://there", interrupted=False)
+        return StudyResult(folder, of_studies([folder])[0], statuses, "http://there", interrupted=False)
 
     monkeypatch.setattr(library, "sync", mirror)
     return found

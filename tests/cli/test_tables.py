@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from mimetic.cli.console import print_comparison, print_table
-from mimetic.study.comparing.comparison import of_study
+from mimetic.study.comparing.comparison import of_studies
 from mimetic.tables import Table
 
 
@@ -19,7 +19,7 @@ def terminal(width: int) -> Console:
 def printed(root: Path, width: int) -> list[str]:
     """Return the lines of the quickstart's comparison on a terminal of a width."""
     out = terminal(width)
-    print_comparison(out, of_study(root / "studies" / "quickstart" / "20261121-032523"))
+    print_comparison(out, of_studies([root / "studies" / "quickstart" / "20261121-032523"])[0])
     return out.file.getvalue().splitlines()
 
 

@@ -10,7 +10,7 @@ import pytest
 from mimetic.errors import UserError
 from mimetic.journal import Follower, Journal, read_journal
 from mimetic.sources.find import stage_folders
-from mimetic.study.comparing.comparison import of_study
+from mimetic.study.comparing.comparison import of_studies
 from mimetic.study.layout import read_record
 from mimetic.study.sync import sync
 from mimetic.tracking.uploader import JournalUploader
@@ -43,7 +43,7 @@ def test_links_out_of_a_study(verb: str, name: str, folder: Path, tmp_path: Path
     (folder / name).symlink_to(secret)
 
     with pytest.raises(UserError, check=lambda error: error.code == "MIM-C073"):
-        of_study(folder) if verb == "compare" else sync(folder, root=tmp_path)
+        of_studies([folder])[0] if verb == "compare" else sync(folder, root=tmp_path)
     assert secret.read_text() == json.dumps(RECORD)
 
 
@@ -128,7 +128,7 @@ def test_damaged_journals(line: bytes, folder: Path) -> None:
     path.write_bytes(line + b"\n" + path.read_bytes())
 
     assert read_journal(path) == events == Follower(path).new()
-    assert of_study(folder).row("a").mean == 50.0
+    assert of_studies([folder])[0].row("a").mean == 50.0
 
 
 def test_pipes(folder: Path) -> None:

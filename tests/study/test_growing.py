@@ -10,7 +10,7 @@ import pytest
 
 from mimetic.journal import read_journal
 from mimetic.recipe.load import load
-from mimetic.study.comparing.comparison import of_study
+from mimetic.study.comparing.comparison import of_studies
 from mimetic.study.comparing.tables import table_of
 from mimetic.study.conclusion import StudyResult
 from mimetic.study.layout import read_record
@@ -73,7 +73,7 @@ def test_a_study_that_grows_trains_what_is_missing(grow: Grow, tmp_path: Path) -
 
     assert current(result.folder) == current(whole.folder)
     assert len(current(whole.folder)) == 9
-    assert [len(row.values) for row in of_study(result.folder).rows] == [3, 3, 3]
+    assert [len(row.values) for row in of_studies([result.folder])[0].rows] == [3, 3, 3]
     changes = [entry["changes"] for entry in read_record(result.folder)["revisions"]]
     assert changes == [
         ["seeds: [0, 1] → [0, 1, 2]"],
@@ -140,13 +140,13 @@ def test_trials_of_other_studies_are_reused(grow: Grow, tmp_path: Path) -> None:
     assert sorted(names(display)) == ["closed · seed 1", "closed · seed 2", "plain · seed 2"]
     assert any("MIM" not in text and "digest mismatch" in text for text in display.said)
     assert current(result.folder) == current(whole.folder)
-    plain, closed = of_study(result.folder).rows
+    plain, closed = of_studies([result.folder])[0].rows
     origin = f"tiny/{first.folder.name}"
     assert plain.reused == (f"{origin}/default/seed-0", f"{origin}/default/seed-1")
     assert closed.reused == (f"{origin}/closed/seed-0",)
     assert (
         f"Reused trials: 2 from {origin}/default, 1 from {origin}/closed"
-        in table_of(of_study(result.folder)).notes
+        in table_of(of_studies([result.folder])[0]).notes
     )
 
     # other versions or another device may give other bits
@@ -167,7 +167,7 @@ def test_an_arm_leaves_and_returns(grow: Grow) -> None:
         result, display = grow(recipe, resume=True)
         trained.append(display.trials)
         assert [row.arm for row in result.comparison.rows] == list(recipe["arms"])
-        assert [row.arm for row in of_study(result.folder).rows] == list(recipe["arms"])
+        assert [row.arm for row in of_studies([result.folder])[0].rows] == list(recipe["arms"])
 
     assert list(map(len, trained)) == [2, 0, 0, 0]
     assert (result.folder / "closed" / "seed-0" / "weights.safetensors").is_file()

@@ -14,7 +14,8 @@ from mimetic.errors import RunError, UserError
 from mimetic.journal import Journal, history, read_journal
 from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Recipe
-from mimetic.study.comparing.comparison import of_study
+from mimetic.study.comparing.comparison import of_studies
+from mimetic.study.comparing.questions import Options
 from mimetic.study.comparing.statistics import holm
 from mimetic.study.comparing.tables import headline, table_of
 from mimetic.study.halving import Rung, decide, due
@@ -182,7 +183,7 @@ def test_the_record_agrees_with_the_journals(straight: Path) -> None:
     assert sorted(seeds.values()) == [1, 2, 4, 4]
     assert (seeds["default"], seeds[worst], seeds[worse]) == (4, 1, 2)
 
-    comparison = of_study(straight)
+    comparison = of_studies([straight])[0]
     rows = {row.arm: row for row in comparison.rows}
     for arm, row in rows.items():
         assert list(row.values) == list(range(seeds[arm]))
@@ -203,7 +204,7 @@ def test_the_record_agrees_with_the_journals(straight: Path) -> None:
     (summary,) = summaries(straight.parents[2])
     assert (summary.statuses, summary.stopped) == ({"FINISHED": 11}, (worst, worse))
     # with a stopped arm as the baseline nothing is tested
-    assert {row.verdict for row in of_study(straight, baseline=worst).rows} == {None}
+    assert {row.verdict for row in of_studies([straight], Options(baseline=worst))[0].rows} == {None}
 
 
 @pytest.mark.slow
@@ -274,7 +275,7 @@ def test_candidates_compete_within_their_arm(tmp_path: Path, in_this_process: In
     (rung,) = read_record(folder)["halving"]
     assert len(rung["stopped"]) == 2
     assert load(result.folder / "resolved.yaml").study.halving is None
-    choices = choose(tuned, of_study(folder))
+    choices = choose(tuned, of_studies([folder])[0])
     assert {choice.candidate for choice in choices}.isdisjoint(rung["stopped"])
     assert "stopped before: " in str(choices[0])
 

@@ -10,7 +10,8 @@ import pytest
 from mimetic.errors import RunError
 from mimetic.recipe.load import load
 from mimetic.recipe.recipe import Recipe
-from mimetic.study.comparing.comparison import compare
+from mimetic.study.comparing.comparison import compare_all
+from mimetic.study.comparing.questions import Options
 from mimetic.study.comparing.results import TrialResult
 from mimetic.study.planning.arms import plan_arms
 from mimetic.study.planning.sites import Sites, rewritten_sites
@@ -57,11 +58,12 @@ def test_the_best_mean_is_chosen(recipe: Recipe, metric: str, best: int) -> None
     results = [
         TrialResult(name, 7, "FINISHED", {metric: {1: 0.1 + index}}) for index, name in enumerate(NAMES)
     ]
-    (choice,) = choose(recipe, compare(results, baseline=NAMES[0], metric=metric))
+    options = Options(metrics=(metric,), baseline=NAMES[0])
+    (choice,) = choose(recipe, *compare_all({"": results}, options))
     assert (choice.arm, choice.candidate) == ("swept", NAMES[best])
     failed = [TrialResult(name, 7, "FAILED") for name in NAMES]
     with pytest.raises(RunError) as caught:
-        choose(recipe, compare(failed, baseline=NAMES[0], metric=metric))
+        choose(recipe, *compare_all({"": failed}, options))
     assert caught.value.code == "MIM-Y082"
 
 

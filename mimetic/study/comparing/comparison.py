@@ -14,11 +14,17 @@ from mimetic.errors import UserError
 from mimetic.metrics import Metric
 from mimetic.metrics import metric as metric_of
 from mimetic.study.comparing.outcome import Comparison
-from mimetic.study.comparing.questions import Options, Question, Strata, cost_question, metric_question
+from mimetic.study.comparing.questions import (
+    DEFAULTS,
+    Options,
+    Question,
+    Strata,
+    cost_question,
+    metric_question,
+)
 from mimetic.study.comparing.results import TrialResult, read_results, stopped_arms
 from mimetic.study.comparing.rows import Row
 from mimetic.study.comparing.statistics import (
-    LEVEL,
     Difference,
     corrected,
     detectable_difference,
@@ -33,18 +39,11 @@ from mimetic.study.comparing.statistics import (
 from mimetic.study.layout import read_record
 
 
-def compare(
-    results: Sequence[TrialResult], *, baseline: str, metric: str, level: float = LEVEL
-) -> Comparison:
-    """Compare arms of one study by one metric at the last epoch; see `compare_all`."""
-    return compare_all({"": results}, Options(metrics=(metric,), baseline=baseline, level=level))[0]
-
-
 def compare_all(studies: Mapping[str, Sequence[TrialResult]], options: Options) -> tuple[Comparison, ...]:
     """Compare arms by metrics, and by the cost to reach a target if there is one.
 
-    `studies` is data set → results. Arms keep the order in which they appear. All tests of all tables are
-    corrected together.
+    `studies` is data set → results; the options name metrics and baseline. Arms keep the order in which they
+    appear. All tests of all tables are corrected together.
 
     Raises:
         UserError: If a data set has no trial of the baseline, or what an option needs was not logged.
@@ -55,10 +54,10 @@ def compare_all(studies: Mapping[str, Sequence[TrialResult]], options: Options) 
             raise UserError(
                 f"there is no arm `{options.baseline}` to compare with; arms: {listed(arms)}", code="MIM-Y001"
             )
-    asked = [metric_question(studies, metric_of(name), options) for name in options.metrics]
+    questions = [metric_question(studies, metric_of(name), options) for name in options.metrics]
     if options.target is not None:
-        asked.append(cost_question(studies, options, options.target))
-    return answer(asked, options)
+        questions.append(cost_question(studies, options, options.target))
+    return answer(questions, options)
 
 
 def answer(questions: Sequence[Question], options: Options) -> tuple[Comparison, ...]:
@@ -180,45 +179,29 @@ def _with_power(row: Row, pairs: Pairs, detect: float | None, *, level: float) -
     )
 
 
-def of_study(folder: Path, *, metric: str | None = None, baseline: str | None = None) -> Comparison:
-    """Compare the arms of a study on the disk, by its own metric and baseline unless given.
+def of_studies(folders: Sequence[Path], options: Options = DEFAULTS) -> tuple[Comparison, ...]:
+    """Compare the arms of one or several studies on the disk, each as one data set.
 
-    Raises:
-        UserError: As `of_studies`.
-    """
-    return of_studies([folder], metrics=() if metric is None else (metric,), baseline=baseline)[0]
-
-
-def of_studies(
-    folders: Sequence[Path],
-    *,
-    metrics: Sequence[str] = (),
-    baseline: str | None = None,
-    options: Options | None = None,
-) -> tuple[Comparison, ...]:
-    """Compare the arms of one or several studies on the disk, each a data set of its own.
-
-    Metric and baseline are the studies' own unless given; of `options` the rest is used.
+    Metric and baseline are the studies' own unless the options name them.
 
     Raises:
         UserError: If a folder is no study or twice in the list, the studies differ in metric or baseline and
             none is given, there is no such arm, or no trial has the metric.
     """
     records = [read_record(folder) for folder in folders]
-    chosen = tuple(metrics) if metrics else (_shared(folders, [r["metric"] for r in records], "metric"),)
-    arm = baseline if baseline is not None else _shared(folders, [r["baseline"] for r in records], "baseline")
+    metrics = options.metrics or (_shared(folders, [r["metric"] for r in records], "metric"),)
+    baseline = options.baseline or _shared(folders, [r["baseline"] for r in records], "baseline")
     studies = {}
     for name, folder in zip(_names(folders), folders, strict=True):
         studies[name] = read_results(folder)
         logged = {name for result in studies[name] for name in result.curves}
-        for missing in [metric for metric in chosen if logged and metric not in logged]:
+        for missing in [metric for metric in metrics if logged and metric not in logged]:
             names = listed(sorted(logged))
             raise UserError(
                 f"{folder}: no trial has the metric `{missing}`; there are {names}", code="MIM-Y002"
             )
-    plain = Options(metrics=chosen, baseline=arm) if options is None else options
     stopped = {name: stop for record in records for name, stop in stopped_arms(record).items()}
-    return compare_all(studies, replace(plain, metrics=chosen, baseline=arm, stopped=stopped))
+    return compare_all(studies, replace(options, metrics=metrics, baseline=baseline, stopped=stopped))
 
 
 def _shared(folders: Sequence[Path], values: Sequence[str], what: str) -> str:

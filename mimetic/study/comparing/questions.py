@@ -30,8 +30,9 @@ class Options:
     """What to compare, and how.
 
     Attributes:
-        metrics: Names of the metrics; each gives a comparison, all of them corrected together.
-        baseline: The arm that the others are compared with.
+        metrics: Names of the metrics; each gives a comparison, all of them corrected together. Without any,
+            `of_studies` takes the studies' own.
+        baseline: The arm that the others are compared with; likewise the studies' own if empty.
         epoch: Which epoch of each trial counts.
         target: Also compare what it costs to reach this value of the first metric, in its display unit.
         to: What that cost is counted in.
@@ -41,14 +42,17 @@ class Options:
             whatever was stopped, the others' verdicts are wrong with a probability of at most 1 - level.
     """
 
-    metrics: tuple[str, ...]
-    baseline: str
+    metrics: tuple[str, ...] = ()
+    baseline: str = ""
     epoch: Epoch = "last"
     target: float | None = None
     to: Cost = "epochs"
     detect: float | None = None
     level: float = LEVEL
     stopped: Mapping[str, Stopped] = field(default_factory=dict)
+
+
+DEFAULTS = Options()
 
 
 @dataclass(frozen=True, slots=True)

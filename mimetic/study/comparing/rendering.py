@@ -1,10 +1,11 @@
 """Draw a comparison."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from mimetic.analysis.comparison import comparison_figure
+from mimetic.analysis.curves import Band, curves_figure
 from mimetic.study.comparing.outcome import Comparison
 from mimetic.study.comparing.results import TrialResult, finished_curves
 from mimetic.study.comparing.statistics import half_width
@@ -20,21 +21,13 @@ def figures(
     if not any(row.n for row in comparison.rows):
         return {}
     return {
-        "comparison": partial(_comparison_figure, comparison),
-        "curves": partial(_curves_figure, comparison, results),
+        "comparison": lambda: comparison_figure(comparison.to_dict()),
+        "curves": lambda: _curves_figure(comparison, results),
     }
-
-
-def _comparison_figure(comparison: Comparison) -> "Figure":
-    from mimetic.analysis.comparison import comparison_figure
-
-    return comparison_figure(comparison.to_dict())
 
 
 def _curves_figure(comparison: Comparison, results: Sequence[TrialResult]) -> "Figure | None":
     """Draw the metric over epochs; None where no trial has it before its end."""
-    from mimetic.analysis.curves import Band, curves_figure
-
     bands = {}
     for row in comparison.rows:
         curves = list(finished_curves(results, arm=row.arm, metric=comparison.metric).values())

@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mimetic.study.comparing.results import Stopped
-from mimetic.study.comparing.statistics import (
-    Difference,
-)
+from mimetic.study.comparing.statistics import Difference
 
 
 @dataclass(frozen=True, slots=True)

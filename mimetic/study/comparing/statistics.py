@@ -72,14 +72,12 @@ def half_width(values: Sequence[float], *, level: float = LEVEL) -> float:
 
     One value gives 0; a value that is not finite gives NaN.
     """
-    from scipy.special import stdtrit  # `scipy.stats` takes more than a second to import
-
     if len(values) < 2:  # noqa: PLR2004
         return 0.0
     if not all(map(math.isfinite, values)):
         return math.nan
     error = statistics.stdev(values) / math.sqrt(len(values))
-    return float(stdtrit(len(values) - 1, (1.0 + level) / 2.0)) * error
+    return _critical(len(values) - 1, level) * error
 
 
 def paired_difference(
@@ -93,8 +91,6 @@ def paired_difference(
     Raises:
         ValueError: If the two have different lengths.
     """
-    from scipy.special import stdtr
-
     differences = [a - b for a, b in zip(values, others, strict=True)]
     n = len(differences)
     if n == 0:
@@ -105,11 +101,25 @@ def paired_difference(
     if not math.isfinite(center):
         return Difference(n, center, reason="a value is not finite")
     error = statistics.stdev(differences) / math.sqrt(n)
+    return _t_test(n, center, error, n - 1, level)
+
+
+def _t_test(n: int, center: float, error: float, freedom: float, level: float) -> Difference:
+    """Return an estimate with Student's test and interval, of zero width where its standard error is zero."""
+    from scipy.special import stdtr
+
     if error == 0.0:
         return Difference(n, center, center, center, p=1.0 if center == 0.0 else 0.0, level=level)
-    reach = half_width(differences, level=level)
-    p = 2.0 * float(stdtr(n - 1, -abs(center) / error))
+    reach = _critical(freedom, level) * error
+    p = 2.0 * float(stdtr(freedom, -abs(center) / error))
     return Difference(n, center, center - reach, center + reach, p, level=level)
+
+
+def _critical(freedom: float, level: float) -> float:
+    """Return t(ν, (1 + level)/2), the quantile of Student's distribution that bounds an interval."""
+    from scipy.special import stdtrit  # `scipy.stats` takes more than a second to import
+
+    return float(stdtrit(freedom, (1.0 + level) / 2.0))
 
 
 def holm(
@@ -137,20 +147,6 @@ def holm(
     return found
 
 
-def corrected_differences(
-    pairs: Mapping[Key, tuple[Sequence[float], Sequence[float]]], *, level: float = LEVEL
-) -> dict[Key, Difference]:
-    """Return the paired difference of each arm, with p-values and intervals corrected by Holm's method.
-
-    `pairs` is arm → its values and those of the baseline, pair by pair. Arms with fewer than two pairs are
-    not tested and do not count. 1 - level is the family-wise error rate.
-    """
-    plain = {key: paired_difference(*both, level=level) for key, both in pairs.items()}
-    return corrected(
-        plain, lambda key, own_level: paired_difference(*pairs[key], level=own_level), level=level
-    )
-
-
 def corrected(
     plain: Mapping[Key, Difference],
     widen: Callable[[Key, float], Difference],
@@ -158,7 +154,11 @@ def corrected(
     level: float,
     others: int = 0,
 ) -> dict[Key, Difference]:
-    """Correct differences by Holm's method; `widen` returns one of them at another level."""
+    """Return differences with p-values and intervals corrected by Holm's method; see `holm`.
+
+    `widen` returns one of them at another level. Those without a p-value are not tested and do not count.
+    1 - level is the family-wise error rate.
+    """
     p_values = {key: found.p for key, found in plain.items() if found.p is not None}
     tests = holm(p_values, level=level, others=others)
     return {**plain} | {
@@ -183,24 +183,21 @@ def detectable_difference(
     Returns:
         A positive number; None below two pairs.
     """
-    from scipy.special import nctdtrinc, stdtrit
+    from scipy.special import nctdtrinc
 
     if n < 2:  # noqa: PLR2004
         return None
-    critical = float(stdtrit(n - 1, (1.0 + level) / 2.0))
-    return float(nctdtrinc(n - 1, 1.0 - power, critical)) * scatter / math.sqrt(n)
+    return float(nctdtrinc(n - 1, 1.0 - power, _critical(n - 1, level))) * scatter / math.sqrt(n)
 
 
-def seeds_needed(
-    scatter: float, difference: float, *, level: float = LEVEL, power: float = POWER
-) -> int | None:
+def seeds_needed(scatter: float, difference: float, *, level: float = LEVEL) -> int | None:
     """Return the smallest number of pairs at which a difference can be detected; None above 10,000.
 
     See `detectable_difference`, which decreases with n.
     """
 
     def too_few(n: int) -> bool:
-        found = detectable_difference(scatter, n, level=level, power=power)
+        found = detectable_difference(scatter, n, level=level)
         return found is None or found > difference
 
     n = bisect_left(range(MOST_SEEDS + 1), x=True, lo=2, key=lambda n: not too_few(n))
@@ -235,9 +232,7 @@ def interquartile_mean(values: "np.ndarray | Sequence[float]") -> "np.ndarray":
     return middle
 
 
-def stratified_interval(
-    strata: Sequence[Sequence[float]], *, level: float = LEVEL, reason: str = "too few seeds"
-) -> Difference:
+def stratified_interval(strata: Sequence[Sequence[float]], *, level: float = LEVEL) -> Difference:
     """Return the interquartile mean over data sets with the interval of a stratified bootstrap.
 
     IQM ± t(ν, (1 + level)/2)·s, where s is the standard deviation of the IQM over 2,000 samples, drawn with
@@ -249,27 +244,21 @@ def stratified_interval(
     Args:
         strata: The values of each data set. Those with one value have no known scatter and are refused.
         level: Coverage of the interval.
-        reason: Why there is no interval where there is none.
     """
-    from scipy.special import stdtr, stdtrit
-
     values = [np.asarray(stratum, dtype=float) for stratum in strata if len(stratum) > 0]
     pooled = np.concatenate(values) if values else np.zeros(0)
     n = len(pooled)
     if n == 0:
-        return Difference(0, None, reason=reason)
+        return Difference(0, None, reason="too few seeds")
     if not np.isfinite(pooled).all():
         return Difference(n, float(np.mean(pooled)), reason="a value is not finite")
     center = float(interquartile_mean(pooled))
     if min(map(len, values)) < 2:  # noqa: PLR2004
         return Difference(n, center, reason="one seed of a data set has no interval")
     error = _bootstrap_error(tuple(tuple(stratum.tolist()) for stratum in values))
-    if error <= 1e-12 * max(1.0, abs(center)):
-        return Difference(n, center, center, center, p=1.0 if center == 0.0 else 0.0, level=level)
-    freedom = _satterthwaite(values)
-    reach = float(stdtrit(freedom, (1.0 + level) / 2.0)) * error
-    p = 2.0 * float(stdtr(freedom, -abs(center) / error))
-    return Difference(n, center, center - reach, center + reach, p, level=level)
+    if error <= 1e-12 * max(1.0, abs(center)):  # rounding
+        return _t_test(n, center, 0.0, math.inf, level)
+    return _t_test(n, center, error, _satterthwaite(values), level)
 
 
 @lru_cache(maxsize=256)  # the level of an interval depends on the p-values of all

@@ -5,8 +5,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import nn
 
+from mimetic.analysis.ansatz import training_figure
+from mimetic.analysis.covariance_map import covariance_figure
+from mimetic.analysis.filters import filters_figure
 from mimetic.graph.names import walk
 from mimetic.graph.targets import targets
 from mimetic.plans.entry import Entry
@@ -17,8 +20,6 @@ if TYPE_CHECKING:
 
 Pictures = Mapping[str, "Callable[[], Figure]"]
 """Name of the file → the function that draws it."""
-
-_Curves = Mapping[str, Mapping[int, float]]
 
 LAYERS = 3
 """How many layers are drawn: the first, the middle and the last that have spatial filters."""
@@ -38,33 +39,17 @@ def filter_pictures(plan: Plan, model: nn.Module, moment: str) -> Pictures:
     known = targets(walk(model))
     weights = {entry.layer: known[entry.parameter].current().float() for entry in chosen}
     return {
-        f"filters-{moment}.png": partial(_filters, weights, moment),
-        f"covariance-{moment}.png": partial(_covariance, weights, moment),
+        f"filters-{moment}.png": partial(filters_figure, weights, title=f"Filters at the {moment}"),
+        f"covariance-{moment}.png": partial(
+            covariance_figure, weights, title=f"Covariance over pixels at the {moment}"
+        ),
     }
 
 
 def ansatz_pictures(curves: Mapping[str, Mapping[int, float]]) -> Pictures:
     """Return a picture of the correlations of NFM and AGOP over training; none if they were not measured."""
     found = {measure: _of_layers(curves, measure) for measure in ("rho", "rho_change", "rho_init")}
-    return {"ansatz-end.png": partial(_ansatz, **found)} if found["rho"] else {}
-
-
-def _filters(weights: Mapping[str, Tensor], moment: str) -> "Figure":
-    from mimetic.analysis.filters import filters_figure
-
-    return filters_figure(weights, title=f"Filters at the {moment}")
-
-
-def _covariance(weights: Mapping[str, Tensor], moment: str) -> "Figure":
-    from mimetic.analysis.covariance_map import covariance_figure
-
-    return covariance_figure(weights, title=f"Covariance over pixels at the {moment}")
-
-
-def _ansatz(rho: _Curves, rho_change: _Curves, rho_init: _Curves) -> "Figure":
-    from mimetic.analysis.ansatz import training_figure
-
-    return training_figure(rho, rho_change=rho_change, rho_init=rho_init)
+    return {"ansatz-end.png": partial(training_figure, **found)} if found["rho"] else {}
 
 
 def _of_layers(curves: Mapping[str, Mapping[int, float]], measure: str) -> dict[str, Mapping[int, float]]:

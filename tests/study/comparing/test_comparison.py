@@ -1,6 +1,7 @@
 """The comparison of arms, from journals to figures."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 
 from mimetic.errors import UserError
 from mimetic.metrics import metric
-from mimetic.study.comparing.comparison import compare, compare_all, of_studies, of_study
+from mimetic.study.comparing.comparison import compare_all, of_studies
+from mimetic.study.comparing.outcome import Comparison
 from mimetic.study.comparing.questions import Options
 from mimetic.study.comparing.results import TrialResult, finished_curves, trial_result
 from mimetic.study.comparing.statistics import Difference, detectable_difference, seeds_needed
@@ -41,6 +43,11 @@ STUDY = [
     trial("default", 1, 0.125, 0.25, 0.75),
     trial("closed-form", 1, 0.125, 0.75, 0.875),
 ]
+
+
+def compare(results: Sequence[TrialResult], *, baseline: str, metric: str) -> Comparison:
+    """Compare the arms of one study by one metric."""
+    return compare_all({"": results}, Options(metrics=(metric,), baseline=baseline))[0]
 
 
 def test_arms_are_compared_in_percent() -> None:
@@ -260,12 +267,12 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_study_is_compared_from_its_folder(folder: Path) -> None:
     """By its own metric and baseline."""
-    assert of_study(folder) == compare(STUDY, baseline="default", metric="test/acc")
+    assert of_studies([folder])[0] == compare(STUDY, baseline="default", metric="test/acc")
 
 
 def test_another_metric_and_baseline_may_be_asked_for(folder: Path) -> None:
     """The options of `mimetic compare`."""
-    found = of_study(folder, metric="test/loss", baseline="closed-form")
+    found = of_studies([folder], Options(metrics=("test/loss",), baseline="closed-form"))[0]
 
     assert (found.metric.name, found.baseline) == ("test/loss", "closed-form")
     assert found.row("default").difference is not None
@@ -274,7 +281,7 @@ def test_another_metric_and_baseline_may_be_asked_for(folder: Path) -> None:
 def test_an_unknown_metric_is_said_with_those_there_are(folder: Path) -> None:
     """The message lists them."""
     with pytest.raises(UserError, match=r"`val/acc`; there are `epoch_seconds`, `test/acc`, `test/loss`"):
-        of_study(folder, metric="val/acc")
+        of_studies([folder], Options(metrics=("val/acc",)))
 
 
 def options(*metrics: str, **changes: Any) -> Options:
@@ -411,4 +418,4 @@ def test_studies_are_compared_together_from_their_folders(folder: Path, tmp_path
     with pytest.raises(UserError, match="--metric") as caught:
         of_studies([folder, other])
     assert caught.value.code == "MIM-Y008"
-    assert of_studies([folder, other], metrics=["test/acc"])[0].metric.name == "test/acc"
+    assert of_studies([folder, other], Options(metrics=("test/acc",)))[0].metric.name == "test/acc"

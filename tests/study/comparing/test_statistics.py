@@ -10,7 +10,7 @@ from scipy import stats
 
 from mimetic.study.comparing.statistics import (
     Difference,
-    corrected_differences,
+    corrected,
     detectable_difference,
     epochs_to_reach,
     half_width,
@@ -94,6 +94,12 @@ def test_pairs_must_be_pairs() -> None:
     """Lists of different length were not paired by anyone."""
     with pytest.raises(ValueError, match="zip"):
         paired_difference([1.0, 2.0], [1.0])
+
+
+def corrected_differences(pairs: dict[str, tuple[list[float], list[float]]]) -> dict[str, Difference]:
+    """Return the corrected difference of each pair of arms."""
+    plain = {key: paired_difference(*both) for key, both in pairs.items()}
+    return corrected(plain, lambda key, level: paired_difference(*pairs[key], level=level), level=0.95)
 
 
 def test_values_that_are_not_finite_are_not_tested() -> None:

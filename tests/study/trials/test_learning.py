@@ -16,7 +16,8 @@ from mimetic.recipe.load import load
 from mimetic.sources.collect import planned_inputs
 from mimetic.sources.find import trial_source, write_stage_folders
 from mimetic.sources.trained import LEARNED
-from mimetic.study.comparing.comparison import compare
+from mimetic.study.comparing.comparison import compare_all
+from mimetic.study.comparing.questions import Options
 from mimetic.study.comparing.results import read_result
 from mimetic.study.layout import Trial, is_finished
 from mimetic.study.planning.arms import open_data, plan_arms
@@ -125,7 +126,8 @@ def test_a_network_begins_from_what_a_stage_learned(study: Path) -> None:
 def test_finished_learners_are_left_alone(study: Path) -> None:
     """A study that is continued runs none of them again, and is compared by the round that counts."""
     trials = [Trial(str(study), arm, 0) for arm in ("cntk", "convrfm", "rfm")]
-    rows = compare([read_result(trial) for trial in trials], baseline="cntk", metric="test/acc").rows
+    results = [read_result(trial) for trial in trials]
+    rows = compare_all({"": results}, Options(metrics=("test/acc",), baseline="cntk"))[0].rows
     last = [event for event in events_of(study, "rfm") if event["event"] == "epoch"][-1]
 
     assert all(is_finished(trial) for trial in trials)
