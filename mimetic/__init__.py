@@ -7,16 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mimetic.api import (
-        ansatz,
-        harvest,
-        harvest_attention,
-        initialize,
-        plan,
-        resample,
-        resize_embeddings,
-        similarity,
-    )
+    from mimetic.api.embeddings import resize_embeddings
+    from mimetic.api.measuring import ansatz, harvest, harvest_attention
+    from mimetic.api.networks import resample, similarity
+    from mimetic.api.starting import initialize, plan
     from mimetic.config.errors import RecipeError
     from mimetic.errors import RunError, UserError
     from mimetic.plans.plan import Plan
@@ -28,15 +22,15 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 
 _HOME = {
-    "ansatz": "mimetic.api",
+    "ansatz": "mimetic.api.measuring",
     "compare": "mimetic.study.comparing.own",
-    "harvest": "mimetic.api",
-    "harvest_attention": "mimetic.api",
-    "initialize": "mimetic.api",
-    "plan": "mimetic.api",
-    "resample": "mimetic.api",
-    "resize_embeddings": "mimetic.api",
-    "similarity": "mimetic.api",
+    "harvest": "mimetic.api.measuring",
+    "harvest_attention": "mimetic.api.measuring",
+    "initialize": "mimetic.api.starting",
+    "plan": "mimetic.api.starting",
+    "resample": "mimetic.api.networks",
+    "resize_embeddings": "mimetic.api.embeddings",
+    "similarity": "mimetic.api.networks",
     "Plan": "mimetic.plans.plan",
     "load": "mimetic.recipe.load",
     "Recipe": "mimetic.recipe.recipe",

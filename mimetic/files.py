@@ -3,10 +3,11 @@
 import errno
 import fnmatch
 import json
+import math
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +27,7 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         OSError: As `open` does, and for a pipe, a socket or a device, which might never end.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe must not block
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not block
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
         return os.fdopen(descriptor, "rb")
@@ -87,6 +88,20 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def json_value(value: object, *, not_finite: Callable[[float], object]) -> object:
+    """Return a value as JSON has it: keys and paths as text, lists for tuples.
+
+    `not_finite` replaces nan and infinities, which JSON does not have.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): json_value(item, not_finite=not_finite) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(item, not_finite=not_finite) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return not_finite(value)
+    return str(value) if isinstance(value, Path) else value
 
 
 def check_contained(folder: Path) -> None:
@@ -159,11 +174,11 @@ def remove_temporary_files(folder: Path, *, leave_out: str | None = None) -> Non
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    write_atomically(path, lambda temporary: _write(temporary, text))
 
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_atomically(path, write)
 
 
 def _umask() -> int:

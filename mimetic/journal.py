@@ -7,7 +7,6 @@ wins.
 """
 
 import json
-import math
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
 from mimetic.errors import RunError
-from mimetic.files import open_regular, parse_json, read_regular
+from mimetic.files import json_value, open_regular, parse_json, read_regular
 
 Event = dict[str, Any]
 Status = Literal["PENDING", "RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -30,6 +29,8 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
 }
 _NUMBERS = frozenset({"time", "epoch", "step", "steps", "seconds", "first_step_seconds", "done", "total"})
 _LARGEST = 2**53
+_CLOSED = -1
+"""In place of the descriptor of an open file."""
 _EPOCHS = (b'{"event": "epoch"', b'{"event": "progress"')
 """How lines start that say nothing about the status of a trial, as `Journal` writes them."""
 _SYNCED = frozenset({"start", "epoch", "checkpoint", "end"})
@@ -64,8 +65,9 @@ class Journal:
         Raises:
             JournalError: If the line cannot be written, e.g. on a full disk.
         """
-        entry = _plain({"event": event, "time": round(time.time(), 3), **fields})
-        rest = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        entry = {"event": event, "time": round(time.time(), 3), **fields}
+        text = json.dumps(json_value(entry, not_finite=str), ensure_ascii=False, allow_nan=False)
+        rest = text.encode() + b"\n"
         try:
             while rest:  # one write suffices unless the disk fills up
                 rest = rest[os.write(self._file, rest) :]
@@ -76,9 +78,9 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        if self._file >= 0:
+        if self._file != _CLOSED:
             os.close(self._file)
-            self._file = -1
+            self._file = _CLOSED
 
     def __enter__(self) -> Self:
         return self
@@ -95,20 +97,14 @@ class Journal:
             os.write(self._file, b"\n")
 
 
-class NullJournal:
+class NullJournal(Journal):
     """Takes the place of the journal in processes that do not write it."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path, self._file = Path(path), _CLOSED
 
     def write(self, event: str, /, **fields: object) -> None:
         """Write nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def read_journal(path: str | os.PathLike[str], *, epochs: bool = True) -> list[Event]:
@@ -203,17 +199,6 @@ def _fits(entry: tuple[str, object]) -> bool:
         kinds = int if name == "epoch" else int | float
         return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < _LARGEST
     return isinstance(value, str) or name not in {"event", "file", "status"}
-
-
-def _plain(value: object) -> object:
-    """Return the value with numbers that are not finite as the strings nan, inf and -inf."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _write_error(path: Path, error: OSError) -> JournalError:

@@ -77,7 +77,7 @@ def ansatz(
 
     The untrained network is the same one with its own initialization.
     """
-    from mimetic import api
+    from mimetic.api import measuring
     from mimetic.train.devices import pick_device
 
     probes = measure.probe_count()
@@ -93,7 +93,7 @@ def ansatz(
     for label, model in (("trained", trained), ("untrained", untrained)):
         with progress(label) as report:
             found.append(
-                api.ansatz(
+                measuring.ansatz(
                     model,
                     images_NCHW,
                     count=images,

@@ -4,13 +4,12 @@ import csv
 import functools
 import io
 import json
-import math
 import os
 import sys
 import tempfile
 import textwrap
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, cast
@@ -21,7 +20,7 @@ from mimetic.cli import completion
 from mimetic.config.errors import RecipeError
 from mimetic.config.registry import plugin_error
 from mimetic.errors import UserError
-from mimetic.files import write_text
+from mimetic.files import json_value, write_text
 from mimetic.printable import printable
 from mimetic.tables import NONE, Table, one_line
 
@@ -77,27 +76,17 @@ def example(text: str) -> str:
 def print_json(value: object) -> None:
     """Print a value as JSON: UTF-8 where the output is, control characters escaped, null for NaN and ∞."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    text = json.dumps(_plain(value), indent=1, ensure_ascii=not is_utf8, allow_nan=False)
+    plain = json_value(value, not_finite=lambda _: None)
+    text = json.dumps(plain, indent=1, ensure_ascii=not is_utf8, allow_nan=False)
     shown = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
     print("".join(shown), flush=True)
-
-
-def _plain(value: object) -> object:
-    """Return a value as JSON has it."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
 
 
 # Output
 
 
-class RetryingStream:
-    """A stream that ignores failed writes, so that a study outlives the terminal it was started in."""
+class LossyStream:
+    """A stream that drops what cannot be written: a study outlives the terminal it was started in."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -138,7 +127,7 @@ def console(*, stderr: bool = False) -> "Console":
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPE_WIDTH
-    file = cast("IO[str]", RetryingStream(stream)) if stderr else stream
+    file = cast("IO[str]", LossyStream(stream)) if stderr else stream
     made = EscapingConsole(file=file, width=width, highlight=False, markup=False, emoji=False)
     made.on_broken_pipe = _raise_broken_pipe  # type: ignore[method-assign] # Rich would exit with 1: a failed run
     return made
@@ -195,6 +184,19 @@ def print_comparison(out: "Console", comparison: "Comparison") -> None:
     print_table(out, table)
     for note in table.notes:
         out.print(note)
+
+
+def print_notes(out: "Console", pairs: Iterable[tuple[str, str]]) -> None:
+    """Print each note once, with the first thing it is about and the number of others.
+
+    `pairs` are things and their notes.
+    """
+    notes: dict[str, list[str]] = {}
+    for thing, note in pairs:
+        notes.setdefault(note, []).append(thing)
+    for note, things in notes.items():
+        more = f" and {len(things) - 1} more" if len(things) > 1 else ""
+        print_wrapped(out, f"  {things[0]}{more}: {note}")
 
 
 def print_item(out: "Console", name: str, text: str, *, width: int) -> None:

@@ -145,7 +145,7 @@ def harvest(
     """Measure the covariances of a trained network's layers, to start other networks from."""
     from torch import Tensor, nn
 
-    from mimetic import api
+    from mimetic.api import measuring
     from mimetic.sources.trained import images_needed
     from mimetic.train.devices import pick_device
 
@@ -165,7 +165,7 @@ def harvest(
         _refuse_options(tensors, options, measure, picture)
         _harvest_attention(subject_of(network, images, count=None, weights=weights), output, as_json=as_json)
         return
-    spec = api.section(name, options)  # reports a wrong option before anything is loaded
+    spec = measuring.section(name, options)  # reports a wrong option before anything is loaded
     images_NCHW: Tensor | None = None
     model: nn.Module | Path
     if tensors.tensors is not None:
@@ -178,7 +178,7 @@ def harvest(
         model = subject.source.load().to(pick_device(measure.device))
         origin, images_NCHW = subject.source.name, subject.images_NCHW
     with progress(name) as report:
-        found = api.harvest(
+        found = measuring.harvest(
             model,
             images_NCHW,
             name,
@@ -210,10 +210,10 @@ def harvest(
 
 def _harvest_attention(subject: Subject, output: Path, *, as_json: bool) -> None:
     """Measure, save and print the statistics of a network's attention."""
-    from mimetic import api
+    from mimetic.api import measuring
 
     assert subject.source is not None
-    found = api.harvest_attention(subject.source.load(), path=output, origin=subject.source.name)
+    found = measuring.harvest_attention(subject.source.load(), path=output, origin=subject.source.name)
     if as_json:
         print_json({"file": output, **found.to_dict()})
         return

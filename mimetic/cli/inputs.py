@@ -70,7 +70,7 @@ def planned(recipe: "Recipe", options: PlanOptions, *, seed: int | None = None) 
         UserError: If there is no such arm or model.
         RecipeError: With the mistakes of the arm, or of all arms and stages, at once.
     """
-    from mimetic.api import choose_arm
+    from mimetic.api.starting import choose_arm
     from mimetic.models.config import parse_model_argument
     from mimetic.study.planning.arms import plan_recipe
     from mimetic.tracking.fetch import with_local_runs

@@ -246,7 +246,7 @@ def _network(options: NetworkOptions) -> "tuple[TrainedSource, DataSection | Non
     if options.recipe is None:
         model = parse_model_argument(str(options.model))
         return TrainedSource(name=_model_name(model), model=model, allow_code=options.allow_code), None
-    from mimetic.api import choose_arm
+    from mimetic.api.starting import choose_arm
     from mimetic.recipe.load import load
 
     recipe = load(options.recipe)

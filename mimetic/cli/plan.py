@@ -10,6 +10,7 @@ from mimetic.cli.console import (
     console,
     example,
     print_json,
+    print_notes,
     print_table,
     print_wrapped,
 )
@@ -95,7 +96,9 @@ def _print_plan(out: "Console", name: str, plan: "Plan", *, every: bool, is_mode
         print_table(out, _collapsed(table, every=every))
     if every and plan.sites:
         print_table(out, _sites(plan))
-    _print_notes(out, plan)
+    print_notes(out, ((entry.parameter, note) for entry in plan.entries for note in entry.notes))
+    if plan.frozen_bn_layers:
+        print_wrapped(out, f"  frozen running statistics: {', '.join(plan.frozen_bn_layers)}")
     for note in table.notes:
         print_wrapped(out, f"  {note} (--all shows them)")
 
@@ -121,16 +124,3 @@ def _sites(plan: "Plan") -> Table:
         rows.append((site.layer, site.kind, f"{site.depth:.3g}", slots, sizes))
     header = ("site", "kind", "depth", "slots", "sizes")
     return Table("", header, tuple(rows), optional=("depth", "sizes"), left=5)
-
-
-def _print_notes(out: "Console", plan: "Plan") -> None:
-    """Print each note once, with the first parameter it is about, and the frozen statistics."""
-    notes: dict[str, list[str]] = {}
-    for entry in plan.entries:
-        for note in entry.notes:
-            notes.setdefault(note, []).append(entry.parameter)
-    for note, parameters in notes.items():
-        more = f" and {len(parameters) - 1} more" if len(parameters) > 1 else ""
-        print_wrapped(out, f"  {parameters[0]}{more}: {note}")
-    if plan.frozen_bn_layers:
-        print_wrapped(out, f"  frozen running statistics: {', '.join(plan.frozen_bn_layers)}")

@@ -2,8 +2,6 @@
 
 import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +23,7 @@ from mimetic.cli.console import (
 )
 from mimetic.cli.inputs import command_line, load_recipe
 from mimetic.errors import UserError
+from mimetic.signals import signal_handlers
 from mimetic.study.layout import DEFAULT_ROOT
 
 if TYPE_CHECKING:
@@ -97,7 +96,9 @@ def run(
 
         worker_loop()
         return
-    with _signals_interrupt(), Progress(console(stderr=True), metric=loaded.study.metric) as display:
+    # SIGHUP is that of a closed terminal.
+    stopped = signal_handlers(signal.SIGTERM, signal.SIGHUP, handler=_interrupt)
+    with stopped, Progress(console(stderr=True), metric=loaded.study.metric) as display:
         result = None
         if resume and world_size() <= 1:
             from mimetic.study.complete import complete_result
@@ -180,17 +181,6 @@ def _check_root(root: Path) -> None:
         ) from None
 
 
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """Let SIGTERM, and SIGHUP of a closed terminal, end the study as Ctrl-C does: trials end as KILLED."""
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), _interrupt) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
-
-
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End the study as Ctrl-C does: its trials end as KILLED."""
     raise KeyboardInterrupt

@@ -12,12 +12,14 @@ from mimetic.cli.console import (
     example,
     print_item,
     print_json,
+    print_notes,
     print_table,
-    print_wrapped,
 )
 from mimetic.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
     from mimetic.covariance.atlas import Entry
@@ -98,9 +100,7 @@ def show(
         return
     out = console()
     _print_head(out, file, found, entry)
-    for note, layers in _notes(found).items():
-        more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
-        print_wrapped(out, f"  {layers[0]}{more}: {note}")
+    print_notes(out, _notes(found))
     if table is not None:
         print_table(out, table)
         for note in table.notes:
@@ -159,29 +159,20 @@ def _formula(name: str) -> "Fit":
     return found
 
 
-def _notes(harvest: "Harvest") -> dict[str, list[str]]:
-    """Return repairs and notes with the layers they were made of."""
-    notes: dict[str, list[str]] = {}
+def _notes(harvest: "Harvest") -> "Iterator[tuple[str, str]]":
+    """Yield layers with their repairs and notes."""
     for harvested in harvest.layers:
         assert harvested.covariance is not None
         provenance = harvested.covariance.provenance
-        for note in (provenance.repair, *provenance.notes):
-            if note is not None:
-                notes.setdefault(note, []).append(harvested.layer)
-    return notes
+        yield from ((harvested.layer, n) for n in (provenance.repair, *provenance.notes) if n is not None)
 
 
 def draw(harvest: "Harvest", picture: Path) -> None:
-    """Draw a harvest into a file, in one step.
-
-    Raises:
-        UserError: If the file's ending is none of a picture.
-    """
+    """Draw a harvest into a file, whose ending `check_picture` has checked."""
     from mimetic.analysis.harvest import COLUMNS, Spectrum, harvest_figure
     from mimetic.analysis.style import save_figure
     from mimetic.covariance.pictures import eigenfilters
 
-    check_picture(picture)
     layers = {}
     for harvested in harvest.layers:
         cov = harvested.covariance

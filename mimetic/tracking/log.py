@@ -62,7 +62,7 @@ def log_points(
         )
 
 
-def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
+def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float]) -> None:
     """Log metrics of a whole run, e.g. those of the comparison, unless it has the same values already."""
     from mlflow.entities import Metric
 
@@ -71,7 +71,7 @@ def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float], *, step
     now = int(time.time() * 1000)
     values = {clean_key(key): value for key, value in metrics.items()}
     new = {key: value for key, value in values.items() if repr(known.get(key)) != repr(float(value))}  # NaN
-    points = [Metric(key, value, now, step) for key, value in new.items()]
+    points = [Metric(key, value, now, 0) for key, value in new.items()]
     for batch in batches(points, METRIC_LIMIT):
         log_points(store, run_id, batch)
 

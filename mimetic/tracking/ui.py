@@ -65,7 +65,7 @@ def prepare(root: str | os.PathLike[str], *, port: int = 5000) -> Server:
     return Server(redacted(uri), tuple(command), {**os.environ, **_SETTINGS}, address, links)
 
 
-def free_port(first: int = 5000) -> int:
+def free_port(first: int) -> int:
     """Return the first free port from `first` on.
 
     Raises:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mimetic.errors import RunError
-from mimetic.journal import Journal, NullJournal
+from mimetic.journal import Journal
 
 MIN_STEPS = 5_000
 """Steps from which `auto` compiles on a GPU. Compiling takes about a minute and saves some ten milliseconds
@@ -38,7 +38,7 @@ class CompiledModel:
     If it is `required`, a compile error is raised. Otherwise the model then runs uncompiled.
     """
 
-    def __init__(self, model: nn.Module, *, required: bool, journal: Journal | NullJournal) -> None:
+    def __init__(self, model: nn.Module, *, required: bool, journal: Journal) -> None:
         self._model, self._required, self._journal = model, required, journal
         self._forward: Callable[[Tensor], Tensor] = torch.compile(model)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from mimetic.config.registry import Component
 from mimetic.data.dataset import Dataset
-from mimetic.journal import Journal, NullJournal
+from mimetic.journal import Journal
 from mimetic.train.config import Train
 
 PROGRESS_SECONDS = 1.0
@@ -47,7 +47,7 @@ class TrainJob:
     dataset: Dataset
     spec: Train
     seed: int
-    journal: Journal | NullJournal
+    journal: Journal
     folder: Path
     plan_hash: str
     augment: Sequence[Component] = ()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import mimetic
-from mimetic.api import choose_arm
+from mimetic.api.starting import choose_arm
 from mimetic.errors import UserError
 
 RULES: dict[str, Any] = {

@@ -12,10 +12,8 @@ machine.
 import logging
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from select import select
 from types import ModuleType
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from mimetic.errors import UserError
 from mimetic.journal import read_journal, status
+from mimetic.signals import signal_handlers
 from mimetic.study.config import Ray
 from mimetic.study.executors.executor import ExecutorRequest, Tick
 from mimetic.study.executors.supervisor import (
@@ -90,7 +89,7 @@ def connect(address: str | None) -> ModuleType:
         # None would join whatever cluster was last started here; "local" starts a new one.
         options = {"address": "local", "include_dashboard": False} if where is None else {"address": where}
         try:
-            with _preserve_signal_handlers():
+            with signal_handlers(signal.SIGINT, signal.SIGTERM):  # Ray installs its own, which aborts
                 ray.init(**options, log_to_driver=False, logging_level=logging.WARNING)
         except Exception as error:  # noqa: BLE001 (a Ray that does not start raises just that)
             reason = log_tail(str(error), 200)
@@ -105,19 +104,6 @@ def connect(address: str | None) -> ModuleType:
                 code="MIM-Y132",
             ) from None
     return ray
-
-
-@contextmanager
-def _preserve_signal_handlers() -> Iterator[None]:
-    """Restore the handlers of SIGINT and SIGTERM: Ray installs its own, which aborts on SIGTERM."""
-    on_main_thread = threading.current_thread() is threading.main_thread()
-    signals = (signal.SIGINT, signal.SIGTERM) if on_main_thread else ()
-    before = {name: signal.getsignal(name) for name in signals}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
 
 
 class RayExecutor:

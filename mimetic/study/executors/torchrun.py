@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import torch
 from torch import distributed as dist
 
 from mimetic.errors import RunError, UserError
+from mimetic.signals import signal_handlers
 from mimetic.study.executors.executor import Tick
 from mimetic.study.executors.ranks import environment_number, world_size
 from mimetic.study.executors.reports import stdout_to
@@ -157,12 +158,6 @@ class _StopWithLauncher(StopFlag):
         return self.reason
 
 
-@contextmanager
-def _signals_to(stop: StopFlag) -> Iterator[None]:
+def _signals_to(stop: StopFlag) -> AbstractContextManager[None]:
     """Let SIGINT and SIGTERM stop the trial at a step on which all ranks agree."""
-    before = {name: signal.signal(name, stop.on_signal) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+    return signal_handlers(signal.SIGINT, signal.SIGTERM, handler=stop.on_signal)

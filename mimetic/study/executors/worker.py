@@ -33,7 +33,7 @@ class StopFlag:
         """Return the reason to stop, or None."""
         return self.reason
 
-    def on_signal(self, number: int, _frame: FrameType | None = None) -> None:
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""
         ours = number in {signal.SIGINT, signal.SIGTERM}  # the study sends SIGTERM, also after Ctrl-C
         self.reason = "interrupted" if ours else f"stopped by {signal.Signals(number).name}"

@@ -72,14 +72,9 @@ def check_measurements(arm: Arm, at: ConfigPath, graph: Graph) -> None:
     if spec is None or measured_sites(spec, graph):
         return
     layers = [site.layer for site in ansatz_sites(graph)]
-    hint = f"it can be measured at {_first_few(layers)}" if layers else "remove it: this network has none"
+    hint = f"it can be measured at {listed(layers, 6)}" if layers else "remove it: this network has none"
     if spec.layers is None:
         message = "no layer to measure: the ansatz needs convolutions or linear layers below the head"
         raise RecipeError([at.issue(message, "measure", "ansatz", hint=hint, code="MIM-Y141")])
     message = "`layers` matches no convolution or linear layer below the head, where the ansatz is measured"
     raise RecipeError([at.issue(message, "measure", "ansatz", "layers", hint=hint, code="MIM-Y142")])
-
-
-def _first_few(layers: list[str], limit: int = 6) -> str:
-    more = f", … ({len(layers)} layers)" if len(layers) > limit else ""
-    return listed(layers[:limit]) + more

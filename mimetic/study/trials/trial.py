@@ -72,7 +72,7 @@ def run_trial(trial: Trial, cache: TrialCache, stop: Stop, context: DistContext 
 
 
 def _run_journaled(
-    trial: Trial, cache: TrialCache, journal: Journal | NullJournal, stop: Stop, context: DistContext
+    trial: Trial, cache: TrialCache, journal: Journal, stop: Stop, context: DistContext
 ) -> str:
     """Train a trial, turn exceptions into its end event, and return its final status."""
     started = time.monotonic()
@@ -111,7 +111,7 @@ def _save_traceback(trial: Trial, error: BaseException, rank: int) -> str:
 
 
 def _prepare_and_train(
-    trial: Trial, cache: TrialCache, journal: Journal | NullJournal, stop: Stop, context: DistContext
+    trial: Trial, cache: TrialCache, journal: Journal, stop: Stop, context: DistContext
 ) -> tuple[str, str | None]:
     """Initialize and train the trial's network; return its final status and the reason."""
     recipe = cache.recipe(trial.study)
@@ -124,7 +124,7 @@ def _prepare_and_train(
             code="MIM-Y103",
         )
     if arm.learner is not None:  # on rank 0 alone: kernels are not distributed
-        if not isinstance(journal, Journal):
+        if context.rank > 0:
             return "FINISHED", None
         return learn(trial, arm, dataset, journal, stop)
     assert arm.model is not None
@@ -175,7 +175,7 @@ def _prepare_and_train(
     return outcome.status, outcome.reason
 
 
-def _progress_logger(journal: Journal | NullJournal) -> Callable[[int, int], None]:
+def _progress_logger(journal: Journal) -> Callable[[int, int], None]:
     """Return a callback that journals the progress of the initialization, about once a second."""
     last_log_time = time.monotonic()
 
@@ -189,7 +189,7 @@ def _progress_logger(journal: Journal | NullJournal) -> Callable[[int, int], Non
 
 
 def _save_pictures(
-    trial: Trial, plan: Plan, model: nn.Module, journal: Journal | NullJournal, *, moment: str, filters: bool
+    trial: Trial, plan: Plan, model: nn.Module, journal: Journal, *, moment: str, filters: bool
 ) -> None:
     """Draw filters and measured curves; a picture that cannot be drawn does not fail the trial."""
     pictures = dict(filter_pictures(plan, model, moment) if filters else {})
