@@ -29,6 +29,7 @@ from mimetic.study.conclusion import StudyResult, conclude
 from mimetic.study.display import Display
 from mimetic.study.layout import studies, study_id, trials_of
 from mimetic.study.locks import holding_study
+from mimetic.study.record import RECORD
 from mimetic.study.tracker import StudyTrials
 from mimetic.tracking.mirror import is_mirrored
 from mimetic.tracking.store import redacted, tracking_uri
@@ -113,7 +114,7 @@ def _key(recipe: Recipe, folder: Path) -> str:
 
 def _parts(recipe: Recipe, folder: Path) -> Iterator[str]:
     yield json.dumps(values_of(recipe))
-    yield file_digest(folder / "study.json")
+    yield file_digest(folder / RECORD)
     # Our own files may change without their version, as in a checkout; those of packages have theirs.
     own = Path(mimetic.__file__).parent
     for file in sorted(own.rglob("*")):

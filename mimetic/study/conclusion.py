@@ -14,7 +14,8 @@ from mimetic.study.comparing.questions import Options
 from mimetic.study.comparing.results import TrialResult, read_result, stopped_arms
 from mimetic.study.comparing.tables import page_of
 from mimetic.study.display import Display
-from mimetic.study.layout import present, read_record
+from mimetic.study.layout import present
+from mimetic.study.record import read_record
 from mimetic.study.tracker import StudyTrials, Tracker
 
 

@@ -21,12 +21,12 @@ from mimetic.study.layout import (
     Trial,
     content_of,
     is_finished,
-    read_record,
     studies,
     study_id,
     trials_of,
     trials_on_disk,
 )
+from mimetic.study.record import read_record
 from mimetic.train.checkpoint import CHECKPOINT, WEIGHTS, load_weights
 from mimetic.train.devices import pick_device
 from mimetic.train.schedules import continues
@@ -80,7 +80,7 @@ def _obstacle(
 def _set_aside(trial: Trial) -> Path:
     """Move the folder of a trial to the latest revision of its study, and return where it is."""
     study = Path(trial.study)
-    number = len(read_record(study)["revisions"])
+    number = len(read_record(study).revisions)
     target = study / REVISIONS / str(number) / trial.arm / trial.folder.name
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_temporary_files(trial.folder)  # of a worker that was killed; none will write here again

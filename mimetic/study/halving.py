@@ -5,45 +5,19 @@ seeds, whole. A decision depends on the recipe and the finished trials of its ru
 whatever was killed, resumed or added meanwhile; `study.json` has it with its values.
 """
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
 
 from mimetic.errors import RunError
-from mimetic.files import parse_json
 from mimetic.metrics import metric
-from mimetic.printable import pluralize
 from mimetic.recipe.recipe import Recipe
 from mimetic.study.comparing.results import finished_curves, read_result
 from mimetic.study.config import Halving
-from mimetic.study.layout import Trial, read_record, write_record
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """What was decided after a rung.
-
-    Attributes:
-        metric: The metric of validation data.
-        seeds: The seeds so far.
-        means: Mean over them by arm, in the metric's display unit, of the arms that competed.
-        stopped: The arms that stopped.
-    """
-
-    metric: str
-    seeds: tuple[int, ...]
-    means: dict[str, float]
-    stopped: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """Return it in one line, e.g. `after 1 seed a stopped (val/acc: a 93.1, b 95)`."""
-        means = ", ".join(f"{arm} {value:.4g}" for arm, value in self.means.items())
-        count = pluralize(len(self.seeds), "seed")
-        return f"after {count} {', '.join(self.stopped) or 'no arm'} stopped ({self.metric}: {means})"
+from mimetic.study.layout import Trial
+from mimetic.study.record import Rung, read_record, write_record
 
 
 def decide(recipe: Recipe, trials: Sequence[Trial]) -> tuple[Rung, ...]:
@@ -77,13 +51,11 @@ def due(recipe: Recipe, trials: Sequence[Trial]) -> list[Trial]:
 
 def record_rungs(folder: Path, rungs: Sequence[Rung]) -> list[str]:
     """Write decisions into the record of a study that has others, and return those that are new, as text."""
-    record, now = read_record(folder), parse_json(json.dumps([asdict(rung) for rung in rungs]))
-    if record["halving"] == now:
+    record = read_record(folder)
+    if record.halving == tuple(rungs):
         return []
-    write_record(folder, record | {"halving": now})
-    return [
-        f"halving: {rung}" for rung, entry in zip(rungs, now, strict=True) if entry not in record["halving"]
-    ]
+    write_record(folder, record.model_copy(update={"halving": tuple(rungs)}))
+    return [f"halving: {rung}" for rung in rungs if rung not in record.halving]
 
 
 def _size(halving: Halving, index: int) -> int:

@@ -5,15 +5,14 @@ The journals in there are the truth about every trial; MLflow mirrors them.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mimetic.config.base import NAME_PATTERN
 from mimetic.errors import UserError
-from mimetic.files import JsonObject, parse_json, read_regular, write_text
 from mimetic.journal import Event, Status, read_journal, status
+from mimetic.study.record import RECORD, StudyRecord, read_record
 
 DEFAULT_ROOT = Path("mlruns")
 """Folder of the runs unless another is given."""
@@ -98,24 +97,22 @@ def trials_of(folder: Path) -> list[Trial]:
     return present(all_trials(folder, record), record)
 
 
-def present(trials: Iterable[Trial], record: JsonObject) -> list[Trial]:
+def present(trials: Iterable[Trial], record: StudyRecord) -> list[Trial]:
     """Return those of a study's trials that successive halving did not leave out."""
     last = stopped_after(record)
     return [trial for trial in trials if trial.seed in last.get(trial.arm, (trial.seed,))]
 
 
-def stopped_after(record: JsonObject) -> dict[str, tuple[int, ...]]:
+def stopped_after(record: StudyRecord) -> dict[str, tuple[int, ...]]:
     """Return the arms that successive halving stopped, and the seeds that each was trained on."""
-    return {arm: tuple(rung["seeds"]) for rung in record["halving"] for arm in rung["stopped"]}
+    return {arm: rung.seeds for rung in record.halving for arm in rung.stopped}
 
 
-def all_trials(folder: Path, record: JsonObject) -> list[Trial]:
+def all_trials(folder: Path, record: StudyRecord) -> list[Trial]:
     """Return a trial for each arm and seed of a study, also those that halving leaves out."""
-    contents = {arm: record["contents"].get(arm, {}).get("key", "") for arm in record["arms"]}
+    contents = {arm: record.contents.get(arm, {}).get("key", "") for arm in record.arms}
     return [
-        Trial(str(folder), arm, seed, content=contents[arm])
-        for seed in record["seeds"]
-        for arm in record["arms"]
+        Trial(str(folder), arm, seed, content=contents[arm]) for seed in record.seeds for arm in record.arms
     ]
 
 
@@ -146,75 +143,5 @@ def study_id(folder: Path) -> str:
 
 def studies(root: Path, recipe: str | None = None) -> Iterator[Path]:
     """Yield the folders of studies below a root, oldest first, of one recipe or of all."""
-    pattern = f"studies/{recipe if recipe is not None else '*'}/*/study.json"
+    pattern = f"studies/{recipe if recipe is not None else '*'}/*/{RECORD}"
     yield from sorted((path.parent for path in root.glob(pattern)), key=lambda folder: folder.name)
-
-
-def write_record(folder: Path, record: Mapping[str, object]) -> None:
-    """Write what is known of a study when it starts; its results are in the journals."""
-    write_text(folder / "study.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
-
-
-def read_record(folder: Path) -> JsonObject:
-    """Read the record of a study.
-
-    Raises:
-        UserError: If the folder has no readable record.
-    """
-    path = folder / "study.json"
-    try:
-        record = parse_json(read_regular(path))
-    except FileNotFoundError:
-        raise UserError(
-            f"{folder} is not the folder of a study: it has no study.json", code="MIM-Y113"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}", code="MIM-Y114") from None
-    if isinstance(record, dict):
-        record = {
-            "data": {},
-            "environment": {},
-            "contents": {},
-            "revisions": [],
-            "halving": [],
-            "source": "",
-        } | record
-    parts_fit = isinstance(record, dict) and all(map(_is_entry, _RECORD, map(record.get, _RECORD)))
-    if not isinstance(record, dict) or not parts_fit or not all(map(_is_rung, record["halving"])):
-        raise UserError(f"{path} is damaged: not the record of a study; restore it", code="MIM-Y115")
-    return record
-
-
-_RECORD = (
-    *("arms", "seeds", "baseline", "metric", "data", "environment", "contents", "revisions", "halving"),
-    "source",
-)
-
-
-def _is_entry(name: str, value: object) -> bool:
-    """Return whether an entry of a record has its kind; names become paths."""
-    if name == "arms":
-        return isinstance(value, list) and all(
-            isinstance(a, str) and re.fullmatch(NAME_PATTERN, a) for a in value
-        )
-    if name == "seeds":
-        return isinstance(value, list) and all(isinstance(seed, int) and seed >= 0 for seed in value)
-    if name in {"data", "environment"}:
-        return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
-    if name == "contents":
-        return isinstance(value, dict) and all(_is_entry("data", entry) for entry in value.values())
-    if name == "source" and value is None:
-        return True
-    return isinstance(value, list if name in {"revisions", "halving"} else str)
-
-
-def _is_rung(value: object) -> bool:
-    """Return whether a value is a decision of `mimetic.study.halving`."""
-    if not isinstance(value, dict) or not isinstance(value.get("means"), dict):
-        return False
-    numbers = all(isinstance(mean, int | float) for mean in value["means"].values())
-    parts = zip(("seeds", "arms"), (value.get("seeds"), value.get("stopped")), strict=True)
-    known = all(_is_entry(name, part) for name, part in parts) and set(value["stopped"]) <= set(
-        value["means"]
-    )
-    return numbers and known and bool(value["seeds"]) and isinstance(value.get("metric"), str)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimetic.errors import UserError
-from mimetic.files import JsonObject, parse_json, read_regular
+from mimetic.files import parse_json, read_regular
 from mimetic.study.comparing.tables import headline_of
-from mimetic.study.layout import read_record, stopped_after, studies, trial_status, trials_of
+from mimetic.study.layout import all_trials, present, stopped_after, studies, trial_status
+from mimetic.study.record import StudyRecord, read_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +39,20 @@ def summaries(root: Path) -> Iterator[StudySummary]:
     """Yield the studies below a root, oldest first; one that is damaged hides no other."""
     for folder in studies(root):
         try:
-            record = read_record(folder)
-            yield _summary(folder, record)
+            yield _summary(folder, read_record(folder))
         except UserError as error:
             yield StudySummary(folder, error=str(error))
 
 
-def _summary(folder: Path, record: JsonObject) -> StudySummary:
+def _summary(folder: Path, record: StudyRecord) -> StudySummary:
     """Return a study that is read from its comparison, or from its journals if that is not of all trials."""
-    arms, seeds = tuple(record["arms"]), tuple(record["seeds"])
-    count, stopped = len(trials_of(folder)), tuple(stopped_after(record))
+    trials, stopped = present(all_trials(folder, record), record), tuple(stopped_after(record))
     found = _conclusion(folder)
-    if found is not None and found[0] == {"FINISHED": count}:
-        return StudySummary(folder, arms, seeds, *found, stopped=stopped)
-    statuses = Counter(trial_status(trial) for trial in trials_of(folder))
-    return StudySummary(folder, arms, seeds, dict(sorted(statuses.items())), stopped=stopped)
+    if found is not None and found[0] == {"FINISHED": len(trials)}:
+        return StudySummary(folder, record.arms, record.seeds, *found, stopped=stopped)
+    statuses: Counter[str] = Counter(map(trial_status, trials))
+    ordered = dict(sorted(statuses.items()))
+    return StudySummary(folder, record.arms, record.seeds, ordered, stopped=stopped)
 
 
 def _conclusion(folder: Path) -> tuple[dict[str, int], str] | None:

@@ -27,13 +27,13 @@ from mimetic.study.layout import (
     all_trials,
     is_finished,
     present,
-    read_record,
     studies,
     trials_on_disk,
 )
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.notebook import NotebookDisplay, in_notebook
 from mimetic.study.planning.arms import open_data, plan_arms
+from mimetic.study.record import read_record
 from mimetic.study.selection import choose, selection, with_choices
 from mimetic.study.stages import prepare_stages, stage_trials
 from mimetic.study.study_folder import grow, latest, recorded_contents, start
@@ -134,7 +134,7 @@ def _run(
     recipe: Recipe, options: RunOptions, display: Display, *, messages: Iterable[str] = ()
 ) -> StudyResult:
     """Train and compare the arms of a recipe without candidates."""
-    root, resume, reuse = options.root, options.resume, options.reuse
+    root, resume = options.root, options.resume
     # Find everything that can be wrong before a file is written.
     plans = plan_arms(recipe, allow_code=options.allow_code)
     _check_resources(recipe, options)
@@ -150,12 +150,17 @@ def _run(
             busy = [trial for trial in trials_on_disk(folder) if trial.folder not in done]
             wait_for_workers(busy, display.message)
             notes += grow(folder, recipe, plans, digests)
-        trial = partial(options.trial, recipe, digests)
-        every = all_trials(folder, read_record(folder))
-        trials = [replace(trial(folder, t.arm, t.seed), content=t.content) for t in every]
-        notes += settle(trials, recipe, recorded_contents(read_record(folder)))
-        notes += reuse_trials(trials, folder, root if reuse else None)
+
+        # Decide what becomes of the trials: continued, set aside, reused, or stopped by halving.
+        record, trial = read_record(folder), partial(options.trial, recipe, digests)
+        trials = [
+            replace(trial(folder, t.arm, t.seed), content=t.content) for t in all_trials(folder, record)
+        ]
+        notes += settle(trials, recipe, recorded_contents(record))
+        notes += reuse_trials(trials, folder, root if options.reuse else None)
         notes += record_rungs(folder, decide(recipe, trials))
+
+        # Write where workers find what the arms harvest from, and train.
         stage_folders = prepare_stages(recipe, root, digests)
         write_stage_folders(folder, stage_folders)
         write_run_folders(folder, recipe)

@@ -11,14 +11,15 @@ from itertools import chain, count
 from pathlib import Path
 
 from mimetic.errors import UserError
-from mimetic.files import JsonObject, check_contained, write_atomically, write_text
+from mimetic.files import check_contained, write_atomically, write_text
 from mimetic.plans.plan import Plan
 from mimetic.recipe.recipe import Recipe
 from mimetic.recipe.saved import read_recipe, write_recipe
 from mimetic.study.changes import Change, changes
 from mimetic.study.contents import Content, arm_contents
 from mimetic.study.environment import environment, versions
-from mimetic.study.layout import REVISIONS, new_folder, read_record, studies, write_record
+from mimetic.study.layout import REVISIONS, new_folder, studies
+from mimetic.study.record import StudyRecord, read_record, write_record
 
 _RESULTS = ("comparison.*", "curves.png")
 _FORMER = ("*.yaml", "recipe.json", "study.json", "extends/*", "*/plan.json", *_RESULTS)
@@ -71,27 +72,27 @@ def grow(
     known = recorded_contents(record)
     contents = _carried_over(arm_contents(recipe, plans, digests), known, found)
     _check_growth(folder, found, known, contents)
-    _check_unchanged(folder, record, digests)
-    _check_contents(folder, record["environment"], known, contents)
+    _check_unchanged(folder, record.data, digests)
+    _check_contents(folder, record.environment, known, contents)
     new = _record(recipe, contents, digests)
     found += [
-        Change((name,), record[name], new[name])
-        for name in ("arms", "seeds")
-        if sorted(record[name]) == sorted(new[name]) and record[name] != new[name]
+        Change((name,), before, now)
+        for name, before, now in (("arms", record.arms, new.arms), ("seeds", record.seeds, new.seeds))
+        if before != now and set(before) == set(now)
     ]
     notes = [str(change) for change in found]
     for package, now in versions().items():
-        before = record["environment"].get(package, now)
+        before = record.environment.get(package, now)
         notes += [f"{package}: {before} → {now}, which may change results"] if before != now else []
     if notes or _next_revision(folder, record).is_dir():
         entry = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "changes": notes,
-            **{name: record[name] for name in ("arms", "seeds", "environment")},
+            **record.model_dump(include={"arms", "seeds", "environment"}),
         }
         _save_former(folder, _next_revision(folder, record))
         _write_recipe(folder, recipe, plans)
-        write_record(folder, new | {"revisions": [*record["revisions"], entry]})
+        write_record(folder, new.model_copy(update={"revisions": (*record.revisions, entry)}))
     return tuple(notes)
 
 
@@ -105,9 +106,9 @@ def accepted_recipe(folder: Path) -> Recipe:
     return read_recipe(former if former.is_dir() else folder)
 
 
-def _next_revision(folder: Path, record: JsonObject) -> Path:
+def _next_revision(folder: Path, record: StudyRecord) -> Path:
     """Return the folder of the recipe that the next change replaces; it exists only during that change."""
-    return folder / REVISIONS / str(len(record["revisions"]) + 1)
+    return folder / REVISIONS / str(len(record.revisions) + 1)
 
 
 def _save_former(folder: Path, target: Path) -> None:
@@ -132,30 +133,28 @@ def _write_recipe(folder: Path, recipe: Recipe, plans: Mapping[str, Plan]) -> No
         write_text(folder / arm / "plan.json", json.dumps(plan.to_dict(), indent=1) + "\n")
 
 
-def _record(recipe: Recipe, contents: Mapping[str, Content], digests: Mapping[str, str]) -> JsonObject:
+def _record(recipe: Recipe, contents: Mapping[str, Content], digests: Mapping[str, str]) -> StudyRecord:
     """Return what is known of a study before its trials start."""
-    return {
-        "recipe": recipe.name,
-        "source": next(iter(recipe.sources), None),
-        "arms": list(recipe.arms),
-        "seeds": list(recipe.seeds),
-        "baseline": recipe.baseline_arm,
-        "metric": recipe.study.metric,
-        "data": dict(digests),
-        "contents": {arm: asdict(content) | {"key": content.key} for arm, content in contents.items()},
-        "revisions": [],
-        "halving": [],
-        "host": socket.gethostname(),
-        "environment": environment(),
-    }
+    return StudyRecord(
+        recipe=recipe.name,
+        source=next(iter(recipe.sources), None),
+        arms=tuple(recipe.arms),
+        seeds=recipe.seeds,
+        baseline=recipe.baseline_arm,
+        metric=recipe.study.metric,
+        data=dict(digests),
+        contents={arm: asdict(content) | {"key": content.key} for arm, content in contents.items()},
+        host=socket.gethostname(),
+        environment=environment(),
+    )
 
 
-def recorded_contents(record: JsonObject) -> dict[str, Content]:
+def recorded_contents(record: StudyRecord) -> dict[str, Content]:
     """Return the contents of the arms of a study; none of a study of an earlier version."""
     names = [field.name for field in fields(Content)]
     return {
         arm: Content(**{name: parts.get(name, "") for name in names})
-        for arm, parts in record["contents"].items()
+        for arm, parts in record.contents.items()
     }
 
 
@@ -207,14 +206,14 @@ def _check_growth(
         )
 
 
-def _check_unchanged(folder: Path, record: JsonObject, digests: Mapping[str, str]) -> None:
+def _check_unchanged(folder: Path, known: Mapping[str, str], digests: Mapping[str, str]) -> None:
     """Refuse other data than those of the trials that are already trained.
 
     Raises:
         UserError: With the digests.
     """
     for name, now in digests.items():
-        before = record["data"].get(name, now)
+        before = known.get(name, now)
         if before != now:
             raise UserError(
                 f"the data of {name} changed since {folder}: their digest was {before} and is now {now}; "

@@ -7,7 +7,7 @@ from mimetic.files import check_contained, is_inside
 from mimetic.sources.find import stage_folders
 from mimetic.study.conclusion import StudyResult, conclude
 from mimetic.study.display import Display
-from mimetic.study.layout import Trial, is_finished, read_record, trials_of
+from mimetic.study.layout import Trial, is_finished, trials_of
 from mimetic.study.locks import holding_study, wait_for_workers
 from mimetic.study.stages import stage_trials
 from mimetic.study.study_folder import accepted_recipe
@@ -24,11 +24,10 @@ def sync(folder: Path, *, root: Path, display: Display | None = None) -> StudyRe
         UserError: If the folder holds no study, or another process is running it.
         RunError: If the store does not work.
     """
-    read_record(folder)
+    trials = trials_of(folder)
     check_contained(folder)
     recipe = accepted_recipe(folder)
     display = Display() if display is None else display
-    trials = trials_of(folder)
     with holding_study(folder):
         wait_for_workers(trials, display.message)
         folders = _own_stages(folder)

@@ -17,7 +17,6 @@ from filelock import FileLock
 
 from mimetic.analysis.style import color
 from mimetic.errors import RunError
-from mimetic.files import JsonObject
 from mimetic.printable import plain_markdown
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.study.comparing.formats import markdown
@@ -25,8 +24,9 @@ from mimetic.study.comparing.outcome import Comparison
 from mimetic.study.comparing.report import REPORT
 from mimetic.study.comparing.tables import headline
 from mimetic.study.display import Display
-from mimetic.study.layout import Trial, read_record, study_id
+from mimetic.study.layout import Trial, study_id
 from mimetic.study.locks import hold_run
+from mimetic.study.record import StudyRecord, read_record
 from mimetic.tracking import log, runs
 from mimetic.tracking.store import Store, open_store
 from mimetic.tracking.uploader import StudyUploader
@@ -54,8 +54,8 @@ class StudyTrials:
     stages: Sequence[Trial] = ()
 
     @cached_property
-    def record(self) -> JsonObject:
-        """Return the study's record of its data and environment, read once."""
+    def record(self) -> StudyRecord:
+        """Return the study's record, read once."""
         return read_record(self.folder)
 
     @cached_property
@@ -215,9 +215,9 @@ def _start_trial(
         study_id(folder), kind, trial.arm, trial.seed, params, {**tags, **own}, start_time=started
     )
     run = runs.start_run(store, _with_source(study, new))
-    log.log_json(store, run.artifacts, study.record["environment"], file="environment.json")
+    log.log_json(store, run.artifacts, study.record.environment, file="environment.json")
     if section.data is not None:
-        digest = study.record["data"].get(f"{'arms' if is_arm else 'stages'}/{trial.arm}", "")
+        digest = study.record.data.get(f"{'arms' if is_arm else 'stages'}/{trial.arm}", "")
         log.log_dataset(store, run.id, name=section.data.type_name(), digest=digest)
     files = [folder / "recipe.yaml", folder / "resolved.yaml", folder / trial.arm / "plan.json"]
     log.log_files(store, run.artifacts, [file for file in files if file.is_file()], folder="recipe")
@@ -231,8 +231,7 @@ def _colors(recipe: Recipe) -> dict[str, str]:
 
 def _with_source(study: StudyTrials, run: runs.NewRun) -> runs.NewRun:
     """Add the study's source to a run."""
-    commit = study.record["environment"].get("git_commit")
-    return replace(run, recipe=study.record["source"], commit=commit)
+    return replace(run, recipe=study.record.source, commit=study.record.environment.get("git_commit"))
 
 
 def _settings(arm: Arm) -> dict[str, str]:

@@ -11,7 +11,7 @@ from mimetic.errors import UserError
 from mimetic.journal import Follower, Journal, read_journal
 from mimetic.sources.find import stage_folders
 from mimetic.study.comparing.comparison import of_studies
-from mimetic.study.layout import read_record
+from mimetic.study.record import read_record
 from mimetic.study.sync import sync
 from mimetic.tracking.uploader import JournalUploader
 

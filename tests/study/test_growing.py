@@ -13,7 +13,7 @@ from mimetic.recipe.load import load
 from mimetic.study.comparing.comparison import of_studies
 from mimetic.study.comparing.tables import table_of
 from mimetic.study.conclusion import StudyResult
-from mimetic.study.layout import read_record
+from mimetic.study.record import read_record
 from mimetic.study.study import run
 
 from .conftest import PLAIN, filters
@@ -74,7 +74,7 @@ def test_a_study_that_grows_trains_what_is_missing(grow: Grow, tmp_path: Path) -
     assert current(result.folder) == current(whole.folder)
     assert len(current(whole.folder)) == 9
     assert [len(row.values) for row in of_studies([result.folder])[0].rows] == [3, 3, 3]
-    changes = [entry["changes"] for entry in read_record(result.folder)["revisions"]]
+    changes = [entry["changes"] for entry in read_record(result.folder).revisions]
     assert changes == [
         ["seeds: [0, 1] → [0, 1, 2]"],
         ["arms.frozen: added"],
@@ -171,7 +171,7 @@ def test_an_arm_leaves_and_returns(grow: Grow) -> None:
 
     assert list(map(len, trained)) == [2, 0, 0, 0]
     assert (result.folder / "closed" / "seed-0" / "weights.safetensors").is_file()
-    changed = [entry["changes"] for entry in read_record(result.folder)["revisions"]]
+    changed = [entry["changes"] for entry in read_record(result.folder).revisions]
     assert changed == [
         ["arms.closed: removed"],
         ["arms.closed: added"],

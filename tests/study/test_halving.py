@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from mimetic.study.comparing.comparison import of_studies
 from mimetic.study.comparing.questions import Options
 from mimetic.study.comparing.statistics import holm
 from mimetic.study.comparing.tables import headline, table_of
-from mimetic.study.halving import Rung, decide, due
-from mimetic.study.layout import Trial, read_record, study_id, trials_of
+from mimetic.study.halving import decide, due
+from mimetic.study.layout import Trial, study_id, trials_of
 from mimetic.study.listing import summaries
 from mimetic.study.planning.arms import plan_arms
+from mimetic.study.record import Rung, read_record, write_record
 from mimetic.study.selection import choose, selection
 from mimetic.study.study import run
 from mimetic.tracking.runs import find_runs
@@ -175,9 +176,9 @@ def test_the_record_agrees_with_the_journals(straight: Path) -> None:
     (worst,) = [arm for arm, value in first.items() if value > sorted(first.values())[1]]
     second = {arm: (values[arm, 0] + values[arm, 1]) / 2 for arm in RATES if arm != worst}
     (worse,) = [arm for arm, value in second.items() if value > min(second.values())]
-    assert read_record(straight)["halving"] == [
-        {"metric": "val/loss", "seeds": [0], "means": pytest.approx(first), "stopped": [worst]},
-        {"metric": "val/loss", "seeds": [0, 1], "means": pytest.approx(second), "stopped": [worse]},
+    assert [asdict(rung) for rung in read_record(straight).halving] == [
+        {"metric": "val/loss", "seeds": (0,), "means": pytest.approx(first), "stopped": (worst,)},
+        {"metric": "val/loss", "seeds": (0, 1), "means": pytest.approx(second), "stopped": (worse,)},
     ]
     seeds = {arm: sum(name == arm for name, _ in values) for arm in RECIPE["arms"]}
     assert sorted(seeds.values()) == [1, 2, 4, 4]
@@ -226,13 +227,13 @@ def test_an_interrupted_rung_is_decided_alike(
     with in_this_process():
         interrupted = run(load(RECIPE), root=tmp_path, offline=True, display=display)
         # as if it had been killed between the last trial of a rung and the record
-        path = interrupted.folder / "study.json"
-        path.write_text(json.dumps(read_record(interrupted.folder) | {"halving": []}))
+        record = read_record(interrupted.folder)
+        write_record(interrupted.folder, record.model_copy(update={"halving": ()}))
         result = run(load(RECIPE), root=tmp_path, offline=True, resume=True)
         again = run(load(RECIPE), root=tmp_path, offline=True, resume=True)
     assert interrupted.interrupted
     assert result.complete
-    assert read_record(result.folder)["halving"] == read_record(straight)["halving"]
+    assert read_record(result.folder).halving == read_record(straight).halving
     assert weights(result.folder) == weights(straight)
     assert again.comparison == result.comparison
 
@@ -246,7 +247,7 @@ def test_more_seeds_continue_with_the_arms_that_are_left(
         short = run(load({**RECIPE, "seeds": 2}), root=tmp_path, offline=True)
         display = Recorder()
         result = run(load(RECIPE), root=tmp_path, offline=True, resume=True, display=display)
-    assert len(read_record(straight)["halving"]) == 2
+    assert len(read_record(straight).halving) == 2
     assert len(short.statuses) == 7
     assert sum("halving: " in text for text in display.said) == 2  # the record starts anew with the recipe
     assert weights(result.folder).items() >= weights(straight).items()
@@ -272,11 +273,11 @@ def test_candidates_compete_within_their_arm(tmp_path: Path, in_this_process: In
     with in_this_process():
         result = run(tuned, root=tmp_path, offline=True)
     (folder,) = (tmp_path / "studies" / "tiny-selection").iterdir()
-    (rung,) = read_record(folder)["halving"]
-    assert len(rung["stopped"]) == 2
+    (rung,) = read_record(folder).halving
+    assert len(rung.stopped) == 2
     assert load(result.folder / "resolved.yaml").study.halving is None
     choices = choose(tuned, of_studies([folder])[0])
-    assert {choice.candidate for choice in choices}.isdisjoint(rung["stopped"])
+    assert {choice.candidate for choice in choices}.isdisjoint(rung.stopped)
     assert "stopped before: " in str(choices[0])
 
 
@@ -292,7 +293,7 @@ def test_tests_left_out_count_as_not_significant() -> None:
 def test_a_damaged_decision_is_refused(part: str, tmp_path: Path) -> None:
     """The record may come from a stranger."""
     rung = Rung("val/acc", (0,), {"a": 1.0}, ("a",))
-    entry = {name: getattr(rung, name) for name in ("metric", "seeds", "means", "stopped")} | {part: 3}
+    entry = asdict(rung) | {part: 3}
     record = {"arms": ["a"], "seeds": [0], "baseline": "a", "metric": "test/acc", "halving": [entry]}
     (tmp_path / "study.json").write_text(json.dumps(record))
     with pytest.raises(UserError) as caught:

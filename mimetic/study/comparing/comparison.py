@@ -36,7 +36,7 @@ from mimetic.study.comparing.statistics import (
     std,
     stratified_interval,
 )
-from mimetic.study.layout import read_record
+from mimetic.study.record import read_record
 
 
 def compare_all(studies: Mapping[str, Sequence[TrialResult]], options: Options) -> tuple[Comparison, ...]:
@@ -189,8 +189,8 @@ def of_studies(folders: Sequence[Path], options: Options = DEFAULTS) -> tuple[Co
             none is given, there is no such arm, or no trial has the metric.
     """
     records = [read_record(folder) for folder in folders]
-    metrics = options.metrics or (_shared(folders, [r["metric"] for r in records], "metric"),)
-    baseline = options.baseline or _shared(folders, [r["baseline"] for r in records], "baseline")
+    metrics = options.metrics or (_shared(folders, [r.metric for r in records], "metric"),)
+    baseline = options.baseline or _shared(folders, [r.baseline for r in records], "baseline")
     studies = {}
     for name, folder in zip(_names(folders), folders, strict=True):
         studies[name] = read_results(folder)

@@ -12,7 +12,7 @@ from mimetic.study.comparing.outcome import Comparison
 from mimetic.study.comparing.rendering import figures
 from mimetic.study.comparing.results import TrialResult
 from mimetic.study.comparing.tables import headline, legend, table_of
-from mimetic.study.layout import read_record
+from mimetic.study.record import read_record
 from mimetic.tables import NONE, Table
 
 if TYPE_CHECKING:
@@ -135,15 +135,15 @@ def _study(comparison: Comparison, folder: Path) -> list[str]:
     record, name = read_record(folder), folder.resolve().parent.name
     check_contained(folder)
     parts = [f"<h2>Study {plain_html(f'{name}/{folder.resolve().name}')}</h2>"]
-    tables = (plan_table(folder, comparison.baseline, a) for a in record["arms"] if a != comparison.baseline)
+    tables = (plan_table(folder, comparison.baseline, a) for a in record.arms if a != comparison.baseline)
     parts += [_section(table, kind="text") for table in tables if table is not None]
-    for arm in record["arms"]:
+    for arm in record.arms:
         for moment in ("start", "end"):
-            path = folder / arm / f"seed-{record['seeds'][0]}" / "pictures" / f"filters-{moment}.png"
+            path = folder / arm / f"seed-{record.seeds[0]}" / "pictures" / f"filters-{moment}.png"
             if path.is_file():
-                label = f"Filters of {arm} at the {moment}, seed {record['seeds'][0]}"
+                label = f"Filters of {arm} at the {moment}, seed {record.seeds[0]}"
                 parts.append(_image(read_regular(path), label))
-    rows = tuple(sorted({**record["data"], **record["environment"]}.items()))
+    rows = tuple(sorted({**record.data, **record.environment}.items()))
     if rows:
         parts.append(_section(Table("Data and environment", ("name", "value"), rows, left=2), kind="text"))
     return parts

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mimetic.files import JsonObject, check_contained
+from mimetic.files import check_contained
 from mimetic.journal import Event, Status, history, status
 from mimetic.metrics import Metric
 from mimetic.printable import pluralize
 from mimetic.study.layout import Trial, trial_events, trials_of
+from mimetic.study.record import StudyRecord
 
 Curve = Mapping[int, float]
 """Epoch → value."""
@@ -45,12 +46,12 @@ class Stopped:
         return f"stopped after {pluralize(self.seeds, 'seed')}"
 
 
-def stopped_arms(record: JsonObject) -> dict[str, Stopped]:
+def stopped_arms(record: StudyRecord) -> dict[str, Stopped]:
     """Return the arms of a study that successive halving stopped, from its record."""
     return {
-        arm: Stopped(len(rung["seeds"]), rung["metric"], rung["means"][arm])
-        for rung in record["halving"]
-        for arm in rung["stopped"]
+        arm: Stopped(len(rung.seeds), rung.metric, rung.means[arm])
+        for rung in record.halving
+        for arm in rung.stopped
     }
 
 
