@@ -28,7 +28,7 @@ def as_seed(seed: object) -> int:
     """Return a seed as Python's integer: those of numpy and torch have the same streams.
 
     Raises:
-        UserError: If it is no whole number from 0: None, "0", 1.0 and True would have streams of their own.
+        UserError: If it is no whole number from 0: None, "0", 1.0 and True would have other streams.
     """
     is_bool = isinstance(seed, bool) or str(getattr(seed, "dtype", "")).endswith("bool")
     try:

@@ -25,8 +25,8 @@ _SIDE = 3.6
 def filters_figure(weights: Mapping[str, ArrayLike], *, title: str = "Filters") -> "Figure":
     """Return a figure, as square as the filters allow, with a strip of up to 64 filters for each layer.
 
-    Each layer has a colour range of its own, symmetric about zero, so that shapes can be compared where
-    scales differ; its bound is beside the strip. Values beyond it (0.1 %) are clipped.
+    Each layer has a separate colour range, symmetric about zero: shapes can be compared where scales differ.
+    Its bound is beside the strip; values beyond it (0.1 %) are clipped.
 
     `weights` is layer → weight (O, I, H, W).
     """

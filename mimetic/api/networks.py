@@ -1,4 +1,4 @@
-"""The calls on trained networks of one's own: `mimetic.resample` and `mimetic.similarity`."""
+"""The calls on your own trained networks: `mimetic.resample` and `mimetic.similarity`."""
 
 import copy
 from typing import Any

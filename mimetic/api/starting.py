@@ -1,4 +1,4 @@
-"""The calls for a training loop of one's own: plan a recipe against a model, and initialize with it."""
+"""The calls for your own training loop: plan a recipe against a model, and initialize with it."""
 
 import copy
 from collections.abc import Callable
@@ -105,7 +105,7 @@ def initialize(
         seed: Seed of the run.
         arm: The arm; needed where the recipe has several.
         example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
-        progress: Called with the number of draws done and of all, for a bar of one's own.
+        progress: Called with the number of draws done and of all, for your own progress bar.
         images: Training images (N, …) as the model sees them, for the scale `lsuv`.
 
     Raises:

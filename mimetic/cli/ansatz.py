@@ -80,6 +80,7 @@ def ansatz(
     from mimetic.api import measuring
     from mimetic.train.devices import pick_device
 
+    # the network, as it was trained and as it starts
     probes = measure.probe_count()
     check_writable(output.csv, None if output.figures is None else output.figures / "depth.png")
     subject = subject_of(network, data, count=images, weights=weights)
@@ -89,6 +90,8 @@ def ansatz(
     assert images_NCHW is not None
     device = pick_device(measure.device)
     trained, untrained = source.load().to(device), source.build(seed=measure.seed).model.to(device)
+
+    # measure both
     found: list[tuple[LayerAnsatz, ...]] = []
     for label, model in (("trained", trained), ("untrained", untrained)):
         with progress(label) as report:
@@ -107,6 +110,8 @@ def ansatz(
                 )
             )
     layers, untrained_layers = found
+
+    # write and print
     if output.csv is not None:
         write_file(output.csv, csv_text(_records(layers, untrained_layers)))
     if as_json:

@@ -16,6 +16,7 @@ from mimetic.cli.console import (
     print_json,
     print_table,
 )
+from mimetic.cli.inputs import plans_of
 from mimetic.cli.options import PlanOptions
 from mimetic.errors import UserError
 from mimetic.study.layout import DEFAULT_ROOT
@@ -41,7 +42,7 @@ def diff(
         str, typer.Argument(metavar="RECIPE[#ARM]", show_default=False, help="Another, or another arm of it.")
     ],
     model: ModelName = None,
-    every: Annotated[bool, typer.Option("--all", help="Show each parameter in a row of its own.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show each parameter in a separate row.")] = False,
     as_json: Json = False,
     root: Root = DEFAULT_ROOT,
     allow_code: AllowCode = False,
@@ -49,7 +50,7 @@ def diff(
     """Compare two plans parameter by parameter: not the text of the recipes, but what they mean."""
     options = PlanOptions(model=model, root=root, allow_code=allow_code)
     (left_name, left), (right_name, right) = (_plan(text, options) for text in (one, other))
-    from mimetic.plans.plan import differences
+    from mimetic.plans.plan import differences  # and torch, which a mistake does not wait for
 
     names = (left_name, right_name) if left_name != right_name else (one, other)
     table = differences(left.entries, right.entries, names)
@@ -72,7 +73,5 @@ def _plan(text: str, options: PlanOptions) -> "tuple[str, Plan]":
     if not arm and len(recipe.arms) > 1:
         names = ", ".join(f"{path}#{name}" for name in recipe.arms)
         raise UserError(f"{path} has several arms; name one of {names}", code="MIM-X020")
-    from mimetic.cli.inputs import plans_of
-
     plans = plans_of(recipe, replace(options, arm=arm or None), seed=0)
     return next(iter(plans.items()))

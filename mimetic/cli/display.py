@@ -10,8 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn
-from rich.progress import Progress as Bars
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 from rich.table import Column
 
 from mimetic.journal import Event
@@ -26,7 +25,7 @@ _WIDE = 100
 """Columns from which a terminal has room for full-width bars."""
 
 
-class Progress(Display):
+class TerminalDisplay(Display):
     """Show progress bars on a terminal; print one line per finished trial on a pipe.
 
     The metric, e.g. `test/acc`, is shown for each finished trial.
@@ -35,7 +34,7 @@ class Progress(Display):
     def __init__(self, console: Console, *, metric: str) -> None:
         self._console = console
         self._metric = metric
-        self._bars = Bars(
+        self._bars = Progress(
             *_columns(console.width),
             console=console,
             transient=True,

@@ -14,6 +14,7 @@ from mimetic.cli.console import (
     print_json,
     print_wrapped,
 )
+from mimetic.cli.inputs import load_recipe, plans_of
 from mimetic.cli.options import PlanOptions, expand
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Show the verdict of every rule on a parameter or on all parameters of a layer."""
-    from mimetic.cli.inputs import load_recipe, plans_of
     from mimetic.plans.explain import explain as verdicts
 
     loaded = load_recipe(recipe, options.overrides)

@@ -1,5 +1,6 @@
 """`mimetic harvest`: measure a trained network, and save the covariances of its layers in a file."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,8 +112,6 @@ class StatisticOptions:
         Raises:
             UserError: If `--set` holds no name and value.
         """
-        import json
-
         given: dict[str, object] = {"count": self.images, "outputs": self.outputs, "power": self.power}
         probes = measure.probe_count()
         given |= {"shrink": self.shrink, "rank": self.rank, "probes": None if probes == "exact" else probes}
@@ -149,6 +148,7 @@ def harvest(
     from mimetic.sources.trained import images_needed
     from mimetic.train.devices import pick_device
 
+    # mistakes, before anything is loaded
     check_picture(picture)
     check_writable(output, picture)
     file = weights.checkpoint if tensors.tensors is None else tensors.tensors
@@ -165,7 +165,9 @@ def harvest(
         _refuse_options(tensors, options, measure, picture)
         _harvest_attention(subject_of(network, images, count=None, weights=weights), output, as_json=as_json)
         return
-    spec = measuring.section(name, options)  # reports a wrong option before anything is loaded
+    spec = measuring.section(name, options)
+
+    # weights in a file, or a network and the images that it needs
     images_NCHW: Tensor | None = None
     model: nn.Module | Path
     if tensors.tensors is not None:
@@ -177,6 +179,8 @@ def harvest(
         assert subject.source is not None
         model = subject.source.load().to(pick_device(measure.device))
         origin, images_NCHW = subject.source.name, subject.images_NCHW
+
+    # measure, and save
     with progress(name) as report:
         found = measuring.harvest(
             model,
@@ -191,6 +195,8 @@ def harvest(
         )
     if picture is not None:
         draw(found, picture)
+
+    # print
     if as_json:
         print_json({"file": output, **found.to_dict()})
         return

@@ -14,6 +14,7 @@ from mimetic.cli.console import (
     print_table,
     print_wrapped,
 )
+from mimetic.cli.inputs import planned, recipe_or_model
 from mimetic.cli.options import PlanOptions, expand
 from mimetic.tables import Table
 
@@ -54,13 +55,11 @@ def plan(
         int | None, typer.Option("--seed", metavar="N", help="Seed; the recipe's first by default.")
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Show all parameters and all sites, each in a row of its own.")
+        bool, typer.Option("--all", help="Show all parameters and all sites, each in a separate row.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Show how every parameter is initialized: rule, initializer, arguments, expected std, frozen or not."""
-    from mimetic.cli.inputs import planned, recipe_or_model
-
     loaded, alone = recipe_or_model(recipe, options.overrides)
     if options.model is None:
         options = replace(options, model=alone)

@@ -88,7 +88,7 @@ def run(
     """Train every arm on every seed, track all of it in MLflow, and compare the arms."""
     loaded = load_recipe(recipe, overrides)
     _check_root(root)
-    from mimetic.cli.display import Progress
+    from mimetic.cli.display import TerminalDisplay
     from mimetic.study.executors.ranks import is_worker_rank, launcher, world_size
 
     if is_worker_rank():
@@ -96,9 +96,10 @@ def run(
 
         worker_loop()
         return
+
     # SIGHUP is that of a closed terminal.
     stopped = signal_handlers(signal.SIGTERM, signal.SIGHUP, handler=_interrupt)
-    with stopped, Progress(console(stderr=True), metric=loaded.study.metric) as display:
+    with stopped, TerminalDisplay(console(stderr=True), metric=loaded.study.metric) as display:
         result = None
         if resume and world_size() <= 1:
             from mimetic.study.complete import complete_result
@@ -122,6 +123,8 @@ def run(
                     address=address,
                     profile=profile,
                 )
+
+    # print the result, and how to continue
     out = console()
     if as_json:
         print_json(result.to_dict())

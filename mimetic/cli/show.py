@@ -77,6 +77,7 @@ def show(
     from mimetic.covariance.formula import fit_table
     from mimetic.covariance.store import ATTENTION, FORMAT, describe, load_harvest
 
+    # the file
     check_picture(picture)
     check_writable(picture)
     entry = find_entry(file.removeprefix(_ATLAS)) if file.startswith(_ATLAS) else None
@@ -87,6 +88,8 @@ def show(
     if describe(path, (FORMAT, ATTENTION))["format"] == ATTENTION:
         _show_attention(file, path, entry, is_refused=picture is not None or fit is not None, as_json=as_json)
         return
+
+    # its covariances
     found = load_harvest(path)
     table = None if fit is None else fit_table(_formula(fit), found)
     if picture is not None:

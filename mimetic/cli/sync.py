@@ -22,11 +22,11 @@ def sync(study: StudyName = None, root: Root = DEFAULT_ROOT, as_json: Json = Fal
     folders = list(studies(root)) if study is None else [find_study(study, root)]
     if not folders:
         raise no_study(root)
-    from mimetic.cli.display import Progress
+    from mimetic.cli.display import TerminalDisplay
     from mimetic.study.sync import sync as mirror
 
     out, results = console(), []
-    display = Progress(console(stderr=True), metric="")  # for its messages only; nothing is trained
+    display = TerminalDisplay(console(stderr=True), metric="")  # for its messages only; nothing is trained
     for folder in folders:
         result = mirror(folder, root=root, display=display)
         results.append(result)

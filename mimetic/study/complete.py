@@ -28,7 +28,7 @@ from mimetic.study.comparing.results import read_result
 from mimetic.study.conclusion import StudyResult, conclude
 from mimetic.study.display import Display
 from mimetic.study.layout import studies, study_id, trials_of
-from mimetic.study.locks import holding_study
+from mimetic.study.locks import locked_study
 from mimetic.study.record import RECORD
 from mimetic.study.tracker import StudyTrials
 from mimetic.tracking.mirror import is_mirrored
@@ -77,7 +77,7 @@ def complete_result(recipe: Recipe, root: Path, *, offline: bool, display: Displ
         return None
     study = StudyTrials(recipe, folder, trials_of(folder))
     check_contained(folder)
-    with holding_study(folder):
+    with locked_study(folder):
         results = [read_result(trial) for trial in study.trials]
         if any(result.status != "FINISHED" for result in results):
             return None

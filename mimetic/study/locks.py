@@ -24,7 +24,7 @@ _POLL_S = 0.2
 
 
 @contextmanager
-def holding_study(folder: Path) -> Iterator[None]:
+def locked_study(folder: Path) -> Iterator[None]:
     """Lock a study: nobody else runs or uploads it meanwhile.
 
     Temporary files that a killed process left are removed; those of a trial are removed by its worker.
@@ -45,7 +45,7 @@ def holding_study(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def holding_trial(trial: Trial, stop: Callable[[], str | None]) -> Iterator[bool]:
+def locked_trial(trial: Trial, stop: Callable[[], str | None]) -> Iterator[bool]:
     """Lock a trial, after waiting for the process that trains it; yield False if stopped while waiting."""
     lock = FileLock(trial.folder / LOCK)
     while not (locked := _try_acquire(lock)) and stop() is None:
@@ -56,7 +56,7 @@ def holding_trial(trial: Trial, stop: Callable[[], str | None]) -> Iterator[bool
         lock.release()
 
 
-def hold_run(trial: Trial, experiment: str) -> FileLock | None:
+def lock_run(trial: Trial, experiment: str) -> FileLock | None:
     """Lock a trial's run in an experiment: two uploaders of one journal would log every point twice.
 
     Several studies may share a trial of a stage.

@@ -30,7 +30,7 @@ from mimetic.study.layout import (
     studies,
     trials_on_disk,
 )
-from mimetic.study.locks import holding_study, wait_for_workers
+from mimetic.study.locks import locked_study, wait_for_workers
 from mimetic.study.notebook import NotebookDisplay, in_notebook
 from mimetic.study.planning.arms import open_data, plan_arms
 from mimetic.study.record import read_record
@@ -143,7 +143,7 @@ def _run(
     remarks = [f"{name}: {plan.note}" for name, plan in plans.items() if plan.note]
     notes = [*messages, *remarks]
     folder = latest(root, recipe) if resume else start(root, recipe, plans, digests)
-    with holding_study(folder):
+    with locked_study(folder):
         if resume:
             # A worker leaves alone what has finished with the content of the record.
             done = {trial.folder for trial in all_trials(folder, read_record(folder)) if is_finished(trial)}
@@ -191,6 +191,7 @@ def _check_resources(recipe: Recipe, options: RunOptions) -> None:
 
 def _train(study: StudyTrials, options: RunOptions, display: Display, messages: Sequence[str]) -> StudyResult:
     """Train what has not finished, wave by wave, and conclude the study."""
+    # what is left to train
     known = due(study.recipe, study.trials)
     waves = _unfinished_waves(study.recipe, study.stages, known)
     if options.profile:
@@ -199,6 +200,8 @@ def _train(study: StudyTrials, options: RunOptions, display: Display, messages: 
     display.start(study.folder, queue)
     for message in messages:
         display.message(message)
+
+    # what trains, tracks and shows it
     executor = pick_executor(
         study.recipe,
         queue,
@@ -210,6 +213,8 @@ def _train(study: StudyTrials, options: RunOptions, display: Display, messages: 
     tracking = BackgroundTracker((lambda: None) if options.offline else opener)
     tick = Ticker(tracking, display)
     tick.follow(queue)
+
+    # train, and conclude
     try:
         if world_size() > 1:
             tracking.wait()  # this process trains: the thread would slow it down

@@ -66,6 +66,7 @@ def grow(
     Raises:
         UserError: If the study cannot follow, or data, plans or files changed; shows the values.
     """
+    # what changed, and whether the study can follow
     check_contained(folder)
     record = read_record(folder)
     found = changes(accepted_recipe(folder), recipe)
@@ -74,6 +75,8 @@ def grow(
     _check_growth(folder, found, known, contents)
     _check_unchanged(folder, record.data, digests)
     _check_contents(folder, record.environment, known, contents)
+
+    # as text
     new = _record(recipe, contents, digests)
     found += [
         Change((name,), before, now)
@@ -84,6 +87,8 @@ def grow(
     for package, now in versions().items():
         before = record.environment.get(package, now)
         notes += [f"{package}: {before} → {now}, which may change results"] if before != now else []
+
+    # the former recipe is set aside, and the new one takes its place
     if notes or _next_revision(folder, record).is_dir():
         entry = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -8,7 +8,7 @@ from mimetic.sources.find import stage_folders
 from mimetic.study.conclusion import StudyResult, conclude
 from mimetic.study.display import Display
 from mimetic.study.layout import Trial, is_finished, trials_of
-from mimetic.study.locks import holding_study, wait_for_workers
+from mimetic.study.locks import locked_study, wait_for_workers
 from mimetic.study.stages import stage_trials
 from mimetic.study.study_folder import accepted_recipe
 from mimetic.study.tracker import StudyTrials, open_tracker
@@ -28,7 +28,7 @@ def sync(folder: Path, *, root: Path, display: Display | None = None) -> StudyRe
     check_contained(folder)
     recipe = accepted_recipe(folder)
     display = Display() if display is None else display
-    with holding_study(folder):
+    with locked_study(folder):
         wait_for_workers(trials, display.message)
         folders = _own_stages(folder)
         stages = stage_trials(recipe, folders, lambda at, name, seed: Trial(str(at), name, seed))

@@ -25,7 +25,7 @@ from mimetic.study.comparing.report import REPORT
 from mimetic.study.comparing.tables import headline
 from mimetic.study.display import Display
 from mimetic.study.layout import Trial, study_id
-from mimetic.study.locks import hold_run
+from mimetic.study.locks import lock_run
 from mimetic.study.record import StudyRecord, read_record
 from mimetic.tracking import log, runs
 from mimetic.tracking.store import Store, open_store
@@ -150,6 +150,7 @@ def open_tracker(study: StudyTrials, *, root: Path, display: Display) -> Tracker
     Raises:
         RunError: If the store does not work.
     """
+    # the experiment: former runs, views
     recipe, name = study.recipe, study_id(study.folder)
     store = open_store(root, experiment=recipe.name, note=recipe.description, metric=recipe.study.metric)
     for run in runs.reconcile(store):
@@ -158,8 +159,9 @@ def open_tracker(study: StudyTrials, *, root: Path, display: Display) -> Tracker
         display.message(f"the saved view could not be written: {error}")
     contents = {(trial.arm, trial.seed): trial.content for trial in study.trials}
     runs.follow_growth(store, name, contents, colors=_colors(recipe))
-    # a stage that another study is uploading is left to that study
-    locked = [(stage, lock) for stage in study.stages if (lock := hold_run(stage, store.experiment_id))]
+
+    # a run for each trial; a stage that another study is uploading is left to that study
+    locked = [(stage, lock) for stage in study.stages if (lock := lock_run(stage, store.experiment_id))]
     uploader = StudyUploader(metric=recipe.study.metric)
     known: dict[str, runs.FoundRuns] = {}
     for trial in [*(stage for stage, _ in locked), *study.trials]:
@@ -172,6 +174,8 @@ def open_tracker(study: StudyTrials, *, root: Path, display: Display) -> Tracker
         if run_id is not None and ended is None:
             runs.claim(store, run_id)
         uploader.add(store, run_id or _Creation(store, study, trial), trial.journal, ended=ended)
+
+    # the summary
     summary = (known[name] if name in known else runs.find_runs(store, name)).summary
     if summary is None:
         note = f"{recipe.description or ''}\n\nFiles: {study.folder}".strip()
@@ -183,7 +187,7 @@ def open_tracker(study: StudyTrials, *, root: Path, display: Display) -> Tracker
 
 @dataclass(slots=True)
 class _Creation:
-    """Creates the run of a trial; what an attempt left that failed half-way is deleted first."""
+    """Creates the run of a trial, with everything that is known before training but its params."""
 
     store: Store
     study: StudyTrials
@@ -191,37 +195,39 @@ class _Creation:
     is_repeated: bool = False
 
     def __call__(self, started: float | None, tags: Mapping[str, str]) -> runs.StartedRun:
-        trial = self.trial
+        store, study, trial = self.store, self.study, self.trial
+        folder = Path(trial.study)
+
+        # what a former attempt left that failed half-way
         if self.is_repeated:
-            owner = study_id(Path(trial.study))
-            runs.delete_incomplete_runs(self.store, owner, trial=(trial.arm, trial.seed))
+            runs.delete_incomplete_runs(store, study_id(folder), trial=(trial.arm, trial.seed))
         self.is_repeated = True
-        return _start_trial(self.store, self.study, trial, started, tags)
 
+        # the run
+        is_arm = folder == study.folder
+        own = {runs.CONTENT_TAG: trial.content} if trial.content else {}
+        if is_arm:
+            own[runs.COLOR_TAG] = _colors(study.recipe)[trial.arm]
+        new = runs.NewRun(
+            study_id(folder),
+            "trial" if is_arm else "stage",
+            trial.arm,
+            trial.seed,
+            study.params[trial.arm],
+            {**tags, **own},
+            start_time=started,
+        )
+        run = runs.start_run(store, _with_source(study, new))
 
-def _start_trial(
-    store: Store, study: StudyTrials, trial: Trial, started: float | None, tags: Mapping[str, str]
-) -> runs.StartedRun:
-    """Create the run of a trial with everything that is known before training but its params."""
-    folder = Path(trial.study)
-    is_arm = folder == study.folder
-    section = study.recipe.arms[trial.arm] if is_arm else study.recipe.stages[trial.arm]
-    kind: runs.Kind = "trial" if is_arm else "stage"
-    own = {runs.CONTENT_TAG: trial.content} if trial.content else {}
-    if is_arm:
-        own[runs.COLOR_TAG] = _colors(study.recipe)[trial.arm]
-    params = study.params[trial.arm]
-    new = runs.NewRun(
-        study_id(folder), kind, trial.arm, trial.seed, params, {**tags, **own}, start_time=started
-    )
-    run = runs.start_run(store, _with_source(study, new))
-    log.log_json(store, run.artifacts, study.record.environment, file="environment.json")
-    if section.data is not None:
-        digest = study.record.data.get(f"{'arms' if is_arm else 'stages'}/{trial.arm}", "")
-        log.log_dataset(store, run.id, name=section.data.type_name(), digest=digest)
-    files = [folder / "recipe.yaml", folder / "resolved.yaml", folder / trial.arm / "plan.json"]
-    log.log_files(store, run.artifacts, [file for file in files if file.is_file()], folder="recipe")
-    return run
+        # its data and files
+        log.log_json(store, run.artifacts, study.record.environment, file="environment.json")
+        data = (study.recipe.arms if is_arm else study.recipe.stages)[trial.arm].data
+        if data is not None:
+            digest = study.record.data.get(f"{'arms' if is_arm else 'stages'}/{trial.arm}", "")
+            log.log_dataset(store, run.id, name=data.type_name(), digest=digest)
+        files = [folder / "recipe.yaml", folder / "resolved.yaml", folder / trial.arm / "plan.json"]
+        log.log_files(store, run.artifacts, [file for file in files if file.is_file()], folder="recipe")
+        return run
 
 
 def _colors(recipe: Recipe) -> dict[str, str]:

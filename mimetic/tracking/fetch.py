@@ -47,6 +47,7 @@ def fetch_trial(root: str | os.PathLike[str], run_id: str) -> Path:
         UserError: If there is no such run, it is not a trial, or it did not finish.
         RunError: If the store does not work or the artifacts are gone.
     """
+    # the run
     file = sqlite_path(tracking_uri(root))
     if file is not None and not file.is_file():  # `connect` would make one
         raise UserError(f"there is no run {run_id}: nothing was tracked in {file} yet", code="MIM-L010")
@@ -69,6 +70,8 @@ def fetch_trial(root: str | os.PathLike[str], run_id: str) -> Path:
             f"run {run_id} ({arm} · seed {seed}) is {run.info.status}; weights are stored when it finishes",
             code="MIM-L012",
         )
+
+    # its trial below the root, or a copy of its files
     parts = study.split("/")
     if len(parts) == 2 and all(re.fullmatch(NAME_PATTERN, part) for part in parts):  # noqa: PLR2004
         own: Path = Path(root).joinpath("studies", *parts, arm, f"seed-{seed}").resolve()

@@ -216,7 +216,7 @@ def follow_growth(
 
 
 def delete_incomplete_runs(store: Store, study: str, *, trial: tuple[str, int] | None = None) -> None:
-    """Delete trial runs of a study whose creation was interrupted, so that none exists twice.
+    """Delete trial runs of a study whose creation was interrupted: none may exist twice.
 
     The caller holds the study's lock, so nobody is creating them. Runs of a stage, which several studies may
     share, are deleted only if their process is gone. With the arm and seed of a `trial` that the caller is

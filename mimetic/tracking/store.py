@@ -237,7 +237,7 @@ def _client(mlflow: ModuleType, uri: str) -> "MlflowClient":
 
 
 def _create(mlflow: ModuleType, path: Path) -> None:
-    """Create a store beside its path and move it there, so that a kill leaves no partial store."""
+    """Create a store beside its path and move it there: a kill leaves no partial store."""
     fresh = path.with_name(f".{path.name}.new")
     for leftover in path.parent.glob(f"{fresh.name}*"):
         leftover.unlink()

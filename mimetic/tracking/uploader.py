@@ -40,7 +40,7 @@ COMPILE_SECONDS = "mimetic.compile.first_step_seconds"
 TIME_SHARE = 0.005
 """Share of the wall time that uploads may take."""
 LONGEST_PAUSE = 30.0
-"""Seconds between two rounds at most, so that the UI stays current."""
+"""Seconds between two rounds at most, to keep the UI current."""
 LONGEST_BACKOFF = 600.0
 BEST = "best/"
 """Before the name of a metric: its best value over the epochs of a finished trial."""

@@ -77,7 +77,7 @@ class DistContext:
         return summed
 
     def rank0_only(self, value: Tensor) -> Tensor:
-        """Return the value on rank 0 and zeros elsewhere, so that a restored sum is counted once."""
+        """Return the value on rank 0 and zeros elsewhere: a restored sum counts once."""
         return value if self.rank == 0 else torch.zeros_like(value)
 
     def any_rank(self, stop_reason: str | None, *, checkpoint_due: bool) -> tuple[str | None, bool]:

@@ -166,6 +166,8 @@ class Trainer:
         checkpoint, note = None, None
         if job.resume:
             checkpoint, note = find_checkpoint(job.folder, plan_hash=job.plan_hash, epochs=job.spec.epochs)
+
+        # the state of the checkpoint
         if checkpoint is not None:
             checkpoint.restore(self.model, self.optimizer)
             saved = checkpoint.progress
@@ -178,6 +180,7 @@ class Trainer:
                 event for event in events if event["event"] != "epoch" or event["epoch"] <= progress.epoch
             )
             self.last_saved_step, self.resumed = progress.step, True
+
         job.journal.write(
             "start",
             **{"seed": job.seed, "plan": job.plan_hash, **job.metadata},

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mimetic.cli.display import Progress
+from mimetic.cli.display import TerminalDisplay
 from mimetic.study.layout import Trial
 
 ONE, TWO = Trial("study", "default", 0), Trial("study", "closed-form", 0)
@@ -20,7 +20,7 @@ def told(*events: tuple[Trial, dict[str, Any]], width: int = 0, trials: int = 2)
         file=file, width=width if width else 140, force_terminal=width > 0, highlight=False, markup=False,
         color_system=None, legacy_windows=False,
     )  # fmt: skip
-    with Progress(console, metric="test/acc") as display:
+    with TerminalDisplay(console, metric="test/acc") as display:
         display.start(Path("mlruns/studies/tiny/now"), [ONE, TWO][:trials])
         for trial, event in events:
             display.update(trial, [event])

@@ -12,18 +12,18 @@ from mimetic.files import remove_temporary_files
 from mimetic.journal import Journal
 from mimetic.study import locks
 from mimetic.study.layout import Trial
-from mimetic.study.locks import hold_run, holding_study, holding_trial, wait_for_workers
+from mimetic.study.locks import lock_run, locked_study, locked_trial, wait_for_workers
 from mimetic.study.trials.cache import TrialCache
 from mimetic.study.trials.trial import run_trial
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from mimetic.study.locks import holding_study, holding_trial
+from mimetic.study.locks import locked_study, locked_trial
 from mimetic.study.layout import Trial
 trial = Trial(sys.argv[1], "a", 0)
 trial.folder.mkdir(parents=True)
-with holding_study(Path(sys.argv[1])), holding_trial(trial, lambda: None):
+with locked_study(Path(sys.argv[1])), locked_trial(trial, lambda: None):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -47,11 +47,11 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 def test_a_study_is_run_once_and_free_after_kill(holder: "subprocess.Popen[bytes]", tmp_path: Path) -> None:
     """The second is refused; SIGKILL frees the study."""
     try:
-        with pytest.raises(UserError, match="is being run by another process"), holding_study(tmp_path):
+        with pytest.raises(UserError, match="is being run by another process"), locked_study(tmp_path):
             pass
     finally:
         end(holder)
-    with holding_study(tmp_path):
+    with locked_study(tmp_path):
         pass
 
 
@@ -64,7 +64,7 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
         for name in names:
             (folder / name).touch()
     (study / "link").symlink_to(elsewhere)
-    with holding_study(study):
+    with locked_study(study):
         left = sorted(str(path.relative_to(tmp_path).parent) for path in tmp_path.rglob(".*.tmp"))
         assert left == ["elsewhere", "study/arm/seed-0/figures"]
     remove_temporary_files(study)
@@ -75,14 +75,14 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
 def test_a_run_is_mirrored_by_one_study(tmp_path: Path) -> None:
     """Two studies may need one stage at a time; those of another experiment have a run of their own."""
     stage = Trial(str(tmp_path), "stage", 0)
-    first = hold_run(stage, "1")
+    first = lock_run(stage, "1")
     assert first is not None
-    assert hold_run(stage, "1") is None
-    assert hold_run(stage, "2") is not None
+    assert lock_run(stage, "1") is None
+    assert lock_run(stage, "2") is not None
     releasing = threading.Thread(target=first.release)  # another thread than the one that took it
     releasing.start()
     releasing.join()
-    assert hold_run(stage, "1") is not None
+    assert lock_run(stage, "1") is not None
 
 
 def test_a_trial_waits_for_its_worker(
@@ -91,7 +91,7 @@ def test_a_trial_waits_for_its_worker(
     """Resuming says what it waits for, goes on once the worker is gone, and gives up after a while."""
     trial, said = Trial(str(tmp_path), "a", 0), []
     try:
-        with holding_trial(trial, lambda: "stop") as held:
+        with locked_trial(trial, lambda: "stop") as held:
             assert not held
         monkeypatch.setattr(locks, "TIMEOUT_S", 0.0)
         with pytest.raises(RunError, match="a · seed 0 is still being trained"):
@@ -102,7 +102,7 @@ def test_a_trial_waits_for_its_worker(
     finally:
         end(holder)
     assert set(said) == {"waiting for a worker of an earlier run: a · seed 0"}
-    with holding_trial(trial, lambda: None) as held:
+    with locked_trial(trial, lambda: None) as held:
         assert held
 
 

@@ -17,7 +17,7 @@ from mimetic.journal import Journal, history, read_journal
 from mimetic.recipe.load import load
 from mimetic.study import study as studying
 from mimetic.study.layout import Trial
-from mimetic.study.locks import holding_study
+from mimetic.study.locks import locked_study
 from mimetic.study.planning.arms import plan_arms
 from mimetic.study.study_folder import start
 from mimetic.study.sync import sync
@@ -132,7 +132,7 @@ def test_a_running_study_and_no_study_are_refused(folder: Path, tmp_path: Path) 
     """Its own process mirrors it; a folder without a record holds none."""
     with pytest.raises(UserError, match=r"it has no study\.json"):
         sync(folder.parent, root=tmp_path)
-    with holding_study(folder), pytest.raises(UserError, match="is being run by another process"):
+    with locked_study(folder), pytest.raises(UserError, match="is being run by another process"):
         sync(folder, root=tmp_path)
 
 

@@ -5,6 +5,7 @@ that finished in both arms. Values are in the metric's display unit: journals ha
 comparisons have them in percent and their differences in percent points.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,8 @@ def compare_all(studies: Mapping[str, Sequence[TrialResult]], options: Options) 
 def answer(questions: Sequence[Question], options: Options) -> tuple[Comparison, ...]:
     """Return the comparison of each question; all tests are corrected together by Holm's method."""
     level, baseline = options.level, options.baseline
+
+    # the difference of each arm in each table; those of stopped arms are not tested
     pairs = {
         (index, arm): _pairs(question.values[arm], question.values[baseline])
         for index, question in enumerate(questions)
@@ -76,24 +79,28 @@ def answer(questions: Sequence[Question], options: Options) -> tuple[Comparison,
     plain |= {
         key: Difference(plain[key].n, plain[key].mean, reason=stop.text) for key, stop in untested.items()
     }
+
+    # all tests are corrected together
     found = corrected(
         plain, lambda key, own: _difference(pairs[key], level=own), level=level, others=len(untested)
     )
-    tested = [index for (index, _), difference in found.items() if difference.p is not None]
-    strict = 1.0 - (1.0 - level) / max(1, len(tested) + len(untested))
+    tested = Counter(index for (index, _), difference in found.items() if difference.p is not None)
+    tests = tested.total() + len(untested)
+    strict = 1.0 - (1.0 - level) / max(1, tests)
+
+    # the tables
     comparisons = []
     for index, question in enumerate(questions):
-        rows = []
-        for arm in question.values:
-            row = _row(question, arm, found.get((index, arm)), options)
-            rows.append(_with_power(row, pairs.get((index, arm), {}), options.detect, level=strict))
+        rows = [_row(question, arm, found.get((index, arm)), options) for arm in question.values]
         comparisons.append(
             Comparison(
                 question.metric,
                 baseline,
-                tuple(rows),
+                tuple(
+                    _with_power(r, pairs.get((index, r.arm), {}), options.detect, level=strict) for r in rows
+                ),
                 level,
-                len(tested) - tested.count(index) + len(untested),
+                tests - tested[index],
                 options.epoch,
                 options.detect,
                 question.data_sets,

@@ -1,4 +1,4 @@
-"""Compare results of one's own: a table of arm, seed and value, and of the data set if there are several."""
+"""Compare results from elsewhere: a table of arm, seed and value, and the data set if there are several."""
 
 import csv
 import math

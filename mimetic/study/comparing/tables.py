@@ -220,7 +220,7 @@ def _interval(row: Row, *, digits: int) -> str:
 
 
 def _epochs(row: Row, baseline: str) -> str:
-    """Return when an arm was as good as the baseline in the end; some seeds of its own never are."""
+    """Return when an arm was as good as the baseline in the end; the baseline's own seeds may never be."""
     if row.n == 0 or (row.arm == baseline and row.epochs is None):
         return NONE
     return f"{'not reached' if row.epochs is None else f'{row.epochs:g}'} ({row.reached}/{row.n})"

@@ -81,7 +81,7 @@ class _Worker:
 
 
 class ProcessPoolExecutor:
-    """Trains trials in worker processes until all have ended or it is stopped.
+    """Trains trials in worker processes.
 
     GPUs are assigned to the workers in turn; `logs` is the folder for their output.
     """
@@ -94,9 +94,8 @@ class ProcessPoolExecutor:
     def run(self, waves: Iterable[Sequence[Trial]], tick: Tick) -> None:
         """Train every trial; `tick` is called a few times a second.
 
-        Workers are reused from wave to wave, with what they have imported and loaded.
-        A worker that dies fails its own trial, with the reason, and a new one continues with the rest. An
-        exception raised by `tick`, KeyboardInterrupt among them, stops all workers within a step.
+        Workers are reused from wave to wave, with what they have imported and loaded. One that dies fails its
+        own trial, with the reason, and a new one continues with the rest.
         """
         try:
             for wave in waves:
@@ -124,7 +123,7 @@ class ProcessPoolExecutor:
         send_line(worker.process, worker.trial.to_json())
 
     def _start(self, slot: int) -> None:
-        """Start the worker of a slot, on a GPU of its own where GPUs are assigned."""
+        """Start the worker of a slot, on the slot's GPU where GPUs are assigned."""
         log = self.logs / f"worker-{slot}.log"
         environment = ONE_THREAD
         if self.gpus:

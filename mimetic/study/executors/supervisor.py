@@ -38,7 +38,7 @@ def start_worker(
 ) -> "tuple[subprocess.Popen[str], IO[str]]":
     """Start a worker process, which reads trials from its input, and return it with the pipe of its reports.
 
-    Reports have a descriptor of their own: whatever a model, a download or a library prints is appended to
+    Reports have a separate descriptor: whatever a model, a download or a library prints is appended to
     the log. `environment` has variables beside those of this process and of every worker. With `own_session`,
     Ctrl-C reaches this process alone, which then stops the worker.
     """

@@ -1,4 +1,4 @@
-"""Plan every arm and stage of a recipe, so that all its mistakes are found before the first trial starts.
+"""Plan every arm and stage of a recipe, and find all its mistakes before the first trial starts.
 
 Each is planned against its model on the meta device, and each data set is opened once.
 """
@@ -160,7 +160,7 @@ class _KnownSites:
 
 
 def open_data(recipe: Recipe) -> dict[str, str]:
-    """Load each data set once, so that missing or damaged data is reported before anything starts.
+    """Load each data set once, and report missing or damaged data before anything starts.
 
     Returns:
         The digest of the images of each arm and stage, by `arms/name` and `stages/name`.

@@ -2,7 +2,7 @@
 
 Its journal has one epoch per round, like training, so the arm is tracked, displayed and compared like any
 other. Epoch 0 is the kernel before features are learned. If validation images select the round, its metrics
-are repeated as the final epoch, so that they become the trial's result.
+are repeated as the final epoch: they become the trial's result.
 
 Losses are mean squared errors to one-hot labels, summed over classes.
 """

@@ -25,7 +25,7 @@ from mimetic.plans.resolve import resolve
 from mimetic.sources.collect import collect_inputs
 from mimetic.sources.find import Consumer
 from mimetic.study.layout import Trial, is_finished
-from mimetic.study.locks import holding_trial
+from mimetic.study.locks import locked_trial
 from mimetic.study.trials.cache import TrialCache
 from mimetic.study.trials.learning import learn, start_fields
 from mimetic.study.trials.observe import metrics_hook
@@ -53,7 +53,7 @@ def run_trial(trial: Trial, cache: TrialCache, stop: Stop, context: DistContext 
     several = context.world_size > 1
     try:
         trial.folder.mkdir(parents=True, exist_ok=True)
-        with holding_trial(trial, stop) as locked:
+        with locked_trial(trial, stop) as locked:
             if not locked and several:
                 raise RunError(  # noqa: TRY301 (the other ranks cannot go on without rank 0)
                     f"{trial.name} is being trained by another process; stop that one", code="MIM-Y101"
