@@ -175,10 +175,11 @@ def remove_temporary_files(folder: Path, *, leave_out: str | None = None) -> Non
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
 
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
+    write_atomically(path, lambda temporary: _write(temporary, text))
 
-    write_atomically(path, write)
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _umask() -> int:

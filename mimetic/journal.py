@@ -159,11 +159,6 @@ def history(events: Iterable[Event]) -> dict[str, dict[int, float]]:
     return curves
 
 
-def last_metrics(events: Iterable[Event]) -> dict[str, float]:
-    """Return each metric's value at the last epoch that has it."""
-    return {metric: curve[max(curve)] for metric, curve in history(events).items()}
-
-
 def status(events: Iterable[Event]) -> Status:
     """Return the status of a trial: PENDING before its start, RUNNING until its end.
 

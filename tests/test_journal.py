@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mimetic.errors import RunError
-from mimetic.journal import Journal, history, last_metrics, read_journal, status
+from mimetic.journal import Journal, history, read_journal, status
 
 
 def _write(path: Path, *events: tuple[str, dict[str, object]]) -> None:
@@ -76,7 +76,6 @@ def test_later_duplicate_of_an_epoch_wins(tmp_path: Path) -> None:
     _write(path, *(("epoch", {"epoch": epoch, "metrics": metrics}) for epoch, metrics in epochs))
     events = read_journal(path)
     assert history(events) == {"test/acc": {0: 0.1, 2: 0.3}, "lr": {1: 2.0}}
-    assert last_metrics(events) == {"test/acc": 0.3, "lr": 2.0}
 
 
 def test_status_is_that_of_the_last_start_or_end() -> None:

@@ -65,12 +65,10 @@ class Outcome:
 
     Attributes:
         status: FINISHED, FAILED, or KILLED when `stop` returned a reason.
-        metrics: Each metric at the last epoch that has it.
         reason: Why it did not finish.
     """
 
     status: Literal["FINISHED", "FAILED", "KILLED"]
-    metrics: dict[str, float] = field(default_factory=dict)
     reason: str | None = None
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mimetic import streams
 from mimetic.errors import RunError
 from mimetic.files import remove_temporary_files
-from mimetic.journal import JournalError, last_metrics, read_journal
+from mimetic.journal import JournalError
 from mimetic.train.batches import BatchLoader
 from mimetic.train.checkpoint import (
     CHECKPOINT,
@@ -75,24 +75,24 @@ def train(job: TrainJob, *, stop: Stop = never, context: DistContext = SINGLE_PR
     try:
         trainer.run()
     except Stopped as stopped:
-        return Outcome("KILLED", trainer.metrics, f"{stopped}{trainer.save_on_interrupt()}")
+        return Outcome("KILLED", f"{stopped}{trainer.save_on_interrupt()}")
     except torch.OutOfMemoryError:
         if several:
             raise  # the other ranks wait for this one: only the end of the process frees them
         reason = f"out of memory on {trainer.device}: try a smaller `train.batch_size` or `study.slots`"
-        return Outcome("FAILED", trainer.metrics, reason)
+        return Outcome("FAILED", reason)
     except ValueError as error:
         if several or _ONE_VALUE not in str(error):
             raise
         reason = (
             "batch norm has no statistics of a single value per channel: set `train.batch_size` to 2 or more"
         )
-        return Outcome("FAILED", trainer.metrics, reason)
+        return Outcome("FAILED", reason)
     except RunError as error:
         if several and isinstance(error, JournalError | CompileError):
             raise  # failed on one rank only, as above
-        return Outcome("FAILED", trainer.metrics, str(error))
-    return Outcome("FINISHED", trainer.metrics)
+        return Outcome("FAILED", str(error))
+    return Outcome("FINISHED")
 
 
 class Trainer:
@@ -101,7 +101,6 @@ class Trainer:
     Attributes:
         device: Where it trains.
         progress: Epochs and steps so far, and the sums of the current epoch.
-        metrics: Each metric at the last epoch that has it.
     """
 
     def __init__(self, job: TrainJob, stop: Stop, context: DistContext) -> None:
@@ -145,7 +144,6 @@ class Trainer:
         # progress
         sums = {name: torch.zeros((), device=self.device) for name in ("loss", "correct")}
         self.progress = Progress(sums=sums)
-        self.metrics: dict[str, float] = {}
         minutes = spec.checkpoint.minutes
         self.checkpoint_interval_s = math.inf if minutes is None else 60 * minutes
         self.last_saved_step, self.last_save_time = 0, time.perf_counter()
@@ -174,11 +172,6 @@ class Trainer:
             progress.epoch, progress.step, progress.elapsed_s = saved.epoch, saved.step, saved.elapsed_s
             for name, value in saved.sums.items():
                 progress.sums[name] = self.context.rank0_only(value.to(self.device))
-            # metrics of the epochs up to the checkpoint
-            events = read_journal(job.journal.path)
-            self.metrics = last_metrics(
-                event for event in events if event["event"] != "epoch" or event["epoch"] <= progress.epoch
-            )
             self.last_saved_step, self.resumed = progress.step, True
 
         job.journal.write(
@@ -207,10 +200,10 @@ class Trainer:
 
         # before training
         if not self.resumed:
-            self.metrics = self._evaluate()
+            metrics = self._evaluate()
             if job.metrics_hook is not None:
-                self.metrics |= job.metrics_hook(self.model, 0)
-            job.journal.write("epoch", epoch=0, step=0, metrics=self.metrics)
+                metrics |= job.metrics_hook(self.model, 0)
+            job.journal.write("epoch", epoch=0, step=0, metrics=metrics)
 
         # epochs
         record = job.profile and self.context.rank == 0
@@ -221,7 +214,6 @@ class Trainer:
                 metrics = self._epoch_metrics(
                     epoch, sums, num_targets=self.loader.examples.num_targets(order_N)
                 )
-                self.metrics |= metrics
                 job.journal.write("epoch", epoch=epoch, step=progress.step, metrics=metrics)
                 require_finite(metrics, epoch=epoch)
                 progress.epoch, progress.elapsed_s = epoch, 0.0

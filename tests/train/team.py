@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from halves import images  # beside this file, which is run as a script
@@ -19,6 +20,23 @@ from mimetic.train.distributed import SINGLE_PROCESS, DistContext
 from mimetic.train.freeze import digest
 from mimetic.train.job import TrainJob
 from mimetic.train.loop import train
+
+
+class _Remembering(Journal):
+    """Remembers each metric's last value, also where nothing is written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.last: dict[str, float] = {}
+
+    def write(self, event: str, /, **fields: Any) -> None:
+        super().write(event, **fields)
+        if event == "epoch":
+            self.last |= fields["metrics"]
+
+
+class _RememberingNull(_Remembering, NullJournal):
+    """Likewise, and writes nothing."""
 
 
 def main(folder: Path, epochs: int, stop_after: int | None) -> None:
@@ -44,7 +62,7 @@ def main(folder: Path, epochs: int, stop_after: int | None) -> None:
     spec = Train(epochs=epochs, batch_size=16, schedule=OneCycle(), cutmix=1.0, device="cpu")
     path = folder / "journal.jsonl"
     left = iter(range(10**9 if stop_after is None else stop_after))
-    with Journal(path) if context.rank == 0 else NullJournal(path) as journal:
+    with _Remembering(path) if context.rank == 0 else _RememberingNull(path) as journal:
         job = TrainJob(
             model=model,
             dataset=dataset,
@@ -61,7 +79,7 @@ def main(folder: Path, epochs: int, stop_after: int | None) -> None:
         outcome = train(
             job, stop=lambda: "asked" if next(left, None) is None and last else None, context=context
         )
-    told = {"begun": begun, "seen": seen, "status": outcome.status, "metrics": outcome.metrics}
+    told = {"begun": begun, "seen": seen, "status": outcome.status, "metrics": journal.last}
     (folder / f"told-{context.rank}.json").write_text(json.dumps(told))
     if context.world_size > 1:
         dist.destroy_process_group()  # its threads may not outlive the interpreter
