@@ -174,7 +174,6 @@ def remove_temporary_files(folder: Path, *, leave_out: str | None = None) -> Non
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-
     write_atomically(path, lambda temporary: _write(temporary, text))
 
 

@@ -34,6 +34,11 @@ def plain_html(text: str) -> str:
     return escape(printable(text))
 
 
+def truncate(text: str, limit: int) -> str:
+    """Return the text, ending in an ellipsis if it is longer than the limit."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
 def pluralize(number: int, thing: str) -> str:
     """Return a number with its noun: `1 trial`, `9 trials`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

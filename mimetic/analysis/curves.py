@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mimetic.analysis.style import TICK, color, line_style, marker, new_figure, quiet_axes
+from mimetic.printable import pluralize
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +47,7 @@ def curves_figure(bands: Mapping[str, Band], *, label: str, title: str = "") -> 
         if not band.epochs:
             continue
         mean, reach = np.array(band.mean), np.array(band.reach)
-        seeds = f"{band.seeds} seeds" if band.seeds > 1 else "1 seed"
+        seeds = pluralize(band.seeds, "seed")
         axes.plot(
             band.epochs, mean, color=color(index), linewidth=1.8, label=f"{arm} ({seeds})",
             linestyle=line_style(index), marker=marker(index), markersize=4.5,

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from mimetic.printable import truncate
 from mimetic.recipe.dump import values_of
 from mimetic.recipe.recipe import Recipe
 
@@ -84,5 +85,4 @@ def _is_more(before: object, after: object) -> bool:
 def _text(value: object) -> str:
     if value is ABSENT:
         return "none"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 1]}…"
+    return truncate(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), _MAX_LENGTH)

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NewType, TypeVar
 
+from mimetic.printable import truncate
 from mimetic.tracking.store import Store, store_errors
 
 if TYPE_CHECKING:
@@ -179,11 +180,6 @@ def flatten(values: Mapping[str, object], *, prefix: str = "") -> dict[str, str]
 def clean_key(key: str) -> str:
     """Return a key of the characters that MLflow accepts: letters, digits and `_-. /`."""
     return re.sub(r"[^\w\-. /]", "_", key, flags=re.ASCII)[:KEY_LIMIT]
-
-
-def truncate(text: str, limit: int) -> str:
-    """Return the text, ending in an ellipsis if it is longer than the limit."""
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def batches(items: Sequence[_Item], size: int) -> Iterator[list[_Item]]:

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from mimetic.errors import RunError, UserError
 from mimetic.metrics import metric as metric_of
-from mimetic.printable import plain_markdown
+from mimetic.printable import plain_markdown, truncate
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -351,8 +351,7 @@ def describe(error: BaseException, *, uri: str) -> str:
     for noise in (" [SQL:", " (Background on this error", " NOTE: ", " Take a backup"):
         text = text.partition(noise)[0]
     text = text.strip().rstrip(".;") or type(error).__name__
-    short = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
-    return f"tracking store {redacted(uri)}: {short}; {repair.format(uri=uri)}"
+    return f"tracking store {redacted(uri)}: {truncate(text, _LONGEST)}; {repair.format(uri=uri)}"
 
 
 def redacted(uri: str) -> str:

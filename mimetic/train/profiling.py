@@ -9,6 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from mimetic.files import write_text
+from mimetic.printable import pluralize
 
 TRACE = "trace.json.gz"
 SUMMARY = "profile.txt"
@@ -40,14 +41,13 @@ def profiling(
         return
     enough = steps >= _WAIT + _WARMUP + _ACTIVE
     wait, warmup, active = (_WAIT, _WARMUP, _ACTIVE) if enough else (0, 1, steps - 1)
-    title = f"{active} step" if active == 1 else f"{active} steps"
     on_gpu = device.type == "cuda"
 
     def write(recorded: profile) -> None:
         recorded.export_chrome_trace(str(folder / TRACE))
         order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
         table = recorded.key_averages().table(sort_by=order, row_limit=_ROWS, max_name_column_width=40)
-        write_text(folder / SUMMARY, f"{title}\n{table}\n")
+        write_text(folder / SUMMARY, f"{pluralize(active, 'step')}\n{table}\n")
 
     with profile(
         activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])],

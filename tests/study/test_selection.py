@@ -13,10 +13,10 @@ from mimetic.recipe.recipe import Recipe
 from mimetic.study.comparing.comparison import compare_all
 from mimetic.study.comparing.questions import Options
 from mimetic.study.comparing.results import TrialResult
-from mimetic.study.planning.arms import plan_arms
-from mimetic.study.planning.sites import Sites, rewritten_sites
+from mimetic.study.planning.arms import plan_arms, traced_network
 from mimetic.study.selection import Choice, choose, selection, with_choices
 from mimetic.study.study import run
+from mimetic.study.trials.cache import TracedNetwork
 
 RECIPE = {
     "recipe": 1,
@@ -84,11 +84,11 @@ def test_arms_of_one_architecture_are_traced_once(recipe: Recipe, monkeypatch: p
     """Candidates that differ in their training do not build their network again; plans are their own."""
     built = []
 
-    def counted(*args: Any, **options: Any) -> Sites:
+    def counted(*args: Any, **options: Any) -> TracedNetwork:
         built.append(options["at"])
-        return rewritten_sites(*args, **options)
+        return traced_network(*args, **options)
 
-    monkeypatch.setattr("mimetic.study.planning.arms.rewritten_sites", counted)
+    monkeypatch.setattr("mimetic.study.planning.arms.traced_network", counted)
     plans = plan_arms(recipe)
     assert len(built) == 1
     assert len(plans) == 4

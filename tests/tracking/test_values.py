@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimetic.tracking.log import KEY_LIMIT, batches, clean_key, flatten, truncate
+from mimetic.printable import truncate
+from mimetic.tracking.log import KEY_LIMIT, batches, clean_key, flatten
 
 
 def test_nested_settings_become_dotted() -> None:

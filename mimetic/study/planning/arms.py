@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from mimetic.config.address import Among, ConfigPath
 from mimetic.config.errors import Issue, RecipeError
 from mimetic.data.config import DataSection
+from mimetic.data.dataset import example_input
 from mimetic.data.load import load_dataset
+from mimetic.data.shapes import IMAGENET
 from mimetic.errors import UserError
+from mimetic.graph.sites import find_sites
 from mimetic.initializers.config import Default
 from mimetic.models.config import Model, PythonModel
 from mimetic.plans.own_values import with_own_values
@@ -25,10 +28,12 @@ from mimetic.study.planning.checks import (
     check_size,
     require,
     required_data,
+    shape_of,
 )
-from mimetic.study.planning.sites import Sites, rewritten_sites
+from mimetic.study.trials.cache import TracedNetwork
 from mimetic.study.trials.observe import check_measurements
 from mimetic.surgery.config import Rewrite
+from mimetic.surgery.network import build_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ def plan_recipe(
     Raises:
         RecipeError: With the mistakes of all arms and stages at once.
     """
-    planned, issues, known = Planned(), list[Issue](), _KnownSites(allow_code=allow_code)
+    planned, issues, known = Planned(), list[Issue](), _KnownNetworks(allow_code=allow_code)
     for at in recipe.addresses() if arm is None else (recipe.address(arm),):
         section = recipe.section(at)
         try:
@@ -90,17 +95,17 @@ def plan_recipe(
             other = model if at.among == "arms" else None
             # What a model initializes itself is built only to compare it with `init: default`.
             meta = to_run or not any(isinstance(rule.init, Default) for rule in section.init)
-            sites = known.of_arm(section, at, other, meta=meta)
+            network = known.of_arm(section, at, other, meta=meta)
             plan = resolve(
                 section,
-                sites.graph,
+                network.graph,
                 seed=recipe.seeds[0] if seed is None else seed,
                 at=at,
                 harvests=planned_inputs(recipe, section, at=at, allow_code=allow_code),
-                rewrites=sites.rewrites,
+                rewrites=network.rewrites,
             )
             if at.among == "arms":
-                planned.plans[at.name] = with_own_values(plan, sites.model)
+                planned.plans[at.name] = with_own_values(plan, network.model)
         except RecipeError as error:
             issues += error.issues
         except UserError as error:
@@ -111,18 +116,18 @@ def plan_recipe(
     return planned
 
 
-class _KnownSites:
-    """The sites of each arm's network; a network is built and traced once for all arms that have it.
+class _KnownNetworks:
+    """The network of each arm, built and traced once for all arms that have it.
 
     Networks with weights, and those of the user's code, are built for each arm.
     """
 
     def __init__(self, *, allow_code: bool) -> None:
         self._allow_code = allow_code
-        self._known: dict[str, Sites] = {}
+        self._known: dict[str, TracedNetwork] = {}
 
-    def of_arm(self, arm: Arm, at: ConfigPath, model: Model | None, *, meta: bool) -> Sites:
-        """Return the sites of the network of an arm or a stage, or of the model that replaces it."""
+    def of_arm(self, arm: Arm, at: ConfigPath, model: Model | None, *, meta: bool) -> TracedNetwork:
+        """Return the network of an arm or a stage, or of the model that replaces its own."""
         if model is not None:
             try:
                 return self._once(model, arm.surgery, None, meta=meta, at=at)
@@ -134,11 +139,11 @@ class _KnownSites:
             hint = "; give one with --model, e.g. --model timm:convmixer_768_32" if at.among == "arms" else ""
             raise UserError(f"{at} has no model{hint}", code="MIM-Y310")
         check_pairing(arm, at)
-        sites = self._once(arm.model, arm.surgery, arm.data, meta=meta, at=at)
+        network = self._once(arm.model, arm.surgery, arm.data, meta=meta, at=at)
         if arm.data is not None:
-            check_size(sites.graph.note, at)
-            check_measurements(arm, at, sites.graph)
-        return sites
+            check_size(network.graph.note, at)
+            check_measurements(arm, at, network.graph)
+        return network
 
     def _once(
         self,
@@ -148,15 +153,38 @@ class _KnownSites:
         *,
         meta: bool,
         at: ConfigPath,
-    ) -> Sites:
+    ) -> TracedNetwork:
         parts = (model, *surgery, *filter(None, (examples,)))
         key = "|".join(part.model_dump_json() for part in parts)
         if key in self._known and meta and not isinstance(model, PythonModel):
             return self._known[key]
-        sites = rewritten_sites(model, surgery, examples, allow_code=self._allow_code, meta=meta, at=at)
+        network = traced_network(model, surgery, examples, allow_code=self._allow_code, meta=meta, at=at)
         if meta:
-            self._known[key] = sites
-        return sites
+            self._known[key] = network
+        return network
+
+
+def traced_network(
+    model: Model,
+    surgery: Sequence[Rewrite],
+    examples: DataSection | None,
+    *,
+    allow_code: bool,
+    meta: bool,
+    at: ConfigPath,
+) -> TracedNetwork:
+    """Build and trace a network after its surgery; `meta` allocates no weights.
+
+    Only the shape of the examples is read.
+
+    Raises:
+        RecipeError: If the data are missing or damaged, or with every mistake of the rewrites at once.
+    """
+    shape = IMAGENET if examples is None else shape_of(examples, at)
+    known = examples is not None
+    built = build_network(model, surgery, shape=shape, allow_code=allow_code, meta=meta, traced=known, at=at)
+    graph = find_sites(built.model, example_input(shape) if known else None)
+    return TracedNetwork(built.model, built.rewrites, graph)
 
 
 def open_data(recipe: Recipe) -> dict[str, str]:

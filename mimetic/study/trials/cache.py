@@ -20,7 +20,7 @@ from mimetic.surgery.rewrite import Rewritten
 
 @dataclass(frozen=True, slots=True)
 class TracedNetwork:
-    """A network with its own initialization."""
+    """A network with its own initialization or on the meta device, what surgery replaced, and its sites."""
 
     model: nn.Module
     rewrites: tuple[Rewritten, ...]
