@@ -117,6 +117,11 @@ class Table:
         return f"<tr>{''.join(found)}</tr>"
 
 
+def number(value: float | None, decimals: int) -> str:
+    """Return a cell with a number, or without a value."""
+    return NONE if value is None else f"{value:.{decimals}f}"
+
+
 def one_line(cell: str) -> str:
     """Return a cell as a line of a terminal shows it."""
     return printable(cell).replace("\n", r"\n")

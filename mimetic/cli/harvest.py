@@ -204,11 +204,10 @@ def harvest(
     print_table(out, found.table())
     size = output.stat().st_size / 2**20
     out.print(found.summary, soft_wrap=True)
-    notes = Counter(
-        n for h in found.layers if h.covariance is not None for n in h.covariance.provenance.notes
-    )
-    for note, count in notes.items() if tensors.tensors is not None else ():
-        out.print(f"note: {pluralize(count, 'layer')}: {note}", soft_wrap=True)
+    if tensors.tensors is not None:
+        known = (h.covariance for h in found.layers if h.covariance is not None)
+        for note, count in Counter(note for cov in known for note in cov.provenance.notes).items():
+            out.print(f"note: {pluralize(count, 'layer')}: {note}", soft_wrap=True)
     out.print(f"covariances {output} ({size:.1f} MiB)", soft_wrap=True)
     if picture is not None:
         out.print(f"picture {picture}", soft_wrap=True)

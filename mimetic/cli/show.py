@@ -95,7 +95,7 @@ def show(
     if picture is not None:
         draw(found, picture)
     if as_json:
-        record = found.to_dict() | ({} if entry is None else {"card": entry.card.model_dump()})
+        record = _record(found, entry)
         if table is not None:
             fits = [dict(zip(table.header, row, strict=True)) for row in table.rows]
             record |= {"fits": fits, "sections": table.notes}
@@ -127,17 +127,23 @@ def _show_attention(file: str, path: Path, entry: "Entry | None", *, is_refused:
         )
     found = load_attention(path)
     if as_json:
-        print_json(found.to_dict() | ({} if entry is None else {"card": entry.card.model_dump()}))
+        print_json(_record(found, entry))
         return
     _print_head(console(), file, found, entry)
+
+
+def _record(found: "Harvest | AttentionStatistics", entry: "Entry | None") -> dict[str, object]:
+    """Return what a file has as plain values, with the card of an entry of the atlas."""
+    return found.to_dict() | ({} if entry is None else {"card": entry.card.model_dump()})
 
 
 def _print_head(
     out: "Console", file: str, found: "Harvest | AttentionStatistics", entry: "Entry | None"
 ) -> None:
     """Print the card of an entry of the atlas, and the table."""
-    for name, text in {} if entry is None else entry.card.model_dump(exclude_defaults=True).items():
-        print_item(out, name, text, width=10)
+    if entry is not None:
+        for name, text in entry.card.model_dump(exclude_defaults=True).items():
+            print_item(out, name, text, width=10)
     out.print(f"{file}: {found.summary}, digest {found.digest}", soft_wrap=True)
     print_table(out, found.table())
 

@@ -19,7 +19,7 @@ from mimetic.cli.console import (
 from mimetic.cli.options import ImageOptions, NetworkOptions, Subject, expand, subject_of
 from mimetic.errors import UserError
 from mimetic.printable import pluralize
-from mimetic.tables import NONE, Table
+from mimetic.tables import Table, number
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,8 +80,8 @@ def similarity(
         return
     out = console()
     print_table(out, _table(rows))
-    number = None if subject.images_NCHW is None else pluralize(len(subject.images_NCHW), "image")
-    basis = "weights only" if number is None else number
+    images_NCHW = subject.images_NCHW
+    basis = "weights only" if images_NCHW is None else pluralize(len(images_NCHW), "image")
     out.print(f"{one} and {other}, {pluralize(len(rows), 'layer')}, {basis}", soft_wrap=True)
     if csv is not None:
         out.print(f"table {csv}", soft_wrap=True)
@@ -108,10 +108,6 @@ def _network(text: str, subject: Subject, *, allow_code: bool) -> "nn.Module":
 def _table(rows: "tuple[Similarity, ...]") -> Table:
     numbers = ("features", "filters", "chance", "kernels")
     cells = tuple(
-        (row.layer, row.one, row.other, *(_number(getattr(row, name)) for name in numbers)) for row in rows
+        (row.layer, row.one, row.other, *(number(getattr(row, name), 3) for name in numbers)) for row in rows
     )
     return Table("", ("layer", "one", "other", *numbers), cells, optional=("other", "one", "chance"), left=3)
-
-
-def _number(value: float | None) -> str:
-    return NONE if value is None else f"{value:.3f}"

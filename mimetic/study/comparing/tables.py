@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mimetic.study.comparing.rows import Row
 from mimetic.study.comparing.statistics import POWER
-from mimetic.tables import NONE, Table
+from mimetic.tables import NONE, Table, number
 
 if TYPE_CHECKING:
     from mimetic.study.comparing.outcome import Comparison
@@ -43,13 +43,9 @@ def _columns(comparison: "Comparison") -> list[Column]:
         (f"IQM {label}" if comparison.data_sets else label, lambda row: _center(row, digits), 0),
         (f"vs {baseline}", lambda row: _mean(row, digits), 0),
         (f"{comparison.level:.0%} interval", lambda row: _interval(row, digits=digits), 0),
-        ("", lambda row: _text(row.verdict, ""), 0),
-        ("P(better)", lambda row: NONE if row.improvement is None else f"{row.improvement:.2f}", 4),
-        (
-            "detectable",
-            lambda row: NONE if row.detectable is None else f"{row.detectable:.{digits}f}",
-            3,
-        ),
+        ("", lambda row: row.verdict or "", 0),
+        ("P(better)", lambda row: number(row.improvement, 2), 4),
+        ("detectable", lambda row: number(row.detectable, digits), 3),
     ]
     if comparison.detect is not None:
         columns.append((f"seeds for {comparison.detect:g}", _needed, 5))
@@ -215,7 +211,7 @@ def _interval(row: Row, *, digits: int) -> str:
     if difference is None:
         return NONE
     if difference.low is None or difference.high is None:
-        return _text(difference.reason, NONE)
+        return difference.reason or NONE
     return f"[{_signed(difference.low, digits)}, {_signed(difference.high, digits)}]"
 
 
@@ -232,10 +228,6 @@ def _needed(row: Row) -> str:
         return NONE if row.detectable is None else "over 10000"
     assert row.difference is not None
     return f"{row.needed} (+{max(0, row.needed - row.difference.n)})"
-
-
-def _text(text: str | None, missing: str) -> str:
-    return missing if text is None else text
 
 
 def _signed(value: float | None, digits: int) -> str:
