@@ -40,10 +40,7 @@ _TICKS = 40
 
 
 def training_figure(
-    rho: Mapping[str, Curve],
-    *,
-    rho_change: Mapping[str, Curve],
-    rho_init: Mapping[str, Curve],
+    rho: Mapping[str, Curve], *, rho_change: Mapping[str, Curve], rho_init: Mapping[str, Curve]
 ) -> "Figure":
     """Return a figure with correlations against epoch, and that of NFM and AGOP against depth.
 

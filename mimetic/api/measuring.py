@@ -21,11 +21,7 @@ from mimetic.covariance.network import Initial, Progress
 from mimetic.covariance.store import save_harvest
 from mimetic.covariance.trained_ref import TensorKind
 from mimetic.errors import UserError
-from mimetic.initializers.attention_statistics import (
-    AttentionStatistics,
-    measure_attention,
-    save_attention,
-)
+from mimetic.initializers.attention_statistics import AttentionStatistics, measure_attention, save_attention
 from mimetic.sources.tensors import TensorSource
 from mimetic.sources.trained import TrainedSource, images_needed
 from mimetic.streams import as_seed

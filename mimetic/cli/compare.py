@@ -46,9 +46,7 @@ class CompareOptions:
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            "--metric",
-            metavar="NAME",
-            help="Metric to compare by, the study's by default; may be repeated.",
+            "--metric", metavar="NAME", help="Metric to compare by, the study's by default; may be repeated."
         ),
     ] = None
     baseline: Annotated[

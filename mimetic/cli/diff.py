@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import (
-    AllowCode,
-    Json,
-    ModelName,
-    Root,
-    console,
-    example,
-    print_json,
-    print_table,
-)
+from mimetic.cli.console import AllowCode, Json, ModelName, Root, console, example, print_json, print_table
 from mimetic.cli.inputs import plans_of
 from mimetic.cli.options import PlanOptions
 from mimetic.errors import UserError

@@ -5,15 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import (
-    Json,
-    RecipePath,
-    console,
-    example,
-    print_item,
-    print_json,
-    print_wrapped,
-)
+from mimetic.cli.console import Json, RecipePath, console, example, print_item, print_json, print_wrapped
 from mimetic.cli.inputs import load_recipe, plans_of
 from mimetic.cli.options import PlanOptions, expand
 

@@ -129,8 +129,7 @@ class ImageOptions:
         str | None, typer.Option("--path", metavar="FOLDER", help="Folder of `--data image_folder`.")
     ] = None
     image_size: Annotated[
-        int | None,
-        typer.Option("--image-size", metavar="PIXELS", min=1, help="Resize images to this side."),
+        int | None, typer.Option("--image-size", metavar="PIXELS", min=1, help="Resize images to this side.")
     ] = None
     mean: Annotated[
         str | None,

@@ -5,15 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mimetic.cli.console import (
-    Json,
-    console,
-    example,
-    print_json,
-    print_notes,
-    print_table,
-    print_wrapped,
-)
+from mimetic.cli.console import Json, console, example, print_json, print_notes, print_table, print_wrapped
 from mimetic.cli.inputs import planned, recipe_or_model
 from mimetic.cli.options import PlanOptions, expand
 from mimetic.tables import Table

@@ -54,13 +54,11 @@ def run(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume",
-            help="Continue the latest study of this recipe; arms, seeds and epochs may be added.",
+            "--resume", help="Continue the latest study of this recipe; arms, seeds and epochs may be added."
         ),
     ] = False,
     reuse: Annotated[
-        bool,
-        typer.Option("--reuse", help="Take what any study below the root has trained already."),
+        bool, typer.Option("--reuse", help="Take what any study below the root has trained already.")
     ] = False,
     offline: Annotated[
         bool, typer.Option("--offline", help="Use no tracking server; journals only.")

@@ -54,11 +54,7 @@ def _git(*arguments: str) -> str:
     """Return the output of git in the current directory, empty if it is not a repository."""
     try:
         done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
-            [*GIT, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
+            [*GIT, *arguments], capture_output=True, text=True, timeout=5, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return ""

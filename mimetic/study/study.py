@@ -203,11 +203,7 @@ def _train(study: StudyTrials, options: RunOptions, display: Display, messages: 
 
     # what trains, tracks and shows it
     executor = pick_executor(
-        study.recipe,
-        queue,
-        logs=study.folder / "logs",
-        workers=options.workers,
-        address=options.address,
+        study.recipe, queue, logs=study.folder / "logs", workers=options.workers, address=options.address
     )
     opener = partial(try_open_tracker, study, root=options.root, display=display)
     tracking = BackgroundTracker((lambda: None) if options.offline else opener)

@@ -44,14 +44,7 @@ LONGEST_PAUSE = 30.0
 LONGEST_BACKOFF = 600.0
 BEST = "best/"
 """Before the name of a metric: its best value over the epochs of a finished trial."""
-_START_TAGS = (
-    "plan",
-    "device",
-    "precision",
-    "compile",
-    "no_decay",
-    "resumed_from_epoch",
-)
+_START_TAGS = ("plan", "device", "precision", "compile", "no_decay", "resumed_from_epoch")
 
 
 @dataclass(slots=True)

@@ -128,8 +128,7 @@ class Train(Section):
     )
     channels_last: bool = Field(True, description="Channels-last memory format of images and filters.")
     compile: bool | Literal["auto"] = Field(
-        "auto",
-        description="Compile the model with torch.compile; auto: on a GPU, if the run is long enough.",
+        "auto", description="Compile the model with torch.compile; auto: on a GPU, if the run is long enough."
     )
     eval_every: Count = Field(1, description="Epochs between evaluations; the last is always evaluated.")
     eval_batch_size: Count = Field(500, description="Images per step of evaluation.")

@@ -33,14 +33,12 @@ def pick_device(name: str) -> torch.device:
         count = torch.cuda.device_count()
         if count == 0 or (device.index is not None and device.index >= count):
             raise UserError(
-                f"`{name}` is not available: {_gpus(count)}; use `auto` or `cpu`",
-                code="MIM-T002",
+                f"`{name}` is not available: {_gpus(count)}; use `auto` or `cpu`", code="MIM-T002"
             )
         return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(
-            "`mps` is not available: this machine has no Apple GPU; use `auto` or `cpu`",
-            code="MIM-T003",
+            "`mps` is not available: this machine has no Apple GPU; use `auto` or `cpu`", code="MIM-T003"
         )
     if device.type not in {"cpu", "mps"}:
         raise UserError(f"`{name}` cannot train; use `auto`, `cpu`, `cuda:1`…", code="MIM-T004")

@@ -8,12 +8,7 @@ from mimetic.errors import UserError
 from mimetic.metrics import Metric, metric_name
 from mimetic.metrics import metric as metric_of
 from mimetic.study.comparing.results import Curve, Stopped, TrialResult, finished_curves
-from mimetic.study.comparing.statistics import (
-    LEVEL,
-    epochs_to_reach,
-    mean,
-    median_or_never,
-)
+from mimetic.study.comparing.statistics import LEVEL, epochs_to_reach, mean, median_or_never
 
 Strata = Mapping[str, Mapping[int, float]]
 """Data set → seed → value; a single data set has any name."""

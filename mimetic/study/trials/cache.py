@@ -72,11 +72,7 @@ class TrialCache:
         if self._last is not None and self._last[0] == key:
             network = self._last[1]
             reinitialize(
-                network.model,
-                arm.model,
-                in_channels=shape.channels,
-                num_classes=shape.num_classes,
-                seed=seed,
+                network.model, arm.model, in_channels=shape.channels, num_classes=shape.num_classes, seed=seed
             )
             return network
         self._last = None  # before the new one is built
