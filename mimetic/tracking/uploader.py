@@ -204,15 +204,16 @@ class JournalUploader:
         from mlflow.entities import Metric
 
         points: list[Metric] = []
-        tags = _tags(events)
+        tags, latest = _tags(events), stored.epoch
         for event in [event for event in events if event["event"] == "epoch"]:
             self._note_best(event)
-            if event["epoch"] > max([stored.epoch, *(point.step for point in points[-1:])]):
-                if len(points) + len(event["metrics"]) > METRIC_LIMIT:
-                    self._log(points, tags, stored)
-                    points = []
-                stamp = _milliseconds(event["time"])
-                points += [Metric(k, v, stamp, event["epoch"]) for k, v in event["metrics"].items()]
+            if event["epoch"] <= latest:  # repeated by a trial that was resumed
+                continue
+            if len(points) + len(event["metrics"]) > METRIC_LIMIT:
+                self._log(points, tags, stored)
+                points = []
+            latest, stamp = event["epoch"], _milliseconds(event["time"])
+            points += [Metric(k, v, stamp, latest) for k, v in event["metrics"].items()]
         key = clean_key(f"{BEST}{self._metric}")
         if best_at is not None and self._best is not None and stored.metrics.get(key) != self._best[0]:
             points.append(Metric(key, self._best[0], best_at, self._best[1]))
@@ -221,7 +222,7 @@ class JournalUploader:
     def _log(self, points: Sequence["Metric"], tags: Mapping[str, str], stored: _StoredRun) -> None:
         """Log points, tags that differ from the stored ones, and the params of a run just created."""
         new = {key: value for key, value in tags.items() if stored.tags.get(key, "") != value}
-        for batch in [*batches(points, METRIC_LIMIT)] or [[]]:
+        for batch in [*batches(points, METRIC_LIMIT)] or [[]]:  # tags and params are sent without points, too
             log_points(self.store, self.run_id, batch, params=stored.missing_params, tags=new)
             stored.tags, stored.missing_params, new = {**stored.tags, **new}, {}, {}
             stored.epoch = max([stored.epoch, *(point.step for point in batch)])

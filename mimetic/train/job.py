@@ -32,13 +32,12 @@ class TrainJob:
         spec: The training section of the recipe.
         seed: Seed of order, augmentation, mixing and dropout.
         journal: The trial's journal.
-        folder: The trial's folder, for checkpoint, weights and profile.
+        folder: The trial's folder, for checkpoint, weights and profile; a checkpoint there is continued from.
         plan_hash: Hash of the plan; a checkpoint of another plan is refused.
         augment: Augmentations of training images, in order.
         frozen: Canonical name → `freeze.digest` of the tensors that must not change.
         frozen_norm_layers: Canonical names of the norm layers whose running statistics stay fixed.
         metadata: Further fields of the journal's start event.
-        resume: Whether to continue from the checkpoint in the folder, if there is one.
         metrics_hook: Called before training and after each epoch; excluded from the epoch's time.
         profile: Whether to record where the time of a few steps goes.
     """
@@ -54,7 +53,6 @@ class TrainJob:
     frozen: Mapping[str, str] = field(default_factory=dict)
     frozen_norm_layers: Sequence[str] = ()
     metadata: Mapping[str, object] = field(default_factory=dict)
-    resume: bool = False
     metrics_hook: MetricsHook | None = None
     profile: bool = False
 

@@ -151,7 +151,7 @@ class Trainer:
         self.profiler: Profiler | None = None
 
     def resume(self) -> None:
-        """Continue from the checkpoint, if the job resumes and there is one; journal the start.
+        """Continue from the checkpoint, if there is one; journal the start.
 
         Raises:
             UserError: If the checkpoint belongs to another plan.
@@ -161,9 +161,7 @@ class Trainer:
         with self.context.rank0_first() as is_rank0:
             if is_rank0:
                 remove_temporary_files(job.folder)
-        checkpoint, note = None, None
-        if job.resume:
-            checkpoint, note = find_checkpoint(job.folder, plan_hash=job.plan_hash, epochs=job.spec.epochs)
+        checkpoint, note = find_checkpoint(job.folder, plan_hash=job.plan_hash, epochs=job.spec.epochs)
 
         # the state of the checkpoint
         if checkpoint is not None:

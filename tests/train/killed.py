@@ -42,7 +42,6 @@ def main(folder: Path) -> None:
                 folder=folder,
                 plan_hash="plan",
                 augment=(Crop(padding=1),),
-                resume=True,
             )
         )
         journal.write("end", status="FINISHED", reason=None, seconds=0.0)

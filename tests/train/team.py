@@ -72,7 +72,6 @@ def main(folder: Path, epochs: int, stop_after: int | None) -> None:
             folder=folder,
             plan_hash="plan",
             augment=(Crop(padding=1),),
-            resume=True,
         )
         # one of the processes is asked to stop; all do, at the same step
         last = context.rank == context.world_size - 1

@@ -165,7 +165,7 @@ def test_resumed_equals_straight(tmp_path: Path, asked: int) -> None:
     _, straight = _train(tmp_path / "straight", EVERYTHING)
     stopped, _ = _train(tmp_path / "resumed", EVERYTHING, stop=_after(asked))
     assert (stopped.status, stopped.reason) == ("KILLED", "somebody pressed Ctrl-C")
-    finished, resumed = _train(tmp_path / "resumed", EVERYTHING, resume=True)
+    finished, resumed = _train(tmp_path / "resumed", EVERYTHING)
     assert finished.status == "FINISHED"
     assert _bytes(straight) == _bytes(resumed)
     assert _curves(tmp_path / "straight") == _curves(tmp_path / "resumed")
@@ -191,7 +191,7 @@ def test_killed_within_an_epoch_goes_on_within_it(tmp_path: Path, asked: int) ->
     with pytest.raises(_Killed):
         _train(tmp_path / "resumed", spec, stop=kill)
     trained = [e for e in read_journal(tmp_path / "resumed" / "journal.jsonl") if e["event"] == "checkpoint"]
-    finished, resumed = _train(tmp_path / "resumed", spec, resume=True)
+    finished, resumed = _train(tmp_path / "resumed", spec)
     starts = [e for e in read_journal(tmp_path / "resumed" / "journal.jsonl") if e["event"] == "start"]
 
     assert finished.status == "FINISHED"
@@ -204,7 +204,7 @@ def test_a_stopped_trial_repeats_no_step(tmp_path: Path) -> None:
     """The state is kept when a trial is asked to end, not only after epochs; the pace counts both parts."""
     spec = EVERYTHING.model_copy(update={"checkpoint": Checkpoint(every=100, minutes=None)})
     _train(tmp_path, spec, stop=_after(8))
-    _train(tmp_path, spec, resume=True)
+    _train(tmp_path, spec)
     events = read_journal(tmp_path / "journal.jsonl")
 
     assert [e["step"] for e in events if e["event"] == "checkpoint"] == [2, 16]
@@ -217,7 +217,7 @@ def test_resume_after_the_last_epoch_trains_nothing(tmp_path: Path, keep: bool) 
     """Killed between the last epoch and the end, nothing is left to train and all is known."""
     spec = PLAIN.model_copy(update={"checkpoint": Checkpoint(keep_weights=keep)})
     finished, straight = _train(tmp_path, spec)
-    again, resumed = _train(tmp_path, spec, resume=True)
+    again, resumed = _train(tmp_path, spec)
     assert finished == again
     assert _bytes(straight) == _bytes(resumed)
     starts = [
@@ -231,7 +231,7 @@ def test_damaged_checkpoint_begins_again_with_a_note(tmp_path: Path) -> None:
     _, straight = _train(tmp_path / "straight")
     _train(tmp_path / "resumed", stop=_after(16))
     (tmp_path / "resumed" / CHECKPOINT).write_bytes(b"rubbish")
-    _, resumed = _train(tmp_path / "resumed", resume=True)
+    _, resumed = _train(tmp_path / "resumed")
     assert _bytes(straight) == _bytes(resumed)
     starts = [e for e in read_journal(tmp_path / "resumed" / "journal.jsonl") if e["event"] == "start"]
     assert starts[1]["note"].endswith("the trial starts over")
@@ -241,7 +241,7 @@ def test_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
     """Resuming under another plan is the user's mistake, before anything is trained."""
     _train(tmp_path, stop=_after(16))
     with pytest.raises(UserError) as caught:
-        _train(tmp_path, plan_hash="other", resume=True)
+        _train(tmp_path, plan_hash="other")
     assert caught.value.code == "MIM-T034"
 
 

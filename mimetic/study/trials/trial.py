@@ -165,7 +165,6 @@ def _prepare_and_train(
         frozen={name: digest(parameters[name]) for name in plan.frozen_by_recipe},
         frozen_norm_layers=plan.frozen_bn_layers,
         metadata=start_fields(trial, epochs=arm.train.epochs),
-        resume=True,
         metrics_hook=metrics_hook(arm, model, network.graph, dataset, seed=trial.seed),
         profile=trial.profile,
     )
