@@ -32,7 +32,7 @@ _LARGEST = 2**53
 _CLOSED = -1
 """In place of the descriptor of an open file."""
 _EPOCHS = (b'{"event": "epoch"', b'{"event": "progress"')
-"""How lines start that say nothing about the status of a trial, as `Journal` writes them."""
+"""How lines start that do not affect the status of a trial, as `Journal` writes them."""
 _SYNCED = frozenset({"start", "epoch", "checkpoint", "end"})
 
 

@@ -78,7 +78,7 @@ DATA_BYTES = Limit("MIMETIC_MAX_DATA_BYTES", 16 * 2**30)
 """Memory of a data set."""
 
 ARGUMENT = Limit("MIMETIC_MAX_ARGUMENT", 1e6, "as a constructor's argument")
-"""A number among the `args` of a torchvision or timm model, whose size only building tells."""
+"""A number among the `args` of a torchvision or timm model, whose size is known only after building."""
 
 KERNEL_BYTES = Limit("MIMETIC_MAX_KERNEL_BYTES", 64 * 2**30)
 """Memory of the matrices of a kernel machine."""

@@ -1,7 +1,7 @@
 """Text as it is shown: counts with their nouns, and what came from elsewhere.
 
-Names and values of recipes, checkpoints, covariance files and journals are foreign: a terminal runs what its
-control characters say, and a page what its markup says. Both are escaped where they are printed or logged.
+Names and values of recipes, checkpoints, covariance files and journals are foreign: a terminal executes
+control characters, and a page markup. Both are escaped where they are printed or logged.
 """
 
 import unicodedata

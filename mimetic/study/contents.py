@@ -85,7 +85,7 @@ def arm_contents(recipe: Recipe, plans: Mapping[str, Plan], digests: Mapping[str
 
 
 def section_digest(arm: Arm) -> str:
-    """Return a digest of what an arm's section says about its results."""
+    """Return a digest of what in an arm's section affects its results."""
     return _digest([arm.model_dump_json(by_alias=True, exclude=_WITHOUT_EFFECT)])
 
 

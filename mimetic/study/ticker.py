@@ -9,14 +9,14 @@ from mimetic.study.layout import Trial
 from mimetic.study.tracker import BackgroundTracker
 
 WATCHED = 64
-"""Most trials whose journals are looked at several times a second."""
+"""Maximum number of trials whose journals are read several times a second."""
 
 
 class Ticker:
     """Shows and uploads new events of the journals, each time that it is called.
 
     Trials start about in the order in which they are followed: of those that have not started, only the first
-    ones are looked at, and those that have ended not any more.
+    ones are read. Those that have ended are read no more.
     """
 
     def __init__(self, tracking: BackgroundTracker, display: Display) -> None:

@@ -47,7 +47,7 @@ from mimetic.train.profiling import Profiler, profiling
 from mimetic.train.schedules import continues, make_schedule
 
 _ONE_VALUE = "Expected more than 1 value per channel"
-"""How torch says that a batch is too small for batch norm."""
+"""torch's message if a batch is too small for batch norm."""
 
 
 @preserve_global_rng()

@@ -1,4 +1,4 @@
-"""What a comparison asks of results: the values of a metric, or what it costs to reach a target."""
+"""What is compared: the values of a metric, or what it costs to reach a target."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -52,7 +52,7 @@ DEFAULTS = Options()
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a table says of an arm beside the values that are tested; see `Row`."""
+    """What a table shows of an arm beside the values that are tested; see `Row`."""
 
     statuses: Mapping[str, int]
     seconds: float | None = None

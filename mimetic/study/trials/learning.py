@@ -84,7 +84,7 @@ def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop
 
 
 def start_fields(trial: Trial, *, epochs: int | None = None) -> dict[str, object]:
-    """Return what the start event of a trial says of its place in the study and of what it depends on."""
+    """Return the fields of a start event that name the trial and what its results depend on."""
     return {"arm": trial.arm, "content": trial.content, "epochs": epochs, "versions": versions()}
 
 
