@@ -75,7 +75,7 @@ def show(
     """Show the covariances in a file, layer by layer, or its statistics of attention."""
     from mimetic.covariance.atlas import atlas, find_entry
     from mimetic.covariance.formula import fit_table
-    from mimetic.covariance.store import ATTENTION, FORMAT, describe, load_harvest
+    from mimetic.covariance.store import ATTENTION, FORMAT, load_harvest, read_header
 
     # the file
     check_picture(picture)
@@ -85,7 +85,7 @@ def show(
     if entry is None and not path.exists() and (file.isidentifier() or file in atlas()):
         meant = f"{_ATLAS}{file}" if file in atlas() else f"mimetic ls {file}"
         raise UserError(f"there is no file {file}; did you mean `{meant}`?", code="MIM-X143")
-    if describe(path, (FORMAT, ATTENTION))["format"] == ATTENTION:
+    if read_header(path, (FORMAT, ATTENTION))["format"] == ATTENTION:
         _show_attention(file, path, entry, is_refused=picture is not None or fit is not None, as_json=as_json)
         return
 

@@ -32,9 +32,8 @@ ROOMS = ("initializers", "covariance", "models", "surgery", "data", "train", "ke
 PLUGINS = "mimetic.components"
 """Entry point group of the plug-ins."""
 
-
 Takes = Literal["harvest", "learned", "network", "images"]
-
+"""What a component may be made from beside its own fields, see `Component.takes`."""
 
 _FUNCTION_PATH = re.compile(r"[\w.]+:\w+")
 

@@ -55,7 +55,7 @@ class PendingCovariance:
     notes: tuple[str, ...] = ()
 
 
-class Part(NamedTuple):
+class WeightedLayer(NamedTuple):
     """A layer of the harvest and its share in what ours gets."""
 
     harvested: Harvested
@@ -114,7 +114,7 @@ def transfer_covariance(spec: Transferred, harvest: Harvest, site: Site) -> Cova
 
 
 # ------------------------------------------------------------------------------------------- which layers
-def correspondence(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[Part, ...], str]:
+def correspondence(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[WeightedLayer, ...], str]:
     """Return the layers that correspond to ours with shares that sum to 1, and a note with their names.
 
     By depth they are those of `spec.kind` (our layer's own kind unless given), placed by their order
@@ -150,10 +150,10 @@ def correspondence(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tup
             code="MIM-V131",
         )
     which = "the same layer" if name == site.layer else name
-    return (Part(found, 1.0),), f"from {which} of {harvest.origin}"
+    return (WeightedLayer(found, 1.0),), f"from {which} of {harvest.origin}"
 
 
-def _by_depth(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[Part, ...], str]:
+def _by_depth(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[WeightedLayer, ...], str]:
     kind = site.kind if spec.kind is None else spec.kind
     candidates = [harvested for harvested in harvest.layers if harvested.kind == kind]
     if not candidates:
@@ -174,7 +174,7 @@ def _by_depth(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[Pa
         weights = smoothed_weights(lower + share, len(candidates), spec.smooth)
     else:
         weights = {lower: 1.0 - share, **({lower + 1: share} if share > 0.0 else {})}
-    parts = tuple(Part(candidates[index], weight) for index, weight in weights.items())
+    parts = tuple(WeightedLayer(candidates[index], weight) for index, weight in weights.items())
     names = [part.harvested.layer for part in parts]
     if len(names) == 1:
         where = f"at {names[0]}"
@@ -208,7 +208,9 @@ def _check(
         )
 
 
-def _channels(spec: Transferred, harvest: Harvest, parts: Sequence[Part], geometry: Geometry) -> Channels:
+def _channels(
+    spec: Transferred, harvest: Harvest, parts: Sequence[WeightedLayer], geometry: Geometry
+) -> Channels:
     """Return what becomes of input channels; neighbors must agree, so one that cannot decides for both."""
     if spec.fit is not None:
         return "marginal"
@@ -232,7 +234,11 @@ def _channels_of(spec: Transferred, harvest: Harvest, harvested: Harvested, geom
 
 
 def _steps(
-    spec: Transferred, harvest: Harvest, parts: Sequence[Part], patch: PatchGeometry, channels: Channels
+    spec: Transferred,
+    harvest: Harvest,
+    parts: Sequence[WeightedLayer],
+    patch: PatchGeometry,
+    channels: Channels,
 ) -> tuple[str, ...]:
     """Return notes of what is done to channels and kernels."""
     notes: list[str] = [SYMMETRIZED] if spec.symmetrize else []

@@ -97,7 +97,7 @@ def load(path: Path) -> dict[str, Covariance]:
         UserError: If the file is missing, not one of ours, too large, damaged, or does not match its
             header.
     """
-    header = describe(path)
+    header = read_header(path)
     with safe_open(path, framework="pt") as opened:
         names = set(opened.keys())
         layers = header["layers"]
@@ -141,7 +141,7 @@ def load_harvest(path: Path) -> Harvest:
         UserError: As `load`, and if the file does not name the layers of its covariances.
     """
     covariances = load(path)
-    about = describe(path)["about"].get("harvest")
+    about = read_header(path)["about"].get("harvest")
     try:
         layers = tuple(_harvested(name, about["layers"][name], cov) for name, cov in covariances.items())
         spatial = bool(about.get("spatial", about["statistic"] == "filters"))
@@ -190,7 +190,7 @@ def count_of(value: object) -> int:
     return value
 
 
-def describe(path: Path, formats: tuple[str, ...] = (FORMAT,)) -> dict[str, Any]:
+def read_header(path: Path, formats: tuple[str, ...] = (FORMAT,)) -> dict[str, Any]:
     """Return the header of a file: `format`, `about`, and patch and provenance of each of `layers`.
 
     Args:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from mimetic.covariance.covariance import Covariance, PatchGeometry, derived
-from mimetic.covariance.linalg import compact
 from mimetic.graph.site import shape_text
 from mimetic.threads import one_thread
 
@@ -150,7 +149,7 @@ def symmetrized(cov: Covariance) -> Covariance:
     if len(images) == 1:
         return cov
     rows_RD = torch.cat([image.reshape(cov.rank, -1) for image in images]) / math.sqrt(len(images))
-    return derived(cov, compact(rows_RD), cov.patch, note=SYMMETRIZED)
+    return derived(cov, rows_RD, cov.patch, note=SYMMETRIZED)
 
 
 def marginal(cov: Covariance) -> Covariance:

@@ -29,6 +29,9 @@ from mimetic.graph.structure import Attention, Position, Structure
 from mimetic.graph.targets import Target, targets
 from mimetic.graph.trace import Trace, trace
 
+ExampleInput = Tensor | tuple[object, ...] | dict[str, object]
+"""An input (N, …) of a forward, its positional arguments, or its keyword arguments."""
+
 
 class _Draft(NamedTuple):
     """A site before its order among the others is known."""
@@ -42,9 +45,7 @@ class _Draft(NamedTuple):
     structure: Structure | None = None
 
 
-def find_sites(
-    model: nn.Module, example: Tensor | tuple[object, ...] | dict[str, object] | None = None
-) -> Graph:
+def find_sites(model: nn.Module, example: ExampleInput | None = None) -> Graph:
     """Find the sites of a network, in order of execution.
 
     Args:
@@ -65,7 +66,7 @@ def find_sites(
         return _find(model, example)
 
 
-def _find(model: nn.Module, example: Tensor | tuple[object, ...] | dict[str, object] | None) -> Graph:
+def _find(model: nn.Module, example: ExampleInput | None) -> Graph:
     # 1. Sites in order of registration: of layers, of stacked experts, and of several layers together.
     walked = list(walk(model))
     known = targets(walked)

@@ -35,7 +35,7 @@ _DEFAULT_DTYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch
 _MOVES = frozenset({Tensor.to, Tensor.cpu, Tensor.cuda})
 
 
-Arguments = tuple[object, ...] | dict[str, object]
+ForwardArguments = tuple[object, ...] | dict[str, object]
 """Positional or keyword arguments of a forward."""
 
 
@@ -57,7 +57,7 @@ class Trace:
         self.calls[identity] = self.calls.get(identity, 0) + 1
 
 
-def trace(model: nn.Module, inputs: Iterable[Arguments]) -> tuple[Trace | None, str | None]:
+def trace(model: nn.Module, inputs: Iterable[ForwardArguments]) -> tuple[Trace | None, str | None]:
     """Run one forward without values, and record what it used.
 
     Inputs are tried in training mode, where auxiliary heads take part, and then in evaluation mode.
@@ -82,7 +82,7 @@ def trace(model: nn.Module, inputs: Iterable[Arguments]) -> tuple[Trace | None, 
     return None, reason
 
 
-def _attempts(inputs: Iterable[Arguments]) -> Iterator[tuple[Arguments, bool]]:
+def _attempts(inputs: Iterable[ForwardArguments]) -> Iterator[tuple[ForwardArguments, bool]]:
     """Pair inputs with modes, all in training mode first; inputs are generated lazily."""
     tried = []
     for arguments in inputs:
@@ -91,7 +91,7 @@ def _attempts(inputs: Iterable[Arguments]) -> Iterator[tuple[Arguments, bool]]:
     yield from ((arguments, False) for arguments in tried)
 
 
-def _attempt(model: nn.Module, arguments: Arguments, *, training: bool) -> Trace:
+def _attempt(model: nn.Module, arguments: ForwardArguments, *, training: bool) -> Trace:
     recorded = Trace()
     with ExitStack() as stack:
         stack.enter_context(fixed_settings(_dtype(model)))

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mimetic.ambient import fixed_settings
 from mimetic.covariance.network import TrainedNetwork
-from mimetic.covariance.store import ATTENTION, count_of, damaged, describe, number_of, save_header
+from mimetic.covariance.store import ATTENTION, count_of, damaged, number_of, read_header, save_header
 from mimetic.covariance.transfer import depth_position
 from mimetic.errors import UserError
 from mimetic.graph.computed import tensor_in_use
@@ -338,7 +338,7 @@ def load_attention(path: Path) -> AttentionStatistics:
     Raises:
         UserError: If the file is missing, damaged, or has none.
     """
-    header = describe(path, (ATTENTION,))
+    header = read_header(path, (ATTENTION,))
     try:
         found = AttentionStatistics(
             str(header["about"]["origin"]),

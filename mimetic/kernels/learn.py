@@ -158,6 +158,6 @@ def planned_harvest(spec: Learner, shape: ImageShape, origin: str) -> Harvest:
     return Harvest(origin, STATISTIC, layers)
 
 
-def arithmetic(spec: Learner) -> torch.dtype:
+def kernel_dtype(spec: Learner) -> torch.dtype:
     """Return the dtype in which a learner's kernel is computed."""
     return torch.float32 if getattr(spec, "precision", "fp64") == "fp32" else torch.float64

@@ -138,8 +138,8 @@ def _blank_copy(layer: nn.Module, blank: Callable[[Tensor], Tensor]) -> nn.Modul
 
 def _unset(tensor: Tensor) -> Tensor:
     """Return a tensor of the same shape on the CPU, with a mark where values that are never set are found."""
-    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
-    return torch.full(tensor.shape, _mark(dtype), dtype=dtype, device="cpu")
+    blank = _empty(tensor)
+    return blank.fill_(_mark(blank.dtype))
 
 
 def _is_set(tensor: Tensor) -> bool:

@@ -14,7 +14,7 @@ from mimetic.config.errors import Issue, IssueList, RecipeError, clipped
 from mimetic.config.text import yaml_source
 from mimetic.config.text.tree import Map, NodePosition, plain, shown, wrapped
 from mimetic.errors import UserError
-from mimetic.recipe.compose.composition import MAIN, Composition
+from mimetic.recipe.compose.composition import MAIN_ARM, Composition
 from mimetic.recipe.compose.group import ARMS, RECIPE
 from mimetic.recipe.compose.layer import check_version, checked_layer, named_entries
 from mimetic.recipe.compose.overrides import layer_of, ordered, without_effect
@@ -175,8 +175,8 @@ def _issues_of_shared(composition: Composition) -> list[Issue]:
     """Return the errors in what all arms share, even where every arm replaces it."""
     shared = composition.shared(ARMS)
     # as the only arm of a recipe: pydantic would build the validator of a lone arm from scratch
-    arms = Map(shared.here).put(MAIN, shared, shared.here)
-    tree = Map(shared.here).put("name", MAIN, shared.here).put(ARMS.key, arms, shared.here)
+    arms = Map(shared.here).put(MAIN_ARM, shared, shared.here)
+    tree = Map(shared.here).put("name", MAIN_ARM, shared.here).put(ARMS.key, arms, shared.here)
     try:
         Recipe.model_validate(plain(tree))
     except ValidationError as error:

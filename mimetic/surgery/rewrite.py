@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mimetic.ambient import fixed_settings
 from mimetic.config.address import MAIN, ConfigPath
@@ -23,7 +23,7 @@ from mimetic.graph.matching import mismatch
 from mimetic.graph.names import canonical_modules, walk
 from mimetic.graph.own import own_children
 from mimetic.graph.site import shape_text
-from mimetic.graph.sites import find_sites
+from mimetic.graph.sites import ExampleInput, find_sites
 from mimetic.models.reset import reset_layers
 from mimetic.surgery.config import Rewrite
 
@@ -97,7 +97,7 @@ def rewrite_network(
     surgery: Sequence[Rewrite],
     *,
     seed: int,
-    example: Tensor | tuple[object, ...] | dict[str, object] | None = None,
+    example: ExampleInput | None = None,
     at: ConfigPath = MAIN,
 ) -> tuple[Rewritten, ...]:
     """Rewrite a network in place.
@@ -149,7 +149,7 @@ def rewrite_network(
 def _match(
     model: nn.Module,
     surgery: Sequence[Rewrite],
-    example: Tensor | tuple[object, ...] | dict[str, object] | None,
+    example: ExampleInput | None,
     at: ConfigPath,
 ) -> tuple[dict[str, list[str]], dict[str, Issue]]:
     """Return the layers that each rewrite replaces, and the errors of those that match too few or many."""

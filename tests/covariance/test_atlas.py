@@ -17,14 +17,14 @@ from mimetic.cli import app
 from mimetic.covariance.atlas import VARIABLE, Card, atlas, find_entry
 from mimetic.covariance.covariance import Covariance, PatchGeometry
 from mimetic.covariance.harvest import Harvest, Harvested
-from mimetic.covariance.store import ATTENTION, FORMAT, describe, load_harvest, save_harvest
+from mimetic.covariance.store import ATTENTION, FORMAT, load_harvest, read_header, save_harvest
 from mimetic.errors import UserError
 from mimetic.graph.site import Geometry
 from mimetic.initializers.attention_statistics import Values, load_attention
 from mimetic.models.build import build
 from mimetic.models.config import ConvMixer, Vit
 
-FORMATS = {name: describe(entry.path, (FORMAT, ATTENTION))["format"] for name, entry in atlas().items()}
+FORMATS = {name: read_header(entry.path, (FORMAT, ATTENTION))["format"] for name, entry in atlas().items()}
 COVARIANCES = [name for name, found in FORMATS.items() if found == FORMAT]
 ATTENTIONS = [name for name, found in FORMATS.items() if found == ATTENTION]
 

@@ -39,7 +39,7 @@ def test_round_trip(tmp_path: Path, harvested: dict[str, object]) -> None:
     for name, cov in harvested.items():
         assert torch.equal(cov.factor_RD, found[name].factor_RD)
         assert (cov.patch, cov.provenance) == (found[name].patch, found[name].provenance)
-    assert store.describe(path)["about"] == {"model": "tiny"}
+    assert store.read_header(path)["about"] == {"model": "tiny"}
     assert [entry.name for entry in path.parent.iterdir()] == ["cov.safetensors"]
 
 
@@ -90,7 +90,7 @@ def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
 
 def rewritten(path: Path, change: dict[str, object], tensors: dict[str, torch.Tensor] | None = None) -> Path:
     """Return a copy of a file whose one layer's header or tensors are changed."""
-    header = store.describe(path)
+    header = store.read_header(path)
     header["layers"]["blocks.0"].update(change)
     other = path.with_name("changed.safetensors")
     kept = {name: cov.factor_RD for name, cov in store.load(path).items()}
@@ -156,7 +156,7 @@ def test_harvests_come_back_whole(tmp_path: Path, harvest: Harvest) -> None:
     found = store.load_harvest(path)
     assert (found.origin, found.statistic, found.digest) == ("stage small", "nfm", harvest.digest)
     assert [h.geometry for h in found.layers] == [h.geometry for h in harvest.layers]
-    assert store.describe(path)["about"]["options"] == {"rank": 3}
+    assert store.read_header(path)["about"]["options"] == {"rank": 3}
 
 
 def test_pending_harvests_are_not_written(tmp_path: Path, harvest: Harvest) -> None:
@@ -176,7 +176,7 @@ def test_files_that_do_not_know_their_layers_are_refused(
     with pytest.raises(UserError, check=lambda error: error.code == "MIM-V233"):
         store.load_harvest(path)
     store.save_harvest(path, harvest)
-    header = store.describe(path)
+    header = store.read_header(path)
     header["about"]["harvest"]["layers"]["stem"]["in_channels"] = 99
     tensors = {name: cov.factor_RD for name, cov in store.load(path).items()}
     save_file(tensors, path, metadata=store.metadata_of(header))

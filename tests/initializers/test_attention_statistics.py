@@ -19,7 +19,7 @@ from mimetic.cli import app
 from mimetic.config.errors import RecipeError
 from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.network import TrainedNetwork
-from mimetic.covariance.store import ATTENTION, describe, save_header
+from mimetic.covariance.store import ATTENTION, read_header, save_header
 from mimetic.errors import RunError, UserError
 from mimetic.graph.sites import find_sites
 from mimetic.initializers.attention_statistics import (
@@ -183,7 +183,7 @@ def test_drawing_equals_that_of_the_numbers(file: Path) -> None:
 def damage(path: Path, change: Callable[[dict[str, object]], None]) -> None:
     """Write a file whose header is changed, with its digest."""
     save_attention(path, statistics(NUMBERS[0]))
-    header = describe(path, (ATTENTION,))
+    header = read_header(path, (ATTENTION,))
     change(header)
     save_header(path, header)
 

@@ -39,7 +39,7 @@ from mimetic.data.load import describe_dataset, load_dataset
 from mimetic.data.shapes import IMAGENET, DataShape, ImageShape
 from mimetic.graph.names import canonical_buffers, canonical_parameters
 from mimetic.graph.sites import find_sites
-from mimetic.kernels.learn import arithmetic, harvest, run_learner
+from mimetic.kernels.learn import harvest, kernel_dtype, run_learner
 from mimetic.kernels.problem import make_problem
 from mimetic.models.config import Model, Timm, Torchvision
 from mimetic.plans.resolve import resolve
@@ -228,7 +228,7 @@ def learned(stage: Stage, seed: int) -> Harvest:
     shape = shape_of(stage)
     assert isinstance(shape, ImageShape)
     dataset = synthetic(shape.channels, shape.height)
-    problem = make_problem(spec, dataset, seed=seed, device=torch.device("cpu"), dtype=arithmetic(spec))
+    problem = make_problem(spec, dataset, seed=seed, device=torch.device("cpu"), dtype=kernel_dtype(spec))
     rounds = list(run_learner(spec, problem))
     assert isinstance(dataset.shape, ImageShape)
     found = harvest(spec, rounds, dataset.shape, origin=f"learner, seed {seed}", images=len(problem.train))

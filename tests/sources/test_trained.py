@@ -14,7 +14,7 @@ from mimetic.covariance.config import Measured, Nfm
 from mimetic.covariance.covariance import Covariance
 from mimetic.covariance.measure import Task
 from mimetic.covariance.network import TrainedNetwork
-from mimetic.covariance.store import describe, load_harvest
+from mimetic.covariance.store import load_harvest, read_header
 from mimetic.covariance.weights import nfm
 from mimetic.data.shapes import ImageShape
 from mimetic.errors import UserError
@@ -43,7 +43,7 @@ def test_cached_harvests_know_the_version_of_their_code(
     monkeypatch.setattr(Nfm, "version", 2)
     second = source.measure(spec)
     assert second.digest != first.digest
-    files = {load_harvest(path).digest: describe(path)["about"]["version"] for path in tmp_path.iterdir()}
+    files = {load_harvest(path).digest: read_header(path)["about"]["version"] for path in tmp_path.iterdir()}
     assert files == {first.digest: 1, second.digest: 2}
 
 

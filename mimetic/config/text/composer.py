@@ -14,7 +14,7 @@ import yaml
 
 from mimetic.config.errors import FilePosition, Issue, RecipeError, Step, clipped
 from mimetic.config.suggest import did_you_mean
-from mimetic.config.text.scalars import resolve
+from mimetic.config.text.scalars import parse_scalar
 from mimetic.config.text.tree import MAX_DEPTH, List, Map, NodePosition, is_unicode
 
 MAX_NODES = 100_000
@@ -243,7 +243,7 @@ class _Constructor:
         if node.style is not None or tagged:
             return text
         try:
-            return resolve(text)
+            return parse_scalar(text)
         except ValueError as error:
             hint = "put it in quotes if it is meant as text"
             self._report(str(error), path, mark, "MIM-C023", hint)

@@ -18,7 +18,7 @@ MAX_DIGITS = 100
 Scalar = str | int | float | bool | None
 
 
-def resolve(text: str) -> Scalar:
+def parse_scalar(text: str) -> Scalar:
     """Return the value of a plain (unquoted) scalar.
 
     Raises:

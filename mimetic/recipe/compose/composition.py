@@ -14,7 +14,7 @@ from mimetic.config.text.tree import List, Map, NodePosition
 from mimetic.recipe.compose.group import ARM, ARMS, GROUPS, HEAD_KEYS, LISTS, RECIPE, Group
 from mimetic.recipe.compose.merge import check_removals, merge, merge_maps, merge_rules, without_removed
 
-MAIN = "main"
+MAIN_ARM = "main"
 """Name of the only arm of a recipe that has none."""
 
 _REPLACED_BY_LEARNER = ("model", "surgery", "train", "init", "unmatched", "measure")
@@ -69,7 +69,7 @@ class Composition:
     def names(self, group: Group) -> list[str]:
         """Return the names of the arms or stages, those of earlier layers first."""
         names = dict.fromkeys(name for layer in self.layers for name in layer.get(group.key, ()))
-        return [MAIN] if group is ARMS and not names else list(names)
+        return [MAIN_ARM] if group is ARMS and not names else list(names)
 
     def shared(self, group: Group) -> Map:
         """Return what all arms, or all stages, share."""

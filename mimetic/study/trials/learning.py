@@ -20,7 +20,7 @@ from mimetic.data.shapes import ImageShape
 from mimetic.errors import RunError
 from mimetic.journal import Journal
 from mimetic.kernels.config import Learner
-from mimetic.kernels.learn import Round, arithmetic, harvest, run_learner, selected, selects_round
+from mimetic.kernels.learn import Round, harvest, kernel_dtype, run_learner, selected, selects_round
 from mimetic.kernels.problem import Problem, make_problem
 from mimetic.recipe.recipe import Arm
 from mimetic.sources.trained import LEARNED
@@ -43,7 +43,7 @@ def learn(trial: Trial, arm: Arm, dataset: Dataset, journal: Journal, stop: Stop
     """
     spec, shape = arm.learner, dataset.shape
     assert isinstance(spec, Learner)
-    device, dtype = pick_device(trial.device), arithmetic(spec)
+    device, dtype = pick_device(trial.device), kernel_dtype(spec)
     set_arithmetic("fp32", device)  # an earlier trial may have enabled tf32, which is too coarse for arccos
     rounds: list[Round] = []
     progress = _progress_logger(journal, rounds, stop)
