@@ -87,7 +87,7 @@ TRIALS = Limit("MIMETIC_MAX_TRIALS", 10_000, "trials")
 """Arms times seeds of a study."""
 
 EPOCHS = Limit("MIMETIC_MAX_EPOCHS", 1e8, "epochs")
-"""Epochs of all trials of a study together."""
+"""Epochs of a trial."""
 
 CHECKPOINT_BYTES = Limit("MIMETIC_MAX_CHECKPOINT_BYTES", 16 * 2**30)
 """A file of weights, expanded."""

@@ -71,8 +71,8 @@ def polar(matrix_RN: Tensor) -> tuple[Tensor, float]:
     """
     with one_thread():
         left_RK, values_K, right_KN = torch.linalg.svd(matrix_RN.double(), full_matrices=False)
-    kept_K = values_K > _NEGLIGIBLE * values_K.max()
-    return multiply(left_RK[:, kept_K], right_KN[kept_K]), float(values_K.sum())
+    present_K = values_K > _NEGLIGIBLE * values_K.max()
+    return multiply(left_RK[:, present_K], right_KN[present_K]), float(values_K.sum())
 
 
 def rotated(weight_ORK: Tensor, rotation_RN: Tensor, positions: int = 1) -> Tensor:

@@ -193,8 +193,8 @@ def _equalize(pixels_NCHW: Tensor, _sign_N: Tensor, _strength: float) -> Tensor:
     below_NCL = count_NCL.cumsum(2) - count_NCL
     levels_NCL = ((below_NCL + (step_NC1 / 2).floor()) / step_NC1.clamp(min=1.0)).floor().clamp(0.0, _WHITE)
     spread_NCP = levels_NCL.gather(2, index_NCP).to(torch.uint8)
-    kept_NCP = torch.where(step_NC1 > 0, spread_NCP, pixels_NCHW.flatten(2))
-    return kept_NCP.view(pixels_NCHW.shape)
+    result_NCP = torch.where(step_NC1 > 0, spread_NCP, pixels_NCHW.flatten(2))
+    return result_NCP.view(pixels_NCHW.shape)
 
 
 OPERATIONS: dict[str, Operation] = {

@@ -51,8 +51,8 @@ def _check_kind(rule: Rule, site: Site) -> None:
     """Refuse an initializer of layers for a composite site, and the reverse."""
     if rule.covariance is not None and site.structure is not None:
         raise UserError(
-            f"{site.layer}: a covariance is one of a layer's filters, and this is a composite site; match "
-            "its layers by name or by their own kind",
+            f"{site.layer}: a covariance describes the filters of a layer, and this is a composite site; "
+            "match its layers by name or by their own kind",
             code="MIM-P041",
         )
     if rule.init is None or isinstance(rule.init, Keep) or rule.init.acts_on == rule.acts_on:

@@ -118,7 +118,7 @@ def _check_writable(init: ResolvedInit, parameters: Sequence[Parameter]) -> None
     for parameter in parameters if init.name != "keep" else ():
         if parameter.obstacle is not None:
             raise UserError(
-                f"`{parameter.name}` cannot be initialized: {parameter.obstacle}; mend the model first, or "
+                f"`{parameter.name}` cannot be initialized: {parameter.obstacle}; repair the model first, or "
                 "leave the parameter out (`init: keep`)",
                 code="MIM-P014",
             )

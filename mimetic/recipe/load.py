@@ -72,7 +72,7 @@ def _path(source: object) -> str:
     raise UserError(
         f"a recipe is a path, a mapping or a loaded recipe, found {shown(source)}; "
         "text is read by `mimetic.recipe.load.loads`",
-        code="MIM-R036",
+        code="MIM-R048",
     )
 
 

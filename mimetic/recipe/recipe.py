@@ -275,10 +275,11 @@ class Recipe(Section):
     def _check_groups(self, groups: tuple[tuple[str, ...], ...]) -> None:
         """Refuse names that are no arm which can stop, and those listed twice."""
         listed: set[str] = set()
-        for place in ((i, j) for i, group in enumerate(groups) for j in range(len(group))):
-            name, where = groups[place[0]][place[1]], ("study", "halving", "groups", *place)
-            if name not in self.arms or name in self._harvested():
-                hint = choice(name, [arm for arm in self.arms if arm not in self._harvested()], label="arms")
+        stoppable = [arm for arm in self.arms if arm not in self._harvested()]
+        for i, j, name in ((i, j, name) for i, group in enumerate(groups) for j, name in enumerate(group)):
+            where = ("study", "halving", "groups", i, j)
+            if name not in stoppable:
+                hint = choice(name, stoppable, label="arms")
                 message = f"`{name}` is no arm that can stop"
                 raise validation_error(message, code="MIM-R039", at=where, hint=hint)
             if name in listed:
@@ -291,14 +292,15 @@ class Recipe(Section):
 
         Unless groups are given, the baseline is not stopped. What other arms harvest never is.
         """
-        if self.study.halving is None or self.study.halving.groups:
-            return () if self.study.halving is None else self.study.halving.groups
-        first = self.baseline_arm
-        return (tuple(name for name in self.arms if name not in {first, *self._harvested()}),)
+        halving = self.study.halving
+        if halving is None or halving.groups:
+            return () if halving is None else halving.groups
+        running = {self.baseline_arm, *self._harvested()}
+        return (tuple(name for name in self.arms if name not in running),)
 
     def _harvested(self) -> set[str]:
         """Return the arms that other arms harvest."""
-        return {name for ref in self._stage_graph().refs for group, name in (ref.of,) if group == "arms"}
+        return {ref.of[1] for ref in self._stage_graph().refs if ref.of[0] == "arms"}
 
     def _stage_graph(self) -> StageGraph:
         """Return who harvests which stage."""

@@ -125,8 +125,7 @@ def _only(spec: Component, sources: list[TrainedSource]) -> TrainedSource:
     if len(sources) != 1:
         raise UserError(
             f"{sources[0].name}: `{spec.type_name()}` takes one network, and this is trained on "
-            f"{len(sources)} "
-            f"seeds; choose one, `seeds: [{sources[0].seed}]`",
+            f"{len(sources)} seeds; choose one, `seeds: [{sources[0].seed}]`",
             code="MIM-S020",
         )
     return sources[0]

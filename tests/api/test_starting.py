@@ -234,7 +234,7 @@ CALLS: dict[str, Callable[[Any, Any, Any], object]] = {
 @pytest.mark.parametrize("recipe", [None, [RULES], b"recipe: 1", 3, Path], ids=repr)
 def test_what_is_no_recipe(call: str, recipe: object) -> None:
     """It is named, and no exception of Python's own comes out."""
-    with pytest.raises(UserError, check=lambda error: error.code == "MIM-R036"):
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-R048"):
         CALLS[call](own(), recipe, 0)
 
 

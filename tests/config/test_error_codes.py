@@ -19,6 +19,9 @@ CODE = re.compile(r"MIM-[CRGVSIPMDUTKYLAXN]\d{3}")
 SHARED = {"MIM-R001", "MIM-R004", "MIM-C010", "MIM-C019", "MIM-C022"}
 """Codes of one kind of error that several files find: an unknown key, a wrong kind of value, …"""
 
+SEVERAL = {"MIM-R002", "MIM-R006", "MIM-R007", "MIM-R072", "MIM-R074", "MIM-L004"}
+"""Codes of one kind of error with several messages in its file."""
+
 
 def sources() -> list[Path]:
     """Return the files of the package."""
@@ -56,3 +59,10 @@ def test_codes_are_well_formed_and_unique() -> None:
         if len({path for path in paths if f'"{code}"' in path.read_text(encoding="utf-8")}) > 1
     }
     assert set(twice) <= SHARED, twice
+
+
+def test_a_file_has_one_error_for_a_code() -> None:
+    """A code that occurs twice in a file is one kind of error, found at several places."""
+    for path in sources():
+        codes = re.findall(r'"(MIM-[A-Z]\d{3})"', path.read_text(encoding="utf-8"))
+        assert {code for code in codes if codes.count(code) > 1} <= SHARED | SEVERAL, path

@@ -164,24 +164,24 @@ def _checked_names(
     key: str, value: Any, spot: NodePosition, issues: list[Issue], *, group: Group | None
 ) -> List | None:
     """Return the names a key lists; a single name needs no list."""
-    single = group is not None and key == "extends"
-    kind = "a list of rule ids" if key == "remove" else "a path or a list of paths"
-    if group is not None and single:
-        kind = f"the name of {group.a}"
+    expected, entry = "a list of rule ids", "a name"
+    if key == "extends" and group is None:
+        expected, entry = "a path or a list of paths", "a path"
+    elif key == "extends" and group is not None:
+        expected = f"the name of {group.a}"
     if isinstance(value, str):
         return List(spot).add(value, spot)
-    if not isinstance(value, List) or (single and len(value) > 1):
-        several = group is not None and isinstance(value, List)
-        hint = f"{group.a} extends one other {group.noun}" if group is not None and several else None
-        _wrong(issues, f"expected {kind}", value, spot, hint)
+    too_many = isinstance(value, List) and len(value) > 1 and key == "extends" and group is not None
+    if not isinstance(value, List) or too_many:
+        hint = f"{group.a} extends one other {group.noun}" if group is not None and too_many else None
+        _wrong(issues, f"expected {expected}", value, spot, hint)
         return None
     names = List(value.here)
     for name, at in value.entries():
         if isinstance(name, str):
             names.add(name, at)
         else:
-            wanted = "expected a name" if key == "remove" or single else "expected a path"
-            _wrong(issues, wanted, name, at, None)
+            _wrong(issues, f"expected {entry}", name, at, None)
     return names
 
 

@@ -96,8 +96,7 @@ def _learner_issues(learner: Learner, data: DataSection | None, at: ConfigPath) 
 
 def _num_training(data: ImageData) -> int:
     """Return how many training images there are, 0 if it is unknown before loading."""
-    known = data.num_stored if data.train_size is None else data.train_size
-    return int(getattr(data, "count", known)) if data.train_size is None else known
+    return int(getattr(data, "count", data.num_stored)) if data.train_size is None else data.train_size
 
 
 def _exceeded(part: _Part, bound: _Bound[_Part], at: ConfigPath, path: tuple[Step, ...]) -> Iterator[Issue]:
