@@ -34,7 +34,7 @@ class Section(BaseModel):
     """What the section is called in messages about a value of the wrong kind."""
 
 
-def entries_of(section: Section) -> Iterator[tuple[str, Any]]:
+def entries_of(section: Section) -> Iterator[tuple[str, object]]:
     """Yield the values of a section by the keys of the language."""
     for name, field in type(section).model_fields.items():
         yield name if field.alias is None else field.alias, getattr(section, name)

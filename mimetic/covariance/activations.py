@@ -133,6 +133,7 @@ def refresh_statistics(model: nn.Module, layer: str, images_NCHW: Tensor, *, ori
         samples += inputs_CM.shape[1]
     assert total is not None
     assert squares is not None
+    # The unbiased variance, as the running one of torch.
     mean_C = total / samples
     variance_C = (squares / samples - mean_C.square()).clamp(min=0.0) * (samples / max(1, samples - 1))
     if not bool(torch.isfinite(mean_C).all() and torch.isfinite(variance_C).all()):

@@ -127,8 +127,10 @@ def measure_ansatz(
     """
     options = AnsatzOptions() if options is None else options
     images_NCHW = network.first_images(options.images, statistic="ansatz", first=task.sites[0])
+    # Weights that are not finite are found before the slow pass through the data.
     weights = {site.layer: network.weight(site) for site in task.sites}
     executed = network.executed(task.sites, images_NCHW[:1])
+    # Every output is sent back, or a few combinations of many.
     probes = None if options.probes == "exact" else options.probes
     if options.probes is None and _outputs(network, images_NCHW[:1]) > EXACT_OUTPUTS:
         probes = PROBES

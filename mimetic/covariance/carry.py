@@ -125,6 +125,7 @@ def correspondence(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tup
     """
     if spec.layers == "depth":
         return _by_depth(spec, harvest, site)
+    # The layer of the same name, or that the map names.
     ours, names = described(site.kind, site.geometry), spec.layers
     if isinstance(names, dict) and site.layer not in names:
         raise UserError(
@@ -165,11 +166,13 @@ def _by_depth(spec: Transferred, harvest: Harvest, site: Site) -> tuple[tuple[We
             f"like; choose one of its kinds, e.g. `kind: {kinds[0]}`, or match other layers",
             code="MIM-V134",
         )
+    # The place of our depth among their layers: on one, or between two.
     first, last = spec.depths
     depth = first + (last - first) * site.depth
     lower, share = depth_position(depth, len(candidates))
     if spec.depth_matching == "nearest":
         lower, share = lower + round(share), 0.0
+    # Shares of one layer, of two neighbors, or of all under a Gaussian.
     if spec.smooth > 0.0:
         weights = smoothed_weights(lower + share, len(candidates), spec.smooth)
     else:

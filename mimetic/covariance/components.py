@@ -129,6 +129,7 @@ def mixture(spec: Mixture, site: Site, context: Context) -> Covariance | Pending
             f"{patches}; mix either covariances of all channels or spatial ones",
             code="MIM-V004",
         )
+    # Weights are relative; each covariance is scaled to trace 1 first.
     total = sum(part.weight for part in spec.components)
     shares = [part.weight / total for part in spec.components]
     measured = [part for part in parts if isinstance(part, Covariance)]

@@ -53,6 +53,7 @@ def patch_covariance(
             f"{source}: there are no images, or they are smaller than {kernel_size}; give at least one",
             code="MIM-V042",
         )
+    # Patches are not centered: it is a second moment.
     second_DD = total_DD / count
     if not bool(torch.isfinite(second_DD).all()):
         raise UserError(

@@ -86,6 +86,7 @@ def similarities(
             "and kernel; compare networks of one architecture",
             code="MIM-V221",
         )
+    # Behind a layer the second network is rotated to the first; the first layer sees the images of both.
     order = _order(one, left, images_NCHW, names[0])
     found: list[Similarity] = []
     for name in (name for name in order if name in shared):

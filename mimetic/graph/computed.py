@@ -238,6 +238,7 @@ def _solve_hook(computed: Computed, values: Tensor) -> Solution:
             parts[f"{local}_u"], parts[f"{local}_v"] = singular_vectors(values, hook.dim)
         else:
             free = own["_buffers"][f"{local}_mask"] != 0
+    # The hook computes the weight of the stand-in from the new parts.
     for part, tensor in parts.items():
         (own["_parameters"] if part in own["_parameters"] else own["_buffers"])[part] = tensor
     assert callable(hook)

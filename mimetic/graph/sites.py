@@ -102,6 +102,7 @@ def _drafts(walked: Sequence[Walked], known: Mapping[str, Target]) -> list[_Draf
         if id(module) in seen:
             continue
         seen.add(id(module))
+        # A computed weight stands for its parts; a tied tensor belongs to its first owner.
         computed = {found.local: found for found in computed_in(module)}
         own = {local: p for local, p in own_parameters(module).items() if p is not None}
         owned = [

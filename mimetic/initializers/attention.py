@@ -51,6 +51,7 @@ def mimetic_attention(spec: config.MimeticAttention, site: Site, context: Contex
             f"{site.slot_shape('v')}; leave it out",
             code="MIM-I031",
         )
+    # The four numbers: given, published, or measured at our depth.
     queries, values = input_widths(site)
     products, notes = _products(spec, site, context)
 

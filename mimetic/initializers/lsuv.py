@@ -143,6 +143,7 @@ def _factor(outputs: Tensor, constant: Tensor, target: float, name: str) -> floa
     s²·Var u + 2s·Cov(u, b) + Var b = target²; without biases s = target / std u. The paper divides by the
     deviation of u + b until it is close.
     """
+    # u varies with the weights, b with the biases alone; both are centered.
     varying, constant = outputs - constant, constant - constant.mean()
     varying = varying - varying.mean()
     square = float(varying.square().mean())
@@ -154,6 +155,7 @@ def _factor(outputs: Tensor, constant: Tensor, target: float, name: str) -> floa
             f"part {square}), so `lsuv` cannot scale them; look at the layers before it with `mimetic plan`",
             code="MIM-I085",
         )
+    # The larger root of the quadratic; none is positive where b alone deviates by more.
     root = mixed * mixed - square * rest
     factor = (math.sqrt(root) - mixed) / square if root >= 0.0 else -1.0
     if factor <= 0.0:

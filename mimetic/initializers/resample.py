@@ -147,6 +147,7 @@ class _Work:
         dense = {name for name, module in self.old.items() if dense_geometry(module) is not None}
         theirs = steps(self.pair.trained, {*dense, *norms(self.pair.trained)}, few, origin=origin)
         if ours != theirs:
+            # The first call that differs, or that one network has in addition.
             odd = next(o if o is not None else t for o, t in zip_longest(ours, theirs) if o != t)
             raise UserError(
                 f"{origin}: `{odd.layer}` is not called at the same place in the new network; rainbow "

@@ -45,6 +45,7 @@ def rows(spec: Rows, site: Site, context: Context) -> ResolvedInit:
     """
     network = None if spec.from_ is None else source_network(spec, site, context)
     sources = {local: _source(spec, site.parameter(local), network) for local in context.parameters}
+    # How many rows are old is known without values.
     counts: dict[str, int] = {}
     for local, source in sources.items():
         parameter = site.parameter(local)

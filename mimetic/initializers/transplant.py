@@ -83,6 +83,7 @@ def weight_tiling(spec: WeightTiling, site: Site, context: Context) -> ResolvedI
             )
 
     def fit(local: str, tensor: Tensor, shape: Shape) -> Tensor:
+        # Vectors are padded as published; the rest is repeated, and scaled to the norm that it had.
         if spec.vectors == "pad" and len(shape) == 1 and (site.kind == "norm" or local.endswith("bias")):
             return padded(tensor, shape[0], 0.0 if local.endswith("bias") else 1.0, chunks=spec.chunks)
         values = tiled(tensor.double(), shape, chunks=spec.chunks, repeat=spec.mode == "repeat")

@@ -123,9 +123,11 @@ def _pair_slopes(left: Patches, right: Patches) -> tuple[Tensor, list[Tensor]]:
     own: list[Tensor] = []
     for layer in range(len(left.grids) - 1, -1, -1):
         rho = correlation[layer]
+        # The term t, omitted where ρ is 1.
         across = sine(rho)
         sharp = tangent[layer].mul_(by_tangent).div_(math.pi).div_(across)
         sharp.masked_fill_(across.square() < _ROUNDING[rho.dtype], 0.0)
+        # The derivative by the norm Q of this layer.
         ratio = scaled(
             across.mul_(by_covariance).mul_(0.5 / math.pi), left.inverses[layer], right.roots[layer]
         )

@@ -70,9 +70,11 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str) 
         UserError: If names or shapes are not the model's, or parameters are not finite. Buffers may be
             infinite, since some networks store masks.
     """
+    # 1. Which of the naming schemes is that of the model.
     targets = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     weights = _matching_names(weights, targets)
     fitting, missing = _present(weights, targets)
+    # 2. Names, shapes, kinds of numbers and values must fit before anything is copied.
     _check_architecture(weights, targets, fitting, missing, where=where)
     _check_numbers(weights, targets, fitting, where=where)
     infinite = [

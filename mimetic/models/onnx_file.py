@@ -91,6 +91,7 @@ def _weights(constants: "_Constants", graph: "onnx.GraphProto", wanted: Wanted) 
             continue
         seen.add(node.input[use.weight])
         values, notes = constants.weight(node, use)
+        # What the node does with it decides what it is as a map over patches.
         reading = use.reading(node, values.shape)
         if reading is None:
             continue
@@ -282,6 +283,7 @@ class _Constants:
                 "both files, not links to them, into one folder",
                 code="MIM-M065",
             )
+        # Exactly the bytes of the tensor are read, never more.
         width = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
         size = math.prod(tensor.dims) * width
         try:

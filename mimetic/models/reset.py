@@ -81,6 +81,7 @@ def draw_default(
     Raises:
         UserError: If the layer cannot be reset, or leaves one of the tensors unset.
     """
+    # 1. A copy on the CPU whose entries are marked as unset.
     copied = _blank_copy(layer, _unset)
     reset = _reset_method(copied)
     if reset is None:
@@ -89,8 +90,10 @@ def draw_default(
             "use `init: keep`, or another `init` by name",
             code="MIM-M101",
         )
+    # 2. The method draws from the global stream, which is keyed meanwhile.
     with keyed_global_rng(seed, "default", name), torch.no_grad():
         reset()
+    # 3. A mark that is left shows what the method does not set.
     tensors = _own_tensors(copied)
     for local in wanted:
         if not _is_set(tensors[local]):

@@ -85,6 +85,7 @@ def _by_number(name: str) -> list[tuple[int, str]]:
 
 def _weights(tensors: Mapping[str, Tensor], wanted: Wanted, where: str) -> Iterator[StoredWeight]:
     """Yield the weights as their layers use them, under canonical names."""
+    # The tensors of the network, in the order of the file, under canonical names.
     own = {name: t for name, t in tensors.items() if NOT_OF_NETWORK.fullmatch(name.partition(".")[0]) is None}
     named = {canonical_name(name): tensor for name, tensor in reversed(own.items())}
     named = {name: named[name] for name in dict.fromkeys(map(canonical_name, own))}
@@ -100,6 +101,7 @@ def _weights(tensors: Mapping[str, Tensor], wanted: Wanted, where: str) -> Itera
         values, note = compute(f"{where}: `{name}`")
         if values.ndim < _FEWEST_SIDES or not (values.is_floating_point() or values.is_complex()):
             continue
+        # The length of a bias shows whether a matrix is stored input first.
         bias = named.get(f"{name.removesuffix('weight')}bias") if name.endswith("weight") else None
         notes: tuple[str, ...] = () if note is None else (note,)
         if values.ndim > _FEWEST_SIDES:

@@ -115,6 +115,7 @@ def _attention(declared: DeclaredAttention, layer: str, linears: Linears, stored
     if heads is None:
         raise UserError(f"cannot infer the number of heads of `{layer}`; set `heads: …`", code="MIM-P001")
     groups = heads if declared.kv_heads is None else declared.kv_heads
+    # The shapes must allow that many heads; if not, the message names those that fit.
     outputs, sizes = _divided(declared, linears, heads, groups)
     if sizes is None:
         grouped = f" and {groups} of keys and values" if groups != heads else ""

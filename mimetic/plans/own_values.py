@@ -41,6 +41,7 @@ def with_own_values(plan: Plan, model: nn.Module) -> Plan:
     modules, known = canonical_modules(model), targets(walk(model))
     drawn: dict[object, Mapping[str, Tensor]] = {}
     notes: dict[str, str] = {}
+    # Layers of one class and shape draw one distribution.
     for action in actions:
         names = action.parameters
         tensors = {local: known[name].tensor for local, name in names.items()}

@@ -92,17 +92,20 @@ def write(model: nn.Module, staged: Sequence[Staged], buffers: Mapping[str, Tens
     Raises:
         RunError: If a parameter does not contain what was written to it.
     """
+    # 1. Every part and every buffer is written once.
     written = [(one.name, live, values) for one in staged for live, values in _pairs(one)]
     for _, live, values in written:
         _copy(live, values)
     live_buffers = canonical_buffers(model) if buffers else {}
     for name, values in buffers.items():
         _copy(live_buffers[name], values)
+    # 2. What a hook computes is an attribute, which the next forward would set.
     for one in staged:
         computed = one.target.tensor
         if isinstance(computed, Computed) and computed.hook is not None:
             device = next(iter(computed.stored.values())).device
             vars(computed.layer)[computed.local] = one.solution.used.to(device)
+    # 3. All are compared with what was written, after the last write.
     with torch.no_grad():
         for name, live, values in written:
             if not torch.equal(_local(live), _local(_as_stored(values, live)).to(_local(live).device)):

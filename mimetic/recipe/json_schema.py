@@ -38,13 +38,16 @@ def json_schema() -> dict[str, Any]:
 
     Guarantee: the same keys in the same order each time, so that the text can be compared.
     """
+    # 1. Pydantic describes a composed recipe; before composition nothing is required.
     composed = Recipe.model_json_schema(by_alias=True, mode="validation")
     definitions = _loosened(composed["$defs"])
     head = _loosened(composed["properties"])
     properties = {key: definitions.pop(name)["properties"] for key, (name, _) in _MEMBERS.items()}
+    # 2. Arms and stages may leave out what they inherit.
     for key, group in GROUPS.items():
         name, description = _MEMBERS[key]
         definitions[name] = _closed(_member(group, properties[key]), description)
+    # 3. The top of a file has the keys that all arms share, and those of composition.
     shared = {key: properties[ARMS.key][key] for key in ARM_KEYS}
     own: dict[str, Any] = {"recipe": {"const": VERSION, "description": "Version of the language."}}
     own |= {key: _members(group, head[key]["description"]) for key, group in GROUPS.items()}

@@ -143,6 +143,7 @@ def _of_training(ref: TrainedRef, consumer: Consumer) -> list[TrainedSource]:
     arm = recipe.arms[str(ref.arm)] if ref.stage is None else recipe.stages[ref.stage]
     seeds = harvested_seeds(recipe, ref, own=consumer.seed)
     planned = _of_arm(arm, ref.display_name, allow_code=consumer.allow_code)
+    # A plan needs no folder; in a study each seed has its trial.
     if consumer.study is None:
         return [replace(planned, seed=seed, weights=partial(_not_trained, planned.name)) for seed in seeds]
     name = str(getattr(ref, kind))

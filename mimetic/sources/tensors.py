@@ -149,6 +149,7 @@ class TensorSource(TrainedSource):
             names.append(name)
             return place(name) is not None
 
+        # Layers of the first pattern come first; within a pattern they stay in the order of the file.
         found = sorted(read_weights(self.file, wanted), key=lambda weight: place(weight.name) or 0)
         named = [weight for weight in found if weight.name.endswith("weight")]
         if self.layers is None and named:

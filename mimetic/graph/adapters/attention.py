@@ -110,6 +110,7 @@ def split_attention(module: nn.Module) -> Found | None:
             continue
         holder = child(module, q_name.rpartition(".")[0]) if "." in q_name else None
         declaring = (module,) if holder is None else (module, holder)
+        # Heads and widths count only if they agree with the shapes of all four layers.
         sizes = head_sizes(
             (q.outputs, k.outputs, v.outputs, out.inputs),
             heads=number(declaring, HEADS),

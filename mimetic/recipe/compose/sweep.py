@@ -64,6 +64,7 @@ def with_candidates(
         message = f"the sweeps have {count} combinations, and at most {MAX_CANDIDATES} are allowed"
         issues.append(Issue(message, spot.path, spot.value, "sweep fewer values", code="MIM-R046"))
         return list(layers), ()
+    # Each candidate is a few more layers: the arm, and its values one by one.
     below, taken = list(layers), set(Composition(layers, []).names(ARMS))
     for name, sweep in sweeps.items():
         before = tuple(below)  # a candidate does not depend on the arm's other ones
