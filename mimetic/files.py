@@ -7,7 +7,7 @@ import math
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -113,15 +113,17 @@ def check_contained(folder: Path) -> None:
         UserError: Naming the entry.
     """
     top = folder.resolve()
-    for path in _entries(top):
-        if path.is_symlink() and not is_inside(path, top):
-            raise UserError(
-                f"{path} is a link to {path.readlink()}, outside {folder}; put the file there or remove it",
-                code="MIM-C073",
-            )
-        mode = path.lstat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
-            raise UserError(f"{path} is neither a file nor a folder; remove it", code="MIM-C074")
+    for parent, folders, files in os.walk(top):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            if path.is_symlink() and not is_inside(path, top):
+                raise UserError(
+                    f"{path} is a link to {path.readlink()}, outside {folder}; put the file there or remove "
+                    "it",
+                    code="MIM-C073",
+                )
+            mode = path.lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+                raise UserError(f"{path} is neither a file nor a folder; remove it", code="MIM-C074")
 
 
 def is_inside(path: Path, folder: Path) -> bool:
@@ -130,12 +132,6 @@ def is_inside(path: Path, folder: Path) -> bool:
         return path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError):  # a loop of links
         return False
-
-
-def _entries(folder: Path) -> Iterator[Path]:
-    """Yield everything below a folder, links not followed."""
-    for top, folders, files in os.walk(folder):
-        yield from (Path(top, name) for name in (*folders, *files))
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

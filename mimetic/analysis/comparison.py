@@ -20,7 +20,8 @@ def comparison_figure(comparison: JsonObject, *, title: str | None = None) -> "F
     values = {row["arm"]: list(row["values"].values()) for row in rows}
     if not any(values.values()):
         raise ValueError("no value to draw")
-    differences = {row["arm"]: row["difference"] for row in rows if _has_mean(row["difference"])}
+    found = {row["arm"]: row["difference"] for row in rows if row["difference"] is not None}
+    differences = {arm: own for arm, own in found.items() if own["mean"] is not None}
     unit = comparison["unit"]
     label = f"{comparison['metric']} [{unit}]" if unit else str(comparison["metric"])
     arms = list(values)
@@ -93,7 +94,3 @@ def _arm_rows(axes: "Axes", arms: list[str]) -> None:
 def _heading(comparison: JsonObject) -> str:
     corrected = ", Holm-corrected" if comparison["comparisons"] > 1 else ""
     return f"paired by seed, {comparison['level']:.0%} interval{corrected}"
-
-
-def _has_mean(difference: JsonObject | None) -> bool:
-    return difference is not None and difference["mean"] is not None

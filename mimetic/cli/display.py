@@ -97,7 +97,7 @@ class TerminalDisplay(Display):
             elif event["event"] == "end":
                 self._end(trial, event)
         if events:
-            self._refresh_study_bar(now=events[-1].get("time"))
+            self._refresh_study_bar(now=events[-1]["time"])
 
     def message(self, text: str) -> None:
         """Print a message above the bars."""
@@ -105,7 +105,7 @@ class TerminalDisplay(Display):
 
     def _add_trial(self, trial: Trial, event: Event) -> None:
         if self._start_time is None:
-            self._start_time = event.get("time")
+            self._start_time = event["time"]
         if trial not in self._tasks:
             self._tasks[trial] = self._bars.add_task(trial.name, total=None, note="starts", left="")
 
@@ -126,7 +126,7 @@ class TerminalDisplay(Display):
             completed=step,
             total=steps,
             note=f"epoch {event['epoch']}" + (f", {rate:,.0f} images/s" if rate else ""),
-            left=_left(steps - step, done=step - first["step"], seconds=_between(first, event)),
+            left=_left(steps - step, done=step - first["step"], seconds=event["time"] - first["time"]),
         )
 
     def _end(self, trial: Trial, event: Event) -> None:
@@ -149,10 +149,6 @@ class TerminalDisplay(Display):
             left=_left(self._num_trials - done, done=done, seconds=seconds),
             refresh=True,
         )
-
-
-def _between(first: Event, last: Event) -> float:
-    return float(last.get("time", 0.0) - first.get("time", 0.0))
 
 
 def _left(rest: float, *, done: float, seconds: float) -> str:

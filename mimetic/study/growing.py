@@ -103,10 +103,14 @@ def reuse(trials: Sequence[Trial], folder: Path, root: Path | None) -> list[str]
     if not missing:
         return []
     own = {trial.folder for trial in trials}
-    found = (trial for trial in trials_on_disk(folder) if trial.folder not in own)
+    former = (
+        replace(trial, content=content_of(read_journal(trial.journal)))
+        for trial in trials_on_disk(folder)
+        if trial.folder not in own
+    )
     happened: Counter[str] = Counter()
     messages = []
-    for source in chain(map(_with_content, found), () if root is None else _others(root, folder)):
+    for source in chain(former, () if root is None else _others(root, folder)):
         wanted = missing.get((source.content, source.seed), [])
         if not wanted or not is_finished(source) or not _is_repeatable(source, wanted[0]):
             continue
@@ -119,10 +123,6 @@ def reuse(trials: Sequence[Trial], folder: Path, root: Path | None) -> list[str]
             shutil.rmtree(_incoming(wanted[-1]), ignore_errors=True)
             messages.append(f"{source.folder} is not reused: {error}")
     return messages + [f"reused {what} (trials: {number})" for what, number in happened.items()]
-
-
-def _with_content(trial: Trial) -> Trial:
-    return replace(trial, content=content_of(read_journal(trial.journal)))
 
 
 def _others(root: Path, folder: Path) -> Iterator[Trial]:

@@ -69,7 +69,8 @@ def report(
     for comparison in comparisons:
         table = table_of(comparison)
         parts += [_section(table), *pictures[:1]]
-        parts.append(_notes(*legend(comparison), *(f"{note}." for note in table.notes)))
+        notes = " ".join((*legend(comparison), *(f"{note}." for note in table.notes)))
+        parts.append(f'<p class="note">{plain_html(notes)}</p>')
         parts += [_section(seed_table(comparison)), *pictures[1:]]
         pictures = []
     for folder in studies:
@@ -152,10 +153,6 @@ def _study(comparison: Comparison, folder: Path) -> list[str]:
 def _section(table: Table, *, kind: str = "") -> str:
     """Return a table with its title."""
     return f'<h2>{plain_html(table.title)}</h2>\n<div class="table {kind}">{table.html()}</div>'
-
-
-def _notes(*notes: str) -> str:
-    return f'<p class="note">{plain_html(" ".join(notes))}</p>'
 
 
 def _image(content: bytes, label: str) -> str:
