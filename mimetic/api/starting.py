@@ -22,6 +22,9 @@ from mimetic.sources.trained import images_needed
 from mimetic.streams import as_seed
 from mimetic.surgery.rewrite import rewrite_network
 
+Example = Tensor | tuple[Any, ...] | dict[str, Any]
+"""An input of a model, or the positional or the named arguments of its `forward`."""
+
 
 def plan(
     model: nn.Module,
@@ -29,7 +32,7 @@ def plan(
     *,
     seed: int = 0,
     arm: str | None = None,
-    example: Tensor | tuple[Any, ...] | dict[str, Any] | None = None,
+    example: Example | None = None,
     images: Tensor | None = None,
 ) -> Plan:
     """Compile a recipe against a model; nothing is written.
@@ -42,7 +45,8 @@ def plan(
         recipe: Path of a recipe, a mapping of the same form, or a loaded recipe.
         seed: Seed of the run.
         arm: The arm; needed where the recipe has several.
-        example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
+        example: An input (N, …), or arguments, for tracing the order of execution; guessed from the model
+            unless given.
         images: Training images (N, …) as the model sees them, for the scale `lsuv`.
 
     Returns:
@@ -89,7 +93,7 @@ def initialize(
     *,
     seed: int = 0,
     arm: str | None = None,
-    example: Tensor | tuple[Any, ...] | dict[str, Any] | None = None,
+    example: Example | None = None,
     progress: Callable[[int, int], None] | None = None,
     images: Tensor | None = None,
 ) -> Plan:
@@ -104,7 +108,8 @@ def initialize(
         recipe: Path of a recipe, a mapping of the same form, or a loaded recipe.
         seed: Seed of the run.
         arm: The arm; needed where the recipe has several.
-        example: An input (N, …) for tracing the order of execution; guessed from the model unless given.
+        example: An input (N, …), or arguments, for tracing the order of execution; guessed from the model
+            unless given.
         progress: Called with the number of draws done and of all, for your own progress bar.
         images: Training images (N, …) as the model sees them, for the scale `lsuv`.
 
@@ -127,7 +132,7 @@ def _operated(
     name: str,
     *,
     seed: int,
-    example: Tensor | tuple[Any, ...] | dict[str, Any] | None,
+    example: Example | None,
     images: Tensor | None,
 ) -> Plan:
     """Rewrite a model by an arm's surgery, and plan it."""
