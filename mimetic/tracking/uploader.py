@@ -55,7 +55,6 @@ class _StoredRun:
     tags: Mapping[str, str]
     missing_params: Mapping[str, str] = field(default_factory=dict)
     status: str = "RUNNING"
-    end_time: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     epoch: int = -1
     pictures: set[tuple[str, int]] = field(default_factory=set)
@@ -70,14 +69,9 @@ class _StoredRun:
             ArtifactAddress(info.artifact_uri),
             data.tags,
             status=info.status,
-            end_time=info.end_time,
             metrics=data.metrics,
             is_read=False,
         )
-
-    def has_all(self, events: Sequence[Event]) -> bool:
-        """Return whether the store has a finished trial in full: its end is uploaded last, with its time."""
-        return self.status == "FINISHED" and _ending(events) == ("FINISHED", self.end_time)
 
 
 Create = Callable[[float | None, Mapping[str, str]], StartedRun]
@@ -90,7 +84,7 @@ class JournalUploader:
     The journal need not exist yet. A run that does not exist yet is given as the function that creates it,
     when the trial has started: MLflow cannot change the start of a run. The best value of `metric` is logged
     when the trial has finished, at the epoch that reached it. Of a run that has finished, `ended` is the time
-    of its end in milliseconds: a journal with the same end is uploaded already.
+    of its end in milliseconds, which is uploaded last: a journal with the same end is uploaded already.
 
     Each of MLflow's calls takes 10 to 20 ms of the processor. So tags that are known are set when the run is
     created, and its params, metrics and best value are logged in one call.
@@ -132,8 +126,7 @@ class JournalUploader:
             self.store.check()
             with store_errors(self.store.uri):
                 started = next((e["time"] for e in events if e["event"] == "start"), events[0]["time"])
-                stored = self._open(started, _tags(events))
-                return [] if stored.has_all(events) else self._send(events, stored)
+                return self._send(events, self._open(started, _tags(events)))
         except RunError:
             self._follower.offset = offset
             raise
@@ -182,7 +175,7 @@ class JournalUploader:
                 self.store.client.update_run(self.run_id, status="RUNNING")
             else:
                 self.store.client.set_terminated(self.run_id, status, end_time=end_time)
-            stored.status, stored.end_time = status, end_time
+            stored.status = status
         return notes
 
     def _read_history(self, stored: _StoredRun) -> None:

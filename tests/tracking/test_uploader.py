@@ -169,7 +169,7 @@ def test_a_mirrored_trial_costs_nothing_again(
     monkeypatch.setattr("mimetic.tracking.uploader.log_files", lambda *_, **__: pytest.fail("uploaded again"))
     monkeypatch.setattr(store.client, "get_metric_history", lambda *_: pytest.fail("read in full"))
 
-    assert JournalUploader(store, run_id, journal).upload() == []
+    assert JournalUploader(store, run_id, journal, ended=1_180_000).upload() == []
 
     failing = Failing(store.client)
     broken = Store(store.uri, failing, store.experiment_id, store.experiment)  # type: ignore[arg-type]
