@@ -7,6 +7,7 @@ whatever was killed, resumed or added meanwhile; `study.json` has it with its va
 
 import math
 from collections.abc import Sequence
+from heapq import nlargest
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -85,8 +86,6 @@ def _rung(
     sign, stopped = (1.0 if name.higher_is_better else -1.0), list[str]()
     scores = {arm: -math.inf if math.isnan(mean) else sign * mean for arm, mean in means.items()}
     for group in groups:
-        last = sorted((scores[arm] for arm in group), reverse=True)[
-            math.ceil(len(group) / halving.factor) - 1
-        ]
-        stopped += [arm for arm in group if scores[arm] < last]
+        best = nlargest(math.ceil(len(group) / halving.factor), (scores[arm] for arm in group))
+        stopped += [arm for arm in group if scores[arm] < best[-1]]
     return Rung(halving.metric, seeds, means, tuple(stopped))

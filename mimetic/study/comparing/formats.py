@@ -16,16 +16,8 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     parts = []
     for comparison in comparisons:
         table = table_of(comparison)
-        notes = [f"{note}." for note in table.notes]
-        parts.append(
-            "\n".join(
-                [
-                    markdown_table(table),
-                    "",
-                    *(_escaped(text, _MARKDOWN) for text in (" ".join(legend(comparison)), *notes)),
-                ]
-            )
-        )
+        about = (" ".join(legend(comparison)), *(f"{note}." for note in table.notes))
+        parts.append("\n".join([markdown_table(table), "", *(_escaped(text, _MARKDOWN) for text in about)]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -114,10 +114,8 @@ def legend(comparison: "Comparison") -> list[str]:
     better = f"{direction} is better" if direction else "no direction"
     epoch = "the last epoch" if comparison.epoch == "last" else "the epoch that is best on validation data"
     if comparison.horizon is not None:
-        digits = comparison.metric.decimals
-        of = (
-            f"each trial's cost; one that does not reach the target counts as {comparison.horizon:.{digits}f}"
-        )
+        horizon = number(comparison.horizon, comparison.metric.decimals)
+        of = f"each trial's cost; one that does not reach the target counts as {horizon}"
     else:
         of = f"values at {epoch}"
     if comparison.data_sets:
