@@ -36,7 +36,6 @@ HERE = {"stage": "here"}
 _NOT_MEASURED = {"type", "from_", *Transferred.model_fields} - {"shrink", "rank"}
 """Fields of sections that define where a covariance goes, not how it is measured."""
 
-
 _OF_NETWORKS = ("origin", "initial", "kinds", "seed", "progress")
 
 
@@ -265,9 +264,8 @@ def collect_images(images: Images, count: int) -> Tensor | None:
         first = batch[0] if isinstance(batch, tuple | list) and batch else batch
         if not isinstance(first, Tensor):
             raise UserError(
-                f"the loader yields {type(first).__name__}; its batches must be tensors (N, C, H, "
-                "W), alone or "
-                "first in a tuple",
+                f"the loader yields {type(first).__name__}; its batches must be tensors (N, C, H, W), alone "
+                "or first in a tuple",
                 code="MIM-A005",
             )
         parts.append(first)

@@ -134,13 +134,11 @@ def _difference(pairs: Pairs, *, level: float) -> Difference:
 def _row(question: Question, arm: str, difference: Difference | None, options: Options) -> Row:
     """Return the row of an arm, without power."""
     strata, facts, metric = question.values[arm], question.facts[arm], question.metric
-    values = [value for seeds in strata.values() for value in seeds.values()]
-    is_single = not question.data_sets
+    keyed = {(name, seed): value for name, seeds in strata.items() for seed, value in seeds.items()}
+    values, is_single = list(keyed.values()), not question.data_sets
     return Row(
         arm=arm,
-        values={s: x for seeds in strata.values() for s, x in seeds.items()}
-        if is_single
-        else {(name, s): x for name, seeds in strata.items() for s, x in seeds.items()},
+        values={seed: value for (_, seed), value in keyed.items()} if is_single else keyed,
         mean=mean(values) if is_single or not values else float(interquartile_mean(values)),
         std=std(values) if is_single else None,
         difference=difference,
