@@ -23,5 +23,7 @@ def signal_handlers(*signals: signal.Signals, handler: Handler | None = None) ->
                 signal.signal(number, handler)
         yield
     finally:
+        # None stands for a handler that was not set from Python, which cannot set it again.
         for number, former in before.items():
-            signal.signal(number, former)
+            if former is not None:
+                signal.signal(number, former)
