@@ -10,7 +10,7 @@ from torch import Tensor
 from mimetic.covariance.atlas import find_entry
 from mimetic.covariance.context import Context
 from mimetic.covariance.network import TrainedNetwork
-from mimetic.errors import RunError, UserError
+from mimetic.errors import UserError
 from mimetic.files import expand_home
 from mimetic.graph.site import Site
 from mimetic.graph.structure import Attention
@@ -29,7 +29,7 @@ from mimetic.initializers.attention_statistics import (
     measure_attention,
 )
 from mimetic.initializers.composite import MapStreams, composite_init
-from mimetic.initializers.resolved import Moments, ResolvedInit, source_network
+from mimetic.initializers.resolved import Moments, ResolvedInit, not_trained, source_network
 
 _PUBLISHED = Values(0.7, 0.7, 0.4, 0.4)
 """The numbers of the public helpers, of models of images."""
@@ -57,11 +57,8 @@ def mimetic_attention(spec: config.MimeticAttention, site: Site, context: Contex
 
     def maps(stream: MapStreams) -> dict[str, Tensor]:
         if products is None:
-            raise RunError(
-                f"{site.layer}: the network of `from` is not trained yet, so its attention is unknown; train "
-                "it and resolve the plan again (`mimetic run` does)",
-                code="MIM-I124",
-            )
+            what = f"{site.layer}: the network of `from`"
+            raise not_trained(what, "its attention is unknown", code="MIM-I124")
         query_key = NearIdentity(products.qk_noise, products.qk_diag, spec.noise)
         value_out = NearIdentity(products.vp_noise, -products.vp_diag, spec.noise)
         q, k = query_key_maps(attention, queries, query_key, stream)

@@ -13,7 +13,7 @@ from mimetic.graph.site import Site
 from mimetic.graph.structure import Position
 from mimetic.initializers.config import Sincos2d
 from mimetic.initializers.resolved import ResolvedInit, Streams
-from mimetic.models.sincos import sincos2d
+from mimetic.models.sincos import Layout, sincos2d, width_problem
 
 
 def sincos2d_table(spec: Sincos2d, site: Site, context: Context) -> ResolvedInit:
@@ -68,16 +68,12 @@ def grid_of(site: Site, structure: Position, given: tuple[int, int] | None) -> t
     )
 
 
-def check_sincos_width(site: Site, dim: int, layout: str) -> None:
+def check_sincos_width(site: Site, dim: int, layout: Layout) -> None:
     """Refuse a width that sines and cosines of two coordinates cannot fill.
 
     Raises:
         UserError: With the smallest width of the layout.
     """
-    least = 8 if layout == "simple" else 4
-    if dim % 4 or dim < least:
-        raise UserError(
-            f"{site.layer}: sines and cosines need a width that is a multiple of 4, at least {least}, not "
-            f"{dim}",
-            code="MIM-I043",
-        )
+    problem = width_problem(dim, layout)
+    if problem is not None:
+        raise UserError(f"{site.layer}: sines and cosines {problem}", code="MIM-I043")

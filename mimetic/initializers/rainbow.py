@@ -12,11 +12,17 @@ from mimetic.config.suggest import listed
 from mimetic.covariance.context import Context
 from mimetic.covariance.harvest import described, harvest_key
 from mimetic.covariance.network import TrainedNetwork
-from mimetic.errors import RunError, UserError
+from mimetic.errors import UserError
 from mimetic.graph.site import Site
 from mimetic.initializers.config import Rainbow
 from mimetic.initializers.resample import Pair, resample
-from mimetic.initializers.resolved import NetworkInit, NetworkStreams, ResolvedInit, source_network
+from mimetic.initializers.resolved import (
+    NetworkInit,
+    NetworkStreams,
+    ResolvedInit,
+    not_trained,
+    source_network,
+)
 
 DENSE = ("conv", "pointwise_conv", "linear")
 """Kinds of layers each of whose filters sees all channels: these can be rotated."""
@@ -48,11 +54,7 @@ def _fill(
 ) -> Mapping[str, str]:
     """Resample the claimed layers of a network; return by layer how well it was aligned."""
     if network.model is None or network.images_NCHW is None:
-        raise RunError(
-            f"{network.origin} is not trained yet, so there is nothing to resample; train it and resolve the "
-            "plan again (`mimetic run` does)",
-            code="MIM-I061",
-        )
+        raise not_trained(network.origin, "there is nothing to resample", code="MIM-I061")
     pair = Pair(trained=network.model, new=new, images_NCHW=network.images_NCHW, origin=network.origin)
     return {done.layer: str(done) for done in resample(pair, spec, layers, streams)}
 

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from mimetic.covariance.context import Context
 from mimetic.covariance.harvest import harvest_key
 from mimetic.covariance.network import TrainedNetwork
-from mimetic.errors import UserError
+from mimetic.errors import RunError, UserError
 from mimetic.graph.site import Site
 from mimetic.initializers.config import Init
 from mimetic.streams import generator
@@ -129,6 +129,14 @@ class InitFunction(Protocol):
             UserError: If the initializer does not fit the site; the message names the site and the repair.
         """
         ...
+
+
+def not_trained(what: str, missing: str, *, code: str) -> RunError:
+    """Return the error of a draw from a network that is not trained yet."""
+    return RunError(
+        f"{what} is not trained yet, so {missing}; train it and resolve the plan again (`mimetic run` does)",
+        code=code,
+    )
 
 
 def source_network(spec: Init, site: Site, context: Context, *, hint: str = "") -> TrainedNetwork:

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from mimetic.covariance.context import Context
 from mimetic.covariance.linalg import multiply, symmetric_root
 from mimetic.covariance.network import TrainedNetwork
-from mimetic.errors import RunError, UserError
+from mimetic.errors import UserError
 from mimetic.graph.computed import tensor_in_use
 from mimetic.graph.site import Parameter, Site, shape_text
 from mimetic.initializers.config import Rows
 from mimetic.initializers.distributions import check_dimensions
-from mimetic.initializers.resolved import ResolvedInit, Streams, source_network
+from mimetic.initializers.resolved import ResolvedInit, Streams, not_trained, source_network
 from mimetic.threads import one_thread
 
 SLOT = "rows"
@@ -182,11 +182,7 @@ def _values(network: TrainedNetwork | None, site: Site, parameter: Parameter) ->
     """
     assert network is not None
     if network.digest is None:
-        raise RunError(
-            f"{network.origin} is not trained yet, so its rows are not available; train it and resolve the "
-            "plan again (`mimetic run` does)",
-            code="MIM-I118",
-        )
+        raise not_trained(network.origin, "its rows are not available", code="MIM-I118")
     if parameter.local == "weight":
         return network.stored_weight(site)
     return tensor_in_use(network.modules[site.layer], parameter.local)

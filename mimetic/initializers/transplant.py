@@ -20,12 +20,12 @@ from torch.nn import functional
 
 from mimetic.covariance.context import Context
 from mimetic.covariance.network import TrainedNetwork
-from mimetic.errors import RunError, UserError
+from mimetic.errors import UserError
 from mimetic.graph.names import walk
 from mimetic.graph.site import Site, shape_text
 from mimetic.graph.targets import targets
 from mimetic.initializers.config import FromNetwork, WeightSelection, WeightTiling
-from mimetic.initializers.resolved import ResolvedInit, Streams, source_network
+from mimetic.initializers.resolved import ResolvedInit, Streams, not_trained, source_network
 
 Shape = tuple[int, ...]
 Fit = Callable[[str, Tensor, Shape], Tensor]
@@ -159,11 +159,8 @@ def _transplant(
     # Values are read when they are drawn: a plan of an untrained network has shapes only.
     def sample(_streams: Streams, _layer: nn.Module) -> Mapping[str, Tensor]:
         if model is None:
-            raise RunError(
-                f"{site.layer}: {origin} is not trained yet, so its weights are not available; "
-                "train it and resolve the plan again (`mimetic run` does)",
-                code="MIM-I054",
-            )
+            what = f"{site.layer}: {origin}"
+            raise not_trained(what, "its weights are not available", code="MIM-I054")
         known = targets(walk(model))
         tensors = {name: known[name].current() for name in set(sources.values())}
         fitted = {

@@ -14,19 +14,23 @@ from mimetic.errors import UserError
 Layout = Literal["timm", "simple"]
 
 
+def width_problem(dim: int, layout: Layout) -> str | None:
+    """Return why a width cannot be filled with sines and cosines of two coordinates; None if it can."""
+    least = 8 if layout == "simple" else 4
+    fits = dim % 4 == 0 and dim >= least
+    return None if fits else f"need a width that is a multiple of 4, at least {least}, not {dim}"
+
+
 def sincos2d(grid: tuple[int, int], dim: int, *, layout: Layout, temperature: float = 10000.0) -> Tensor:
     """Return the table (rows·columns, D) in float64, tokens row by row.
 
     Raises:
         UserError: If D is not a multiple of 4, or too small for the layout.
     """
+    problem = width_problem(dim, layout)
+    if problem is not None:
+        raise UserError(f"sines and cosines {problem}", code="MIM-M050")
     bands = dim // 4
-    least = 2 if layout == "simple" else 1
-    if dim % 4 or bands < least:
-        raise UserError(
-            f"sincos2d needs a width that is a multiple of 4, at least {4 * least}, not {dim}",
-            code="MIM-M050",
-        )
     last = bands - 1 if layout == "simple" else bands
     omega_B = temperature ** (-torch.arange(bands, dtype=torch.float64) / last)
     rows, columns = grid
