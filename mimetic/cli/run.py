@@ -96,8 +96,8 @@ def run(
         return
 
     # SIGHUP is that of a closed terminal.
-    stopped = signal_handlers(signal.SIGTERM, signal.SIGHUP, handler=_interrupt)
-    with stopped, TerminalDisplay(console(stderr=True), metric=loaded.study.metric) as display:
+    on_signals = signal_handlers(signal.SIGTERM, signal.SIGHUP, handler=_interrupt)
+    with on_signals, TerminalDisplay(console(stderr=True), metric=loaded.study.metric) as display:
         result = None
         if resume and world_size() <= 1:
             from mimetic.study.complete import complete_result
