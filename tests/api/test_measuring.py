@@ -47,7 +47,7 @@ def test_a_file_is_kept_where_asked_for(net: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "filters.safetensors"
     found = mimetic.harvest(net, statistic="filters", path=str(path), origin="mine", centered=True)
     assert load_harvest(path).digest == found.digest
-    assert store.describe(path)["about"]["options"] == {"centered": True}
+    assert store.read_header(path)["about"]["options"] == {"centered": True}
     other = nn.Sequential(nn.Conv2d(3, 9, 5), nn.Flatten(), nn.Linear(9 * 16, 2))
     rule = {"id": "a", "match": {"kind": "conv"}, "covariance": {"type": "file", "path": str(path)}}
     plan = mimetic.initialize(other, {"recipe": 1, "name": "x", "init": [rule]})

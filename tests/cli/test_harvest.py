@@ -43,7 +43,7 @@ def test_the_file_holds_what_python_measures(tiny: Path, weights: Path, call: Ca
     assert [h.layer for h in found.layers][:3] == ["stem.conv", "blocks.0.spatial", "blocks.0.channel"]
     assert (found.origin, found.statistic) == ("convmixer (w.safetensors)", "agop")
     assert found.layers[0].covariance.provenance.samples == 8
-    assert store.describe(out)["about"]["options"] == {"count": 8}
+    assert store.read_header(out)["about"]["options"] == {"count": 8}
     assert "blocks.1.spatial" in result.stdout
     assert [path.name for path in tiny.parent.iterdir() if path.name.startswith(".")] == []
 
