@@ -18,6 +18,7 @@ from mimetic.printable import pluralize
 RECORD = "study.json"
 
 Seed = Annotated[int, Field(ge=0, strict=True)]
+Mean = Annotated[float, Field(strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Rung:
 
     metric: str
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
-    means: dict[str, float]
+    means: dict[str, Mean]
     stopped: tuple[Name, ...]
 
     def __str__(self) -> str:

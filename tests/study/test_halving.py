@@ -289,11 +289,13 @@ def test_tests_left_out_count_as_not_significant() -> None:
     assert holm(p_values, others=2) == {key: whole[key] for key in p_values}
 
 
-@pytest.mark.parametrize("part", ["stopped", "seeds", "means", "metric"])
-def test_a_damaged_decision_is_refused(part: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "value"), [("stopped", 3), ("seeds", 3), ("means", 3), ("means", {"a": "95"}), ("metric", 3)]
+)
+def test_a_damaged_decision_is_refused(part: str, value: object, tmp_path: Path) -> None:
     """The record may come from a stranger."""
     rung = Rung("val/acc", (0,), {"a": 1.0}, ("a",))
-    entry = asdict(rung) | {part: 3}
+    entry = asdict(rung) | {part: value}
     record = {"arms": ["a"], "seeds": [0], "baseline": "a", "metric": "test/acc", "halving": [entry]}
     (tmp_path / "study.json").write_text(json.dumps(record))
     with pytest.raises(UserError) as caught:
