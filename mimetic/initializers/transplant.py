@@ -43,7 +43,8 @@ def weight_selection(spec: WeightSelection, site: Site, context: Context) -> Res
         UserError: If the network is not available, has no such parameter, or a smaller one.
     """
     network = source_network(spec, site, context)
-    shapes, sources = _shapes(network), _sources(network, site, context)
+    shapes = _shapes(network)
+    sources = _sources(shapes, network.origin, site, context)
     for local, name in sources.items():
         parameter = site.parameter(local)
         if any(ours > theirs for ours, theirs in zip(parameter.shape, shapes[name], strict=True)):
@@ -65,7 +66,7 @@ def weight_tiling(spec: WeightTiling, site: Site, context: Context) -> ResolvedI
     """
     network = source_network(spec, site, context)
     shapes = _shapes(network)
-    sources = _sources(network, site, context, lambda name: _tiled_name(spec, name, shapes))
+    sources = _sources(shapes, network.origin, site, context, lambda name: _tiled_name(spec, name, shapes))
     for local, name in sources.items():
         parameter = site.parameter(local)
         ours, theirs = parameter.shape, shapes[name]
@@ -190,27 +191,31 @@ def _shapes(network: TrainedNetwork) -> dict[str, Shape]:
 
 
 def _sources(
-    network: TrainedNetwork, site: Site, context: Context, rename: Callable[[str], str] = str
+    shapes: Mapping[str, Shape],
+    origin: str,
+    site: Site,
+    context: Context,
+    rename: Callable[[str], str] = str,
 ) -> dict[str, str]:
     """Return the other network's parameter for each of ours: the first of its names, renamed, that it has.
 
     Raises:
         UserError: If it has none of them, or a tensor with another number of dimensions.
     """
-    shapes, found = _shapes(network), {}
+    found = {}
     for local in context.parameters:
         parameter = site.parameter(local)
         names = [rename(name) for name in (parameter.name, *parameter.aliases)]
         name = next((name for name in names if name in shapes), None)
         if name is None:
             raise UserError(
-                f"{parameter.name}: {network.origin} has no parameter `{names[0]}`; match only layers both "
+                f"{parameter.name}: {origin} has no parameter `{names[0]}`; match only layers both "
                 "networks have, e.g. not the head",
                 code="MIM-I055",
             )
         if len(parameter.shape) != len(shapes[name]):
             raise UserError(
-                f"{parameter.name}: {network.origin} has one of shape {shapes[name]} there, ours is "
+                f"{parameter.name}: {origin} has one of shape {shapes[name]} there, ours is "
                 f"{parameter.shape}; narrow `match` to layers of one kind",
                 code="MIM-I056",
             )
