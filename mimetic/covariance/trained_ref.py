@@ -63,8 +63,8 @@ class TrainedRef(Section):
     )
     head: Count | None = Field(
         None,
-        description="Replace the last linear layer of published `weights` by an untrained one of so many "
-        "outputs, the same for all seeds.",
+        description="Replace the last linear layer or convolution of a trained `model` by an untrained one "
+        "of so many outputs, the same for all seeds.",
     )
     tensors: str | None = Field(
         None,
@@ -134,12 +134,14 @@ class TrainedRef(Section):
             raise validation_error(
                 "`weights` are those of a published model, which is missing", code="MIM-V204", hint=hint
             )
-        if self.head is not None and self.weights is None:
+        if self.head is not None and (
+            self.model is None or (self.weights is None and self.checkpoint is None)
+        ):
             raise validation_error(
-                "`head` replaces that of a published model, and there are no `weights`",
+                "`head` replaces the last layer of a trained `model`, and there is none",
                 code="MIM-V210",
                 at=("head",),
-                hint="remove it, or give a `model` and its `weights`",
+                hint="remove it, or give a `model` and its `weights` or `checkpoint`",
             )
         if self.model is not None and self.checkpoint is None and self.weights is None:
             hint = f"remove it: a {self.kind} knows its own model"

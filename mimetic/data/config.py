@@ -111,6 +111,9 @@ class ImageData(DataSection):
     test_size: Count | None = Field(None, description="Use this many test images.")
     split_seed: int = Field(0, ge=0, description="Seed of the subset and of the validation split.")
     image_size: Count | None = Field(None, description="Resize images to this side.")
+    channels: Literal[3] | None = Field(
+        None, description="Repeat grey images over 3 channels, for networks that take colour images."
+    )
     augment: Annotated[tuple[Annotated[Augmentation, Registered("augment")], ...], FromList] = Field(
         default=(), description="Augmentations of training images, in order, drawn per image."
     )
@@ -122,7 +125,7 @@ class ImageData(DataSection):
         pixels = known.height * known.width if self.image_size is None else self.image_size**2
         chosen = None if self.train_size is None else self.train_size + self.val_size
         stored = self.num_stored if chosen is None else min(chosen, self.num_stored or chosen)
-        return max(stored, 1) * known.channels * pixels + self._drawn_bytes()
+        return max(stored, 1) * (self.channels or known.channels) * pixels + self._drawn_bytes()
 
     def _drawn_bytes(self) -> float:
         """Return the memory of a set that is drawn, in floating point, before anything is chosen of it."""

@@ -65,19 +65,21 @@ def describe_dataset(spec: DataSection) -> DataShape:
         shape = implementation(spec, "shape_impl")(spec)
     if shape is None:
         return load_dataset(spec).shape
-    if isinstance(shape, ImageShape) and isinstance(spec, ImageData) and spec.image_size is not None:
-        return replace(shape, height=spec.image_size, width=spec.image_size)
-    return shape
+    if not isinstance(shape, ImageShape) or not isinstance(spec, ImageData):
+        return shape
+    shape = replace(shape, channels=_num_channels(spec, shape.channels))
+    side = spec.image_size
+    return shape if side is None else replace(shape, height=side, width=side)
 
 
 def _finish(spec: ImageData, stored: ImageSet) -> Dataset:
-    """Split, subset, resize and normalize a stored set."""
+    """Split, subset, convert, resize and normalize a stored set."""
     name = spec.type_name()
     train_M, val_M = _split_training(spec, count=len(stored.train))
     test_M = _test_subset(spec, count=len(stored.test))
-    train = _resize(stored.train.take(train_M), spec.image_size)
-    val = None if val_M is None else _resize(stored.train.take(val_M), spec.image_size)
-    test = _resize(stored.test.take(test_M), spec.image_size)
+    train = _converted(spec, stored.train.take(train_M))
+    val = None if val_M is None else _converted(spec, stored.train.take(val_M))
+    test = _converted(spec, stored.test.take(test_M))
     train_shape, test_shape = (tuple(images.pixels_NCHW.shape[1:]) for images in (train, test))
     if train_shape != test_shape:
         raise UserError(
@@ -85,7 +87,10 @@ def _finish(spec: ImageData, stored: ImageSet) -> Dataset:
             "set `image_size`",
             code="MIM-D001",
         )
-    mean, std = statistics(train) if stored.normalization is None else stored.normalization
+    if stored.normalization is None:
+        mean, std = statistics(train)
+    else:
+        mean, std = (_repeated(values, train_shape[0]) for values in stored.normalization)
     return Dataset(name, train, val, test, stored.num_classes, mean, std, digest(train, val, test))
 
 
@@ -116,6 +121,34 @@ def _test_subset(spec: ImageData, *, count: int) -> Tensor:
         )
     order_N = torch.randperm(count, generator=generator(spec.split_seed, "split", "test"))
     return order_N[: spec.test_size].sort().values
+
+
+def _converted(spec: ImageData, images: Images) -> Images:
+    """Return images of the size and the channels that a section asks for."""
+    images = _resize(images, spec.image_size)
+    stored = images.pixels_NCHW.shape[1]
+    channels = _num_channels(spec, stored)
+    if channels == stored:
+        return images
+    return Images(images.pixels_NCHW.expand(-1, channels, -1, -1).contiguous(), images.labels_N)
+
+
+def _num_channels(spec: ImageData, stored: int) -> int:
+    """Return the number of channels of the images that a section gives."""
+    if spec.channels is None or stored == spec.channels:
+        return stored
+    if stored != 1:
+        raise UserError(
+            f"`{spec.type_name()}` has images of {stored} channels, and only grey ones are repeated over "
+            f"{spec.channels}; remove `channels`",
+            code="MIM-D052",
+        )
+    return spec.channels
+
+
+def _repeated(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Return a value for each channel: those of a grey set are repeated."""
+    return values * channels if len(values) == 1 else values
 
 
 def _resize(images: Images, side: int | None) -> Images:

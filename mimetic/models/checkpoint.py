@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from mimetic.errors import UserError
 from mimetic.graph.names import canonical_name
@@ -43,7 +44,7 @@ _PADDING = 2**20
 """How many bytes more than the archive its entries may have; torch.save stores them uncompressed."""
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, *, own_head: bool = False) -> None:
     """Copy the weights in a file into a model.
 
     The state dict may be nested under `state_dict`, `model`, `params_ema` and the like, and its names may
@@ -53,18 +54,22 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Args:
         model: A model on a real device.
         path: Weights in safetensors format or as saved by `torch.save`.
+        own_head: Whether the model's last layer stays as it is, of any number of outputs.
 
     Raises:
         UserError: If the file is missing, too large, unreadable or contains more than tensors, or if names
             or shapes are not the model's, or parameters are not finite. The model is unchanged then.
     """
-    fit_weights(model, read_tensors(path), where=str(path))
+    fit_weights(model, read_tensors(path), where=str(path), own_head=own_head)
 
 
-def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str) -> None:
+def fit_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], *, where: str, own_head: bool = False
+) -> None:
     """Copy tensors into a model's parameters and buffers by name, all of them or none.
 
-    On the meta device nothing is copied, but names and shapes are checked.
+    On the meta device nothing is copied, but names and shapes are checked. With `own_head`, the last linear
+    layer or convolution of the model keeps its own weights.
 
     Raises:
         UserError: If names or shapes are not the model's, or parameters are not finite. Buffers may be
@@ -73,6 +78,12 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str) 
     # 1. Which of the naming schemes is that of the model.
     targets = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     weights = _matching_names(weights, targets)
+    if own_head:
+        head = _last_layer(model)
+        targets, weights = (
+            {name: t for name, t in tensors.items() if name.rpartition(".")[0] != head}
+            for tensors in (targets, weights)
+        )
     fitting, missing = _present(weights, targets)
     # 2. Names, shapes, kinds of numbers and values must fit before anything is copied.
     _check_architecture(weights, targets, fitting, missing, where=where)
@@ -91,6 +102,12 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], *, where: str) 
     with torch.no_grad():
         for name in fitting:
             targets[name].copy_(weights[name])
+
+
+def _last_layer(model: nn.Module) -> str | None:
+    """Return the name of a model's last linear layer or convolution; None where it has no such layer."""
+    layers = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, _ConvNd))]
+    return layers[-1] if layers else None
 
 
 def _present(weights: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:

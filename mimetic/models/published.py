@@ -137,7 +137,7 @@ def load_published(model: nn.Module, section: Model, weights: str, *, own_head: 
         model: The model, with the classes and input channels of the weights.
         section: The model's section.
         weights: A name such as IMAGENET1K_V1 (torchvision), a tag such as in1k (timm), or DEFAULT.
-        own_head: Whether the model's last linear layer stays as it is, of any number of outputs.
+        own_head: Whether the model's last layer stays as it is, of any number of outputs.
 
     Raises:
         UserError: If there are no such weights, they cannot be downloaded, or they do not fit.
@@ -168,15 +168,7 @@ def load_published(model: nn.Module, section: Model, weights: str, *, own_head: 
     # Models are built without auxiliary classifiers, so their weights are dropped.
     names = model.state_dict().keys()
     tensors = {n: t for n, t in tensors.items() if n in names or not n.lower().startswith("aux")}
-    if own_head:
-        tensors |= _head(model)
-    fit_weights(model, tensors, where=f"weights {weights} of {label}")
-
-
-def _head(model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors of a model's last linear layer by name; none where it has no such layer."""
-    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    return {n: t for n, t in model.state_dict().items() if layers and n.rpartition(".")[0] == layers[-1]}
+    fit_weights(model, tensors, where=f"weights {weights} of {label}", own_head=own_head)
 
 
 Weights = tuple[Collection[str], Callable[[str], Mapping[str, Tensor]]]

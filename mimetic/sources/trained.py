@@ -52,7 +52,7 @@ class TrainedSource:
         allow_code: Whether a `type: python` model may run.
         weights: File of its weights, or a function that finds it and raises where training did not finish.
         published: Name of published weights of its library.
-        own_head: Whether its last linear layer is its own, untrained, instead of the published one.
+        own_head: Whether its last layer is its own, untrained, instead of the trained one.
         module: The network itself, where it is in memory.
         initial: Builds the same network as its plan initialized it; None where that is unknown.
         learner: What learns in its place.
@@ -114,7 +114,7 @@ class TrainedSource:
         weights = self.weights() if callable(self.weights) else self.weights
         model = self.build().model
         if weights is not None:
-            load_weights(model, weights)
+            load_weights(model, weights, own_head=self.own_head)
         elif self.published is not None and self.model is not None:
             load_published(model, self.model, self.published, own_head=self.own_head)
         return model
@@ -130,7 +130,7 @@ class TrainedSource:
         model = self.build(meta=True).model
         if isinstance(self.weights, Path) and self.folder is None:
             # On the meta device only names, shapes and finiteness are checked.
-            load_weights(model, self.weights)
+            load_weights(model, self.weights, own_head=self.own_head)
         return find_sites(model, self._example(None))
 
     def network(self, images_NCHW: Tensor | None = None, *, initial: Initial | None = None) -> TrainedNetwork:

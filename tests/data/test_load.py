@@ -94,8 +94,33 @@ def test_resizing() -> None:
     assert abs(data.mean[0] - load_dataset(SMALL).mean[0]) < 0.02
 
 
+def test_grey_images_over_three_channels() -> None:
+    """Every channel has the grey values, and their mean and standard deviation."""
+    grey = load_dataset(SMALL)
+    data = load_dataset(SMALL.model_copy(update={"channels": 3}))
+
+    for images, expected in ((data.train, grey.train), (data.test, grey.test)):
+        assert images.pixels_NCHW.is_contiguous()
+        for channel_NHW in images.pixels_NCHW.unbind(1):
+            assert torch.equal(channel_NHW, expected.pixels_NCHW[:, 0])
+    assert data.mean == grey.mean * 3
+    assert data.std == grey.std * 3
+
+
+def test_colour_images_are_not_repeated() -> None:
+    """Images of three channels stay as they are; those of two cannot have three."""
+    colour = Synthetic(shape=(3, 5), classes=4, count=8)
+    assert load_dataset(colour.model_copy(update={"channels": 3})).digest == load_dataset(colour).digest
+
+    odd = Synthetic(shape=(2, 5), classes=4, count=8, channels=3)
+    for read in (load_dataset, describe_dataset):
+        with pytest.raises(UserError, check=lambda error: error.code == "MIM-D052"):
+            read(odd)
+
+
 @pytest.mark.parametrize(
-    "spec", [Digits(), Digits(image_size=16), SMALL, Synthetic(shape=(2, 5), classes=4, count=8)]
+    "spec",
+    [Digits(), Digits(image_size=16), Digits(channels=3), SMALL, Synthetic(shape=(2, 5), classes=4, count=8)],
 )
 def test_describe_foretells_load(spec: ImageData) -> None:
     """The shape told without loading is the shape that is loaded."""

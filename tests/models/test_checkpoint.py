@@ -1,9 +1,11 @@
 """Weights from files: every form that is written, all or nothing, and no code from a file."""
 
+import copy
 import os
 import pickle
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -363,6 +365,28 @@ def test_a_published_squeezenet_fits() -> None:
     small = build(Torchvision(name="squeezenet1_0"), in_channels=3, num_classes=10, seed=0)
     with pytest.raises(UserError, match=r"`classifier\.1\.weight` 1000×512×1×1 instead of 10×512×1×1"):
         load_weights(small, weights("squeezenet1_0-imagenet.safetensors"))
+    head = small.classifier[1].weight.clone()
+    load_weights(small, weights("squeezenet1_0-imagenet.safetensors"), own_head=True)
+    assert torch.equal(small.features[0].weight, net.features[0].weight)
+    assert torch.equal(small.classifier[1].weight, head)
+
+
+@pytest.mark.parametrize("head", [nn.Linear, partial(nn.Conv2d, kernel_size=1)])
+def test_a_file_below_an_untrained_head(tmp_path: Path, head: Callable[..., nn.Module]) -> None:
+    """The last layer stays the model's own, linear or a convolution; names of wrappers are removed."""
+    source = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(4, 3), head(3, 5))
+    file = tmp_path / "net.pt"
+    torch.save({f"module.{name}": tensor for name, tensor in source.state_dict().items()}, file)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(4, 3), head(3, 2))
+    own = net[2].weight.clone()
+    load_weights(copy.deepcopy(net).to("meta"), file, own_head=True)  # as a plan checks it
+    load_weights(net, file, own_head=True)
+
+    assert torch.equal(net[0].weight, source[0].weight)
+    assert torch.equal(net[1].weight, source[1].weight)
+    assert torch.equal(net[2].weight, own)
+    with pytest.raises(UserError, check=lambda error: error.code == "MIM-M020"):
+        load_weights(net, file)
 
 
 def test_published_weights_below_an_untrained_head(monkeypatch: pytest.MonkeyPatch) -> None:

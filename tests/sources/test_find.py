@@ -46,16 +46,18 @@ def test_outputs_of_an_origin_are_those_its_weights_have(model: dict[str, Any], 
     assert source.build(meta=True).model(torch.empty(2, 1, 32, 32, device="meta")).shape[1] == expected
 
 
-def test_untrained_heads_are_the_same_for_all_seeds() -> None:
-    """Ten outputs on top of published weights, as for finetuning."""
+@pytest.mark.parametrize("weights", [{"weights": "DEFAULT"}, {"checkpoint": "net.pt"}])
+def test_untrained_heads_are_the_same_for_all_seeds(weights: dict[str, str]) -> None:
+    """Ten outputs on top of trained weights, as for finetuning."""
     recipe = load(
         {"recipe": 1, "name": "x", "data": "digits", "model": {"type": "convmixer", "dim": 8, "depth": 1}}
     )
-    origin = {"model": {"type": "timm", "name": "resnet10t"}, "weights": "DEFAULT", "head": 10}
+    origin = {"model": {"type": "timm", "name": "resnet10t"}, **weights, "head": 10}
     ref = Nfm.model_validate({"from": origin}).from_
     found = [
         find_sources(ref, Consumer(recipe=recipe, arm=recipe.arms["main"], seed=seed))[0] for seed in (0, 3)
     ]
     assert [(source.num_classes, source.own_head, source.seed) for source in found] == [(10, True, 0)] * 2
-    with pytest.raises(ValidationError, match="there are no `weights`"):
-        Nfm.model_validate({"from": {"stage": "small", "head": 10}})
+    for incomplete in ({"stage": "small"}, {"checkpoint": "net.pt"}):
+        with pytest.raises(ValidationError, match="replaces the last layer of a trained `model`"):
+            Nfm.model_validate({"from": {**incomplete, "head": 10}})
