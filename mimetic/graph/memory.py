@@ -5,10 +5,11 @@ parameter can contain one number many times (`expand`). Neither can be initializ
 """
 
 from collections.abc import Hashable, Mapping
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 
@@ -20,36 +21,55 @@ class _Place(NamedTuple):
     stop: int
 
 
-def identity(tensor: Tensor) -> Hashable:
-    """Return what two tensors have in common if and only if they are the same numbers in the same memory."""
-    place = _place(tensor)
-    return id(tensor) if place is None else (place, tuple(tensor.shape), tensor.stride(), tensor.dtype)
+class Memory:
+    """Where parameters are, found once for each."""
 
+    def __init__(self) -> None:
+        """Know no parameter yet."""
+        # The lists refer to the parameters, so an id stays that of its parameter.
+        self._known: dict[int, tuple[_Place | None, list[nn.Parameter]]] = {}
+        self._same: dict[Hashable, list[nn.Parameter]] = {}
 
-def overlaps_itself(tensor: Tensor) -> bool:
-    """Return whether entries of a tensor share memory, as those of an expanded one do."""
-    place = _place(tensor)
-    return (
-        place is not None
-        and not tensor.is_contiguous()
-        and len(_distinct(tensor, place.start)) < tensor.numel()
-    )
+    def same(self, tensor: nn.Parameter) -> list[nn.Parameter]:
+        """Return the known parameters that are the same entries of the same memory; one list for all."""
+        return self._find(tensor)[1]
 
+    def overlaps_itself(self, tensor: nn.Parameter) -> bool:
+        """Return whether entries of a parameter share memory, as those of an expanded one do."""
+        place, _ = self._find(tensor)
+        if place is None or tensor.is_contiguous():
+            return False
+        return len(_distinct(tensor, place.start)) < tensor.numel()
 
-def overlapping(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return the names of tensors that share memory with another one, and that one's name."""
-    placed = [(place, name) for name, tensor in tensors.items() if (place := _place(tensor)) is not None]
-    placed.sort(key=lambda item: (str(item[0].space), item[0].start))
-    found: dict[str, str] = {}
-    reaching: list[tuple[_Place, str]] = []  # those before, in order, that end behind the start of the next
-    for place, name in placed:
-        reaching = [item for item in reaching if item[0].space == place.space and item[0].stop > place.start]
-        for other, its_name in reaching:
-            if _meet(tensors[name], place, tensors[its_name], other):
-                found.setdefault(name, its_name)
-                found.setdefault(its_name, name)
-        reaching.append((place, name))
-    return found
+    def overlapping(self, tensors: Mapping[str, nn.Parameter]) -> dict[str, str]:
+        """Return the names of parameters that share memory with another one, and that one's name."""
+        spaces: dict[Hashable, list[tuple[int, str, _Place]]] = {}
+        for name, tensor in tensors.items():
+            place, _ = self._find(tensor)
+            if place is not None:
+                spaces.setdefault(place.space, []).append((place.start, name, place))
+        found: dict[str, str] = {}
+        for placed in spaces.values():
+            reaching: list[tuple[_Place, str]] = []  # those before, in order, that end behind the start
+            for start, name, place in sorted(placed, key=itemgetter(0)):
+                reaching = [item for item in reaching if item[0].stop > start]
+                for other, its_name in reaching:
+                    if _meet(tensors[name], place, tensors[its_name], other):
+                        found.setdefault(name, its_name)
+                        found.setdefault(its_name, name)
+                reaching.append((place, name))
+        return found
+
+    def _find(self, tensor: nn.Parameter) -> tuple[_Place | None, list[nn.Parameter]]:
+        found = self._known.get(id(tensor))
+        if found is None:
+            place = _place(tensor)
+            same: Hashable = id(tensor)
+            if place is not None:
+                same = (place, tensor.shape, tensor.stride(), tensor.dtype)
+            found = self._known[id(tensor)] = (place, self._same.setdefault(same, []))
+            found[1].append(tensor)
+        return found
 
 
 def _place(tensor: Tensor) -> _Place | None:
@@ -64,7 +84,10 @@ def _place(tensor: Tensor) -> _Place | None:
     except (RuntimeError, NotImplementedError):  # subclasses of tensors may have none
         return None
     size = tensor.element_size()
-    reach = sum((side - 1) * step for side, step in zip(tensor.shape, tensor.stride(), strict=True))
+    if tensor.is_contiguous():
+        reach = tensor.numel() - 1
+    else:
+        reach = sum((side - 1) * step for side, step in zip(tensor.shape, tensor.stride(), strict=True))
     start = base + int(tensor.storage_offset()) * size
     space: Hashable = tensor.device if base else (tensor.device, id(storage))
     return _Place(space, start, start + (reach + 1) * size)

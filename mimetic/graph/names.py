@@ -5,14 +5,14 @@ checkpoints use canonical names, so a plan is the same with and without wrappers
 removed (`strip('module.')` would remove letters). All rooms use this module; no other code removes segments.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from mimetic.config.patterns import WRAPPER_SEGMENTS
 from mimetic.errors import UserError
-from mimetic.graph.memory import identity
+from mimetic.graph.memory import Memory
 from mimetic.graph.own import own_buffers, own_children, own_parameters
 
 MODULE_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
@@ -51,10 +51,11 @@ def walk(model: nn.Module) -> Iterator[Walked]:
             continue  # registered below itself
         seen.add(id(module))
         yield raw, canonical, module
-        if not own_children(module):
+        children = own_children(module)
+        if not children:
             continue
         chain: Chain = (module, parents)
-        for key, child in reversed(list(own_children(module).items())):
+        for key, child in reversed(list(children.items())):
             if child is not None:
                 name = canonical if unwraps(module, key) else joined(canonical, key)
                 stack.append((joined(raw, key), name, child, chain))
@@ -118,7 +119,9 @@ def canonical_buffers(model: nn.Module) -> dict[str, Tensor]:
     return buffers
 
 
-def owners(walked: Iterable[Walked]) -> dict[str, tuple[nn.Parameter, tuple[str, ...]]]:
+def owners(
+    walked: Iterable[Walked], memory: Memory | None = None
+) -> dict[str, tuple[nn.Parameter, tuple[str, ...]]]:
     """Return every parameter of a walk once by canonical name, with its other canonical names (ties).
 
     Parameters are tied if they are the same memory, whether they are one object or not.
@@ -126,8 +129,9 @@ def owners(walked: Iterable[Walked]) -> dict[str, tuple[nn.Parameter, tuple[str,
     Raises:
         UserError: If two different parameters have one canonical name.
     """
+    memory = Memory() if memory is None else memory
     owner: dict[str, object] = {}
-    first: dict[Hashable, str] = {}
+    first: dict[int, str] = {}
     found: dict[str, tuple[nn.Parameter, tuple[str, ...]]] = {}
     for raw, canonical, module in walked:
         for key, parameter in own_parameters(module).items():
@@ -136,13 +140,13 @@ def owners(walked: Iterable[Walked]) -> dict[str, tuple[nn.Parameter, tuple[str,
             name = joined(canonical, key)
             known = name in owner
             _claim(owner, name, parameter, joined(raw, key))
-            memory = identity(parameter)
-            if memory not in first:
-                first[memory] = name
+            same = id(memory.same(parameter))
+            if same not in first:
+                first[same] = name
                 found[name] = (parameter, ())
             elif not known:
-                one, aliases = found[first[memory]]
-                found[first[memory]] = (one, (*aliases, name))
+                one, aliases = found[first[same]]
+                found[first[same]] = (one, (*aliases, name))
     return found
 
 

@@ -51,14 +51,19 @@ def _is_input_first(module: nn.Module, local: str, weight: Tensor) -> bool:
     return first != second and hidden == (second if outputs_hidden else first)
 
 
-def with_parts(sites: Sequence[Site], walked: Iterable[Walked], composites: Sequence[Site]) -> list[Site]:
-    """Return sites whose parameters state their zero rows and the maps along their outputs."""
-    walked = list(walked)
-    zero, longest = _zero_rows(walked), _longest_rows(walked)
-    maps = {**_fused_maps(composites), **_gate_maps(walked)}
+def with_parts(
+    sites: Sequence[Site], composites: Sequence[Site], walked: Sequence[Walked]
+) -> tuple[list[Site], list[Site]]:
+    """Return sites and composite sites whose parameters state their zero rows and maps along their outputs.
 
-    def described(parameter: Parameter) -> Parameter:
+    What an attention fuses is stated by the sites of its layers.
+    """
+    zero, longest, gates = _zero_rows(walked), _longest_rows(walked), _gate_maps(walked)
+
+    def described(parameter: Parameter, maps: Mapping[str, tuple[int, ...]]) -> Parameter:
         names = (parameter.name, *parameter.aliases)
+        if not any(name in found for found in (zero, longest, maps) for name in names):
+            return parameter
         return replace(
             parameter,
             zero_rows=tuple(sorted({zero[name] for name in names if name in zero})),
@@ -66,7 +71,12 @@ def with_parts(sites: Sequence[Site], walked: Iterable[Walked], composites: Sequ
             maps=next((maps[name] for name in names if name in maps), ()),
         )
 
-    return [replace(site, parameters=tuple(map(described, site.parameters))) for site in sites]
+    def stated(site: Site, maps: Mapping[str, tuple[int, ...]]) -> Site:
+        parameters = tuple(described(parameter, maps) for parameter in site.parameters)
+        return site if parameters == site.parameters else replace(site, parameters=parameters)
+
+    fused = {**_fused_maps(composites), **gates}
+    return [stated(site, fused) for site in sites], [stated(site, gates) for site in composites]
 
 
 def _zero_rows(walked: Iterable[Walked]) -> dict[str, int]:
@@ -88,15 +98,17 @@ def _longest_rows(walked: Iterable[Walked]) -> dict[str, float]:
     return {name: float(norm) for name, norm in norms.items() if isinstance(norm, int | float)}
 
 
-def _gate_maps(walked: Iterable[Walked]) -> dict[str, tuple[int, ...]]:
+def _gate_maps(walked: Sequence[Walked]) -> dict[str, tuple[int, ...]]:
     """Return the outputs of each gate of an LSTM or GRU by the name of the weight."""
-    found: dict[str, tuple[int, ...]] = {}
-    for _, layer, module in walked:
-        gates = next((_GATES[base.__name__] for base in type(module).__mro__ if base.__name__ in _GATES), 1)
-        for local, weight in own_parameters(module).items():
-            if weight is not None and gates > 1 and local.startswith(("weight_ih", "weight_hh")):
-                found[joined(layer, local)] = (weight.shape[0] // gates,) * gates
-    return found
+    names = {cls: [base.__name__ for base in cls.__mro__] for cls in {type(module) for *_, module in walked}}
+    gates = {cls: next((_GATES[name] for name in bases if name in _GATES), 1) for cls, bases in names.items()}
+    return {
+        joined(layer, local): (weight.shape[0] // count,) * count
+        for _, layer, module in walked
+        if (count := gates[type(module)]) > 1
+        for local, weight in own_parameters(module).items()
+        if weight is not None and local.startswith(("weight_ih", "weight_hh"))
+    }
 
 
 def _fused_maps(composites: Iterable[Site]) -> dict[str, tuple[int, ...]]:

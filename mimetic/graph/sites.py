@@ -82,13 +82,13 @@ def _find(model: nn.Module, example: ExampleInput | None) -> Graph:
     # 3. Depths, grids and stored parts depend on the other sites.
     names = _class_names(walked)
     together = [draft._replace(structure=on_one_grid(draft.structure, together)) for draft in together]
-    sites, combined = _placed(drafts, traced), _placed(together, traced)
+    sites, combined = with_parts(_placed(drafts, traced), _placed(together, traced), walked)
     return Graph(
-        sites=tuple(with_parts(sites, walked, combined)),
+        sites=tuple(sites),
         traced=traced is not None,
         note=None if reason is None else f"the forward could not be traced: {reason}",
         layers=tuple(names),
-        composites=tuple(with_parts(combined, walked, ())),
+        composites=tuple(combined),
         classes=names,
         heads=_heads(walked),
     )

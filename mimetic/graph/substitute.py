@@ -114,7 +114,10 @@ class _Substitutes:
         elif type(value) is tuple and not _INERT.issuperset(map(type, value)):
             made = tuple(map(self._item, value))
         elif type(value) in {dict, OrderedDict}:
-            made = type(value)((key, self._item(item)) for key, item in value.items())
+            made = value.copy()
+            for key, item in value.items():
+                if isinstance(item, Tensor):
+                    made[key] = self(item)
         if made is not value:
             self._made[id(value)] = (value, made)
         return made

@@ -3,16 +3,15 @@
 A computed weight replaces the parameters from which it is computed: it has one name, and they are its parts.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from mimetic.graph.computed import Computed, computed_in, copied
-from mimetic.graph.memory import identity, overlapping, overlaps_itself
+from mimetic.graph.memory import Memory
 from mimetic.graph.names import Walked, joined, owners
-from mimetic.graph.own import own_parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +51,21 @@ def targets(walked: Iterable[Walked]) -> dict[str, Target]:
     """
     # 1. Every parameter once, and the computed weights of which each is a part.
     steps = list(walked)
-    parameters = owners(steps)
-    names = {identity(p): name for name, (p, _) in parameters.items()}
+    memory = Memory()
+    parameters = owners(steps, memory)
+    names = {id(memory.same(p)): name for name, (p, _) in parameters.items()}
     computed = _computed(steps)
     parts: dict[str, list[str]] = {}  # targets by the names of the parameters in them
     for name, (found, _) in computed.items():
         for parameter in found.stored.values():
-            parts.setdefault(names[identity(parameter)], []).append(name)
+            parts.setdefault(names[id(memory.same(parameter))], []).append(name)
     # 2. What shares memory with something else cannot be written by itself.
-    overlaps = overlapping({name: p for name, (p, _) in parameters.items()})
-    objects = _objects(steps)
+    overlaps = memory.overlapping({name: p for name, (p, _) in parameters.items()})
 
     def obstacle(stored: Mapping[str, nn.Parameter], owner: str) -> str | None:
         for name, tensor in stored.items():
             others = [other for other in parts.get(name, ()) if other != owner]
-            found = _obstacle(tensor, shared=others[0] if others else overlaps.get(name))
+            found = _obstacle(tensor, memory, shared=others[0] if others else overlaps.get(name))
             if found is not None:
                 return found
         return None
@@ -74,34 +73,24 @@ def targets(walked: Iterable[Walked]) -> dict[str, Target]:
     # 3. A computed weight is one target, in place of its parts.
     made: dict[str, Target] = {}
     for name, (found, aliases) in computed.items():
-        stored = {names[identity(p)]: p for p in found.stored.values()}
+        stored = {names[id(memory.same(p))]: p for p in found.stored.values()}
         reason = found.obstacle if found.obstacle is not None else obstacle(stored, name)
         made[name] = Target(found, aliases, stored, tuple(stored.values()), reason)
     for name, (parameter, aliases) in parameters.items():
         if name not in parts:
-            same = tuple(objects[identity(parameter)].values())
             stored = {name: parameter}
+            same = tuple(memory.same(parameter))
             made[name] = Target(parameter, aliases, stored, same, obstacle(stored, name))
     return made
 
 
-def _obstacle(tensor: nn.Parameter, shared: str | None) -> str | None:
+def _obstacle(tensor: nn.Parameter, memory: Memory, *, shared: str | None) -> str | None:
     """Return why no values can be written to a parameter that shares memory with another, or does not."""
     if shared is not None:
         return f"it shares memory with `{shared}`, but is another view of it or computed from it"
-    if overlaps_itself(tensor):
+    if memory.overlaps_itself(tensor):
         return "several of its entries are one number in memory, as after `expand`; copy it"
     return None
-
-
-def _objects(steps: list[Walked]) -> dict[Hashable, dict[int, nn.Parameter]]:
-    """Return the objects that are one parameter, by its identity in memory."""
-    found: dict[Hashable, dict[int, nn.Parameter]] = {}
-    for _, _, module in steps:
-        for parameter in own_parameters(module).values():
-            if parameter is not None:
-                found.setdefault(identity(parameter), {})[id(parameter)] = parameter
-    return found
 
 
 def _computed(steps: list[Walked]) -> dict[str, tuple[Computed, tuple[str, ...]]]:
