@@ -60,8 +60,8 @@ class TerminalDisplay(Display):
         self._bars.stop()
 
     def start(self, study: Path, trials: Sequence[Trial]) -> None:
-        """Receive the trials about to run."""
-        self._num_trials = len(trials)
+        """Receive the trials about to run; those of a selection come before those of the study."""
+        self._num_trials, self._num_ended, self._start_time = len(trials), 0, None
         what = f"{pluralize(len(trials), 'trial')} to run" if trials else "every trial has finished already"
         self._console.print(f"{study}: {what}", soft_wrap=True)
         self._bars.update(self._study_bar, description="study", total=len(trials), completed=0)

@@ -45,8 +45,8 @@ class NotebookDisplay(Display):
         self._drawn = 0.0
 
     def start(self, study: Path, trials: Sequence[Trial]) -> None:
-        """Receive the trials about to run."""
-        self._head, self._total = str(study), len(trials)
+        """Receive the trials about to run; those of a selection come before those of the study."""
+        self._head, self._total, self._ended = str(study), len(trials), 0
         self._draw()
 
     def add(self, trials: Sequence[Trial]) -> None:

@@ -1,5 +1,6 @@
 """What a study tells, drawn: on a pipe line by line, in a terminal with bars."""
 
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,18 @@ from mimetic.study.layout import Trial
 ONE, TWO = Trial("study", "default", 0), Trial("study", "closed-form", 0)
 
 
-def told(*events: tuple[Trial, dict[str, Any]], width: int = 0, trials: int = 2) -> str:
-    """Return what is drawn of these events; a width stands for a terminal."""
+def told(*events: tuple[Trial, dict[str, Any]], width: int = 0, trials: int = 2, studies: int = 1) -> str:
+    """Return what is drawn of these events, in each study; a width stands for a terminal."""
     file = StringIO()
     console = Console(
         file=file, width=width if width else 140, force_terminal=width > 0, highlight=False, markup=False,
         color_system=None, legacy_windows=False,
     )  # fmt: skip
     with TerminalDisplay(console, metric="test/acc") as display:
-        display.start(Path("mlruns/studies/tiny/now"), [ONE, TWO][:trials])
-        for trial, event in events:
-            display.update(trial, [event])
+        for _ in range(studies):
+            display.start(Path("mlruns/studies/tiny/now"), [ONE, TWO][:trials])
+            for trial, event in events:
+                display.update(trial, [event])
     return file.getvalue()
 
 
@@ -49,6 +51,14 @@ def test_lines_of_a_pipe() -> None:
         "[1/2] default · seed 0: FINISHED in 8 s, test/acc 96.67%",
         "[2/2] closed-form · seed 0: KILLED: stopped by SIGTERM",
     ]
+
+
+@pytest.mark.parametrize("width", [0, 80])
+def test_each_study_counts_its_own_trials(width: int) -> None:
+    """A selection runs before its study, in the same display."""
+    text = told((ONE, END), (TWO, END), studies=2, width=width)
+    lines = [line for line in text.splitlines() if "seed 0: FINISHED" in line]
+    assert [re.findall(r"\[./.\]", line)[-1] for line in lines] == ["[1/2]", "[2/2]"] * 2
 
 
 def test_what_a_trial_goes_on_from() -> None:

@@ -82,6 +82,8 @@ def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a&lt;b&gt; · seed 0: FINISHED in 8 s, test/acc 96.67%" in cell.pages[-1]
     assert "1/1 trials" in cell.pages[-1]
     assert "<script" not in "".join(cell.pages)
+    shown.start(Path("study"), [study])  # the study, after its selection
+    assert "0/1 trials" in cell.pages[-1]
 
 
 def test_what_a_notebook_is(monkeypatch: pytest.MonkeyPatch) -> None:
