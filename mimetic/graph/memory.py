@@ -31,8 +31,12 @@ class Memory:
         self._same: dict[Hashable, list[nn.Parameter]] = {}
 
     def same(self, tensor: nn.Parameter) -> list[nn.Parameter]:
-        """Return the known parameters that are the same entries of the same memory; one list for all."""
+        """Return the known parameters that are the same entries of the same memory."""
         return self._find(tensor)[1]
+
+    def identity(self, tensor: nn.Parameter) -> int:
+        """Return a number that parameters share exactly if they are the same entries of the same memory."""
+        return id(self.same(tensor))
 
     def overlaps_itself(self, tensor: nn.Parameter) -> bool:
         """Return whether entries of a parameter share memory, as those of an expanded one do."""

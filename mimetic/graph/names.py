@@ -140,7 +140,7 @@ def owners(
             name = joined(canonical, key)
             known = name in owner
             _claim(owner, name, parameter, joined(raw, key))
-            same = id(memory.same(parameter))
+            same = memory.identity(parameter)
             if same not in first:
                 first[same] = name
                 found[name] = (parameter, ())

@@ -53,12 +53,12 @@ def targets(walked: Iterable[Walked]) -> dict[str, Target]:
     steps = list(walked)
     memory = Memory()
     parameters = owners(steps, memory)
-    names = {id(memory.same(p)): name for name, (p, _) in parameters.items()}
+    names = {memory.identity(p): name for name, (p, _) in parameters.items()}
     computed = _computed(steps)
     parts: dict[str, list[str]] = {}  # targets by the names of the parameters in them
     for name, (found, _) in computed.items():
         for parameter in found.stored.values():
-            parts.setdefault(names[id(memory.same(parameter))], []).append(name)
+            parts.setdefault(names[memory.identity(parameter)], []).append(name)
     # 2. What shares memory with something else cannot be written by itself.
     overlaps = memory.overlapping({name: p for name, (p, _) in parameters.items()})
 
@@ -73,7 +73,7 @@ def targets(walked: Iterable[Walked]) -> dict[str, Target]:
     # 3. A computed weight is one target, in place of its parts.
     made: dict[str, Target] = {}
     for name, (found, aliases) in computed.items():
-        stored = {names[id(memory.same(p))]: p for p in found.stored.values()}
+        stored = {names[memory.identity(p)]: p for p in found.stored.values()}
         reason = found.obstacle if found.obstacle is not None else obstacle(stored, name)
         made[name] = Target(found, aliases, stored, tuple(stored.values()), reason)
     for name, (parameter, aliases) in parameters.items():
