@@ -134,9 +134,7 @@ class TrainedRef(Section):
             raise validation_error(
                 "`weights` are those of a published model, which is missing", code="MIM-V204", hint=hint
             )
-        if self.head is not None and (
-            self.model is None or (self.weights is None and self.checkpoint is None)
-        ):
+        if self.head is not None and (self.model is None or self.kind not in {"checkpoint", "weights"}):
             raise validation_error(
                 "`head` replaces the last layer of a trained `model`, and there is none",
                 code="MIM-V210",

@@ -73,8 +73,10 @@ def _linear(module: nn.Module) -> Reading | None:
 def _router(module: nn.Module) -> Reading | None:
     """Recognize a linear map to the scores of experts, of which `top_k` are used."""
     sizes = _ints(module, "num_experts", "top_k")
-    weight = None if sizes is None else tensor_like(module, "weight")
-    if sizes is None or weight is None or weight.ndim != 2 or weight.shape[0] != sizes[0]:  # noqa: PLR2004
+    if sizes is None:
+        return None
+    weight = tensor_like(module, "weight")
+    if weight is None or weight.ndim != 2 or weight.shape[0] != sizes[0]:  # noqa: PLR2004
         return None
     return "linear", Geometry(int(weight.shape[1]), sizes[0])
 
@@ -82,8 +84,10 @@ def _router(module: nn.Module) -> Reading | None:
 def _transposed_linear(module: nn.Module) -> Reading | None:
     """Recognize GPT-2's `Conv1D`, a linear layer stored input first: weight (nx, nf), outputs `nf`."""
     sizes = _ints(module, "nf")
-    weight = None if sizes is None else tensor_like(module, "weight")
-    if sizes is None or weight is None or weight.ndim != 2 or weight.shape[1] != sizes[0]:  # noqa: PLR2004
+    if sizes is None:
+        return None
+    weight = tensor_like(module, "weight")
+    if weight is None or weight.ndim != 2 or weight.shape[1] != sizes[0]:  # noqa: PLR2004
         return None
     return "linear", Geometry(int(weight.shape[0]), sizes[0], transposed=True)
 

@@ -5,7 +5,6 @@ parameter can contain one number many times (`expand`). Neither can be initializ
 """
 
 from collections.abc import Hashable, Mapping
-from operator import itemgetter
 from typing import NamedTuple
 
 import torch
@@ -47,16 +46,16 @@ class Memory:
 
     def overlapping(self, tensors: Mapping[str, nn.Parameter]) -> dict[str, str]:
         """Return the names of parameters that share memory with another one, and that one's name."""
-        spaces: dict[Hashable, list[tuple[int, str, _Place]]] = {}
+        spaces: dict[Hashable, list[tuple[_Place, str]]] = {}
         for name, tensor in tensors.items():
             place, _ = self._find(tensor)
             if place is not None:
-                spaces.setdefault(place.space, []).append((place.start, name, place))
+                spaces.setdefault(place.space, []).append((place, name))
         found: dict[str, str] = {}
         for placed in spaces.values():
             reaching: list[tuple[_Place, str]] = []  # those before, in order, that end behind the start
-            for start, name, place in sorted(placed, key=itemgetter(0)):
-                reaching = [item for item in reaching if item[0].stop > start]
+            for place, name in sorted(placed, key=lambda item: item[0].start):
+                reaching = [item for item in reaching if item[0].stop > place.start]
                 for other, its_name in reaching:
                     if _meet(tensors[name], place, tensors[its_name], other):
                         found.setdefault(name, its_name)

@@ -98,17 +98,16 @@ def _longest_rows(walked: Iterable[Walked]) -> dict[str, float]:
     return {name: float(norm) for name, norm in norms.items() if isinstance(norm, int | float)}
 
 
-def _gate_maps(walked: Sequence[Walked]) -> dict[str, tuple[int, ...]]:
+def _gate_maps(walked: Iterable[Walked]) -> dict[str, tuple[int, ...]]:
     """Return the outputs of each gate of an LSTM or GRU by the name of the weight."""
-    names = {cls: [base.__name__ for base in cls.__mro__] for cls in {type(module) for *_, module in walked}}
-    gates = {cls: next((_GATES[name] for name in bases if name in _GATES), 1) for cls, bases in names.items()}
-    return {
-        joined(layer, local): (weight.shape[0] // count,) * count
-        for _, layer, module in walked
-        if (count := gates[type(module)]) > 1
-        for local, weight in own_parameters(module).items()
-        if weight is not None and local.startswith(("weight_ih", "weight_hh"))
-    }
+    found: dict[str, tuple[int, ...]] = {}
+    for _, layer, module in walked:
+        gates = next((_GATES[base.__name__] for base in type(module).__mro__ if base.__name__ in _GATES), 1)
+        if gates > 1:
+            for local, weight in own_parameters(module).items():
+                if weight is not None and local.startswith(("weight_ih", "weight_hh")):
+                    found[joined(layer, local)] = (weight.shape[0] // gates,) * gates
+    return found
 
 
 def _fused_maps(composites: Iterable[Site]) -> dict[str, tuple[int, ...]]:
