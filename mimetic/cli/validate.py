@@ -9,7 +9,6 @@ from mimetic.cli.console import WRONG, Json, Overrides, echo, error_text, exampl
 from mimetic.cli.inputs import load_recipe
 from mimetic.config.errors import Issue, RecipeError, dotted
 from mimetic.errors import UserError
-from mimetic.printable import pluralize
 
 if TYPE_CHECKING:
     from mimetic.recipe.recipe import Recipe
@@ -54,9 +53,8 @@ def validate(
             if not as_json:
                 echo(error_text(error), err=True)
         else:
-            size = f"{pluralize(len(recipe.arms), 'arm')} × {pluralize(len(recipe.seeds), 'seed')}"
             if not as_json:
-                echo(f"{path}: ok, {size}")
+                echo(f"{path}: ok, {recipe.size}")
     if as_json:
         print_json({path: _record(result) for path, result in found.items()})
     if any(isinstance(result, UserError) for result in found.values()):

@@ -184,6 +184,7 @@ class Recipe(Section):
             raise validation_error(message, code="MIM-R015", at=("baseline",), hint=hint)
         self._check_candidates()
         self._check_halving()
+        self._check_validation_data()
         errors = [InitErrorDetails(type=error, input=None) for error in self._stage_graph().errors()]
         if errors:
             raise ValidationError.from_exception_data("Recipe", errors)
@@ -200,7 +201,18 @@ class Recipe(Section):
 
     @property
     def _summary(self) -> str:
-        return f"{self.name}: {pluralize(len(self.arms), 'arm')} × {pluralize(len(self.seeds), 'seed')}"
+        return f"{self.name}: {self.size}"
+
+    @property
+    def size(self) -> str:
+        """Return how many arms are compared on how many seeds, and how many candidates are tried before."""
+        candidates, select = self._candidate_names, self.study.select
+        compared = pluralize(len(self.arms) - len(candidates), "arm")
+        size = f"{compared} × {pluralize(len(self.seeds), 'seed')}"
+        if select is None:
+            return size
+        tried = pluralize(len(candidates), "candidate")
+        return f"{size}, after {tried} × {pluralize(len(select.seeds), 'seed')}"
 
     @property
     def baseline_arm(self) -> str:
@@ -215,10 +227,13 @@ class Recipe(Section):
                 found.setdefault(arm.candidate_of, []).append(name)
         return found
 
+    @property
+    def _candidate_names(self) -> list[str]:
+        return [name for name, arm in self.arms.items() if arm.candidate_of is not None]
+
     def _check_candidates(self) -> None:
         """Refuse a selection without candidates, candidates without a selection, and shared seeds."""
-        select, candidates = self.study.select, self.candidates()
-        everyone = {name for names in candidates.values() for name in names}
+        select, candidates, everyone = self.study.select, self.candidates(), self._candidate_names
         for target, names in candidates.items():
             at = ("arms", names[0], "candidate_of")
             if select is None:
@@ -286,6 +301,25 @@ class Recipe(Section):
                 hint = "remove it from one group"
                 raise validation_error(f"`{name}` is listed twice", code="MIM-R040", at=where, hint=hint)
             listed.add(name)
+
+    def _check_validation_data(self) -> None:
+        """Refuse to compare arms, or to decide about them, by validation images that they do not have."""
+        study, candidates = self.study, self._candidate_names
+        compared = [name for name in self.arms if name not in candidates]
+        deciding = {"metric": (study.metric, compared)}
+        if study.select is not None:
+            deciding["select"] = (study.select.metric, candidates)
+        if study.halving is not None:
+            stoppable = [name for group in self.competing() for name in group]
+            deciding["halving"] = (study.halving.metric, candidates or stoppable)
+        for key, (metric, names) in deciding.items():
+            data = {name: self.arms[name].data for name in names} if metric.startswith("val/") else {}
+            without = [name for name, one in data.items() if one is not None and one.num_validation == 0]
+            if without:
+                who = f"the arm `{without[0]}` has" if len(without) == 1 else f"{len(without)} arms have"
+                message = f"`{metric}` needs validation images, and {who} none"
+                hint = "set `data.val_size`"
+                raise validation_error(message, code="MIM-R099", at=("study", key), hint=hint)
 
     def competing(self) -> tuple[tuple[str, ...], ...]:
         """Return the groups of arms of which `study.halving` stops the worse ones; none without it.

@@ -21,7 +21,6 @@ from mimetic.study.comparing.tables import headline, table_of
 from mimetic.study.halving import decide, due
 from mimetic.study.layout import Trial, study_id, trials_of
 from mimetic.study.listing import summaries
-from mimetic.study.planning.arms import plan_arms
 from mimetic.study.record import Rung, read_record, write_record
 from mimetic.study.selection import choose, selection
 from mimetic.study.study import run
@@ -145,13 +144,6 @@ def test_mistakes_have_positions(changes: dict[str, Any], code: str, at: str) ->
         load(RECIPE | changes)
     (issue,) = caught.value.issues
     assert (issue.code, ".".join(map(str, issue.path))) == (code, at)
-
-
-def test_arms_that_compete_need_validation_data() -> None:
-    """The position is that of the halving."""
-    with pytest.raises(RecipeError) as caught:
-        plan_arms(load({**RECIPE, "data": PLAIN["data"]}))
-    assert {(issue.code, issue.path) for issue in caught.value.issues} == {("MIM-Y302", ("study", "halving"))}
 
 
 @pytest.fixture(scope="module")

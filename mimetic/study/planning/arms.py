@@ -23,7 +23,6 @@ from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.sources.collect import planned_inputs
 from mimetic.study.planning.checks import (
     check_learner,
-    check_metric,
     check_pairing,
     check_size,
     require,
@@ -85,8 +84,6 @@ def plan_recipe(
     for at in recipe.addresses() if arm is None else (recipe.address(arm),):
         section = recipe.section(at)
         try:
-            if at.among == "arms":
-                check_metric(recipe, at.name)
             if section.learner is not None:
                 planned.learners[at.among, at.name] = check_learner(section, at)
                 continue

@@ -5,16 +5,15 @@ training, so missing parts are an error only where it is to be run.
 """
 
 import re
-from itertools import chain
 
 from mimetic.config.address import ConfigPath
-from mimetic.config.errors import Issue, RecipeError
+from mimetic.config.errors import RecipeError
 from mimetic.data.config import DataSection, ImageData
 from mimetic.data.load import describe_dataset
 from mimetic.data.shapes import DataShape, ImageShape
 from mimetic.errors import UserError
 from mimetic.kernels.learn import plan_learner
-from mimetic.recipe.recipe import Arm, Recipe
+from mimetic.recipe.recipe import Arm
 
 _WRONG_SIZE = re.compile(
     r"AssertionError: (Input (height|width|image)|Wrong image (height|width))"
@@ -44,20 +43,6 @@ def required_data(arm: Arm, at: ConfigPath) -> DataSection:
     require(arm, at, "data")
     assert arm.data is not None
     return arm.data
-
-
-def check_metric(recipe: Recipe, name: str) -> None:
-    """Refuse to compare an arm, or to decide about it, by validation images if it has none."""
-    data, halving = recipe.arms[name].data, recipe.study.halving
-    by = {("study", "metric"): recipe.study.metric}
-    if halving is not None and name in chain.from_iterable(recipe.competing()):
-        by["study", "halving"] = halving.metric
-    for place, metric in by.items():
-        if data is None or data.num_validation > 0 or not metric.startswith("val/"):
-            continue
-        text = f"`{metric}` needs validation images, and arm `{name}` has none"
-        issue = Issue(text, place, recipe.where(*place), "set `data.val_size`", code="MIM-Y302")
-        raise RecipeError([issue])
 
 
 def check_pairing(arm: Arm, at: ConfigPath) -> None:

@@ -57,6 +57,7 @@ def test_with_a_selection_the_arm_stays() -> None:
     assert list(recipe.candidates()) == ["closed"]
     assert len(recipe.candidates()["closed"]) == 4
     assert loads(resolved(recipe)) == recipe
+    assert recipe.size == "2 arms × 2 seeds, after 4 candidates × 1 seed"
 
 
 def test_arms_do_not_inherit_a_sweep() -> None:
@@ -110,6 +111,33 @@ def test_a_selection_needs_candidates_seeds_and_validation_data(sweep: str, stud
     with pytest.raises(RecipeError) as caught:
         swept(sweep, study)
     assert [issue.code for issue in caught.value.issues] == [code]
+
+
+@pytest.mark.parametrize(
+    ("study", "at", "message"),
+    [
+        ("{metric: val/acc}", "metric", "`val/acc` needs validation images, and 5 arms have none"),
+        ("{select: {seeds: [100]}}", "select", "`val/acc` needs validation images, and 4 arms have none"),
+        (
+            "{metric: val/acc, select: {seeds: [100]}}",
+            "metric",
+            "`val/acc` needs validation images, and 2 arms have none",
+        ),
+        (
+            "{halving: {metric: val/loss}}",
+            "halving",
+            "`val/loss` needs validation images, and 4 arms have none",
+        ),
+    ],
+)
+def test_what_decides_on_validation_data_needs_some(study: str, at: str, message: str) -> None:
+    """Arms without validation images are one mistake, however many candidates they have."""
+    with pytest.raises(RecipeError) as caught:
+        loads(TEXT.replace("SWEEP", GRID).replace("STUDY", study).replace("val_size: 100", "val_size: 0"))
+    (issue,) = caught.value.issues
+    assert (issue.code, issue.path, issue.message) == ("MIM-R099", ("study", at), message)
+    assert issue.mark is not None
+    assert issue.mark.line == 6
 
 
 def test_a_candidate_needs_its_arm_and_a_selection() -> None:
