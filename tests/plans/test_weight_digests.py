@@ -13,8 +13,9 @@ What the bytes depend on beside the code, found by running with other settings o
   multiplication and the addition after it are rounded once.
 
 Where this machine has another fingerprint than the stored one, only arms with elementwise draws are
-compared; with another vector unit, none. A few cheap recipes with diverse initializers run each time; the
-others are slow. Those of one folder are one test, because they share networks, which are initialized once.
+compared; with another vector unit, none. A processor with AVX-512 takes the stored AVX2
+(`tests/conftest.py`). A few cheap recipes with diverse initializers run each time; the others are slow.
+Those of one folder are one test, because they share networks, which are initialized once.
 """
 
 import json

@@ -12,7 +12,7 @@ run the code of statistics and transfer too:
 
 Run as a script, from the root of the repository, to write the digests of all recipes (about 5 minutes):
 
-    OMP_NUM_THREADS=1 python -m tests.plans.weight_digests
+    OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python -m tests.plans.weight_digests
 """
 
 import json
