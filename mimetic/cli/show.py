@@ -85,6 +85,10 @@ def show(
     if entry is None and not path.exists() and (file.isidentifier() or file in atlas()):
         meant = f"{_ATLAS}{file}" if file in atlas() else f"mimetic ls {file}"
         raise UserError(f"there is no file {file}; did you mean `{meant}`?", code="MIM-X143")
+    if entry is None and path.suffix in {".yaml", ".yml"}:
+        raise UserError(
+            f"{file} is no file of covariances; for a recipe: mimetic plan {file}", code="MIM-X144"
+        )
     if read_header(path, (FORMAT, ATTENTION))["format"] == ATTENTION:
         _show_attention(file, path, entry, is_refused=picture is not None or fit is not None, as_json=as_json)
         return

@@ -75,6 +75,8 @@ def test_what_is_no_harvest_is_refused(tmp_path: Path, call: Call) -> None:
     store.save(path, {"a": closed_form((3, 3), 0.5)})
     result = call("show", path)
     assert (result.exit_code, "MIM-V233" in result.output) == (2, True)
+    recipe = call("show", "recipe.yaml")
+    assert (recipe.exit_code, "mimetic plan recipe.yaml" in recipe.output) == (2, True)
 
 
 @pytest.mark.parametrize(
