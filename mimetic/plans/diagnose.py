@@ -93,15 +93,14 @@ def _failed_condition(rule: Rule, graph: Graph, sites: Sequence[Site], start: st
 
 def _similar_names(pattern: str, names: list[str], rule: Rule, graph: Graph) -> str:
     """Suggest names like a pattern that matches none."""
-    plain = pattern.replace("\\.", ".").replace("\\d+", "0")
-    inside = [name for name in names if name.startswith(f"{plain}.")]
-    if inside:
-        return f"the whole name must match; below `{plain}` there are {listed(inside, 8)}"
     if pattern in {site.kind for site in graph.sites}:
         return f"to match layers by their kind, write `{{kind: {pattern}}}`"
-    ends = [name for name in names if name.endswith(f".{plain}")]
-    if ends:
-        return f"the whole name must match; `'.*\\.{pattern}'` matches {listed(ends, 8)}"
+    part = f"(?:{pattern})" if "|" in pattern else pattern
+    for wider in (rf"{part}\..*", rf".*\.{part}", f"{part}.*", f".*{part}", f".*{part}.*"):
+        found = [name for name in names if fullmatch(wider, name) is not None]
+        if found:
+            return f"the whole name must match; `'{wider}'` matches {listed(found, 8)}"
+    plain = pattern.replace("\\.", ".").replace("\\d+", "0")
     known = names if rule.acts_on is not None else [*names, *graph.layers]
     everything = f"layers are named {listed(names, 8)}" if names else "the model has no parameters"
     return did_you_mean(plain, dict.fromkeys(known), count=3) or everything

@@ -101,26 +101,18 @@ def test_dead_rule_says_that_the_parameter_is_missing(small: Small) -> None:
     assert caught.value.issues[0].hint == "their parameters are `bias`, `weight`"
 
 
-def test_prefix_of_a_name_is_not_a_match(small: Small) -> None:
-    """The whole name must match; the hint shows what lies below."""
-    with pytest.raises(RecipeError) as caught:
-        plan_of(small, {"id": "x", "match": r"blocks\.0", "init": "zeros"})
-
-    assert caught.value.issues[0].hint is not None
-    assert caught.value.issues[0].hint.startswith(
-        "the whole name must match; below `blocks.0` there are `blocks.0.0`"
-    )
-
-
 @pytest.mark.parametrize(
     ("pattern", "hint"),
     [
         ("depthwise_conv", "write `{kind: depthwise_conv}`"),
+        (r"blocks\.0", r"the whole name must match; `'blocks\.0\..*'` matches `blocks.0.0`"),
         ("0", r"the whole name must match; `'.*\.0'` matches `blocks.0.0`"),
+        ("blocks[.]", "the whole name must match; `'blocks[.].*'` matches `blocks.0.0`"),
+        ("locks|nothing", "the whole name must match; `'.*(?:locks|nothing).*'` matches `blocks.0.0`"),
     ],
 )
 def test_hints_offer_what_is_probably_meant(pattern: str, hint: str, small: Small) -> None:
-    """A kind in the place of a name, and the last part of names."""
+    """A kind in the place of a name, and parts of names."""
     with pytest.raises(RecipeError) as caught:
         plan_of(small, {"id": "x", "match": pattern, "init": "zeros"})
 
