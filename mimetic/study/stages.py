@@ -8,6 +8,7 @@ changes.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from mimetic.config.address import ConfigPath
 from mimetic.recipe.recipe import Arm, Recipe
 from mimetic.recipe.saved import write_recipe, write_run_folders
 from mimetic.sources.find import stage_seeds, write_stage_folders
@@ -45,12 +46,14 @@ def prepare_stages(recipe: Recipe, root: Path, digests: Mapping[str, str]) -> di
 
 
 def stage_trials(
-    recipe: Recipe, folders: Mapping[str, Path], trial: Callable[[Path, str, int], Trial]
+    recipe: Recipe, folders: Mapping[str, Path], trial: Callable[[Path, ConfigPath, int], Trial]
 ) -> list[Trial]:
     """Return the trials of all stages, stage by stage in the order of their folders.
 
     `trial` makes the trial of a folder, a stage and a seed.
     """
     return [
-        trial(folder, name, seed) for name, folder in folders.items() for seed in stage_seeds(recipe, name)
+        trial(folder, recipe.address(name, "stages"), seed)
+        for name, folder in folders.items()
+        for seed in stage_seeds(recipe, name)
     ]

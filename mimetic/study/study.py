@@ -7,6 +7,7 @@ from itertools import chain
 from os import PathLike
 from pathlib import Path
 
+from mimetic.config.address import ConfigPath
 from mimetic.config.errors import RecipeError
 from mimetic.errors import UserError
 from mimetic.recipe.load import Source, load
@@ -58,18 +59,20 @@ class RunOptions:
     address: str | None = None
     profile: bool = False
 
-    def device_of(self, recipe: Recipe, name: str) -> str:
+    def device_of(self, recipe: Recipe, at: ConfigPath) -> str:
         """Return the device for an arm or a stage."""
         if self.device is not None:
             return self.device
-        arm = recipe.arms[name] if name in recipe.arms else recipe.stages[name]
+        arm = recipe.section(at)
         section = arm.train if arm.learner is None else arm.learner
         return "auto" if section is None else section.device
 
-    def trial(self, recipe: Recipe, digests: Mapping[str, str], folder: Path, name: str, seed: int) -> Trial:
-        """Return a trial of an arm or a stage; `digests` are those of their data."""
-        data = digests[f"{'arms' if name in recipe.arms else 'stages'}/{name}"]
-        return Trial(str(folder), name, seed, self.device_of(recipe, name), self.allow_code, data=data)
+    def trial(
+        self, recipe: Recipe, digests: Mapping[str, str], folder: Path, at: ConfigPath, seed: int
+    ) -> Trial:
+        """Return a trial of an arm or a stage, which may share a name; `digests` are those of their data."""
+        data = digests[f"{at.among}/{at.name}"]
+        return Trial(str(folder), at.name, seed, self.device_of(recipe, at), self.allow_code, data=data)
 
 
 def run(
@@ -154,7 +157,8 @@ def _run(
         # Decide what becomes of the trials: continued, set aside, reused, or stopped by halving.
         record, trial = read_record(folder), partial(options.trial, recipe, digests)
         trials = [
-            replace(trial(folder, t.arm, t.seed), content=t.content) for t in all_trials(folder, record)
+            replace(trial(folder, recipe.address(t.arm), t.seed), content=t.content)
+            for t in all_trials(folder, record)
         ]
         notes += settle(trials, recipe, recorded_contents(record))
         notes += reuse_trials(trials, folder, root if options.reuse else None)
@@ -179,7 +183,7 @@ def _check_resources(recipe: Recipe, options: RunOptions) -> None:
     """
     for at in recipe.addresses():
         try:
-            pick_device(options.device_of(recipe, at.name))
+            pick_device(options.device_of(recipe, at))
         except UserError as error:
             if options.device is not None:
                 raise

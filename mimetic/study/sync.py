@@ -31,7 +31,7 @@ def sync(folder: Path, *, root: Path, display: Display | None = None) -> StudyRe
     with locked_study(folder):
         wait_for_workers(trials, display.message)
         folders = _own_stages(folder)
-        stages = stage_trials(recipe, folders, lambda at, name, seed: Trial(str(at), name, seed))
+        stages = stage_trials(recipe, folders, lambda place, at, seed: Trial(str(place), at.name, seed))
         study = StudyTrials(recipe, folder, trials, stages)
         tracker = open_tracker(study, root=root, display=display)
         is_incomplete = any(not is_finished(trial) for trial in trials)

@@ -74,6 +74,20 @@ def test_finished_stages_are_used_again(root: Path, in_this_process: Any) -> Non
     assert before == after
 
 
+def test_an_arm_may_have_the_name_of_its_stage(tmp_path: Path, in_this_process: Any) -> None:
+    """Each of the two has its own data and device, whatever they are called."""
+    stage = {"data": {"train_size": 96}, "model": {"depth": 1}, "train": {"device": "cpu"}, "seeds": [7]}
+    same = {
+        **PLAIN,
+        "seeds": 1,
+        "arms": {"small": filters({"type": "filters", "from": {"stage": "small"}})},
+        "stages": {"small": stage},
+    }
+    with in_this_process():
+        assert run(load(same), root=tmp_path, offline=True).complete
+        assert run(load(same), root=tmp_path, offline=True, resume=True).complete
+
+
 def test_a_changed_stage_is_another_stage(root: Path) -> None:
     """What decides the weights of a stage, or of one it harvests, names its folder."""
     changed = {
