@@ -77,10 +77,10 @@ def fused_attention(module: nn.Module) -> Found | None:
     Layouts that the shapes would hide are refused: MaxViT may store head by head first, and cross-covariance
     attention (XCiT), which has a temperature, mixes channels instead of tokens.
     """
-    parameters = tensors_of_layer(module)
     for name, outs in FUSED:
         if name not in own_children(module):
             continue
+        parameters = tensors_of_layer(module)
         qkv, out, heads = matrix(module, name), first_matrix(module, outs), number((module,), HEADS)
         if qkv is None or out is None or heads is None or module.__dict__.get("head_first") is True:
             return None

@@ -17,9 +17,12 @@ _FLAT, _GRID, _BANK = 1, 2, 3
 
 def mamba(module: nn.Module) -> Found | None:
     """Recognize Mamba: low-rank Δ, b and c are computed from x, and A is (D, S)."""
-    log, conv = tensor_like(module, "A_log"), _conv(module)
+    log = tensor_like(module, "A_log")
+    if log is None:
+        return None
+    conv = _conv(module)
     read, step = matrix(module, "x_proj"), matrix(module, "dt_proj")
-    if log is None or conv is None or read is None or step is None or log.ndim != _GRID:
+    if conv is None or read is None or step is None or log.ndim != _GRID:
         return None
     inner, state = (int(side) for side in log.shape)
     rank = step.inputs
@@ -34,9 +37,12 @@ def mamba(module: nn.Module) -> Found | None:
 
 def mamba2(module: nn.Module) -> Found | None:
     """Recognize Mamba-2: `in_proj` has rows for gate, x, b, c and Δ, and A is (H)."""
-    log, bias, conv = tensor_like(module, "A_log"), tensor_like(module, "dt_bias"), _conv(module)
+    log, bias = tensor_like(module, "A_log"), tensor_like(module, "dt_bias")
+    if log is None or bias is None:
+        return None
+    conv = _conv(module)
     whole, out = matrix(module, "in_proj"), matrix(module, "out_proj")
-    if log is None or bias is None or conv is None or whole is None or out is None:
+    if conv is None or whole is None or out is None:
         return None
     heads, inner = int(log.shape[0]), out.inputs
     both = int(conv[0].shape[0]) - inner
