@@ -14,7 +14,7 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from mimetic.covariance.linalg import compact, smaller_gram
+from mimetic.covariance.linalg import compact, eigvalsh, smaller_gram
 from mimetic.errors import UserError
 from mimetic.graph.site import shape_text
 from mimetic.threads import one_thread
@@ -140,9 +140,7 @@ class Covariance:
 
     def eigenvalues(self) -> Tensor:
         """Return the min(r, d) eigenvalues of Σ that can differ from zero, largest first."""
-        with one_thread():
-            values_K: Tensor = torch.linalg.eigvalsh(smaller_gram(self.factor_RD))
-        return values_K.flip(0).clamp(min=0.0)
+        return eigvalsh(smaller_gram(self.factor_RD)).flip(0).clamp(min=0.0)
 
     def sample(self, count: int, generator: torch.Generator, *, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return independent draws ε·F ~ N(0, Σ) as a contiguous (count, d) tensor.
@@ -209,8 +207,9 @@ def measured(
         notes: What was done on the way.
     """
     factor = factor_RD.detach().to("cpu", torch.float64).contiguous()
-    plain = Covariance(factor, patch, Provenance(source, samples=samples, notes=notes))
-    return _described(replace(plain, factor_RD=compact(factor)), plain.digest())
+    whole = Covariance(factor, patch, Provenance(source, samples=samples, notes=notes))
+    compacted, values_K = compact(factor)
+    return Covariance(compacted, patch, _described(whole.provenance, values_K, patch.size, whole.digest()))
 
 
 def derived(cov: Covariance, factor_RD: Tensor, patch: PatchGeometry, *, note: str) -> Covariance:
@@ -221,18 +220,19 @@ def derived(cov: Covariance, factor_RD: Tensor, patch: PatchGeometry, *, note: s
     about = replace(cov.provenance, notes=(*cov.provenance.notes, note))
     before = cov.digest() if about.digest is None else about.digest
     digest = blake2b(f"{before}|{note}".encode(), digest_size=16).hexdigest()
-    return _described(Covariance(compact(factor_RD.contiguous()), patch, about), digest)
+    checked = Covariance(factor_RD.contiguous(), patch, about)
+    compacted, values_K = compact(checked.factor_RD)
+    return Covariance(compacted, patch, _described(about, values_K, patch.size, digest))
 
 
-def _described(cov: Covariance, digest: str) -> Covariance:
-    """Fill rank, extreme eigenvalues and digest into the provenance."""
-    values = cov.eigenvalues()
-    rank = int((values > values[0] * _RELATIVE_RANK).sum())
-    about = replace(
-        cov.provenance,
+def _described(about: Provenance, values_K: Tensor, size: int, digest: str) -> Provenance:
+    """Fill in digest, rank and extreme eigenvalues, from the largest ones of `size`; the others are zero."""
+    values = values_K.clamp(min=0.0)
+    rank = int((values > values[-1] * _RELATIVE_RANK).sum())
+    return replace(
+        about,
         rank=rank,
-        smallest_eigenvalue=0.0 if rank < cov.patch.size else float(values[-1]),
-        largest_eigenvalue=float(values[0]),
+        smallest_eigenvalue=0.0 if rank < size else float(values[0]),
+        largest_eigenvalue=float(values[-1]),
         digest=digest,
     )
-    return replace(cov, provenance=about)

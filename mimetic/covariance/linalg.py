@@ -23,6 +23,13 @@ def eigh(matrix_DD: Tensor) -> tuple[Tensor, Tensor]:
     return values_D, vectors_DD
 
 
+def eigvalsh(matrix_DD: Tensor) -> Tensor:
+    """Return ascending eigenvalues (d,) of a symmetric matrix."""
+    with one_thread():
+        values_D: Tensor = torch.linalg.eigvalsh(matrix_DD)
+    return values_D
+
+
 def repaired(values_D: Tensor, psd: Repair) -> Tensor:
     """Return eigenvalues made non-negative: absolute values as numpy samples, or negative ones zero."""
     return values_D.abs() if psd == "abs" else values_D.clamp(min=0.0)
@@ -45,10 +52,11 @@ def smaller_gram(factor_RD: Tensor) -> Tensor:
     return multiply(factor_RD, factor_RD.T) if rows <= columns else multiply(factor_RD.T, factor_RD)
 
 
-def compact(factor_RD: Tensor) -> Tensor:
-    """Return a factor of the same Σ = FᵀF with at most d rows: F itself, or the symmetric root of FᵀF."""
+def compact(factor_RD: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a factor of the same Σ = FᵀF with at most d rows, and the min(r, d) eigenvalues of Σ, ascending.
+
+    The factor is F itself, or the symmetric root of FᵀF.
+    """
     rows, columns = factor_RD.shape
-    if rows <= columns:
-        return factor_RD
-    root_DD, _ = symmetric_root(smaller_gram(factor_RD))
-    return root_DD
+    gram = smaller_gram(factor_RD)
+    return (factor_RD, eigvalsh(gram)) if rows <= columns else symmetric_root(gram)
