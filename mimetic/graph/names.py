@@ -87,9 +87,8 @@ def canonical_modules(model: nn.Module) -> dict[str, nn.Module]:
         UserError: If two different modules have one canonical name.
     """
     modules: dict[str, object] = {}
-    inner = _inner(model)
     for raw, canonical, module in walk(model):
-        if id(module) in inner:
+        if not any(unwraps(module, key) for key in own_children(module)):
             _claim(modules, canonical, module, raw)
     return {name: module for name, module in modules.items() if isinstance(module, nn.Module)}
 
@@ -156,15 +155,6 @@ def _is_inside(module: nn.Module, parents: Chain) -> bool:
             return True
         parents = parents[1]
     return False
-
-
-def _inner(model: nn.Module) -> set[int]:
-    """Return the ids of the modules that are not wrappers."""
-    return {
-        id(module)
-        for _, _, module in walk(model)
-        if not any(unwraps(module, key) for key in own_children(module))
-    }
 
 
 def _claim(owner: dict[str, object], name: str, thing: object, raw: str) -> None:

@@ -17,7 +17,7 @@ from mimetic.collector import paused_collector
 from mimetic.errors import UserError
 from mimetic.graph.adapters.reading import HEADS, number
 from mimetic.graph.composites import composites
-from mimetic.graph.computed import Computed, computed_in
+from mimetic.graph.computed import Computed
 from mimetic.graph.config import SiteKind
 from mimetic.graph.example import guesses
 from mimetic.graph.geometry import kind_and_geometry
@@ -96,6 +96,10 @@ def _find(model: nn.Module, example: ExampleInput | None) -> Graph:
 
 def _drafts(walked: Sequence[Walked], known: Mapping[str, Target]) -> list[_Draft]:
     """Describe the sites in order of registration."""
+    computed_by: dict[int, dict[str, Computed]] = {}
+    for found in (target.tensor for target in known.values()):
+        if isinstance(found, Computed):
+            computed_by.setdefault(id(found.layer), {})[found.local] = found
     drafts: list[_Draft] = []
     seen: set[int] = set()
     for _, layer, module in walked:
@@ -103,7 +107,7 @@ def _drafts(walked: Sequence[Walked], known: Mapping[str, Target]) -> list[_Draf
             continue
         seen.add(id(module))
         # A computed weight stands for its parts; a tied tensor belongs to its first owner.
-        computed = {found.local: found for found in computed_in(module)}
+        computed = computed_by.get(id(module), {})
         own = {local: p for local, p in own_parameters(module).items() if p is not None}
         owned = [
             _parameter(joined(layer, local), local, target)
