@@ -96,21 +96,26 @@ def transfer_covariance(spec: Transferred, harvest: Harvest, site: Site) -> Cova
     channels = _channels(spec, harvest, parts, geometry)
     for part in parts:
         _check(part.harvested, harvest, site, geometry, channels)
-    patch = PatchGeometry(1 if channels == "marginal" else geometry.patch_channels, geometry.kernel_size)
+    kernels = {part.harvested.geometry.kernel_size for part in parts}
+    # A formula is fitted where it was learned: interpolation would widen narrow filters. It has any size.
+    kernel = kernels.pop() if spec.fit is not None and len(kernels) == 1 else geometry.kernel_size
+    patch = PatchGeometry(1 if channels == "marginal" else geometry.patch_channels, kernel)
     notes = (place, *_steps(spec, harvest, parts, patch, channels))
     source = f"{harvest.statistic} of {harvest.origin}"
     # 2. That is all there is before the network is trained.
     measured = [part.harvested.covariance for part in parts if part.harvested.covariance is not None]
     if len(measured) < len(parts):
         fit = () if spec.fit is None else (f"{spec.fit.type_name()} fitted to it",)
-        return PendingCovariance(source, patch, (*notes, *fit))
-    # 3. Covariances are brought to our patch, then mixed; a formula is fitted last.
+        return PendingCovariance(source, replace(patch, kernel_size=geometry.kernel_size), (*notes, *fit))
+    # 3. Covariances are brought to one patch, then mixed; a formula is fitted last.
     before = [note for cov in measured for note in cov.provenance.notes]
     ours = [_carried(spec, cov, patch, channels) for cov in measured]
     found = ours[0] if len(ours) == 1 else mixed(ours, [part.share for part in parts])
     notes = (*dict.fromkeys(before), *_refinement(spec), *notes)
     found = replace(found, provenance=replace(found.provenance, source=source, notes=notes))
-    return found if spec.fit is None else fitted(spec.fit, found).covariance
+    if spec.fit is None:
+        return found
+    return fitted(spec.fit, found, kernel_size=geometry.kernel_size, keep=spec.preserve).covariance
 
 
 # ------------------------------------------------------------------------------------------- which layers

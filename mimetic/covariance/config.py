@@ -288,7 +288,8 @@ class Transferred(CovarianceSource):
         False, description="Average over the reflections of the kernel, and its quarter turns where square."
     )
     fit: Annotated[Fit, Registered("fit")] | None = Field(
-        None, description="Formula that replaces the covariance of one channel, fitted to it at our kernel."
+        None,
+        description="Formula that replaces the covariance of one channel, fitted to it at its own kernel.",
     )
     kind: Literal["conv", "depthwise_conv", "pointwise_conv", "linear"] | None = Field(
         None, description="Kind of its layers; the kind of the layer to be initialized unless given."

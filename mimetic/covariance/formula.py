@@ -16,11 +16,12 @@ from torch import Tensor
 
 from mimetic.config.registry import implementation
 from mimetic.covariance.config import ClosedFormFit, Fit, Width
-from mimetic.covariance.covariance import Covariance, derived
+from mimetic.covariance.covariance import Covariance, PatchGeometry, derived
 from mimetic.covariance.harvest import Harvest
 from mimetic.covariance.linalg import symmetric_root
-from mimetic.covariance.transfer import marginal
+from mimetic.covariance.transfer import Keep, marginal
 from mimetic.errors import UserError
+from mimetic.graph.site import shape_text
 from mimetic.tables import Table
 from mimetic.threads import one_thread
 
@@ -48,7 +49,9 @@ class Fitted:
 
 
 @one_thread()
-def fitted(spec: Fit, cov: Covariance) -> Fitted:
+def fitted(
+    spec: Fit, cov: Covariance, *, kernel_size: tuple[int, ...] | None = None, keep: Keep = "nothing"
+) -> Fitted:
     """Return a formula fitted to a spatial covariance.
 
     The best place of a grid is refined by the method of Nelder and Mead, over the parameters' logarithms.
@@ -56,6 +59,8 @@ def fitted(spec: Fit, cov: Covariance) -> Fitted:
     Args:
         spec: Which formula.
         cov: Of one channel; more channels give their mean.
+        kernel_size: Sides of the kernel that the formula is evaluated at; those it is fitted at unless given.
+        keep: What a factor restores there of the formula where it was fitted.
 
     Raises:
         UserError: If the covariance is zero, or over a single pixel.
@@ -74,8 +79,18 @@ def fitted(spec: Fit, cov: Covariance) -> Fitted:
     matrix_DD, scale, explained = _scaled(spec, kernel, measured_DD, list(parameters.values()))
     values = ", ".join(f"{name} {value:g}" for name, value in parameters.items())
     note = f"{spec.type_name()} of {values} fitted, {explained:.0%} explained"
-    root_DD, _ = symmetric_root(matrix_DD * scale)
-    return Fitted(derived(cov, root_DD, cov.patch, note=note), parameters, scale, explained)
+    gain = scale
+    if kernel_size is not None and kernel_size != kernel:
+        note = note.replace("fitted", f"fitted at {shape_text(kernel)}")
+        theirs_DD, matrix_DD = matrix_DD, implementation(spec)(spec, kernel_size, *parameters.values())
+        if keep != "nothing":
+            pixels = math.prod(kernel_size) / math.prod(kernel) if keep == "pixel" else 1.0
+            gain = scale * pixels * float(theirs_DD.trace() / matrix_DD.trace())
+            note = f"{note}, {keep} kept"
+        kernel = kernel_size
+    root_DD, _ = symmetric_root(matrix_DD * gain)
+    covariance = derived(cov, root_DD, PatchGeometry(1, kernel), note=note)
+    return Fitted(covariance, parameters, scale, explained)
 
 
 @lru_cache(maxsize=256)

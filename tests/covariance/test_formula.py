@@ -1,6 +1,7 @@
 """Formulas fitted to measured covariances: exact where the formula holds, finite elsewhere, in the plan."""
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -41,6 +42,20 @@ def test_options_are_those_of_the_closed_form(options: dict[str, str], kernel: t
     found = fitted(ClosedFormFit.model_validate(options), cov)
     assert found.parameters["width"] == pytest.approx(0.9, rel=1e-3)
     torch.testing.assert_close(found.covariance.dense(), cov.dense(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("keep", ["nothing", "trace", "pixel"])
+@pytest.mark.parametrize(("theirs", "ours"), [((5, 5), (7, 7)), ((9, 9), (7, 7)), ((3, 5), (5, 3))])
+def test_a_formula_has_its_width_at_another_kernel(
+    theirs: tuple[int, ...], ours: tuple[int, ...], keep: Literal["nothing", "trace", "pixel"]
+) -> None:
+    """Enlarging filters by interpolation would make narrow ones wide."""
+    cov, wanted = closed_form(theirs, 0.4), closed_form(ours, 0.4)
+    found = fitted(ClosedFormFit(), cov, kernel_size=ours, keep=keep).covariance
+    pixels = math.prod(ours) / math.prod(theirs)
+    trace = {"nothing": wanted.trace, "trace": cov.trace, "pixel": pixels * cov.trace}[keep]
+    assert found.patch == PatchGeometry(1, ours)
+    torch.testing.assert_close(found.dense(), wanted.dense() * (trace / wanted.trace), rtol=1e-2, atol=1e-4)
 
 
 def test_random_receptive_fields_are_found() -> None:
