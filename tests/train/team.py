@@ -81,7 +81,9 @@ def main(folder: Path, epochs: int, stop_after: int | None) -> None:
     told = {"begun": begun, "seen": seen, "status": outcome.status, "metrics": journal.last}
     (folder / f"told-{context.rank}.json").write_text(json.dumps(told))
     if context.world_size > 1:
-        dist.destroy_process_group()  # its threads may not outlive the interpreter
+        dist.barrier()
+        dist.destroy_process_group()
+        os._exit(0)  # gloo's threads may outlive this, and abort an interpreter that ends before them
 
 
 if __name__ == "__main__":
