@@ -226,7 +226,7 @@ def derived(cov: Covariance, factor_RD: Tensor, patch: PatchGeometry, *, note: s
 
 
 def _described(about: Provenance, values_K: Tensor, size: int, digest: str) -> Provenance:
-    """Fill in digest, rank and extreme eigenvalues, from the largest ones of `size`; the others are zero."""
+    """Fill in digest, rank and extreme eigenvalues; those of the `size` that are not given are zero."""
     values = values_K.clamp(min=0.0)
     rank = int((values > values[-1] * _RELATIVE_RANK).sum())
     return replace(

@@ -19,7 +19,7 @@ from mimetic.covariance.config import ClosedFormFit, Fit, Width
 from mimetic.covariance.covariance import Covariance, PatchGeometry, derived
 from mimetic.covariance.harvest import Harvest
 from mimetic.covariance.linalg import symmetric_root
-from mimetic.covariance.transfer import Keep, marginal
+from mimetic.covariance.transfer import Keep, marginal, restored_trace
 from mimetic.errors import UserError
 from mimetic.graph.site import shape_text
 from mimetic.tables import Table
@@ -77,19 +77,18 @@ def fitted(
     measured_DD = cov.dense()
     parameters = _search(spec, kernel, measured_DD.numpy().tobytes())
     matrix_DD, scale, explained = _scaled(spec, kernel, measured_DD, list(parameters.values()))
-    values = ", ".join(f"{name} {value:g}" for name, value in parameters.items())
-    note = f"{spec.type_name()} of {values} fitted, {explained:.0%} explained"
-    gain = scale
-    if kernel_size is not None and kernel_size != kernel:
-        note = note.replace("fitted", f"fitted at {shape_text(kernel)}")
-        theirs_DD, matrix_DD = matrix_DD, implementation(spec)(spec, kernel_size, *parameters.values())
+    ours = kernel if kernel_size is None else kernel_size
+    place, kept, gain = "", "", scale
+    if ours != kernel:
+        trace = float(matrix_DD.trace())
+        matrix_DD, place = implementation(spec)(spec, ours, *parameters.values()), f" at {shape_text(kernel)}"
         if keep != "nothing":
-            pixels = math.prod(kernel_size) / math.prod(kernel) if keep == "pixel" else 1.0
-            gain = scale * pixels * float(theirs_DD.trace() / matrix_DD.trace())
-            note = f"{note}, {keep} kept"
-        kernel = kernel_size
+            gain = scale * restored_trace(trace, kernel, ours, keep=keep) / float(matrix_DD.trace())
+            kept = f", {keep} kept"
+    values = ", ".join(f"{name} {value:g}" for name, value in parameters.items())
+    note = f"{spec.type_name()} of {values} fitted{place}, {explained:.0%} explained{kept}"
     root_DD, _ = symmetric_root(matrix_DD * gain)
-    covariance = derived(cov, root_DD, PatchGeometry(1, kernel), note=note)
+    covariance = derived(cov, root_DD, PatchGeometry(1, ours), note=note)
     return Fitted(covariance, parameters, scale, explained)
 
 

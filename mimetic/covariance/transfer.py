@@ -70,14 +70,21 @@ def resized(
         factor = torch.tensordot(factor, matrix, dims=([axis], [1])).movedim(-1, axis)
     flat_RD = factor.reshape(rank, -1)
     if keep != "nothing":
-        pixels = math.prod(kernel_size) / math.prod(before) if keep == "pixel" else 1.0
-        flat_RD = flat_RD * math.sqrt(pixels * cov.trace / max(float(flat_RD.square().sum()), 1e-300))
+        wanted = restored_trace(cov.trace, before, kernel_size, keep=keep)
+        flat_RD = flat_RD * math.sqrt(wanted / max(float(flat_RD.square().sum()), 1e-300))
     return derived(
         cov,
         flat_RD,
         PatchGeometry(cov.patch.channels, kernel_size),
         note=resize_text(before, kernel_size, keep=keep, align_corners=align_corners),
     )
+
+
+def restored_trace(
+    trace: float, before: tuple[int, ...], after: tuple[int, ...], *, keep: Literal["trace", "pixel"]
+) -> float:
+    """Return the trace over a new kernel: that over the old one, or the one with its mean over the pixels."""
+    return trace if keep == "trace" else math.prod(after) / math.prod(before) * trace
 
 
 def resize_text(before: tuple[int, ...], after: tuple[int, ...], *, keep: Keep, align_corners: bool) -> str:
